@@ -1,0 +1,19 @@
+"""Published facts about GPUs and models, looked up by lower-case ids."""
+
+from sllmsim.catalog.dtypes import Dtype, dtype_named
+from sllmsim.catalog.gpus import GPUS, Architecture, GpuSpec, gpu_named
+from sllmsim.catalog.model_spec import ModelSpec
+from sllmsim.catalog.models import MODELS, gpus_needed, model_named
+
+__all__ = [
+    "GPUS",
+    "MODELS",
+    "Architecture",
+    "Dtype",
+    "GpuSpec",
+    "ModelSpec",
+    "dtype_named",
+    "gpu_named",
+    "gpus_needed",
+    "model_named",
+]

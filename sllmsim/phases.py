@@ -1,0 +1,248 @@
+"""A cold start as a vector of phases: those that move no bytes, each with its distribution.
+
+    startup = before + max(overlapped, transfer) + after
+
+`transfer` is the time of the byte-moving phases (fetch, read, copy), which contend for links and
+are simulated there. The others are drawn here: a constant, or a lognormal given by its median and
+p99, so that duration = median * exp(sigma z) with sigma = ln(p99 / median) / 2.326.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from math import exp, isfinite, log
+from random import Random
+from statistics import NormalDist
+
+from sllmcore.errors import UsageError
+
+Z_P99 = 2.3263478740408408  # the standard normal's 99th percentile
+_NORMAL = NormalDist()
+
+
+class PhaseKind(StrEnum):
+    """What happens, in the order of a start without overlap."""
+
+    PROVISION = "provision"  # container or process
+    ENGINE_INIT = "engine_init"  # imports, device context
+    FETCH = "fetch"
+    READ = "read"
+    COPY = "copy"
+    GRAPH = "graph"  # compilation, CUDA graph capture
+    WARMUP = "warmup"  # memory profiling, first pass
+
+
+class Resource(StrEnum):
+    """What a phase keeps busy."""
+
+    HOST = "host"
+    NETWORK = "network"
+    SSD = "ssd"
+    PCIE = "pcie"
+    GPU = "gpu"
+
+
+RESOURCES: Mapping[PhaseKind, Resource] = {
+    PhaseKind.PROVISION: Resource.HOST,
+    PhaseKind.ENGINE_INIT: Resource.HOST,
+    PhaseKind.FETCH: Resource.NETWORK,
+    PhaseKind.READ: Resource.SSD,
+    PhaseKind.COPY: Resource.PCIE,
+    PhaseKind.GRAPH: Resource.GPU,
+    PhaseKind.WARMUP: Resource.GPU,
+}
+
+TRANSFER_KINDS = frozenset({PhaseKind.FETCH, PhaseKind.READ, PhaseKind.COPY})
+
+
+class Order(StrEnum):
+    """Where a phase lies relative to the transfer of the weights."""
+
+    BEFORE = "before"
+    OVERLAPPED = "overlapped"  # runs while the weights move; phases of this order follow each other
+    AFTER = "after"
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """Lognormal with that median; sigma 0 is a constant."""
+
+    median_s: float
+    sigma: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.median_s) and self.median_s >= 0):
+            raise UsageError(f"median_s must be finite and >= 0, got {self.median_s}")
+        if not (isfinite(self.sigma) and self.sigma >= 0):
+            raise UsageError(f"sigma must be finite and >= 0, got {self.sigma}")
+
+    def draw_s(self, rng: Random) -> float:
+        """Takes one number from `rng`, none for a constant: seeds stay aligned between models."""
+        if self.sigma == 0:
+            return self.median_s
+        uniform = rng.random() or 2.0**-54  # inv_cdf has no value at 0
+        return self.median_s * exp(self.sigma * _NORMAL.inv_cdf(uniform))
+
+
+def duration_with_p99(median_s: float, p99_s: float) -> Duration:
+    """The lognormal of that median and 99th percentile."""
+    if not 0 < median_s <= p99_s:
+        raise UsageError(f"0 < median_s <= p99_s must hold, got {median_s} and {p99_s}")
+    return Duration(median_s, log(p99_s / median_s) / Z_P99)
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseSpec:
+    """One phase of a `PhaseModel`; `source` says where its duration comes from, and the grade."""
+
+    kind: PhaseKind
+    order: Order
+    duration: Duration
+    source: str
+
+    def __post_init__(self) -> None:
+        if self.kind in TRANSFER_KINDS:
+            raise UsageError(f"{self.kind} moves bytes: its duration is the links' to say")
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One phase as it came out in one cold start."""
+
+    kind: PhaseKind
+    order: Order
+    duration_s: float
+
+    @property
+    def resource(self) -> Resource:
+        return RESOURCES[self.kind]
+
+
+@dataclass(frozen=True, slots=True)
+class ColdStartPhases:
+    """All phases of one cold start that move no bytes, in their order."""
+
+    by_phase: tuple[Phase, ...] = ()
+
+    @property
+    def before_s(self) -> float:
+        return self._sum_s(Order.BEFORE)
+
+    @property
+    def overlapped_s(self) -> float:
+        return self._sum_s(Order.OVERLAPPED)
+
+    @property
+    def after_s(self) -> float:
+        return self._sum_s(Order.AFTER)
+
+    def startup_s(self, transfer_s: float) -> float:
+        """The whole start, when the weights take `transfer_s` to arrive."""
+        return self.before_s + max(self.overlapped_s, transfer_s) + self.after_s
+
+    def _sum_s(self, order: Order) -> float:
+        return sum(phase.duration_s for phase in self.by_phase if phase.order is order)
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseModel:
+    """How a start behaves apart from its transfers."""
+
+    name: str
+    phases: tuple[PhaseSpec, ...] = ()
+
+    def draw(self, rng: Random) -> ColdStartPhases:
+        """One cold start; the same state of `rng` gives the same one."""
+        return ColdStartPhases(
+            tuple(Phase(spec.kind, spec.order, spec.duration.draw_s(rng)) for spec in self.phases)
+        )
+
+    def median(self) -> ColdStartPhases:
+        """Each phase at its median: a prior for an estimator."""
+        return ColdStartPhases(
+            tuple(Phase(spec.kind, spec.order, spec.duration.median_s) for spec in self.phases)
+        )
+
+
+_HYDRASERVE = "HydraServe, arXiv 2502.15524, as reported by a secondary source [Q]"
+_VLLM = "vLLM issue 20264: one start, Llama-3.2 (3.4 GiB), compile cache warm [F]; p99 1.5x assumed"
+
+_PROVISION = Duration(8.52)
+_INIT = (
+    PhaseSpec(
+        PhaseKind.ENGINE_INIT,
+        Order.OVERLAPPED,
+        Duration(2.65),
+        f"import of libraries: {_HYDRASERVE}",
+    ),
+    PhaseSpec(PhaseKind.ENGINE_INIT, Order.OVERLAPPED, Duration(1.56), f"context: {_HYDRASERVE}"),
+)
+_INIT_BEFORE = tuple(
+    PhaseSpec(spec.kind, Order.BEFORE, spec.duration, spec.source) for spec in _INIT
+)
+_COMPILE_AND_CAPTURE = (
+    PhaseSpec(PhaseKind.GRAPH, Order.AFTER, duration_with_p99(7.51, 11.3), f"compile: {_VLLM}"),
+    PhaseSpec(PhaseKind.GRAPH, Order.AFTER, duration_with_p99(17.0, 25.5), f"capture: {_VLLM}"),
+    # 34.11 s of engine start in that log, less the two phases above
+    PhaseSpec(PhaseKind.WARMUP, Order.AFTER, duration_with_p99(9.6, 14.4), f"the rest: {_VLLM}"),
+)
+_ROWS = (
+    PhaseModel("paper"),  # ServerlessLLM's evaluation: the loading is the start
+    PhaseModel("process", _INIT + _COMPILE_AND_CAPTURE),  # plain start of a compiling engine
+    PhaseModel(
+        "container",  # a serverless platform without overlap; HydraServe gives no graph phase
+        (
+            PhaseSpec(PhaseKind.PROVISION, Order.BEFORE, _PROVISION, _HYDRASERVE),
+            *_INIT_BEFORE,
+        ),
+    ),
+    PhaseModel(
+        "container_overlapped",  # HydraServe's own: the node fetches while the container starts
+        (PhaseSpec(PhaseKind.PROVISION, Order.OVERLAPPED, _PROVISION, _HYDRASERVE), *_INIT),
+    ),
+    PhaseModel(
+        "warm_engine",  # an initialised engine process that only lacks its weights
+        (
+            PhaseSpec(
+                PhaseKind.ENGINE_INIT,
+                Order.BEFORE,  # memory is mapped before bytes can land in it
+                duration_with_p99(0.2, 0.4),
+                "vLLM sleep mode wakes small models in 0.1-0.4 s, copy included [F]: upper bound",
+            ),
+        ),
+    ),
+    PhaseModel(
+        "weight_daemon",  # another process holds the weights; the engine itself starts anew
+        (
+            *_INIT,
+            PhaseSpec(
+                PhaseKind.ENGINE_INIT,
+                Order.AFTER,
+                Duration(1.30),
+                "mapping by CUDA IPC, SGLang PR 27139: 5.05 s before, 1.30 s after it [F]",
+            ),
+            *_COMPILE_AND_CAPTURE,
+        ),
+    ),
+    PhaseModel(
+        "snapshot",  # a process image restored, device state included
+        (
+            PhaseSpec(
+                PhaseKind.PROVISION,
+                Order.BEFORE,
+                duration_with_p99(10.0, 20.0),
+                "NVIDIA Dynamo Snapshot: about 10 s, under 5 s at best [F]; p99 assumed. Weights of"
+                " small models are in it: upper bound",
+            ),
+        ),
+    ),
+)
+
+PRESETS: Mapping[str, PhaseModel] = {model.name: model for model in _ROWS}
+
+
+def preset_named(name: str) -> PhaseModel:
+    """The preset of that name; UsageError listing all of them for an unknown one."""
+    if name not in PRESETS:
+        raise UsageError(f"unknown cold-start preset {name!r}; known: {', '.join(PRESETS)}")
+    return PRESETS[name]
