@@ -24,8 +24,8 @@ Where it sits against published figures, all at batch 1 unless said:
   70B on 4 GPUs 29.5 (here 10.7, 19.1, 29.2); prefill of 2048 tokens: 139, 242, 402 ms
   (here 139, 268, 393).
 - H100, NVIDIA NeMo's Llama-2-7B: 20 tokens after 128 in 153.8 ms, so 7.6 ms (here 7.5).
-- TensorRT-LLM 0.5, its performance page: prefill of 2048 by Llama-7B: A100 fp16 133 ms, H100 fp8 36 ms,
-  L40S fp8 73 ms (here 139, 35, 74).
+- TensorRT-LLM 0.5, its performance page: prefill of 2048 by Llama-7B on A100 fp16 133 ms, H100 fp8
+  36 ms, L40S fp8 73 ms (here 139, 35, 74).
 - ServerlessLLM: recomputing 1000 tokens takes about as long as generating 100. That is far above
   the hardware's limit: OPT-6.7B on A40 recomputes 1000 tokens in the time of 5 generated ones.
 """
