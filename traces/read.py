@@ -1,0 +1,118 @@
+"""Rows of one trace, from one file or several, in order of time.
+
+Several files are the successive parts of one trace, on one clock: day files of Functions 2019
+follow each other, Azure LLM stamps carry their date, BurstGPT parts count on. ServeGen files are
+the clients of one workload, side by side.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, assert_never
+
+from traces.account import Account
+from traces.detect import TraceFormat, detect_format
+from traces.errors import TraceError
+from traces.formats import (
+    azure_functions_2019,
+    azure_functions_2021,
+    azure_llm,
+    burstgpt,
+    mooncake,
+    servegen,
+)
+from traces.ordering import DEFAULT_TOLERANCE_S, TimeOrder
+from traces.rows import Batch, TraceRow
+from traces.text_source import TextSource
+from traces.timestamps import TimestampClock
+from traces.windows import MinuteGaps, WindowCounts, window_rows
+
+FailedRows = Literal["drop", "keep"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How a trace is read.
+
+    Args:
+        format: Told by the first line if None.
+        failed_rows: BurstGPT rows with 0 response tokens are failures: drop and count, or keep.
+        tolerance_s: How far times may go back and still be sorted in.
+        minute_gaps: How the counts of a minute are spread (Functions 2019; ServeGen windows
+            without a gap law).
+        seed: For the spreading of counts.
+    """
+
+    format: TraceFormat | None = None
+    failed_rows: FailedRows = "drop"
+    tolerance_s: float = DEFAULT_TOLERANCE_S
+    minute_gaps: MinuteGaps = "uniform"
+    seed: int = 0
+
+
+def read_trace(
+    paths: Sequence[Path | str], options: ReadOptions | None = None, account: Account | None = None
+) -> Iterator[TraceRow]:
+    """All rows; `account` is filled while they are taken. Raises TraceError."""
+    options = options or ReadOptions()
+    account = account or Account()
+    chosen = trace_format(paths, options.format)
+    for row in _rows(paths, chosen, options):
+        account.rows_read += 1
+        if chosen == "burstgpt" and row.output_tokens == 0 and options.failed_rows == "drop":
+            account.failed_dropped += 1
+        else:
+            yield row
+
+
+def trace_format(paths: Sequence[Path | str], override: TraceFormat | None = None) -> TraceFormat:
+    """The format of all files, which must be the same."""
+    if not paths:
+        raise TraceError("no trace file was named")
+    if override is not None:
+        return override
+    formats = [detect_format(path) for path in paths]
+    for path, other in zip(paths, formats, strict=True):
+        if other != formats[0]:
+            raise TraceError(f"is in format {other}, but {paths[0]} is {formats[0]}", path)
+    return formats[0]
+
+
+def read_counts(paths: Sequence[Path | str], chosen: TraceFormat) -> WindowCounts | None:
+    """The counts of a format that has counts in place of arrivals; None for the others."""
+    sources = [TextSource(path) for path in paths]
+    if chosen == "azure_functions_2019":
+        return azure_functions_2019.read_counts(sources)
+    if chosen == "servegen":
+        return servegen.read_counts(sources)
+    return None
+
+
+def _rows(
+    paths: Sequence[Path | str], chosen: TraceFormat, options: ReadOptions
+) -> Iterator[TraceRow]:
+    counts = read_counts(paths, chosen)
+    if counts is not None:
+        yield from window_rows(counts, options.minute_gaps, options.seed)
+        return
+    order, clock = TimeOrder(options.tolerance_s), TimestampClock()
+    for path in paths:
+        source = TextSource(path)
+        yield from order.ordered(_batches(source, chosen, clock), source)
+    yield from order.rest()
+
+
+def _batches(source: TextSource, chosen: TraceFormat, clock: TimestampClock) -> Iterator[Batch]:
+    match chosen:
+        case "azure_llm":
+            return azure_llm.batches(source, clock)
+        case "azure_functions_2021":
+            return azure_functions_2021.batches(source)
+        case "burstgpt":
+            return burstgpt.batches(source)
+        case "mooncake":
+            return mooncake.batches(source)
+        case "azure_functions_2019" | "servegen":
+            raise AssertionError("these hold counts, not rows")
+        case _:
+            assert_never(chosen)

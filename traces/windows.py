@@ -1,0 +1,140 @@
+"""Traces that give a count per source and window, and how counts become arrivals.
+
+`n` arrivals inside a window of `W` seconds, so that each count is met exactly:
+
+    uniform      n independent uniform times
+    exponential  n exponential gaps, scaled to sum to W, rotated by a uniform part of the first
+    equidistant  (i + 1/2) W / n
+
+A source with its own gap law (ServeGen: Gamma or Weibull of a given shape) uses that law in place
+of the exponential; the scale of the law drops out in the scaling. After the loader of vHive's
+invitro, which scales its gaps to the minute in the same way.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Literal, assert_never
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from traces.rows import TraceRow
+from traces.seeding import generator
+
+MinuteGaps = Literal["uniform", "exponential", "equidistant"]
+
+
+class GapLaw(IntEnum):
+    """How the gaps inside one window are spread."""
+
+    AS_ASKED = 0  # the caller's MinuteGaps
+    GAMMA = 1
+    WEIBULL = 2
+
+
+# Token counts of n requests of one source from an instant on: (generator, at_s, n) -> n pairs.
+LengthDraw = Callable[[Generator, float, int], "tuple[NDArray[np.int64], NDArray[np.int64]] | None"]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowCounts:
+    """Counts of all sources, one entry per source and window that is not empty.
+
+    The four arrays have the same length and are sorted by window, then by source.
+
+    Args:
+        sources: Names, in the order of their first appearance.
+        window_s: Length of a window.
+        num_windows: Windows covered, empty ones at the end included.
+        window, source: Indices, int32.
+        count: Arrivals, int64.
+        law, shape: Gap law of the entry (int8) and its shape (float64, of no meaning if AS_ASKED).
+        lengths: Token counts per source, for the sources that have them.
+    """
+
+    sources: tuple[str, ...]
+    window_s: float
+    num_windows: int
+    window: NDArray[np.int32]
+    source: NDArray[np.int32]
+    count: NDArray[np.int64]
+    law: NDArray[np.int8]
+    shape: NDArray[np.float64]
+    lengths: Mapping[str, LengthDraw]
+
+    @property
+    def num_arrivals(self) -> int:
+        return int(self.count.sum())
+
+    def entries(self, window: int) -> slice:
+        """Where the entries of a window lie in the arrays."""
+        low, high = np.searchsorted(self.window, [window, window + 1])
+        return slice(int(low), int(high))
+
+
+def window_rows(counts: WindowCounts, gaps: MinuteGaps, seed: int) -> Iterator[TraceRow]:
+    """Every arrival of every window, in order of time; one window is in memory at a time."""
+    streams: dict[int, Generator] = {}
+    for window in range(counts.num_windows):
+        span = counts.entries(window)
+        rows: list[TraceRow] = []
+        for entry in range(span.start, span.stop):
+            index = int(counts.source[entry])
+            if index not in streams:
+                streams[index] = generator(seed, "window", counts.sources[index])
+            rows += _entry_rows(counts, entry, gaps, streams[index])
+        rows.sort(key=lambda row: row.at_s)
+        yield from rows
+
+
+def _entry_rows(
+    counts: WindowCounts, entry: int, gaps: MinuteGaps, rng: Generator
+) -> list[TraceRow]:
+    name = counts.sources[int(counts.source[entry])]
+    start_s = int(counts.window[entry]) * counts.window_s
+    num = int(counts.count[entry])
+    law, shape = GapLaw(int(counts.law[entry])), float(counts.shape[entry])
+    times = start_s + offsets(num, counts.window_s, law, shape, gaps, rng=rng)
+    draw = counts.lengths.get(name)
+    pairs = None if draw is None else draw(rng, start_s, num)
+    if pairs is None:
+        return [TraceRow(at_s, name, None, None) for at_s in times.tolist()]
+    inputs, outputs = pairs[0].tolist(), pairs[1].tolist()
+    return [
+        TraceRow(at_s, name, inp, out)
+        for at_s, inp, out in zip(times.tolist(), inputs, outputs, strict=True)
+    ]
+
+
+def offsets(
+    num: int, window_s: float, law: GapLaw, shape: float, gaps: MinuteGaps, *, rng: Generator
+) -> NDArray[np.float64]:
+    """Offsets of `num` arrivals inside a window, `(num,)`, sorted, in [0, window_s)."""
+    match law:
+        case GapLaw.GAMMA:
+            return _scaled(rng.gamma(shape, size=num), window_s, rng)
+        case GapLaw.WEIBULL:
+            return _scaled(rng.weibull(shape, size=num), window_s, rng)
+        case GapLaw.AS_ASKED:
+            pass
+        case _:
+            assert_never(law)
+    match gaps:
+        case "uniform":
+            return np.sort(rng.random(num)) * window_s
+        case "exponential":
+            return _scaled(rng.standard_exponential(num), window_s, rng)
+        case "equidistant":
+            return np.arange(0.5, num) * (window_s / num)
+        case _:
+            assert_never(gaps)
+
+
+def _scaled(gaps: NDArray[np.float64], window_s: float, rng: Generator) -> NDArray[np.float64]:
+    total = float(np.sum(gaps))
+    if total <= 0.0:  # all gaps underflowed (a shape near 0): one burst
+        return np.full(gaps.shape, rng.random() * window_s)
+    ends: NDArray[np.float64] = np.cumsum(gaps) - gaps[0] * rng.random()
+    return np.clip(ends * (window_s / total), 0.0, float(np.nextafter(window_s, 0.0)))
