@@ -26,4 +26,6 @@ class Job:
 
     def __post_init__(self) -> None:
         if self.output_tokens < 1:
-            raise UsageError(f"output_tokens of {self.request.id} must be >= 1: {self.output_tokens}")
+            raise UsageError(
+                f"output_tokens of {self.request.id} must be >= 1: {self.output_tokens}"
+            )

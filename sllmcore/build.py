@@ -1,0 +1,124 @@
+"""A controller from plain settings: the same for a simulation, a real cluster and a replay."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+from sllmcore.controller import Controller, ControllerSettings
+from sllmcore.errors import UsageError
+from sllmcore.estimator import BandwidthEstimator
+from sllmcore.migration import LinearMigrationPredictor, MigrationProfile
+from sllmcore.protocols import RandomSource, Scheduler, TicketView
+from sllmcore.residency import LruResidency
+from sllmcore.scheduling.availability import AvailabilityScheduler
+from sllmcore.scheduling.launch_search import LaunchSearch
+from sllmcore.scheduling.locality import LocalityScheduler
+from sllmcore.scheduling.room_search import RoomSearch, anyone
+from sllmcore.scheduling.serverless import ServerlessScheduler
+from sllmcore.scheduling.serverlessllm import ServerlessLLMScheduler
+from sllmcore.scheduling.shepherd import ShepherdScheduler
+from sllmcore.scheduling.startup_time import StartupTimeSearch
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySettings:
+    """A scheduler by name, with the estimator, predictor and residency it works with.
+
+    Args:
+        name: One of `POLICIES`.
+        max_candidates: How many servers a decision looks at in each tier.
+        max_room_servers: How many servers a decision examines for inferences to move.
+        max_preemptions: An inference stopped so often is left alone (Shepherd*).
+        estimator_smoothing: Weight of the newest load in the learnt bandwidth.
+        expected_startup_s: First belief about the phases of a cold start that move no bytes.
+        predictor_smoothing: Weight of the newest sample in the learnt migration time.
+        migration: First belief about migrations, of models without one of their own.
+        migration_by_model: Profiled beliefs.
+    """
+
+    name: str = "serverlessllm"
+    max_candidates: int = 16
+    max_room_servers: int = 4
+    max_preemptions: int = 3
+    estimator_smoothing: float = 0.2
+    expected_startup_s: float = 0.0
+    predictor_smoothing: float = 0.1
+    migration: MigrationProfile = MigrationProfile(0.0002, 0.05, 0.03)
+    migration_by_model: Mapping[str, MigrationProfile] = field(default_factory=dict)
+    residency: LruResidency = LruResidency()
+    controller: ControllerSettings = ControllerSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    settings: PolicySettings
+    estimator: BandwidthEstimator
+    predictor: LinearMigrationPredictor
+    rng: RandomSource
+
+
+def _search(parts: _Parts, may_move: Callable[[TicketView], bool]) -> StartupTimeSearch:
+    launches = LaunchSearch(parts.estimator, parts.settings.max_candidates)
+    rooms = RoomSearch(launches, parts.predictor, parts.settings.max_room_servers, may_move)
+    return StartupTimeSearch(launches, rooms)
+
+
+def _serverlessllm(parts: _Parts) -> Scheduler:
+    return ServerlessLLMScheduler(_search(parts, anyone))
+
+
+def _shepherd(parts: _Parts) -> Scheduler:
+    limit = parts.settings.max_preemptions
+    return ShepherdScheduler(_search(parts, lambda ticket: ticket.num_preemptions < limit))
+
+
+def _serverless(parts: _Parts) -> Scheduler:
+    return ServerlessScheduler(parts.estimator, parts.rng, parts.settings.max_candidates)
+
+
+def _availability(parts: _Parts) -> Scheduler:
+    return AvailabilityScheduler(parts.estimator, parts.settings.max_candidates)
+
+
+def _locality(parts: _Parts) -> Scheduler:
+    return LocalityScheduler(parts.estimator, parts.settings.max_candidates)
+
+
+POLICIES: Mapping[str, Callable[[_Parts], Scheduler]] = {
+    "serverlessllm": _serverlessllm,
+    "shepherd": _shepherd,
+    "serverless": _serverless,
+    "availability": _availability,
+    "locality": _locality,
+}
+
+
+def check_policy(name: str) -> None:
+    """Refuse an unknown policy.
+
+    Raises:
+        UsageError: There is none of that name; the error lists those there are.
+    """
+    if name not in POLICIES:
+        close = get_close_matches(name, POLICIES, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise UsageError(f"unknown policy {name!r}, known are {', '.join(POLICIES)}{hint}")
+
+
+def build_controller(settings: PolicySettings, rng: RandomSource) -> Controller:
+    """A fresh controller. It learns of models and servers by events.
+
+    Args:
+        settings: What the policy is.
+        rng: Where a policy that draws lots draws them; seeded alike, it decides alike.
+
+    Raises:
+        UsageError: The policy is unknown.
+    """
+    check_policy(settings.name)
+    estimator = BandwidthEstimator(settings.estimator_smoothing, settings.expected_startup_s)
+    predictor = LinearMigrationPredictor(
+        settings.migration, settings.migration_by_model, settings.predictor_smoothing
+    )
+    scheduler = POLICIES[settings.name](_Parts(settings, estimator, predictor, rng))
+    return Controller(scheduler, estimator, predictor, settings.residency, settings.controller)

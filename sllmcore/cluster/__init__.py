@@ -1,0 +1,1 @@
+"""The controller's belief about the cluster: one mutable object with incremental indices."""

@@ -1,0 +1,293 @@
+"""The whole cluster as believed, and the indices that keep a decision from looking at all of it.
+
+Indices, each updated by the few mutators below and by nothing else:
+- model -> instances with a free slot, ready or loading;
+- tier -> model -> servers that hold some of it;
+- number of available GPUs -> servers.
+`audit` recomputes them from scratch; the tests call it after every event.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+from sllmcore.cluster.indexed_set import IndexedSet
+from sllmcore.cluster.instance import Instance, InstanceState
+from sllmcore.cluster.server import Server
+from sllmcore.cluster.ticket import Ticket
+from sllmcore.errors import ControlError, UsageError
+from sllmcore.types import CACHE_TIERS, Checkpoint, Residency, ServerSpec, StorageTier
+
+_NONE: dict[str, Instance] = {}
+_NOBODY = IndexedSet()
+
+
+class ClusterState:
+    """Servers, instances and checkpoints. Policies see it as a `ClusterView`."""
+
+    def __init__(self, *, sequential_loading: bool = True, reclaims_idle: bool = True) -> None:
+        self._sequential_loading = sequential_loading
+        self._reclaims_idle = reclaims_idle
+        self.checkpoints: dict[str, Checkpoint] = {}
+        self.num_slots: dict[str, int] = {}  # of one instance, by model
+        self.servers: dict[str, Server] = {}
+        self.instances: dict[str, Instance] = {}
+        self.tickets: dict[str, Ticket] = {}  # by request id, from arrival to end
+        self.num_arrivals = 0
+        self.freed: dict[str, None] = {}  # servers that gained available GPUs, until looked at
+        self._num_joined = 0
+        self._open: dict[str, dict[str, Instance]] = {}
+        self._holders: dict[StorageTier, dict[str, IndexedSet]] = {t: {} for t in CACHE_TIERS}
+        self._by_available: list[IndexedSet] = [IndexedSet()]
+        self._bucket: dict[str, int] = {}  # the server's place in `_by_available`
+
+    # What policies ask.
+
+    def open_instances(self, model: str) -> Iterable[Instance]:
+        """Instances with a free slot, ready or loading, oldest first."""
+        return self._open.get(model, _NONE).values()
+
+    def holders(self, tier: StorageTier, model: str, limit: int) -> Iterator[Server]:
+        """At most `limit` servers that hold some of `model` in `tier`: all, or a rotating few."""
+        ids = self._holders[tier].get(model, _NOBODY)
+        return (self.servers[i] for i in ids.some(limit, self.num_arrivals))
+
+    def servers_with(self, num_gpus: int, limit: int) -> Iterator[Server]:
+        """At most `limit` servers with that many available GPUs, those with most of them first."""
+        return islice(self._all_servers_with(num_gpus, limit), limit)
+
+    def _all_servers_with(self, num_gpus: int, limit: int) -> Iterator[Server]:
+        for available in range(len(self._by_available) - 1, num_gpus - 1, -1):
+            for server_id in self._by_available[available].some(limit, self.num_arrivals):
+                yield self.servers[server_id]
+
+    def num_servers_with(self, num_gpus: int) -> int:
+        return sum(len(ids) for ids in self._by_available[num_gpus:])
+
+    def server_with(self, num_gpus: int, position: int) -> Server:
+        """The server at `position` among the `num_servers_with` that many available GPUs."""
+        for ids in self._by_available[num_gpus:]:
+            if position < len(ids):
+                return self.servers[ids[position]]
+            position -= len(ids)
+        raise IndexError(f"no server at position {position}")
+
+    def claimants_of(self, instance: Instance) -> list[Instance]:
+        """Reserved instances that wait for this one to leave."""
+        server = self.servers[instance.server_id]
+        return [other for other in server.instances.values() if instance.id in other.awaits]
+
+    # Servers.
+
+    def join(self, spec: ServerSpec, resident: Iterable[Residency]) -> Server:
+        """Add a server with what its tiers hold.
+
+        Raises:
+            UsageError: The tiers cannot hold that, or the id is taken.
+        """
+        if spec.id in self.servers:
+            raise UsageError(f"a server {spec.id} is in the cluster already")
+        server = Server(
+            spec,
+            self._num_joined,
+            sequential_loading=self._sequential_loading,
+            reclaims_idle=self._reclaims_idle,
+        )
+        for found in resident:
+            if found.tier not in server.caches:
+                raise UsageError(f"{found.model} cannot be resident in {found.tier.name}")
+            server.caches[found.tier].put(found.model, found.num_bytes)
+        self._num_joined += 1
+        self.servers[spec.id] = server
+        while len(self._by_available) <= spec.num_gpus:
+            self._by_available.append(IndexedSet())
+        self._index_availability(server)
+        for found in resident:
+            self._index_holder(server, found.tier, found.model)
+        return server
+
+    def drain(self, server: Server) -> None:
+        server.draining = True
+        self._index_availability(server)
+
+    def lose(self, server: Server) -> None:
+        """Forget a server, its instances and what it held."""
+        for instance in list(server.instances.values()):
+            self._forget(instance)
+        for tier in CACHE_TIERS:
+            for ids in self._holders[tier].values():
+                ids.discard(server.id)
+        self._by_available[self._bucket.pop(server.id)].discard(server.id)
+        self.freed.pop(server.id, None)
+        del self.servers[server.id]
+
+    # Instances.
+
+    def add_instance(self, instance: Instance, awaits: Iterable[Instance]) -> None:
+        """Give an instance its GPUs: as their tenant, or as claimant where others must leave."""
+        server = self.servers[instance.server_id]
+        for other in awaits:
+            instance.awaits[other.id] = None
+        for index in instance.gpu_indices:
+            tenant = server.tenants[index]
+            if server.claimants[index] is not None:
+                raise ControlError(f"GPU {index} of {server.id} is claimed already")
+            if tenant is None:
+                server.tenants[index] = instance
+                server.num_free -= 1
+            elif tenant.id in instance.awaits:
+                server.claimants[index] = instance
+            else:
+                raise ControlError(f"GPU {index} of {server.id} is held by {tenant.id}")
+        self.instances[instance.id] = server.instances[instance.id] = instance
+        self._index_availability(server)
+
+    def remove_instance(self, instance: Instance) -> list[Instance]:
+        """Take an instance off its GPUs; return those that now have all they claimed."""
+        server = self.servers[instance.server_id]
+        self._set_idle(instance, None)
+        complete = []
+        for index in range(server.spec.num_gpus):
+            if server.claimants[index] is instance:
+                server.claimants[index] = None
+            if server.tenants[index] is not instance:
+                continue
+            claimant = server.tenants[index] = server.claimants[index]
+            server.claimants[index] = None
+            if claimant is None:
+                server.num_free += 1
+            elif instance.id in claimant.awaits:
+                del claimant.awaits[instance.id]
+                if not claimant.awaits:
+                    complete.append(claimant)
+        self._forget(instance)
+        self._index_availability(server)
+        return complete
+
+    def set_state(self, instance: Instance, state: InstanceState) -> None:
+        instance.state = state
+        self._index_open(instance)
+
+    def set_leaving(self, instance: Instance, leaving: bool) -> None:
+        instance.leaving = leaving or instance.retired
+        self._index_open(instance)
+
+    def bind(self, request_id: str, instance: Instance) -> None:
+        """Give a request one of the instance's slots."""
+        if instance.free_slots <= 0:
+            raise ControlError(f"{instance.id} has no free slot for {request_id}")
+        self._set_idle(instance, None)
+        instance.requests[request_id] = None
+        self._index_open(instance)
+
+    def unbind(self, request_id: str, instance: Instance) -> None:
+        del instance.requests[request_id]
+        self._index_open(instance)
+
+    def expect(self, move_id: str, instance: Instance) -> None:
+        """Keep one of the instance's slots for an inference that is to move in."""
+        if instance.free_slots <= 0:
+            raise ControlError(f"{instance.id} has no free slot for {move_id}")
+        self._set_idle(instance, None)
+        instance.incoming[move_id] = None
+        self._index_open(instance)
+
+    def arrive(self, move_id: str, request_id: str, instance: Instance) -> None:
+        """The inference has moved in and takes the slot kept for it."""
+        del instance.incoming[move_id]
+        instance.requests[request_id] = None
+
+    def dismiss(self, move_id: str, instance: Instance) -> None:
+        """It will not move in: the slot is free again."""
+        del instance.incoming[move_id]
+        self._index_open(instance)
+
+    def set_idle(self, instance: Instance, now_s: float) -> None:
+        """The instance is ready and nobody needs it: its GPUs may be given to others."""
+        self._set_idle(instance, now_s)
+
+    # Tiers.
+
+    def fill(self, server: Server, tier: StorageTier, model: str) -> None:
+        """The bytes that a tier had promised room for have arrived."""
+        server.caches[tier].fill(model)
+        self._index_holder(server, tier, model)
+
+    def evict(self, server: Server, tier: StorageTier, model: str, keep_bytes: int) -> None:
+        server.caches[tier].evict(model, keep_bytes)
+        self._index_holder(server, tier, model)
+
+    # Indices.
+
+    def _forget(self, instance: Instance) -> None:
+        del self.instances[instance.id]
+        del self.servers[instance.server_id].instances[instance.id]
+        self._open.get(instance.model, {}).pop(instance.id, None)
+
+    def _set_idle(self, instance: Instance, since_s: float | None) -> None:
+        server = self.servers[instance.server_id]
+        if instance.idle:
+            del server.idle[instance.id]
+            server.num_idle -= instance.num_gpus
+        if since_s is not None:
+            server.idle[instance.id] = instance
+            server.num_idle += instance.num_gpus
+        if instance.idle_since_s != since_s:
+            instance.idle_since_s = since_s
+            self._index_availability(server)
+
+    def _index_open(self, instance: Instance) -> None:
+        instances = self._open.setdefault(instance.model, {})
+        if instance.free_slots > 0 and instance.state is not InstanceState.RESERVED:
+            instances[instance.id] = instance
+        else:
+            instances.pop(instance.id, None)
+
+    def _index_holder(self, server: Server, tier: StorageTier, model: str) -> None:
+        holders = self._holders[tier].setdefault(model, IndexedSet())
+        if server.caches[tier].resident_bytes(model):
+            holders.add(server.id)
+        else:
+            holders.discard(server.id)
+
+    def _index_availability(self, server: Server) -> None:
+        bucket, num_available = self._bucket.get(server.id), server.num_available
+        if bucket == num_available:
+            return
+        if bucket is not None:
+            self._by_available[bucket].discard(server.id)
+        if num_available > (bucket or 0):
+            self.freed[server.id] = None
+        self._bucket[server.id] = num_available
+        self._by_available[num_available].add(server.id)
+
+    def audit(self) -> None:
+        """Check every index and count against the state itself.
+
+        Raises:
+            ControlError: One of them is wrong.
+        """
+        for server in self.servers.values():
+            _audit_server(server, self._by_available[server.num_available])
+            for tier, cache in server.caches.items():
+                for model in self.checkpoints:
+                    held = server.id in self._holders[tier].get(model, _NOBODY)
+                    if held != bool(cache.resident_bytes(model)):
+                        raise ControlError(f"holders of {model} in {tier.name} are wrong")
+        for instance in self.instances.values():
+            listed = instance.id in self._open.get(instance.model, _NONE)
+            is_open = instance.free_slots > 0 and instance.state is not InstanceState.RESERVED
+            if listed != is_open:
+                raise ControlError(f"{instance.id}: open is {is_open}, indexed as {listed}")
+
+
+def _audit_server(server: Server, bucket: IndexedSet) -> None:
+    pairs = list(zip(server.tenants, server.claimants, strict=True))
+    num_free = sum(tenant is None and claimant is None for tenant, claimant in pairs)
+    num_idle = sum(tenant is not None and tenant.idle for tenant, _ in pairs)
+    if (num_free, num_idle) != (server.num_free, server.num_idle):
+        raise ControlError(f"{server.id} counts {server.num_free} free, {server.num_idle} idle")
+    if server.id not in bucket:
+        raise ControlError(f"{server.id} is not indexed under {server.num_available} GPUs")
+    for cache in server.caches.values():
+        if not 0 <= cache.used_bytes <= cache.capacity_bytes:
+            raise ControlError(f"{server.id} holds {cache.used_bytes} of {cache.capacity_bytes}")

@@ -1,0 +1,50 @@
+"""What the controller remembers of a request from its arrival to its end."""
+
+from enum import Enum
+
+from sllmcore.cluster.instance import Instance
+from sllmcore.cluster.move import Move
+from sllmcore.types import Request
+
+
+class TicketState(Enum):
+    WAITING = "waiting"  # for a decision
+    BOUND = "bound"  # to an instance that is not ready
+    RUNNING = "running"
+    MOVING = "moving"  # still running at its instance; a `Resume` is under way
+    STOPPING = "stopping"  # a `Stop` is under way
+
+
+class Ticket:
+    """Where a request stands. Only the controller writes to it."""
+
+    __slots__ = (
+        "attempt",
+        "instance",
+        "move",
+        "num_load_failures",
+        "num_preemptions",
+        "order",
+        "request",
+        "requeue",
+        "running_since_s",
+        "started",
+        "state",
+    )
+
+    def __init__(self, request: Request, order: int) -> None:
+        self.request = request
+        self.order = order  # of arrival
+        self.state = TicketState.WAITING
+        self.instance: Instance | None = None
+        self.move: Move | None = None
+        self.attempt = 0
+        self.started = False
+        self.requeue = False  # after a stop: run again (preempted), or not (cancelled)
+        self.running_since_s = 0.0
+        self.num_preemptions = 0
+        self.num_load_failures = 0
+
+    @property
+    def can_move(self) -> bool:
+        return self.state is TicketState.RUNNING and self.move is None

@@ -1,0 +1,176 @@
+"""Bringing instances up and taking them down: GPUs, cache room, load queues, and their commands."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sllmcore.cluster.instance import Instance, InstanceState
+from sllmcore.cluster.server import Server
+from sllmcore.cluster.state import ClusterState
+from sllmcore.commands import Evict, Load, Unload
+from sllmcore.controller.outbox import Outbox
+from sllmcore.errors import ControlError
+from sllmcore.events import LoadFinished
+from sllmcore.protocols import LoadingTimeEstimator, ResidencyPolicy
+from sllmcore.types import CACHE_TIERS, Checkpoint, LoadEstimate, StorageTier
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """A load under way: what it holds until it ends."""
+
+    source: StorageTier
+    began_at_s: float
+    pinned: tuple[StorageTier, ...]
+    filling: tuple[StorageTier, ...]
+
+
+class Launcher:
+    """The only writer of GPU occupancy and of the cache tiers."""
+
+    def __init__(
+        self,
+        cluster: ClusterState,
+        estimator: LoadingTimeEstimator,
+        residency: ResidencyPolicy,
+        outbox: Outbox,
+    ) -> None:
+        self._cluster = cluster
+        self._estimator = estimator
+        self._residency = residency
+        self._outbox = outbox
+        self._loads: dict[str, _Load] = {}  # by instance id
+        self._num_launched = 0
+
+    def launch(
+        self,
+        model: str,
+        server_id: str,
+        gpu_indices: tuple[int, ...],
+        awaits: Iterable[Instance],
+        now_s: float,
+    ) -> Instance:
+        """Give a new instance these GPUs; idle instances on them go, `awaits` must leave first."""
+        server = self._cluster.servers[server_id]
+        for index in gpu_indices:
+            tenant = server.tenants[index]
+            if tenant is not None and tenant.idle:
+                self.unload(tenant, now_s)
+        self._num_launched += 1
+        instance_id = f"i{self._num_launched}"
+        slots = self._cluster.num_slots[model]
+        instance = Instance(instance_id, model, server_id, gpu_indices, slots)
+        self._cluster.add_instance(instance, awaits)
+        if not instance.awaits:
+            self._begin_load(instance, now_s)
+        return instance
+
+    def unload(self, instance: Instance, now_s: float) -> None:
+        """Take an instance off its GPUs; those who claimed them begin to load."""
+        if instance.state is not InstanceState.RESERVED:
+            self._outbox.add(Unload(self._outbox.next_id(), instance.id))
+        self.forget(instance, now_s)
+
+    def forget(self, instance: Instance, now_s: float) -> None:
+        """As `unload`, for an instance that is gone already."""
+        if instance.id in self._loads:
+            self._end_load(instance, now_s, filled=False)
+        for claimant in self._cluster.remove_instance(instance):
+            self._begin_load(claimant, now_s)
+
+    def loaded(self, instance: Instance, event: LoadFinished, now_s: float) -> None:
+        """A load has finished: learn from it, and let its bytes count as resident."""
+        load = self._end_load(instance, now_s, filled=True)
+        checkpoint = self._cluster.checkpoints[instance.model]
+        server = self._cluster.servers[instance.server_id]
+        self._estimator.observe(checkpoint, server, event.source, event)
+        instance.load_s = now_s - load.began_at_s
+        self._cluster.set_state(instance, InstanceState.READY)
+
+    def lose_server(self, server: Server) -> None:
+        """Everything on a server is gone at once: nothing is freed, nothing claims."""
+        for instance_id in server.instances:
+            self._loads.pop(instance_id, None)
+        self._cluster.lose(server)
+
+    def _begin_load(self, instance: Instance, now_s: float) -> None:
+        server = self._cluster.servers[instance.server_id]
+        checkpoint = self._cluster.checkpoints[instance.model]
+        estimate = self._estimator.estimate(checkpoint, server, now_s)
+        self._hold_tiers(instance, server, checkpoint, estimate.source, now_s)
+        queue = server.queues[estimate.source]
+        after = queue.last
+        queue.add(instance.id, estimate.transfer_s, now_s)
+        instance.ready_at_s = now_s + estimate.total_s
+        self._cluster.set_state(instance, InstanceState.LOADING)
+        self._emit_load(instance, estimate, after)
+
+    def _emit_load(self, instance: Instance, estimate: LoadEstimate, after: str | None) -> None:
+        self._outbox.add(
+            Load(
+                self._outbox.next_id(),
+                instance.id,
+                instance.model,
+                instance.server_id,
+                instance.gpu_indices,
+                estimate,
+                self._loads[instance.id].filling,
+                after,
+            )
+        )
+
+    def _hold_tiers(
+        self,
+        instance: Instance,
+        server: Server,
+        checkpoint: Checkpoint,
+        source: StorageTier,
+        now_s: float,
+    ) -> None:
+        """Pin what the load will read, and promise it room where its bytes are to stay."""
+        model = checkpoint.model
+        pinned = [tier for tier in CACHE_TIERS if server.caches[tier].resident_bytes(model)]
+        for tier in pinned:
+            server.caches[tier].pin(model)
+            server.caches[tier].touch(model)
+        filling = [
+            tier
+            for tier in self._residency.cache_in(source)
+            if self._make_room(server, tier, checkpoint)
+        ]
+        self._loads[instance.id] = _Load(source, now_s, tuple(pinned), tuple(filling))
+
+    def _make_room(self, server: Server, tier: StorageTier, checkpoint: Checkpoint) -> bool:
+        """Evict until the rest of a checkpoint fits `tier`, and promise it the room."""
+        cache, model = server.caches[tier], checkpoint.model
+        missing_bytes = checkpoint.size_bytes - cache.resident_bytes(model)
+        if missing_bytes <= 0 or cache.reserved(model):
+            return False
+        short_bytes = missing_bytes - cache.free_bytes
+        if short_bytes > 0:
+            evictable = ((m, cache.resident_bytes(m)) for m in cache.evictable() if m != model)
+            victims = self._residency.evictions(evictable, short_bytes)
+            if victims is None:
+                return False
+            for victim, keep_bytes in victims:
+                self.evict(server, tier, victim, keep_bytes)
+        cache.reserve(model, missing_bytes)
+        return True
+
+    def evict(self, server: Server, tier: StorageTier, model: str, keep_bytes: int = 0) -> None:
+        self._cluster.evict(server, tier, model, keep_bytes)
+        self._outbox.add(Evict(self._outbox.next_id(), server.id, tier, model, keep_bytes))
+
+    def _end_load(self, instance: Instance, now_s: float, *, filled: bool) -> _Load:
+        load = self._loads.pop(instance.id, None)
+        if load is None:
+            raise ControlError(f"{instance.id} is not loading")
+        server = self._cluster.servers[instance.server_id]
+        server.queues[load.source].remove(instance.id, now_s)
+        for tier in load.pinned:
+            server.caches[tier].unpin(instance.model)
+        for tier in load.filling:
+            if filled:
+                self._cluster.fill(server, tier, instance.model)
+            else:
+                server.caches[tier].release(instance.model)
+        return load

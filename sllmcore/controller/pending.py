@@ -1,0 +1,82 @@
+"""Requests that wait for a decision: oldest first by GPU count, by model, and by server."""
+
+from heapq import heappop, heappush
+
+from sllmcore.cluster.ticket import Ticket
+
+ANY_SERVER = ""
+
+
+class PendingQueue:
+    """Three views of the waiting requests; entries that have gone are dropped when they surface."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, Ticket] = {}
+        self._by_gpus: dict[int, list[tuple[int, str]]] = {}  # heaps of (order, request id)
+        self._by_model: dict[str, list[tuple[int, str]]] = {}
+        self._parked: dict[str, dict[str, Ticket]] = {}  # by server id
+        self._parked_at: dict[str, str] = {}  # server id by request id
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, ticket: Ticket, num_gpus: int) -> None:
+        """Let a request wait among those for models of so many GPUs."""
+        request_id = ticket.request.id
+        if self._enter(ticket) or request_id in self._parked_at:
+            self._unpark(request_id)
+            heappush(self._by_gpus.setdefault(num_gpus, []), (ticket.order, request_id))
+
+    def park(self, ticket: Ticket, server_id: str) -> None:
+        """Let a request wait until GPUs of one server, or of `ANY_SERVER`, become free."""
+        self._enter(ticket)
+        self._unpark(ticket.request.id)
+        self._parked.setdefault(server_id, {})[ticket.request.id] = ticket
+        self._parked_at[ticket.request.id] = server_id
+
+    def remove(self, ticket: Ticket) -> None:
+        """The request does not wait any more, or never had to."""
+        if self._waiting.pop(ticket.request.id, None) is not None:
+            self._unpark(ticket.request.id)
+
+    def parked(self, server_id: str) -> list[Ticket]:
+        """Those that wait for a server, in the order of their asking."""
+        return list(self._parked.get(server_id, {}).values())
+
+    def oldest(self, below_gpus: int | None) -> Ticket | None:
+        """The oldest request, not parked, for a model of fewer than `below_gpus` GPUs."""
+        best: tuple[int, str] | None = None
+        for num_gpus, heap in self._by_gpus.items():
+            if below_gpus is not None and num_gpus >= below_gpus:
+                continue
+            while heap and (heap[0][1] not in self._waiting or heap[0][1] in self._parked_at):
+                heappop(heap)
+            if heap and (best is None or heap[0] < best):
+                best = heap[0]
+        return None if best is None else self._waiting[best[1]]
+
+    def oldest_of(self, model: str) -> Ticket | None:
+        """The oldest request for a model, parked or not."""
+        heap = self._by_model.get(model)
+        while heap and heap[0][1] not in self._waiting:
+            heappop(heap)
+        return self._waiting[heap[0][1]] if heap else None
+
+    def of_model(self, model: str) -> list[Ticket]:
+        """All requests for a model, oldest first."""
+        tickets = [ticket for ticket in self._waiting.values() if ticket.request.model == model]
+        return sorted(tickets, key=lambda ticket: ticket.order)
+
+    def _enter(self, ticket: Ticket) -> bool:
+        request_id = ticket.request.id
+        if request_id in self._waiting:
+            return False
+        self._waiting[request_id] = ticket
+        entry = (ticket.order, request_id)
+        heappush(self._by_model.setdefault(ticket.request.model, []), entry)
+        return True
+
+    def _unpark(self, request_id: str) -> None:
+        server_id = self._parked_at.pop(request_id, None)
+        if server_id is not None:
+            del self._parked[server_id][request_id]

@@ -1,0 +1,61 @@
+"""When the controller wants to be woken: for start deadlines and for the end of keep-alives."""
+
+from collections.abc import Iterator
+from heapq import heappop, heappush
+
+from sllmcore.cluster.instance import Instance
+from sllmcore.cluster.state import ClusterState
+
+
+class Timers:
+    """Two heaps of instants. An entry whose cause has gone is dropped when it surfaces."""
+
+    def __init__(self, cluster: ClusterState) -> None:
+        self._cluster = cluster
+        self._deadlines: list[tuple[float, int, str]] = []  # (at_s, order, request id)
+        self._expiries: list[tuple[float, int, str, float]] = []  # (.., instance id, idle since)
+        self._num_set = 0
+
+    def set_deadline(self, request_id: str, at_s: float) -> None:
+        self._num_set += 1
+        heappush(self._deadlines, (at_s, self._num_set, request_id))
+
+    def set_expiry(self, instance: Instance, idle_since_s: float, keep_alive_s: float) -> None:
+        self._num_set += 1
+        entry = (idle_since_s + keep_alive_s, self._num_set, instance.id, idle_since_s)
+        heappush(self._expiries, entry)
+
+    def next_s(self) -> float | None:
+        """The earliest instant at which something is still due."""
+        self._drop_gone()
+        heads = [heap[0][0] for heap in (self._deadlines, self._expiries) if heap]
+        return min(heads) if heads else None
+
+    def due_requests(self, now_s: float) -> Iterator[str]:
+        """Requests that should have started by now."""
+        while self._deadlines and self._deadlines[0][0] <= now_s:
+            _, _, request_id = heappop(self._deadlines)
+            if self._unstarted(request_id):
+                yield request_id
+
+    def due_instances(self, now_s: float) -> Iterator[Instance]:
+        """Instances that have been idle for as long as they may."""
+        while self._expiries and self._expiries[0][0] <= now_s:
+            _, _, instance_id, since_s = heappop(self._expiries)
+            if self._idle_since(instance_id, since_s):
+                yield self._cluster.instances[instance_id]
+
+    def _drop_gone(self) -> None:
+        deadlines, expiries = self._deadlines, self._expiries
+        while deadlines and not self._unstarted(deadlines[0][2]):
+            heappop(deadlines)
+        while expiries and not self._idle_since(expiries[0][2], expiries[0][3]):
+            heappop(expiries)
+
+    def _unstarted(self, request_id: str) -> bool:
+        ticket = self._cluster.tickets.get(request_id)
+        return ticket is not None and not ticket.started
+
+    def _idle_since(self, instance_id: str, since_s: float) -> bool:
+        instance = self._cluster.instances.get(instance_id)
+        return instance is not None and instance.idle_since_s == since_s

@@ -1,0 +1,91 @@
+"""Loading time: `q + n / b`.
+
+`q` is the wait for the loads already queued on the same I/O path of that server, `n` the bytes
+still to move, `b` the bandwidth of the slowest stage from the nearest tier, first as the server
+declared it, then learnt from finished loads. A model that rests in several tiers passes each stage
+with the bytes that come from there or from farther away, all stages at once:
+`max over tiers t of (bytes from t or farther) / b_t`.
+"""
+
+from sllmcore.errors import UsageError
+from sllmcore.protocols import LoadSample, ServerView
+from sllmcore.types import Checkpoint, LoadEstimate, ServerSpec, StorageTier
+
+_REMOTE, _SSD, _DRAM = StorageTier.REMOTE, StorageTier.SSD, StorageTier.DRAM
+
+
+def declared_bytes_per_s(spec: ServerSpec, source: StorageTier, num_gpus: int) -> float:
+    """The slowest stage from `source` into `num_gpus` GPUs, each with a link of its own."""
+    to_gpus_bytes_per_s = num_gpus * spec.dram_bytes_per_s
+    if source is _DRAM:
+        return to_gpus_bytes_per_s
+    if source is _SSD:
+        return min(spec.ssd_bytes_per_s, to_gpus_bytes_per_s)
+    return min(spec.remote_bytes_per_s, to_gpus_bytes_per_s)
+
+
+class BandwidthEstimator:
+    """The loading-time estimator of ServerlessLLM (section 6), per server, tier and GPU count.
+
+    Args:
+        smoothing: Weight of the newest load in the running means, in (0, 1].
+        startup_s: First belief about the phases of a cold start that move no bytes.
+    """
+
+    def __init__(self, smoothing: float = 0.2, startup_s: float = 0.0) -> None:
+        if not 0 < smoothing <= 1:
+            raise UsageError(f"smoothing must be in (0, 1], got {smoothing}")
+        if startup_s < 0:
+            raise UsageError(f"startup_s must not be negative, got {startup_s}")
+        self._smoothing = smoothing
+        self._declared_startup_s = startup_s
+        self._bytes_per_s: dict[tuple[str, StorageTier, int], float] = {}
+        self._startup_s: dict[str, float] = {}  # by model: graphs and warm-up depend on it
+
+    def estimate(self, checkpoint: Checkpoint, server: ServerView, now_s: float) -> LoadEstimate:
+        """Expected time until an instance launched at `now_s` could serve."""
+        model, size_bytes = checkpoint.model, checkpoint.size_bytes
+        startup_s = self._startup_s.get(model, self._declared_startup_s)
+        in_dram = server.resident_bytes(_DRAM, model)
+        if in_dram >= size_bytes:
+            source = _DRAM
+            transfer_s = size_bytes / self._rate(server, _DRAM, checkpoint.num_gpus)
+        else:
+            source, transfer_s = self._from_below_dram(checkpoint, server, in_dram)
+        return LoadEstimate(source, server.queue_wait_s(source, now_s), transfer_s, startup_s)
+
+    def _from_below_dram(
+        self, checkpoint: Checkpoint, server: ServerView, in_dram: int
+    ) -> tuple[StorageTier, float]:
+        num_gpus = checkpoint.num_gpus
+        missing_bytes = checkpoint.size_bytes - in_dram
+        in_ssd = min(server.resident_bytes(_SSD, checkpoint.model), missing_bytes)
+        source = _SSD if in_ssd == missing_bytes else _REMOTE
+        transfer_s = missing_bytes / self._rate(server, source, num_gpus)
+        if source is _REMOTE and in_ssd:
+            transfer_s = max(
+                (missing_bytes - in_ssd) / self._rate(server, _REMOTE, num_gpus),
+                missing_bytes / self._rate(server, _SSD, num_gpus),
+            )
+        if in_dram:
+            whole_s = checkpoint.size_bytes / self._rate(server, _DRAM, num_gpus)
+            transfer_s = max(transfer_s, whole_s)
+        return source, transfer_s
+
+    def _rate(self, server: ServerView, source: StorageTier, num_gpus: int) -> float:
+        learnt = self._bytes_per_s.get((server.id, source, num_gpus))
+        return declared_bytes_per_s(server.spec, source, num_gpus) if learnt is None else learnt
+
+    def observe(
+        self, checkpoint: Checkpoint, server: ServerView, source: StorageTier, load: LoadSample
+    ) -> None:
+        """Learn from a finished load. Only whole checkpoints from one tier tell its bandwidth."""
+        model = checkpoint.model
+        known_s = self._startup_s.get(model, load.startup_s)
+        self._startup_s[model] = known_s + self._smoothing * (load.startup_s - known_s)
+        if load.num_bytes != checkpoint.size_bytes or load.transfer_s <= 0:
+            return
+        key = (server.id, source, checkpoint.num_gpus)
+        newest = load.num_bytes / load.transfer_s
+        known = self._bytes_per_s.get(key, newest)
+        self._bytes_per_s[key] = known + self._smoothing * (newest - known)

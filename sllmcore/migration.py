@@ -1,0 +1,116 @@
+"""Migration time: `a * (t_in + t_out) + b`, with `t_out = d / t`.
+
+A migrated inference resumes by recomputing its KV cache from its tokens, which takes time linear
+in their number. The controller does not see each token: it takes the output so far as the time
+`d` that the inference has run over the mean time `t` per token. `a`, `b` and `t` start from a
+profile and are learnt per model, `a` and `b` as the least-squares line through the migrations seen,
+old ones fading.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sllmcore.errors import UsageError
+from sllmcore.protocols import TicketView
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationProfile:
+    """What is believed of a model before anything was measured."""
+
+    per_token_s: float  # a
+    fixed_s: float  # b
+    output_token_s: float  # t
+
+    def __post_init__(self) -> None:
+        if self.per_token_s < 0 or self.fixed_s < 0:
+            raise UsageError(f"a and b must not be negative, got {self}")
+        if self.output_token_s <= 0:
+            raise UsageError(f"output_token_s must be positive, got {self.output_token_s}")
+
+
+class _Line:
+    """Least squares of y = a * x + b over fading samples, starting from a believed line.
+
+    The belief enters as two samples of weight `prior_weight` at 0 and `span` tokens, so that a
+    single measurement does not tilt the line wildly.
+    """
+
+    __slots__ = ("_n", "_x", "_xx", "_xy", "_y")
+
+    def __init__(self, slope: float, intercept: float, span: float, prior_weight: float) -> None:
+        end = slope * span + intercept
+        self._n = 2 * prior_weight
+        self._x = prior_weight * span
+        self._y = prior_weight * (intercept + end)
+        self._xx = prior_weight * span * span
+        self._xy = prior_weight * span * end
+
+    def add(self, x: float, y: float, keep: float) -> None:
+        self._n = self._n * keep + 1.0
+        self._x = self._x * keep + x
+        self._y = self._y * keep + y
+        self._xx = self._xx * keep + x * x
+        self._xy = self._xy * keep + x * y
+
+    def at(self, x: float) -> float:
+        spread = self._n * self._xx - self._x * self._x
+        if spread <= 1e-9 * self._n * self._xx:
+            return self._y / self._n
+        slope = (self._n * self._xy - self._x * self._y) / spread
+        return max(0.0, self._y / self._n + slope * (x - self._x / self._n))
+
+
+class LinearMigrationPredictor:
+    """The migration-time predictor of ServerlessLLM (section 6), learning per model.
+
+    Args:
+        default: The profile of models that have none of their own.
+        profiles: Profiles by model.
+        smoothing: Weight of the newest sample, in (0, 1).
+    """
+
+    def __init__(
+        self,
+        default: MigrationProfile,
+        profiles: Mapping[str, MigrationProfile] | None = None,
+        smoothing: float = 0.1,
+    ) -> None:
+        if not 0 < smoothing < 1:
+            raise UsageError(f"smoothing must be in (0, 1), got {smoothing}")
+        self._default = default
+        self._profiles = dict(profiles or {})
+        self._smoothing = smoothing
+        self._lines: dict[str, _Line] = {}
+        self._output_token_s: dict[str, float] = {}
+
+    def resume_s(self, ticket: TicketView, now_s: float) -> float:
+        """Expected time to recompute an inference's tokens elsewhere."""
+        request = ticket.request
+        output_token_s = self._output_token_s.get(request.model)
+        if output_token_s is None:
+            output_token_s = self._profile(request.model).output_token_s
+        output_tokens = (now_s - ticket.running_since_s) / output_token_s
+        return self._line(request.model).at(request.input_tokens + output_tokens)
+
+    def observe_resume(self, model: str, num_tokens: int, resume_s: float) -> None:
+        self._line(model).add(num_tokens, resume_s, keep=1.0 - self._smoothing)
+
+    def observe_decode(self, model: str, output_tokens: int, decode_s: float) -> None:
+        if output_tokens < 2 or decode_s <= 0:
+            return
+        newest_s = decode_s / (output_tokens - 1)
+        known_s = self._output_token_s.get(model, newest_s)
+        self._output_token_s[model] = known_s + self._smoothing * (newest_s - known_s)
+
+    def _profile(self, model: str) -> MigrationProfile:
+        return self._profiles.get(model, self._default)
+
+    def _line(self, model: str) -> _Line:
+        line = self._lines.get(model)
+        if line is None:
+            profile = self._profile(model)
+            # The belief weighs as much as two migrations and spans OPT's context of 2,048 tokens.
+            line = _Line(profile.per_token_s, profile.fixed_s, span=2048.0, prior_weight=1.0)
+            self._lines[model] = line
+        return line

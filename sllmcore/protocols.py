@@ -1,0 +1,181 @@
+"""The replaceable parts of the control plane, and what they may see of the cluster.
+
+None of them may read a clock, do I/O, or draw randomness that was not passed in. The views are
+read-only: a policy that writes to them breaks every other one.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
+
+from sllmcore.decisions import Decision
+from sllmcore.types import (
+    Checkpoint,
+    LoadEstimate,
+    Request,
+    ServerSpec,
+    StorageTier,
+)
+
+
+class InstanceView(Protocol):
+    """One instance, as believed."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def server_id(self) -> str: ...
+    @property
+    def gpu_indices(self) -> tuple[int, ...]: ...
+    @property
+    def num_gpus(self) -> int: ...
+    @property
+    def requests(self) -> Mapping[str, None]: ...
+    @property
+    def incoming(self) -> Mapping[str, None]: ...
+    @property
+    def free_slots(self) -> int: ...
+    @property
+    def ready(self) -> bool: ...
+    @property
+    def leaving(self) -> bool: ...
+    @property
+    def ready_at_s(self) -> float: ...
+    @property
+    def load_s(self) -> float: ...
+    @property
+    def idle_since_s(self) -> float | None: ...
+
+
+class ServerView(Protocol):
+    """One server, as believed."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def spec(self) -> ServerSpec: ...
+    @property
+    def order(self) -> int: ...
+    @property
+    def num_available(self) -> int: ...
+    @property
+    def num_free(self) -> int: ...
+    @property
+    def draining(self) -> bool: ...
+    @property
+    def instances(self) -> Mapping[str, InstanceView]: ...
+    def could_hold(self, checkpoint: Checkpoint) -> bool: ...
+    def free_gpus(self) -> Iterator[int]: ...
+    def pick_gpus(self, num_gpus: int) -> tuple[int, ...] | None: ...
+    def resident_bytes(self, tier: StorageTier, model: str) -> int: ...
+    def nearest_tier(self, checkpoint: Checkpoint) -> StorageTier: ...
+    def queue_wait_s(self, tier: StorageTier, now_s: float) -> float: ...
+
+
+class TicketView(Protocol):
+    """What the controller knows about a request that it has not finished with."""
+
+    @property
+    def request(self) -> Request: ...
+    @property
+    def running_since_s(self) -> float: ...
+    @property
+    def num_preemptions(self) -> int: ...
+    @property
+    def can_move(self) -> bool:
+        """Whether it is generating, and not being moved or stopped already."""
+        ...
+
+
+class ClusterView(Protocol):
+    """The cluster, as believed. The methods with a `limit` are the cheap way to look at it."""
+
+    @property
+    def checkpoints(self) -> Mapping[str, Checkpoint]: ...
+    @property
+    def servers(self) -> Mapping[str, ServerView]: ...
+    @property
+    def instances(self) -> Mapping[str, InstanceView]: ...
+    @property
+    def tickets(self) -> Mapping[str, TicketView]: ...
+    def open_instances(self, model: str) -> Iterable[InstanceView]: ...
+    def holders(self, tier: StorageTier, model: str, limit: int) -> Iterator[ServerView]: ...
+    def servers_with(self, num_gpus: int, limit: int) -> Iterator[ServerView]: ...
+    def num_servers_with(self, num_gpus: int) -> int: ...
+    def server_with(self, num_gpus: int, position: int) -> ServerView: ...
+
+
+class LoadingTimeEstimator(Protocol):
+    """Predicts how long a checkpoint takes to reach a server's GPUs."""
+
+    def estimate(
+        self, checkpoint: Checkpoint, server: ServerView, now_s: float
+    ) -> LoadEstimate: ...
+
+    def observe(
+        self, checkpoint: Checkpoint, server: ServerView, source: StorageTier, load: "LoadSample"
+    ) -> None:
+        """Learn from a load that has finished."""
+        ...
+
+
+class LoadSample(Protocol):
+    """The measured part of a `LoadFinished`."""
+
+    @property
+    def num_bytes(self) -> int: ...
+    @property
+    def transfer_s(self) -> float: ...
+    @property
+    def startup_s(self) -> float: ...
+
+
+class MigrationTimePredictor(Protocol):
+    """Predicts how long a running inference takes to resume elsewhere, the load apart."""
+
+    def resume_s(self, ticket: TicketView, now_s: float) -> float: ...
+
+    def observe_resume(self, model: str, num_tokens: int, resume_s: float) -> None:
+        """Learn from a migration: `num_tokens` were recomputed in `resume_s`."""
+        ...
+
+    def observe_decode(self, model: str, output_tokens: int, decode_s: float) -> None:
+        """Learn from a finished inference: `decode_s` from its first to its last token."""
+        ...
+
+
+class ResidencyPolicy(Protocol):
+    """What stays: idle instances on GPUs, models in DRAM and on SSD."""
+
+    @property
+    def reclaims_idle(self) -> bool:
+        """Whether an idle instance makes room for another model before its keep-alive ends."""
+        ...
+
+    def instance_keep_alive_s(self, instance: InstanceView) -> float | None:
+        """How long this instance may stay idle; None: until its GPUs are wanted."""
+        ...
+
+    def cache_in(self, source: StorageTier) -> tuple[StorageTier, ...]:
+        """The tiers that keep the bytes of a load that comes from `source`."""
+        ...
+
+    def evictions(
+        self, evictable: Iterable[tuple[str, int]], needed_bytes: int
+    ) -> list[tuple[str, int]] | None:
+        """Which of (model, its bytes), least recently used first, to evict so that at least
+        `needed_bytes` become free: (model, bytes to keep). None if they cannot."""
+        ...
+
+
+class RandomSource(Protocol):
+    """Chance, passed in: `random.Random` is one."""
+
+    def randrange(self, stop: int, /) -> int: ...
+
+
+class Scheduler(Protocol):
+    """Chooses where a request runs. Same arguments, same history: same decision."""
+
+    def decide(self, request: Request, cluster: ClusterView, now_s: float) -> Decision: ...

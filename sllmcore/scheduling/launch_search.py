@@ -1,0 +1,89 @@
+"""Where a model could be launched soonest, looking only at its holders and a few others."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from sllmcore.errors import UsageError
+from sllmcore.protocols import ClusterView, InstanceView, LoadingTimeEstimator, ServerView
+from sllmcore.types import CACHE_TIERS, Checkpoint, LoadEstimate, Placement
+
+NOTHING_TAKEN: Mapping[str, int] = {}
+
+
+def ready_instance(instances: Iterable[InstanceView]) -> InstanceView | None:
+    """The ready instance with the fewest requests, the oldest of those; None: none is ready."""
+    ready = [instance for instance in instances if instance.ready]
+    return min(ready, key=lambda instance: len(instance.requests)) if ready else None
+
+
+def open_instance(instances: Iterable[InstanceView]) -> InstanceView | None:
+    """Where a request can join: a ready instance, else the one expected first."""
+    return ready_instance(instances) or soonest_instance(instances)
+
+
+def soonest_instance(instances: Iterable[InstanceView]) -> InstanceView | None:
+    """Of instances that are still loading, the one expected first."""
+    return min(instances, key=lambda instance: instance.ready_at_s, default=None)
+
+
+class LaunchSearch:
+    """Least expected startup time over servers with enough available GPUs.
+
+    At most `max_candidates` servers are looked at per tier, so in clusters up to that size the
+    search is exhaustive. It ends at the nearest tier where some holder could load at once.
+
+    Args:
+        max_candidates: How many servers a decision may look at in each tier.
+    """
+
+    def __init__(self, estimator: LoadingTimeEstimator, max_candidates: int = 16) -> None:
+        if max_candidates < 1:
+            raise UsageError(f"max_candidates must be >= 1, got {max_candidates}")
+        self.estimator = estimator
+        self.max_candidates = max_candidates
+
+    def best(
+        self,
+        checkpoint: Checkpoint,
+        cluster: ClusterView,
+        now_s: float,
+        besides: str | None = None,
+        taken: Mapping[str, int] = NOTHING_TAKEN,
+    ) -> Placement | None:
+        """The soonest launch, on a server other than `besides`; `taken` GPUs count as gone.
+
+        Ties go to the server where fewer idle instances must go, then to the one that joined first.
+        """
+        best: tuple[float, int, int] | None = None
+        found: tuple[ServerView, LoadEstimate] | None = None
+        num_gpus = checkpoint.num_gpus
+        for servers in self._candidates(checkpoint, cluster):
+            for server in servers:
+                num_taken = taken.get(server.id, 0) if taken else 0
+                short = server.num_available < num_gpus + num_taken
+                if short or server.id == besides or not server.could_hold(checkpoint):
+                    continue
+                load = self.estimator.estimate(checkpoint, server, now_s)
+                reclaimed = max(0, num_gpus + num_taken - server.num_free)
+                key = (load.total_s, reclaimed, server.order)
+                if best is None or key < best:
+                    best, found = key, (server, load)
+            if found is not None and found[1].queue_s <= 0:
+                break
+        return None if found is None else _place(checkpoint, *found, taken)
+
+    def _candidates(
+        self, checkpoint: Checkpoint, cluster: ClusterView
+    ) -> Iterator[Iterator[ServerView]]:
+        """Holders in DRAM, then on SSD, then whoever has the GPUs."""
+        for tier in CACHE_TIERS:
+            yield cluster.holders(tier, checkpoint.model, self.max_candidates)
+        yield cluster.servers_with(checkpoint.num_gpus, self.max_candidates)
+
+
+def _place(
+    checkpoint: Checkpoint, server: ServerView, load: LoadEstimate, taken: Mapping[str, int]
+) -> Placement:
+    num_taken = taken.get(server.id, 0)
+    gpus = server.pick_gpus(checkpoint.num_gpus + num_taken)
+    assert gpus is not None, f"{server.id} was seen to have {checkpoint.num_gpus} GPUs"
+    return Placement(server.id, gpus[num_taken:], load)

@@ -1,0 +1,181 @@
+"""Where moving other inferences away would let a model start soonest, and whom to move."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from sllmcore.errors import UsageError
+from sllmcore.protocols import (
+    ClusterView,
+    InstanceView,
+    MigrationTimePredictor,
+    ServerView,
+    TicketView,
+)
+from sllmcore.scheduling.launch_search import LaunchSearch, ready_instance
+from sllmcore.scheduling.victims import Victim, choose_victims
+from sllmcore.types import Checkpoint, LoadEstimate, MigrationPlan, Placement, StorageTier
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A launch that others make room for, and when its model could serve."""
+
+    placement: Placement
+    plans: tuple[MigrationPlan, ...]
+    startup_s: float
+
+
+def anyone(ticket: TicketView) -> bool:
+    """Every inference may be moved."""
+    return True
+
+
+class RoomSearch:
+    """Least expected startup time over servers that lack the GPUs but run movable inferences.
+
+    A server is worth a look if it holds the model in DRAM, or has some but not enough GPUs. The
+    victims move at the same time, so the newcomer waits for the slowest; which victims, is
+    chosen by the least total migration time (ServerlessLLM, section 6).
+
+    Args:
+        max_servers: How many servers a decision may examine for victims.
+        may_move: Which running inferences may be chosen.
+    """
+
+    def __init__(
+        self,
+        launches: LaunchSearch,
+        predictor: MigrationTimePredictor,
+        max_servers: int = 4,
+        may_move: Callable[[TicketView], bool] = anyone,
+    ) -> None:
+        if max_servers < 1:
+            raise UsageError(f"max_servers must be >= 1, got {max_servers}")
+        self._launches = launches
+        self._predictor = predictor
+        self._max_servers = max_servers
+        self._may_move = may_move
+
+    def best(
+        self, checkpoint: Checkpoint, cluster: ClusterView, now_s: float, below_s: float | None
+    ) -> Room | None:
+        """The soonest start with others making room, if it is sooner than `below_s`."""
+        best: Room | None = None
+        if not cluster.num_servers_with(1):
+            return None  # nobody could go anywhere
+        for server in self._servers(checkpoint, cluster):
+            load = self._launches.estimator.estimate(checkpoint, server, now_s)
+            if below_s is not None and load.total_s >= below_s:
+                continue
+            room = self._at(server, checkpoint, load, cluster, now_s, below_s)
+            if room is not None and (below_s is None or room.startup_s < below_s):
+                best, below_s = room, room.startup_s
+        return best
+
+    def _servers(self, checkpoint: Checkpoint, cluster: ClusterView) -> Iterator[ServerView]:
+        seen: set[str] = set()
+        limit = self._launches.max_candidates
+        holders = cluster.holders(StorageTier.DRAM, checkpoint.model, limit)
+        for servers in (holders, cluster.servers_with(1, limit)):
+            for server in servers:
+                if len(seen) >= self._max_servers:
+                    return
+                lacks_gpus = server.num_available < checkpoint.num_gpus
+                if server.id in seen or server.draining or not lacks_gpus:
+                    continue
+                if server.could_hold(checkpoint):
+                    seen.add(server.id)
+                    yield server
+
+    def _at(
+        self,
+        server: ServerView,
+        checkpoint: Checkpoint,
+        load: LoadEstimate,
+        cluster: ClusterView,
+        now_s: float,
+        below_s: float | None,
+    ) -> Room | None:
+        """The room that `server` could make."""
+        spare_s = None if below_s is None else below_s - load.transfer_s - load.startup_s
+        plans = []
+        for instance in server.instances.values():
+            if self._movable(instance, cluster):
+                plan = self._plan(instance, cluster, now_s, {})
+                if plan is not None and (spare_s is None or plan.total_s < spare_s):
+                    plans.append(plan)
+        sizes = [cluster.instances[plan.victim_id].num_gpus for plan in plans]
+        victims = [Victim(n, plan.total_s) for n, plan in zip(sizes, plans, strict=True)]
+        chosen = choose_victims(victims, checkpoint.num_gpus - server.num_available)
+        if chosen is None:
+            return None
+        final = self._together([plans[i].victim_id for i in chosen], cluster, now_s)
+        if final is None:
+            return None
+        made_s = max(load.queue_s, *(plan.total_s for plan in final))
+        placement = Placement(server.id, _gpus(server, checkpoint, final, cluster), load)
+        return Room(placement, final, made_s + load.transfer_s + load.startup_s)
+
+    def _movable(self, instance: InstanceView, cluster: ClusterView) -> bool:
+        if not instance.ready or instance.leaving or not instance.requests or instance.incoming:
+            return False
+        tickets = (cluster.tickets[request_id] for request_id in instance.requests)
+        return all(ticket.can_move and self._may_move(ticket) for ticket in tickets)
+
+    def _plan(
+        self, victim: InstanceView, cluster: ClusterView, now_s: float, taken: dict[str, int]
+    ) -> MigrationPlan | None:
+        """The soonest way to move one instance's inferences off its server."""
+        resume_s = max(
+            self._predictor.resume_s(cluster.tickets[request_id], now_s)
+            for request_id in victim.requests
+        )
+        elsewhere = (
+            instance
+            for instance in cluster.open_instances(victim.model)
+            if instance.server_id != victim.server_id
+            and instance.free_slots >= len(victim.requests)
+            and not taken.get(instance.server_id)
+        )
+        instance = ready_instance(elsewhere)
+        if instance is not None:
+            return MigrationPlan(victim.id, instance.id, None, resume_s)
+        checkpoint = cluster.checkpoints[victim.model]
+        placement = self._launches.best(
+            checkpoint, cluster, now_s, besides=victim.server_id, taken=taken
+        )
+        if placement is None:
+            return None
+        return MigrationPlan(victim.id, None, placement, resume_s)
+
+    def _together(
+        self, victim_ids: Iterable[str], cluster: ClusterView, now_s: float
+    ) -> tuple[MigrationPlan, ...] | None:
+        """Plans for all victims at once, none counting on what another one takes."""
+        taken: dict[str, int] = {}
+        plans: list[MigrationPlan] = []
+        for victim_id in victim_ids:
+            plan = self._plan(cluster.instances[victim_id], cluster, now_s, taken)
+            if plan is None or plan.instance_id in {p.instance_id for p in plans} - {None}:
+                return None
+            plans.append(plan)
+            if plan.placement is not None:
+                server_id = plan.placement.server_id
+                taken[server_id] = taken.get(server_id, 0) + len(plan.placement.gpu_indices)
+            elif plan.instance_id is not None:
+                instance = cluster.instances[plan.instance_id]
+                taken[instance.server_id] = taken.get(instance.server_id, 0) + instance.num_gpus
+        return tuple(plans)
+
+
+def _gpus(
+    server: ServerView,
+    checkpoint: Checkpoint,
+    plans: Iterable[MigrationPlan],
+    cluster: ClusterView,
+) -> tuple[int, ...]:
+    """Those the server can give at once, then the victims'."""
+    gpus = list(server.pick_gpus(server.num_available) or ())
+    for plan in plans:
+        gpus.extend(cluster.instances[plan.victim_id].gpu_indices)
+    return tuple(gpus[: checkpoint.num_gpus])

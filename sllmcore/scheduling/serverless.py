@@ -1,0 +1,42 @@
+"""Serverless: any free GPU, at random. How FaaS platforms place functions, blind to locality.
+
+The baseline of that name in ServerlessLLM's evaluation (section 7.3).
+"""
+
+from sllmcore.decisions import Decision, Launch, Start
+from sllmcore.protocols import ClusterView, LoadingTimeEstimator, RandomSource
+from sllmcore.scheduling.launch_search import open_instance
+from sllmcore.scheduling.startup_time import no_room
+from sllmcore.types import Placement, Request
+
+
+class ServerlessScheduler:
+    """A ready instance if there is one, else a random server with enough available GPUs.
+
+    Args:
+        max_candidates: How many servers to try in clusters where not every one fits every model.
+    """
+
+    def __init__(
+        self, estimator: LoadingTimeEstimator, rng: RandomSource, max_candidates: int = 16
+    ) -> None:
+        self._estimator = estimator
+        self._rng = rng
+        self._max_candidates = max_candidates
+
+    def decide(self, request: Request, cluster: ClusterView, now_s: float) -> Decision:
+        joined = open_instance(cluster.open_instances(request.model))
+        if joined is not None:
+            return Start(joined.id)
+        checkpoint = cluster.checkpoints[request.model]
+        num_servers = cluster.num_servers_with(checkpoint.num_gpus)
+        if not num_servers:
+            return no_room(cluster, checkpoint.num_gpus)
+        first = self._rng.randrange(num_servers)
+        for i in range(min(num_servers, self._max_candidates)):
+            server = cluster.server_with(checkpoint.num_gpus, (first + i) % num_servers)
+            gpus = server.pick_gpus(checkpoint.num_gpus)
+            if gpus is not None and server.could_hold(checkpoint):
+                load = self._estimator.estimate(checkpoint, server, now_s)
+                return Launch(Placement(server.id, gpus, load))
+        return no_room(cluster, checkpoint.num_gpus)

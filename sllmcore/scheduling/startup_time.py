@@ -1,0 +1,49 @@
+"""All the ways one request could start, weighed by expected startup time."""
+
+from sllmcore.decisions import Launch, Start, WaitForGPUs, WaitForServer
+from sllmcore.protocols import ClusterView
+from sllmcore.scheduling.launch_search import LaunchSearch, ready_instance, soonest_instance
+from sllmcore.scheduling.room_search import Room, RoomSearch
+from sllmcore.types import Request
+
+
+def no_room(cluster: ClusterView, num_gpus: int) -> WaitForGPUs | WaitForServer:
+    """How to wait when no server can take a model of so many GPUs."""
+    if cluster.num_servers_with(num_gpus):
+        return WaitForServer(None)  # GPUs there are, but not of a size that this model fits
+    return WaitForGPUs()
+
+
+class StartupTimeSearch:
+    """What ServerlessLLM and Shepherd* have in common: both find the same GPUs.
+
+    Args:
+        launches: Finds the soonest launch.
+        rooms: Finds the soonest start with others making room; None: nobody is moved.
+    """
+
+    def __init__(self, launches: LaunchSearch, rooms: RoomSearch | None) -> None:
+        self._launches = launches
+        self._rooms = rooms
+
+    def best(
+        self, request: Request, cluster: ClusterView, now_s: float
+    ) -> Start | Launch | Room | WaitForGPUs | WaitForServer:
+        """The option that serves the request soonest; of equals the one that moves nobody."""
+        instances = cluster.open_instances(request.model)
+        ready = ready_instance(instances)
+        if ready is not None:
+            return Start(ready.id)
+        checkpoint = cluster.checkpoints[request.model]
+        placement = self._launches.best(checkpoint, cluster, now_s)
+        best_s = None if placement is None else placement.load.total_s
+        loading = soonest_instance(instances)
+        if loading is not None and (best_s is None or loading.ready_at_s - now_s <= best_s):
+            return Start(loading.id)
+        if self._rooms is not None:
+            room = self._rooms.best(checkpoint, cluster, now_s, below_s=best_s)
+            if room is not None:
+                return room
+        if placement is not None:
+            return Launch(placement)
+        return no_room(cluster, checkpoint.num_gpus)
