@@ -1,0 +1,115 @@
+"""Making checkpoints: from safetensors, PyTorch files, adapters, or tensors at hand."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sllmreal.checkpoint.arrange import DEFAULT_CHUNK_BYTES, SourceTensor, arrange
+from sllmreal.checkpoint.assets import asset_files, copy_assets
+from sllmreal.checkpoint.errors import BadCheckpointError, StorageError
+from sllmreal.checkpoint.execution_order import execution_order
+from sllmreal.checkpoint.index import ASSET_DIRECTORY, INDEX_FILE, encode_index
+from sllmreal.checkpoint.layout import Layout
+from sllmreal.checkpoint.pickled import pickled_files, pickled_source
+from sllmreal.checkpoint.source import SHARD_INDEXES
+from sllmreal.checkpoint.staging import Staging, staged, write_durably
+from sllmreal.checkpoint.tensor_source import StateDictSource, TensorSource, layout_source
+from sllmreal.checkpoint.writer import JOURNAL_FILE, Progress, write_partitions
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOptions:
+    """How a checkpoint is laid out. `order` lists names as they run; None guesses from the names.
+
+    `num_partitions` is the number of target GPUs that load side by side.
+    """
+
+    num_partitions: int = 1
+    chunk_bytes: int = DEFAULT_CHUNK_BYTES
+    order: Sequence[str] | None = None
+    replace: bool = False
+
+
+def convert(
+    source: Path,
+    target: Path,
+    options: WriteOptions = WriteOptions(),
+    progress: Progress | None = None,
+) -> Layout:
+    """Convert the weights at `source` into a checkpoint at `target`, published atomically.
+
+    Interrupted, it resumes where it was when called again. Raises BadCheckpointError for a bad
+    source and StorageError for a failing disk; the target is untouched by either.
+    """
+    source = Path(source)
+    with _opened_source(source) as tensors, staged(Path(target), replace=options.replace) as stage:
+        assets = asset_files(_asset_directory(source))
+        return _write(tensors, assets, stage, options, progress)
+
+
+def save_checkpoint(
+    state_dict: Mapping[str, "torch.Tensor"],
+    target: Path,
+    options: WriteOptions = WriteOptions(),
+    assets: Sequence[Path] = (),
+) -> Layout:
+    """Write tensors in memory as a checkpoint at `target`, published atomically."""
+    with staged(Path(target), replace=options.replace) as stage:
+        return _write(StateDictSource(state_dict), list(assets), stage, options, None)
+
+
+@contextmanager
+def _opened_source(source: Path) -> Iterator[TensorSource]:
+    pickled = pickled_files(source)
+    native = (source / INDEX_FILE).exists() or source.suffix == ".safetensors"
+    sharded = any((source / name).exists() for name in SHARD_INDEXES)
+    if pickled and not native and not sharded and not any(source.glob("*.safetensors")):
+        with pickled_source(pickled) as tensors:
+            yield tensors
+    else:
+        with layout_source(source) as tensors:
+            yield tensors
+
+
+def _asset_directory(source: Path) -> Path:
+    if source.is_file():
+        return source.parent
+    inside = source / ASSET_DIRECTORY
+    return inside if (source / INDEX_FILE).exists() and inside.is_dir() else source
+
+
+def _write(
+    source: TensorSource,
+    assets: list[Path],
+    stage: Staging,
+    options: WriteOptions,
+    progress: Progress | None,
+) -> Layout:
+    ordered = _ordered(source.tensors, options.order)
+    arrangement = arrange(ordered, stage.target, options.chunk_bytes, options.num_partitions)
+    layout = write_partitions(arrangement, source, stage.path, progress)
+    try:
+        copied = copy_assets(assets, stage.path)
+    except OSError as error:
+        raise StorageError(f"copying assets: {error}") from error
+    layout = replace(layout, assets=copied, metadata=dict(source.metadata))
+    index = encode_index(layout)
+    write_durably(stage.path / INDEX_FILE, index)
+    (stage.path / JOURNAL_FILE).unlink()
+    stage.publish()
+    return replace(layout, identity=index[32:64].hex())
+
+
+def _ordered(
+    tensors: Sequence[SourceTensor], order: Sequence[str] | None
+) -> Sequence[SourceTensor]:
+    by_name = {tensor.name: tensor for tensor in tensors}
+    names = execution_order(by_name) if order is None else list(order)
+    if order is not None and sorted(names) != sorted(by_name):
+        raise BadCheckpointError("order must name every tensor once, and nothing else")
+    return [by_name[name] for name in names]

@@ -1,0 +1,150 @@
+"""Where every byte of a checkpoint lies, whatever its format: what planning and loading work on.
+
+Element [i0, i1, ...] of a tensor lies at  offset + view_offset + item_bytes * sum(i * stride).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sllmreal.checkpoint.dtypes import ITEM_BYTES
+from sllmreal.checkpoint.errors import BadCheckpointError
+
+BLOCK_BYTES = 4096  # direct I/O: every common device's logical block divides it
+TENSOR_ALIGNMENT_BYTES = 64  # a cache line, and the widest vector load
+HASH_BYTES = 16  # XXH3-128
+MAX_DIMS = 64  # torch's own limit on a tensor's rank
+MAX_NAME_CHARS = 1024
+MAX_BYTES = (1 << 63) - 1  # torch's sizes and the kernel's offsets are signed 64-bit
+
+
+def align_up(num: int, alignment: int) -> int:
+    """The least multiple of `alignment` that is not below `num`."""
+    return -(-num // alignment) * alignment
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A file of tensor bytes. `chunk_hashes` is empty where the format has none."""
+
+    file: str
+    size_bytes: int
+    sha256: str = ""
+    chunk_hashes: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEntry:
+    """A tensor as a strided view of its storage `[offset, offset + bytes)` in a partition."""
+
+    name: str
+    partition: int
+    offset_bytes: int
+    size_bytes: int
+    dtype: str
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    view_offset_bytes: int = 0
+
+    @property
+    def begin_bytes(self) -> int:
+        return self.offset_bytes + self.view_offset_bytes
+
+    @property
+    def empty(self) -> bool:
+        return 0 in self.shape
+
+    @property
+    def contiguous(self) -> bool:
+        """Row-major without gaps; the stride of a dimension of extent 1 does not matter."""
+        if self.empty:
+            return True
+        dense = contiguous_stride(self.shape)
+        return all(
+            extent == 1 or step == want
+            for extent, step, want in zip(self.shape, self.stride, dense, strict=True)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A small file that travels with the weights: configuration, tokenizer."""
+
+    file: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A checkpoint's files and tensors. `identity` names the bytes: equal identity, equal bytes.
+
+    For a format without a digest the identity is of the files' names, sizes, inodes and times: it
+    changes when a file is replaced, and says nothing across machines.
+    """
+
+    path: Path
+    identity: str
+    partitions: tuple[Partition, ...]
+    tensors: tuple[TensorEntry, ...]
+    chunk_bytes: int | None = None  # None: no hashes recorded
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    assets: tuple[Asset, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(partition.size_bytes for partition in self.partitions)
+
+
+def contiguous_stride(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Row-major strides in elements, as torch computes them."""
+    strides: list[int] = []
+    step = 1
+    for extent in reversed(shape):
+        strides.append(step)
+        step *= max(extent, 1)
+    return tuple(reversed(strides))
+
+
+def span_bytes(dtype: str, shape: tuple[int, ...], stride: tuple[int, ...]) -> int:
+    """Bytes from the first element to the end of the last one; 0 without elements."""
+    if 0 in shape:
+        return 0
+    steps = sum((extent - 1) * step for extent, step in zip(shape, stride, strict=True))
+    return (steps + 1) * ITEM_BYTES[dtype]
+
+
+def check_tensor(tensor: TensorEntry) -> None:
+    """Raise BadCheckpointError unless the view is well formed and lies inside its storage."""
+    name = tensor.name
+    if not 1 <= len(name) <= MAX_NAME_CHARS:
+        raise BadCheckpointError(f"a tensor's name has 1 to {MAX_NAME_CHARS} characters")
+    if any(ord(char) < 32 or 127 <= ord(char) < 160 for char in name):
+        raise BadCheckpointError(f"tensor {name!r}: a control character in the name")
+    if tensor.dtype not in ITEM_BYTES:
+        raise BadCheckpointError(f"tensor {name!r}: unknown dtype {tensor.dtype[:40]!r}")
+    if len(tensor.shape) > MAX_DIMS or len(tensor.stride) != len(tensor.shape):
+        raise BadCheckpointError(f"tensor {name!r}: shape and stride must have one length <= 64")
+    if any(extent < 0 for extent in tensor.shape) or any(step < 0 for step in tensor.stride):
+        raise BadCheckpointError(f"tensor {name!r}: negative shape or stride")
+    num_bytes = math.prod(max(extent, 1) for extent in tensor.shape) * ITEM_BYTES[tensor.dtype]
+    if num_bytes > MAX_BYTES or any(step > MAX_BYTES for step in tensor.stride):
+        raise BadCheckpointError(f"tensor {name!r}: shape or stride beyond 63 bits")
+    if tensor.empty:
+        if tensor.partition or tensor.begin_bytes or tensor.size_bytes:
+            raise BadCheckpointError(f"tensor {name!r}: has no element, yet claims bytes")
+        return
+    _check_span(tensor)
+
+
+def _check_span(tensor: TensorEntry) -> None:
+    view = tensor.view_offset_bytes
+    span = span_bytes(tensor.dtype, tensor.shape, tensor.stride)
+    if view < 0 or view % ITEM_BYTES[tensor.dtype]:
+        raise BadCheckpointError(f"tensor {tensor.name!r}: view_offset {view} is no whole element")
+    if tensor.offset_bytes < 0 or view + span > tensor.size_bytes:
+        raise BadCheckpointError(
+            f"tensor {tensor.name!r}: elements reach byte {view + span} of a storage of "
+            f"{tensor.size_bytes}"
+        )

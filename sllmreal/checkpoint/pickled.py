@@ -1,0 +1,108 @@
+"""PyTorch files (.bin, .pt, .pth) as a source, without unpickling anything in this process.
+
+A child process reads the pickle, weights only and with limits on its resources, and says where in
+the file each storage lies; this process checks that against the file and copies the bytes itself.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import msgspec
+
+from sllmreal.checkpoint.arrange import SourceTensor
+from sllmreal.checkpoint.dtypes import ITEM_BYTES
+from sllmreal.checkpoint.errors import BadCheckpointError
+from sllmreal.checkpoint.layout import TensorEntry, check_tensor, span_bytes
+from sllmreal.checkpoint.opening import OpenedFile, opened_file
+from sllmreal.checkpoint.tensor_source import FileExtent, FileSource
+
+SUFFIXES = (".bin", ".pt", ".pth")
+_TIMEOUT_S = 900.0  # a 50 GB file's pickle takes seconds; the rest is a slow disk
+_MAX_DESCRIPTION_BYTES = 64 << 20
+
+
+class PickledTensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the child says of one tensor. `storage_begin` is the storage's place in the file."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    storage_begin: int
+    storage_bytes: int
+    view_offset: int
+
+
+def pickled_files(path: Path) -> list[Path]:
+    """The PyTorch weight files at `path`, a file or a directory; none if it holds none."""
+    if path.is_file():
+        return [path] if path.suffix in SUFFIXES else []
+    names = ("pytorch_model*.bin", "adapter_model.bin", "*.pt", "*.pth", "*.bin")
+    for pattern in names:
+        found = sorted(file for file in path.glob(pattern) if file.name != "training_args.bin")
+        if found:
+            return found
+    return []
+
+
+@contextmanager
+def pickled_source(files: Sequence[Path]) -> Iterator[FileSource]:
+    """The tensors of PyTorch state dicts; BadCheckpointError where the child cannot read one."""
+    tensors: list[SourceTensor] = []
+    extents: list[FileExtent] = []
+    with ExitStack() as stack:
+        opened = [stack.enter_context(opened_file(path, follow=True)) for path in files]
+        for path, file in zip(files, opened, strict=True):
+            _append(_described(path), file, tensors, extents)
+        if len({tensor.name for tensor in tensors}) != len(tensors):
+            raise BadCheckpointError("two PyTorch files hold a tensor of one name")
+        yield FileSource(tensors, extents, "|".join(file.stamp for file in opened))
+
+
+def _described(path: Path) -> list[PickledTensor]:
+    command = [sys.executable, "-m", "sllmreal.checkpoint.pickled_child", str(path.resolve())]
+    try:
+        child = subprocess.run(  # noqa: S603
+            command, capture_output=True, check=False, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BadCheckpointError(f"{path} was not read within {_TIMEOUT_S} s") from error
+    if child.returncode != 0:
+        reason = child.stderr.decode(errors="replace").strip().splitlines()
+        raise BadCheckpointError(f"{path} is no weights-only state dict: {reason[-1:]}")
+    if len(child.stdout) > _MAX_DESCRIPTION_BYTES:
+        raise BadCheckpointError(f"{path} describes too many tensors")
+    try:
+        return msgspec.json.decode(child.stdout, type=list[PickledTensor])
+    except msgspec.DecodeError as error:
+        raise BadCheckpointError(f"{path}: {error}") from error
+
+
+def _append(
+    described: Sequence[PickledTensor],
+    file: OpenedFile,
+    tensors: list[SourceTensor],
+    extents: list[FileExtent],
+) -> None:
+    """Add one file's tensors, trusting nothing the child said."""
+    numbers: dict[tuple[int, int], int] = {}
+    for item in described:
+        if item.dtype not in ITEM_BYTES:
+            raise BadCheckpointError(f"tensor {item.name!r} has dtype {item.dtype}")
+        empty = span_bytes(item.dtype, item.shape, item.stride) == 0
+        size_bytes = 0 if empty else item.storage_bytes
+        view_bytes = 0 if empty else item.view_offset
+        checked = (item.name, 0, 0, size_bytes, item.dtype, item.shape, item.stride, view_bytes)
+        check_tensor(TensorEntry(*checked))
+        place = (item.storage_begin, item.storage_bytes)
+        if not empty and (place[0] < 0 or sum(place) > file.size_bytes):
+            raise BadCheckpointError(f"tensor {item.name!r} lies outside its file")
+        if place not in numbers:
+            numbers[place] = len(extents)
+            extents.append(FileExtent(file, *place))
+        tensors.append(
+            SourceTensor(item.name, numbers[place], view_bytes, item.dtype, item.shape, item.stride)
+        )

@@ -1,0 +1,87 @@
+"""The child that reads a PyTorch file's pickle: describes its tensors on stdout, copies nothing.
+
+The file is mapped, so a storage's address is its place in the file. Run by `pickled.py` only.
+"""
+
+import resource
+import sys
+from pathlib import Path
+
+import msgspec
+import torch
+
+from sllmreal.checkpoint.dtypes import dtype_name
+from sllmreal.checkpoint.pickled import PickledTensor
+
+_CPU_LIMIT_S = 600
+
+
+def main(argv: list[str]) -> int:
+    """Describe the state dict in the file argv[0]; 1 and a reason on stderr if it is none."""
+    _confine()
+    path = Path(argv[0])
+    try:
+        state_dict = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        described = _describe(state_dict, path)
+    except Exception as error:  # whatever a hostile pickle raises: this is a top
+        sys.stderr.write(f"{type(error).__name__}: {str(error)[:500].splitlines()[:1]}\n")
+        return 1
+    sys.stdout.buffer.write(msgspec.json.encode(described))
+    return 0
+
+
+def _confine() -> None:
+    """No file may be written, no core dumped, no CPU burnt for ever."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_LIMIT_S, _CPU_LIMIT_S))
+
+
+def _describe(state_dict: object, path: Path) -> list[PickledTensor]:
+    if isinstance(state_dict, dict) and isinstance(state_dict.get("state_dict"), dict):
+        state_dict = state_dict["state_dict"]
+    if not isinstance(state_dict, dict):
+        raise TypeError(f"a state dict is a dict, got {type(state_dict).__name__}")
+    mapped = _mapped_ranges(path)
+    described = []
+    for name, tensor in state_dict.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            raise TypeError(f"a state dict maps names to tensors, {name!r} does not")
+        storage = tensor.untyped_storage()
+        described.append(
+            PickledTensor(
+                name=name,
+                dtype=dtype_name(tensor.dtype),
+                shape=tuple(tensor.shape),
+                stride=tuple(tensor.stride()),
+                storage_begin=_file_offset(storage, mapped),
+                storage_bytes=storage.nbytes(),
+                view_offset=int(tensor.storage_offset()) * tensor.element_size(),
+            )
+        )
+    return described
+
+
+def _file_offset(storage: torch.UntypedStorage, mapped: list[tuple[int, int, int]]) -> int:
+    if storage.nbytes() == 0:
+        return 0
+    address = storage.data_ptr()
+    for begin, end, offset in mapped:
+        if begin <= address and address + storage.nbytes() <= end:
+            return address - begin + offset
+    raise ValueError("a storage is not mapped from the file")
+
+
+def _mapped_ranges(path: Path) -> list[tuple[int, int, int]]:
+    """(begin, end, file offset) of every mapping of `path` in this process."""
+    ranges = []
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        fields = line.split(maxsplit=5)
+        if len(fields) == 6 and fields[5] == str(path):
+            begin, end = (int(number, 16) for number in fields[0].split("-"))
+            ranges.append((begin, end, int(fields[2], 16)))
+    return ranges
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

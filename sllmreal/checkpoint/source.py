@@ -1,0 +1,146 @@
+"""Finding out what lies at a path: our own format, one safetensors file, or a sharded directory."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from sllmreal.checkpoint.errors import BadCheckpointError
+from sllmreal.checkpoint.index import HEADER_BYTES, INDEX_FILE, MAX_BODY_BYTES, decode_index
+from sllmreal.checkpoint.layout import Layout, Partition, TensorEntry
+from sllmreal.checkpoint.opening import OpenedFile, opened_directory, opened_file, read_exactly
+from sllmreal.checkpoint.safetensors_header import MAX_HEADER_BYTES, read_header
+
+SHARD_INDEXES = ("model.safetensors.index.json", "adapter_model.safetensors.index.json")
+_MAX_SHARDS = 4096
+
+
+class _ShardIndex(msgspec.Struct, frozen=True):
+    weight_map: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedCheckpoint:
+    """A layout and the directory it was read from, open, so that files cannot change identity."""
+
+    layout: Layout
+    dir_fd: int
+
+    def opened_partition(
+        self, partition: int, *, direct: bool = False
+    ) -> AbstractContextManager[OpenedFile]:
+        """The file of a partition, of the length the layout says, closed at the end."""
+        return self._opened(self.layout.partitions[partition], direct)
+
+    @contextmanager
+    def _opened(self, part: Partition, direct: bool) -> Iterator[OpenedFile]:
+        # Links are followed for plain safetensors only: model hubs keep their files behind links.
+        follow = self.layout.chunk_bytes is None
+        with opened_file(part.file, dir_fd=self.dir_fd, follow=follow, direct=direct) as file:
+            if file.size_bytes != part.size_bytes:
+                raise BadCheckpointError(
+                    f"{part.file} has {file.size_bytes} bytes, must have {part.size_bytes}"
+                )
+            yield file
+
+
+@contextmanager
+def opened_checkpoint(path: Path) -> Iterator[OpenedCheckpoint]:
+    """The checkpoint at `path`: one of ours, a safetensors file, or a directory of such files.
+
+    Its directory stays open until the end. Raises BadCheckpointError where it is none of these or
+    breaks a rule; every partition's length has been checked.
+    """
+    path = Path(path)
+    single = path.is_file()
+    directory = path.resolve().parent if single else path
+    with opened_directory(directory) as dir_fd:
+        if single:
+            layout = _safetensors_layout(path, dir_fd, [path.resolve().name])
+        elif (path / INDEX_FILE).is_symlink() or (path / INDEX_FILE).exists():
+            layout = _native_layout(path, dir_fd)
+        else:
+            layout = _directory_layout(path, dir_fd)
+        opened = OpenedCheckpoint(layout, dir_fd)
+        for partition in range(len(layout.partitions)):
+            with opened.opened_partition(partition):
+                pass
+        yield opened
+
+
+def read_layout(path: Path) -> Layout:
+    """The layout of the checkpoint at `path`, checked as `opened_checkpoint` does."""
+    with opened_checkpoint(path) as opened:
+        return opened.layout
+
+
+def _native_layout(path: Path, dir_fd: int) -> Layout:
+    with opened_file(INDEX_FILE, dir_fd=dir_fd) as file:
+        if file.size_bytes > HEADER_BYTES + MAX_BODY_BYTES:
+            raise BadCheckpointError(f"{INDEX_FILE} of {file.size_bytes} bytes")
+        index = read_exactly(file, file.size_bytes, 0, INDEX_FILE)
+    return decode_index(index, path)
+
+
+def _directory_layout(path: Path, dir_fd: int) -> Layout:
+    for index in SHARD_INDEXES:
+        if (path / index).is_file():
+            weight_map = _weight_map(dir_fd, index)
+            files = sorted(set(weight_map.values()))
+            layout = _safetensors_layout(path, dir_fd, files)
+            _check_weight_map(layout, weight_map)
+            return layout
+    files = sorted(entry.name for entry in path.iterdir() if entry.suffix == ".safetensors")
+    if not files:
+        raise BadCheckpointError(
+            f"{path} holds neither {INDEX_FILE} nor safetensors; convert PyTorch files first"
+        )
+    return _safetensors_layout(path, dir_fd, files)
+
+
+def _weight_map(dir_fd: int, index: str) -> dict[str, str]:
+    with opened_file(index, dir_fd=dir_fd, follow=True) as file:
+        if file.size_bytes > MAX_HEADER_BYTES:
+            raise BadCheckpointError(f"{index} of {file.size_bytes} bytes")
+        raw = read_exactly(file, file.size_bytes, 0, index)
+    try:
+        weight_map = msgspec.json.decode(raw, type=_ShardIndex).weight_map
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadCheckpointError(f"{index} is malformed: {error}") from error
+    for name in set(weight_map.values()):
+        if "/" in name or "\0" in name or not name.endswith(".safetensors"):
+            raise BadCheckpointError(f"{index} names the file {name[:140]!r}")
+    if not 1 <= len(set(weight_map.values())) <= _MAX_SHARDS:
+        raise BadCheckpointError(f"{index} must name 1 to {_MAX_SHARDS} files")
+    return weight_map
+
+
+def _check_weight_map(layout: Layout, weight_map: dict[str, str]) -> None:
+    for tensor in layout.tensors:
+        if tensor.name not in weight_map:
+            raise BadCheckpointError(f"tensor {tensor.name!r} is in a shard but not in the index")
+        if not tensor.empty and weight_map[tensor.name] != layout.partitions[tensor.partition].file:
+            raise BadCheckpointError(f"tensor {tensor.name!r} is not in the shard the index names")
+    missing = weight_map.keys() - {tensor.name for tensor in layout.tensors}
+    if missing:
+        raise BadCheckpointError(f"tensor {min(missing)!r} is in the index but in no shard")
+
+
+def _safetensors_layout(path: Path, dir_fd: int, files: list[str]) -> Layout:
+    partitions: list[Partition] = []
+    tensors: list[TensorEntry] = []
+    metadata: dict[str, str] = {}
+    stamps = hashlib.sha256()
+    for number, name in enumerate(files):
+        with opened_file(name, dir_fd=dir_fd, follow=True) as file:
+            header = read_header(file, name, number)
+            stamps.update(f"{name}:{file.stamp}\n".encode(errors="surrogateescape"))
+            partitions.append(Partition(name, file.size_bytes))
+        tensors.extend(header.tensors)
+        metadata.update(header.metadata)
+    if len({tensor.name for tensor in tensors}) != len(tensors):
+        raise BadCheckpointError(f"{path}: two shards hold a tensor of one name")
+    return Layout(path, stamps.hexdigest(), tuple(partitions), tuple(tensors), None, metadata)
