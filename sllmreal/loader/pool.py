@@ -1,0 +1,195 @@
+"""The DRAM tier: a pool of equal chunks, allocated and faulted in once, shared between processes.
+
+The memory is anonymous shared memory behind a descriptor; whoever holds that maps it. Its pages are
+gathered into huge ones when it is created, which needs no privilege and no setting of the system.
+"""
+
+import mmap
+import os
+import threading
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+
+from sllmcore.errors import UsageError
+from sllmreal.checkpoint.errors import StorageError
+from sllmreal.checkpoint.layout import Layout
+from sllmreal.loader.errors import CheckpointInUseError
+from sllmreal.loader.ledger import PoolLedger, ResidentChunk
+from sllmreal.loader.memory import (
+    HUGE_PAGE_BYTES,
+    Image,
+    advise_huge_range,
+    collapse,
+    map_file,
+    populate,
+    reserve_image,
+)
+from sllmreal.loader.plan import DEFAULT_CHUNK_BYTES, ChunkKey
+from sllmreal.loader.window import map_window
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """What a pool holds. `resident_bytes` is by checkpoint identity."""
+
+    chunk_bytes: int
+    num_chunks: int
+    num_free: int
+    huge_pages: bool
+    resident_bytes: Mapping[str, int]
+
+
+class ChunkPool:
+    """A pool of `size_bytes`, rounded down to chunks, in use until the context ends.
+
+    Thread-safe. Tensors handed out stay valid after that; the pool itself takes no more loads.
+    """
+
+    def __init__(self, size_bytes: int, chunk_bytes: int = DEFAULT_CHUNK_BYTES) -> None:
+        if chunk_bytes <= 0 or chunk_bytes % HUGE_PAGE_BYTES:
+            raise UsageError(f"chunk_bytes must be a multiple of 2 MiB, got {chunk_bytes}")
+        self.chunk_bytes = chunk_bytes
+        self._ledger = PoolLedger(size_bytes // chunk_bytes)
+        self._lock = threading.Lock()
+        self._loading = threading.Lock()
+        self._pins: dict[str, int] = {}
+        self._windows: dict[str, list[weakref.ref[mmap.mmap]]] = {}
+        self.size_bytes = self._ledger.num_chunks * chunk_bytes
+        self.fd, self._image, self.huge_pages = _shared_memory(self.size_bytes)
+
+    def __enter__(self) -> "ChunkPool":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the memory back, as far as no tensor lives in it."""
+        os.close(self.fd)
+        self._image.mapping.close()
+
+    @property
+    def address(self) -> int:
+        """Where chunk 0 begins in this process; the chunks follow one another."""
+        return self._image.address
+
+    def chunk_address(self, chunk: int) -> int:
+        return self._image.address + chunk * self.chunk_bytes
+
+    def status(self) -> PoolStatus:
+        with self._lock:
+            ledger = self._ledger
+            return PoolStatus(
+                self.chunk_bytes,
+                ledger.num_chunks,
+                ledger.num_free,
+                self.huge_pages,
+                ledger.resident_bytes(),
+            )
+
+    def resident(self, identity: str) -> dict[ChunkKey, int]:
+        """The pool chunks that hold a checkpoint's chunks."""
+        with self._lock:
+            return self._ledger.resident(identity)
+
+    @contextmanager
+    def pinned(self, identity: str) -> Iterator[None]:
+        """Nothing of this checkpoint is evicted until the end."""
+        with self._lock:
+            self._pins[identity] = self._pins.get(identity, 0) + 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._pins[identity] -= 1
+                if not self._pins[identity]:
+                    del self._pins[identity]
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """One load at a time: a server's loads are sequential, so that their times can be told."""
+        with self._loading:
+            yield
+
+    @contextmanager
+    def reserved(self, num: int) -> Iterator["Reservation"]:
+        """`num` chunks to load into; what is not committed goes back when the context ends."""
+        with self._lock:
+            reservation = Reservation(self, self._ledger.reserve(num))
+        try:
+            yield reservation
+        finally:
+            with self._lock:
+                self._ledger.release(reservation.uncommitted)
+
+    def commit(self, identity: str, chunks: Mapping[ChunkKey, ResidentChunk]) -> None:
+        """Called by a Reservation only: its chunks hold verified bytes."""
+        with self._lock:
+            self._ledger.commit(identity, chunks)
+
+    def window(self, layout: Layout, chunks: Mapping[ChunkKey, int]) -> list[Image]:
+        """Images of a checkpoint's partitions in which `chunks` show; in use while they live."""
+        images = map_window(layout, self.chunk_bytes, self.fd, chunks)
+        with self._lock:
+            alive = [ref for ref in self._windows.get(layout.identity, []) if ref() is not None]
+            alive += [weakref.ref(image.mapping) for image in images]
+            self._windows[layout.identity] = alive
+        return images
+
+    def evict(self, identity: str, num_bytes: int | None = None) -> int:
+        """Free a checkpoint's last `num_bytes` or more, None for all; returns the bytes freed.
+
+        Raises CheckpointInUseError while it is pinned, or tensors of it live in this process.
+        """
+        with self._lock:
+            if self._in_use(identity):
+                raise CheckpointInUseError(f"checkpoint {identity[:16]} is in use")
+            return self._ledger.evict(identity, num_bytes)
+
+    def _in_use(self, identity: str) -> bool:
+        alive = [ref for ref in self._windows.get(identity, ()) if ref() is not None]
+        if alive:
+            self._windows[identity] = alive
+        else:
+            self._windows.pop(identity, None)
+        return bool(alive) or identity in self._pins
+
+
+class Reservation:
+    """Chunks taken from a pool by a load that has not finished."""
+
+    def __init__(self, pool: ChunkPool, chunks: Sequence[int]) -> None:
+        self._pool = pool
+        self.chunks = tuple(chunks)
+        self.uncommitted = set(chunks)
+
+    def commit(self, identity: str, chunks: Mapping[ChunkKey, ResidentChunk]) -> None:
+        """These chunks of the reservation are resident from here on."""
+        self._pool.commit(identity, chunks)
+        self.uncommitted.difference_update(resident.chunk for resident in chunks.values())
+
+
+def _shared_memory(size_bytes: int) -> tuple[int, Image, bool]:
+    """A descriptor, its whole mapping, and whether that is on huge pages."""
+    fd = os.memfd_create("sllm-pool", os.MFD_CLOEXEC)
+    try:
+        os.ftruncate(fd, size_bytes)
+        image = reserve_image(size_bytes)
+        map_file(image.address, fd, 0, size_bytes, flags=mmap.MAP_SHARED)
+        advise_huge_range(image.address, size_bytes)
+        populate(image.address, size_bytes)
+        return fd, image, collapse(image.address, size_bytes)
+    except OSError as error:
+        os.close(fd)
+        raise StorageError(f"no shared memory for {size_bytes} bytes: {error}") from error
+    except StorageError:
+        os.close(fd)
+        raise

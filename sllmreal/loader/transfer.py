@@ -1,0 +1,123 @@
+"""Carrying out a plan: read, verify, then whatever the destination needs, each on its own threads.
+
+Time of a transfer = that of its slowest stage. Nothing is handed out before its hash was checked.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import xxhash
+
+from sllmcore.errors import UsageError
+from sllmreal.checkpoint.errors import CorruptCheckpointError
+from sllmreal.checkpoint.layout import HASH_BYTES, Layout
+from sllmreal.loader.fill import Fill
+from sllmreal.loader.memory import buffer_at
+from sllmreal.loader.pipeline import Cancellation, Stage, run_pipeline
+from sllmreal.loader.plan import DEFAULT_CHUNK_BYTES, ChunkRead
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """Threads and sizes. The defaults were best on one NVMe disk; an array wants more readers."""
+
+    chunk_bytes: int = DEFAULT_CHUNK_BYTES  # with a pool, the pool's chunk size is taken
+    num_readers: int = 8
+    num_verifiers: int = min(4, os.cpu_count() or 1)  # 20 GB/s each
+    num_copiers: int = 2  # per device: one copy runs while the next is queued
+    queue_chunks: int = 16
+    staging_chunks: int = 16  # of pinned memory, when a device is loaded without a pool
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if getattr(self, name) <= 0:
+                raise UsageError(f"{name} must be positive, got {getattr(self, name)}")
+
+
+DEFAULT_OPTIONS = LoadOptions()
+
+
+class Reader(Protocol):
+    """Where chunks come from: files, or a storage service."""
+
+    def read_into(self, read: ChunkRead, address: int) -> None:
+        """Fill memory at `address`, which has room up to a whole block. Called by many threads.
+
+        Raises StorageError when the bytes cannot be had.
+        """
+        ...
+
+
+class Destination(Protocol):
+    """Where chunks go, by position in the plan."""
+
+    def address(self, position: int) -> int:
+        """Memory for that read; may wait until there is some."""
+        ...
+
+    def stages(self) -> Sequence[Stage]:
+        """What happens to a verified chunk before it counts as landed."""
+        ...
+
+    def abort(self) -> None:
+        """Wake threads that wait in `address`: the transfer failed."""
+        ...
+
+
+def transfer(
+    fill: Fill,
+    reader: Reader,
+    destination: Destination,
+    landed: Callable[[int], None],
+    options: LoadOptions = DEFAULT_OPTIONS,
+    cancellation: Cancellation | None = None,
+) -> None:
+    """Move every read of the plan; `landed(position)` is called once for each, one at a time.
+
+    Positions in place hold verified bytes at their address: they are neither read nor verified.
+    Raises the first error, of a read, a hash or the destination; no thread is left running.
+    """
+    plan = fill.plan
+    in_place = fill.in_place
+    if not plan.reads:
+        return
+    addresses: dict[int, int] = {}
+    landing = threading.Lock()
+
+    def read(position: int) -> None:
+        address = destination.address(position)
+        addresses[position] = address
+        if position not in in_place:
+            reader.read_into(plan.reads[position], address)
+
+    def verify(position: int) -> None:
+        if position not in in_place:
+            verify_chunk(plan.layout, plan.reads[position], addresses[position])
+
+    def land(position: int) -> None:
+        with landing:
+            landed(position)
+
+    stages = [Stage("read", read, options.num_readers)]
+    if plan.layout.chunk_bytes is not None:
+        stages.append(Stage("verify", verify, options.num_verifiers))
+    stages += [*destination.stages(), Stage("land", land, 1)]
+    run_pipeline(
+        stages, range(len(plan.reads)), options.queue_chunks, cancellation, destination.abort
+    )
+
+
+def verify_chunk(layout: Layout, read: ChunkRead, address: int) -> None:
+    """Raise CorruptCheckpointError unless every hashed chunk inside `read` has its hash."""
+    assert layout.chunk_bytes is not None, "the format records hashes"
+    part = layout.partitions[read.key.partition]
+    step = layout.chunk_bytes
+    for begin in range(0, read.size_bytes, step):
+        data = buffer_at(address + begin, min(step, read.size_bytes - begin))
+        number = (read.offset_bytes + begin) // step
+        expected = part.chunk_hashes[HASH_BYTES * number : HASH_BYTES * (number + 1)]
+        if xxhash.xxh3_128_digest(data) != expected:
+            raise CorruptCheckpointError(f"{part.file}: chunk {number} differs from its hash")
