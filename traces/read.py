@@ -54,12 +54,23 @@ def read_trace(
     paths: Sequence[Path | str], options: ReadOptions | None = None, account: Account | None = None
 ) -> Iterator[TraceRow]:
     """All rows; `account` is filled while they are taken. Raises TraceError."""
-    options = options or ReadOptions()
-    account = account or Account()
+    options, account = options or ReadOptions(), account or Account()
     chosen = trace_format(paths, options.format)
-    for row in _rows(paths, chosen, options):
+    counts = read_counts(paths, chosen)
+    if counts is None:
+        yield from kept_rows(paths, chosen, options, account)
+        return
+    yield from window_rows(counts, options.minute_gaps, options.seed, account)
+
+
+def kept_rows(
+    paths: Sequence[Path | str], chosen: TraceFormat, options: ReadOptions, account: Account
+) -> Iterator[TraceRow]:
+    """Rows of a format that has one line per request, failures dropped if asked."""
+    drop_failed = chosen == "burstgpt" and options.failed_rows == "drop"
+    for row in _ordered_rows(paths, chosen, options):
         account.rows_read += 1
-        if chosen == "burstgpt" and row.output_tokens == 0 and options.failed_rows == "drop":
+        if drop_failed and row.output_tokens == 0:
             account.failed_dropped += 1
         else:
             yield row
@@ -88,13 +99,9 @@ def read_counts(paths: Sequence[Path | str], chosen: TraceFormat) -> WindowCount
     return None
 
 
-def _rows(
+def _ordered_rows(
     paths: Sequence[Path | str], chosen: TraceFormat, options: ReadOptions
 ) -> Iterator[TraceRow]:
-    counts = read_counts(paths, chosen)
-    if counts is not None:
-        yield from window_rows(counts, options.minute_gaps, options.seed)
-        return
     order, clock = TimeOrder(options.tolerance_s), TimestampClock()
     for path in paths:
         source = TextSource(path)

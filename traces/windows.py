@@ -11,8 +11,9 @@ of the exponential; the scale of the law drops out in the scaling. After the loa
 invitro, which scales its gaps to the minute in the same way.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Literal, assert_never
 
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from traces.account import Account
 from traces.rows import TraceRow
 from traces.seeding import generator
 
@@ -68,14 +70,51 @@ class WindowCounts:
     def num_arrivals(self) -> int:
         return int(self.count.sum())
 
+    @property
+    def uniform(self) -> bool:
+        """Whether no entry has a gap law of its own."""
+        return not self.law.any()
+
+    @property
+    def span_s(self) -> float:
+        return self.num_windows * self.window_s
+
+    def called(self) -> tuple[str, ...]:
+        """Sources with at least one arrival, in the order of their first window."""
+        present, first = np.unique(self.source, return_index=True)
+        return tuple(self.sources[index] for index in present[np.argsort(first)].tolist())
+
+    def cut(self, start_s: float, until_s: float | None) -> "WindowCounts":
+        """The windows that overlap [start_s, until_s), numbered from 0."""
+        first = int(start_s // self.window_s)
+        last = self.num_windows
+        if until_s is not None:
+            last = min(last, math.ceil(until_s / self.window_s))
+        low, high = np.searchsorted(self.window, [first, last]).tolist()
+        return replace(
+            self,
+            num_windows=max(0, last - first),
+            window=self.window[low:high] - np.int32(first),
+            source=self.source[low:high],
+            count=self.count[low:high],
+            law=self.law[low:high],
+            shape=self.shape[low:high],
+        )
+
     def entries(self, window: int) -> slice:
         """Where the entries of a window lie in the arrays."""
         low, high = np.searchsorted(self.window, [window, window + 1])
         return slice(int(low), int(high))
 
 
-def window_rows(counts: WindowCounts, gaps: MinuteGaps, seed: int) -> Iterator[TraceRow]:
-    """Every arrival of every window, in order of time; one window is in memory at a time."""
+def window_rows(
+    counts: WindowCounts, gaps: MinuteGaps, seed: int, account: Account, keep: float = 1.0
+) -> Iterator[TraceRow]:
+    """Every arrival of every window, in order of time; one window is in memory at a time.
+
+    `keep` < 1 thins the counts (binomially) before they are spelled out. For uniform times that is
+    the same as dropping arrivals one by one, and a day of 900 million invocations needs it.
+    """
     streams: dict[int, Generator] = {}
     for window in range(counts.num_windows):
         span = counts.entries(window)
@@ -84,17 +123,23 @@ def window_rows(counts: WindowCounts, gaps: MinuteGaps, seed: int) -> Iterator[T
             index = int(counts.source[entry])
             if index not in streams:
                 streams[index] = generator(seed, "window", counts.sources[index])
-            rows += _entry_rows(counts, entry, gaps, streams[index])
+            called = int(counts.count[entry])
+            num = called if keep >= 1.0 else int(streams[index].binomial(called, keep))
+            account.rows_read += called - num
+            account.thinned += called - num
+            if num:
+                rows += _entry_rows(counts, entry, num, gaps, rng=streams[index])
         rows.sort(key=lambda row: row.at_s)
-        yield from rows
+        for row in rows:
+            account.rows_read += 1
+            yield row
 
 
 def _entry_rows(
-    counts: WindowCounts, entry: int, gaps: MinuteGaps, rng: Generator
+    counts: WindowCounts, entry: int, num: int, gaps: MinuteGaps, *, rng: Generator
 ) -> list[TraceRow]:
     name = counts.sources[int(counts.source[entry])]
     start_s = int(counts.window[entry]) * counts.window_s
-    num = int(counts.count[entry])
     law, shape = GapLaw(int(counts.law[entry])), float(counts.shape[entry])
     times = start_s + offsets(num, counts.window_s, law, shape, gaps, rng=rng)
     draw = counts.lengths.get(name)

@@ -1,0 +1,65 @@
+"""Which model a row of a trace calls."""
+
+import bisect
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
+
+from numpy.random import Generator
+
+from traces.errors import TraceError
+from traces.mapping import FunctionMapping, model_of_function, stripe
+from traces.popularity import Popularity, shares
+from traces.seeding import generator
+
+Assign = Callable[[str], str]  # source of a row -> model
+
+_CHUNK = 1024
+
+
+def by_name(models: Sequence[str]) -> Assign:
+    """A source is a model's name. Raises TraceError for one that is not deployed."""
+    known = frozenset(models)
+
+    def assign(source: str) -> str:
+        if source not in known:
+            raise TraceError(f"the trace calls model {source!r}, which is not among the models")
+        return source
+
+    return assign
+
+
+def by_function(
+    functions: Sequence[str], models: Sequence[str], mapping: FunctionMapping
+) -> Assign:
+    """Functions known beforehand, numbered in the order given."""
+    return model_of_function(functions, models, mapping).__getitem__
+
+
+def by_first_call(models: Sequence[str]) -> Assign:
+    """Stripe over functions numbered as they appear."""
+    seen: dict[str, str] = {}
+
+    def assign(source: str) -> str:
+        model = seen.get(source)
+        if model is None:
+            model = seen[source] = models[stripe(len(seen), len(models))]
+        return model
+
+    return assign
+
+
+def by_popularity(popularity: Popularity, models: Sequence[str], seed: int) -> Assign:
+    """Every row draws its model, whatever its source."""
+    bounds = list(accumulate(shares(popularity, len(models), seed)))
+    uniforms = _uniforms(generator(seed, "assignment"))
+    last = len(models) - 1
+
+    def assign(source: str) -> str:
+        return models[min(last, bisect.bisect_right(bounds, next(uniforms)))]
+
+    return assign
+
+
+def _uniforms(rng: Generator) -> Iterator[float]:
+    while True:
+        yield from rng.random(_CHUNK).tolist()
