@@ -43,10 +43,10 @@ class PolicySettings:
     estimator_smoothing: float = 0.2
     expected_startup_s: float = 0.0
     predictor_smoothing: float = 0.1
-    migration: MigrationProfile = MigrationProfile(0.0002, 0.05, 0.03)
+    migration: MigrationProfile = field(default_factory=MigrationProfile)
     migration_by_model: Mapping[str, MigrationProfile] = field(default_factory=dict)
-    residency: LruResidency = LruResidency()
-    controller: ControllerSettings = ControllerSettings()
+    residency: LruResidency = field(default_factory=LruResidency)
+    controller: ControllerSettings = field(default_factory=ControllerSettings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ p99, so that duration = median * exp(sigma z) with sigma = ln(p99 / median) / 2.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from math import exp, isfinite, log
+from math import exp, fsum, isfinite, log
 from random import Random
 from statistics import NormalDist
 
@@ -141,7 +141,7 @@ class ColdStartPhases:
         return self.before_s + max(self.overlapped_s, transfer_s) + self.after_s
 
     def _sum_s(self, order: Order) -> float:
-        return sum(phase.duration_s for phase in self.by_phase if phase.order is order)
+        return fsum(phase.duration_s for phase in self.by_phase if phase.order is order)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,374 @@
+"""The simulated cluster: carries out a controller's commands and tells it what happened."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import assert_never
+
+from simpy.events import Timeout
+
+from sllmcore.commands import (
+    AbortResume,
+    Command,
+    Evict,
+    Infer,
+    Load,
+    Reject,
+    Resume,
+    Stop,
+    TimeOut,
+    Unload,
+)
+from sllmcore.controller import Controller
+from sllmcore.errors import ControlError
+from sllmcore.events import (
+    Event,
+    InferenceFinished,
+    InferenceStopped,
+    InstanceLost,
+    LoadFailed,
+    LoadFinished,
+    ModelDeployed,
+    RequestArrived,
+    RequestCancelled,
+    ServerDraining,
+    ServerJoined,
+    ServerLost,
+    WakeUp,
+)
+from sllmcore.workload import Job
+from sllmsim.clock import Clock
+from sllmsim.engine import BatchEngine, Stream
+from sllmsim.links import Link, Links
+from sllmsim.loading import Loading
+from sllmsim.migrating import Migrating
+from sllmsim.server import SimServer
+from sllmsim.setup import SimSetup
+
+Sink = Callable[[float, Event, Sequence[Command]], None]  # a journal, or who else wants to know
+
+
+class _Instance:
+    """An instance as it is: where it runs, and its engine."""
+
+    __slots__ = ("engine", "id", "model", "server")
+
+    def __init__(self, instance_id: str, model: str, server: SimServer, engine: BatchEngine):
+        self.id = instance_id
+        self.model = model
+        self.server = server
+        self.engine = engine
+
+
+class _Client:
+    """What the gateway knows of a request: the job, and the tokens it has sent."""
+
+    __slots__ = ("first_token_at_s", "job", "made_tokens")
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.made_tokens = 0
+        self.first_token_at_s: float | None = None
+
+
+class SimCluster:
+    """Runs one controller against simulated servers.
+
+    Args:
+        controller: Fresh: it learns of models and servers here.
+        setup: The truth.
+        jobs: In order of arrival; read one ahead, never all at once.
+        sinks: Called after each event with the time, the event and the commands it caused.
+        rebuild: Makes a controller from what the journal holds, after a `ControllerCrash`.
+    """
+
+    def __init__(
+        self,
+        controller: Controller,
+        setup: SimSetup,
+        jobs: Iterable[Job],
+        sinks: Sequence[Sink] = (),
+        rebuild: Callable[[], Controller] | None = None,
+    ) -> None:
+        self.controller = controller
+        self.clock = Clock()
+        self.links = Links(self.clock)
+        self.setup = setup
+        self.servers: dict[str, SimServer] = {}
+        self.last_event_at_s = 0.0
+        self._jobs: Iterator[Job] = iter(jobs)
+        self._sinks = sinks
+        self._rebuild = rebuild
+        self._loading = Loading(self.clock, self.links, setup, self._loaded)
+        self._migrating = Migrating(self.clock, setup.migration, self._deliver)
+        self._models = {model.checkpoint.model: model for model in setup.models}
+        self._setups = {server.id: server for server in setup.servers}
+        self._instances: dict[str, _Instance] = {}
+        self._clients: dict[str, _Client] = {}
+        self._outgoing: deque[Event] = deque()
+        self._delivering = False
+        self._controller_down = False
+        self._wakeup: Timeout | None = None
+        self._wakeup_at_s: float | None = None
+
+    def run(self) -> None:
+        """Play all jobs to their end."""
+        for model in self.setup.models:
+            self._deliver(ModelDeployed(model.checkpoint, model.num_slots))
+        for server in self.setup.servers:
+            self.join(server.id)
+        self._next_arrival()
+        self.clock.run()
+
+    # Requests.
+
+    def _next_arrival(self) -> None:
+        job = next(self._jobs, None)
+        if job is not None:
+            arrived_at_s = job.request.arrived_at_s
+            if arrived_at_s < self.clock.now_s - 1e-9:
+                raise ControlError(f"{job.request.id} arrives before the request ahead of it")
+            self.clock.call_at(arrived_at_s, lambda _: self._arrive(job))
+
+    def _arrive(self, job: Job) -> None:
+        request = job.request
+        self._clients[request.id] = _Client(job)
+        if job.cancel_at_s is not None:
+            self.clock.call_at(job.cancel_at_s, lambda _: self._give_up(request.id))
+        self._deliver(RequestArrived(request))
+        self._next_arrival()
+
+    def _give_up(self, request_id: str) -> None:
+        if request_id in self._clients:
+            self._deliver(RequestCancelled(request_id))
+
+    # Events to the controller.
+
+    def _deliver(self, event: Event) -> None:
+        """Tell the controller; carry out what it says before telling it anything else."""
+        self._outgoing.append(event)
+        if self._delivering or self._controller_down:
+            return
+        self._delivering = True
+        while self._outgoing:
+            event = self._outgoing.popleft()
+            now_s = self.last_event_at_s = self.clock.now_s
+            commands = self.controller.handle(event, now_s)
+            for sink in self._sinks:
+                sink(now_s, event, commands)
+            for command in commands:
+                self._execute(command)
+        self._delivering = False
+        self._arm()
+
+    def _arm(self) -> None:
+        """See that the controller is woken when it wants to be."""
+        at_s = self.controller.next_wakeup_s()
+        if at_s is None or (self._wakeup_at_s is not None and self._wakeup_at_s <= at_s):
+            return
+        if self._wakeup is not None:
+            self.clock.cancel(self._wakeup)
+        self._wakeup_at_s = at_s
+        self._wakeup = self.clock.call_at(at_s, self._wake)
+
+    def _wake(self, _: object) -> None:
+        self._wakeup = self._wakeup_at_s = None
+        if self._controller_down:
+            return
+        at_s = self.controller.next_wakeup_s()
+        if at_s is not None and at_s <= self.clock.now_s:
+            self._deliver(WakeUp())
+        else:
+            self._arm()
+
+    # Commands from the controller.
+
+    def _execute(self, command: Command) -> None:
+        match command:
+            case Infer(_, request_id, instance_id, _):
+                self._infer(request_id, instance_id)
+            case Load():
+                self._load(command)
+            case Unload(_, instance_id):
+                self._unload(instance_id)
+            case Evict(_, server_id, tier, model, keep_bytes):
+                if server_id in self.servers:
+                    self.servers[server_id].evict(tier, model, keep_bytes)
+            case Resume():
+                self._resume(command)
+            case AbortResume(_, move_id):
+                self._migrating.abort(move_id, "the source has ended")
+            case Stop(_, request_id, instance_id):
+                self._stop(request_id, instance_id)
+            case Reject(_, request_id) | TimeOut(_, request_id):
+                del self._clients[request_id]
+            case _:
+                assert_never(command)
+
+    def _load(self, command: Load) -> None:
+        server = self.servers.get(command.server_id)
+        if server is None:  # it has died while the controller was down and does not know
+            return
+        server.occupy(command.gpu_indices, command.instance_id)
+        model = self._models[command.model]
+        engine = BatchEngine(self.clock, model.timing, self._finisher(command.instance_id))
+        instance = _Instance(command.instance_id, command.model, server, engine)
+        self._instances[command.instance_id] = instance
+        self._loading.begin(command, model.checkpoint, server)
+
+    def _loaded(self, event: LoadFinished) -> None:
+        self._deliver(event)
+
+    def _unload(self, instance_id: str) -> None:
+        instance = self._instances.pop(instance_id, None)
+        if instance is None:
+            return
+        self._loading.cancel(instance_id)
+        if instance.engine.halt():
+            raise ControlError(f"{instance_id} was unloaded while it had requests")
+        instance.server.vacate(instance_id)
+        if instance.server.leaving and instance.server.empty:
+            self._depart(instance.server)
+
+    def _infer(self, request_id: str, instance_id: str) -> None:
+        instance, client = self._instances.get(instance_id), self._clients.get(request_id)
+        if instance is None or client is None:
+            return
+        job = client.job
+        if job.request.model != instance.model:
+            raise ControlError(f"{instance_id} runs {instance.model}, not {job.request.model}")
+        left_tokens = job.output_tokens - client.made_tokens
+        stream = Stream(request_id, job.request.input_tokens, left_tokens)
+        stream.made_tokens = client.made_tokens
+        stream.first_token_at_s = client.first_token_at_s
+        instance.engine.add(stream)
+
+    def _finisher(self, instance_id: str) -> Callable[[Stream], None]:
+        def finished(stream: Stream) -> None:
+            self._clients.pop(stream.request_id, None)
+            first_token_at_s = stream.first_token_at_s
+            assert first_token_at_s is not None
+            self._deliver(
+                InferenceFinished(
+                    stream.request_id, instance_id, stream.made_tokens, first_token_at_s
+                )
+            )
+
+        return finished
+
+    def _stop(self, request_id: str, instance_id: str) -> None:
+        instance = self._instances.get(instance_id)
+        if instance is None:
+            return
+
+        def stopped(stream: Stream) -> None:
+            client = self._clients[request_id]
+            client.made_tokens = 0  # nothing of a stopped inference is kept
+            client.first_token_at_s = stream.first_token_at_s
+            self._deliver(InferenceStopped(request_id, instance_id, stream.made_tokens))
+
+        instance.engine.take(request_id, stopped)
+
+    def _resume(self, command: Resume) -> None:
+        source = self._instances.get(command.source_id)
+        destination = self._instances.get(command.destination_id)
+        if source is not None and destination is not None:
+            self._migrating.begin(command, source.engine, destination.engine)
+
+    # Servers and what befalls them.
+
+    def join(self, server_id: str) -> None:
+        """A server offers itself, for the first time or again."""
+        server = self.servers.get(server_id)
+        if server is None:
+            server = self.servers[server_id] = SimServer(self._setups[server_id])
+        self._deliver(ServerJoined(server.hardware.spec(server_id), server.resident()))
+
+    def crash_server(self, server_id: str) -> SimServer | None:
+        """A server dies with everything on it. Returns it, None if it was not there."""
+        server = self.servers.pop(server_id, None)
+        if server is None:
+            return None
+        for instance in [i for i in self._instances.values() if i.server is server]:
+            self._lose(instance)
+        server.crash()
+        self._deliver(ServerLost(server_id))
+        return server
+
+    def revive_server(self, server: SimServer) -> None:
+        """A server that had crashed comes back with what its SSD holds."""
+        self.servers[server.id] = server
+        self.join(server.id)
+
+    def drain_server(self, server_id: str) -> None:
+        """A server leaves as soon as nothing runs there."""
+        server = self.servers.get(server_id)
+        if server is None:
+            return
+        server.leaving = True
+        self._deliver(ServerDraining(server_id))
+        if server.empty and server_id in self.servers:
+            self._depart(server)
+
+    def _depart(self, server: SimServer) -> None:
+        del self.servers[server.id]
+        self._deliver(ServerLost(server.id))
+
+    def crash_engine(self, server_id: str) -> None:
+        """The engine launched last on a server dies."""
+        instances = [i for i in self._instances.values() if i.server.id == server_id]
+        if instances:
+            instance = instances[-1]
+            self._lose(instance)
+            instance.server.vacate(instance.id)
+            self._deliver(InstanceLost(instance.id, "the engine crashed"))
+
+    def fail_loads(self, server_id: str) -> None:
+        """The loads under way on a server fail."""
+        for instance_id in self._loading.under_way(server_id):
+            instance = self._instances[instance_id]
+            self._lose(instance)
+            instance.server.vacate(instance_id)
+            self._deliver(LoadFailed(instance_id, "the load failed"))
+
+    def break_migrations(self, server_id: str) -> None:
+        """The network of a server is gone: who is moving from or to it stays where it is."""
+        for instance in [i for i in self._instances.values() if i.server.id == server_id]:
+            for move_id in self._migrating.of_instance(instance.id):
+                self._migrating.abort(move_id, "the link was lost")
+
+    def _lose(self, instance: _Instance) -> None:
+        """An instance is gone. The gateway keeps the tokens it had sent, if it keeps any."""
+        del self._instances[instance.id]
+        self._loading.cancel(instance.id)
+        streams = instance.engine.halt() + self._migrating.in_flight(instance.id)
+        self._migrating.source_lost(instance.id)
+        self._migrating.destination_lost(instance.id)
+        for stream in streams:
+            client = self._clients[stream.request_id]
+            client.made_tokens = stream.made_tokens if self.setup.recovers_tokens else 0
+            client.first_token_at_s = stream.first_token_at_s
+
+    def crash_controller(self) -> None:
+        """The controller dies: events wait, nothing is decided."""
+        self._controller_down = True
+
+    def restart_controller(self) -> None:
+        """A controller rebuilt from the journal takes over, and hears what has happened since."""
+        if self._rebuild is None:
+            raise ControlError("a controller crashed and there is no journal to rebuild it from")
+        self.controller = self._rebuild()
+        self._controller_down = False
+        self._wakeup = self._wakeup_at_s = None
+        if self._outgoing:
+            self._deliver(self._outgoing.popleft())
+        else:
+            self._arm()
+
+    def all_links(self) -> Iterator[Link]:
+        """Every link, for their counts of bytes."""
+        if self._loading.storage is not None:
+            yield self._loading.storage
+        for server in self.servers.values():
+            yield from (server.nic, server.ssd_read, server.ssd_write)
+            yield from server.pcie
+            yield from server.uplinks

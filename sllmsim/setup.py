@@ -1,0 +1,149 @@
+"""The ground truth: what the hardware really does. Only the simulated cluster reads it."""
+
+from dataclasses import dataclass, field
+
+from sllmcore.errors import UsageError
+from sllmcore.types import Checkpoint, Residency, ServerSpec
+from sllmsim.catalog import GpuSpec
+from sllmsim.faults import Fault
+from sllmsim.phases import PhaseModel
+from sllmsim.timing import InferenceTiming
+
+
+@dataclass(frozen=True, slots=True)
+class ServerHardware:
+    """One server. Bandwidths are usable ones, in one direction.
+
+    Args:
+        dram_pool_bytes: The pinned pool that caches checkpoints, not the whole memory.
+        pcie_bytes_per_s: Of the link of one GPU.
+        gpus_per_uplink: GPUs that share one PCIe uplink of that same bandwidth; 1: none do.
+    """
+
+    gpu: GpuSpec
+    num_gpus: int
+    dram_pool_bytes: int
+    ssd_bytes: int
+    ssd_read_bytes_per_s: float
+    ssd_write_bytes_per_s: float
+    nic_bytes_per_s: float
+    pcie_bytes_per_s: float
+    gpus_per_uplink: int = 1
+
+    def __post_init__(self) -> None:
+        if self.gpus_per_uplink < 1:
+            raise UsageError(f"gpus_per_uplink must be >= 1, got {self.gpus_per_uplink}")
+
+    def spec(self, server_id: str) -> ServerSpec:
+        """What the server's worker declares on joining."""
+        return ServerSpec(
+            id=server_id,
+            num_gpus=self.num_gpus,
+            gpu_memory_bytes=self.gpu.memory_bytes,
+            dram_bytes=self.dram_pool_bytes,
+            ssd_bytes=self.ssd_bytes,
+            remote_bytes_per_s=self.nic_bytes_per_s,
+            ssd_bytes_per_s=self.ssd_read_bytes_per_s,
+            dram_bytes_per_s=self.pcie_bytes_per_s,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SimServerSetup:
+    """A server and what its tiers hold at the start."""
+
+    id: str
+    hardware: ServerHardware
+    resident: tuple[Residency, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SimModel:
+    """A deployed model: its checkpoint, its speed on the GPUs of this cluster, its slots."""
+
+    checkpoint: Checkpoint
+    timing: InferenceTiming
+    num_slots: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class LoaderProfile:
+    """How fast a loader is, as a share of what each link offers.
+
+    Args:
+        pipelined: All tiers work at once; otherwise a download is written to SSD as a whole and
+            then read from there.
+    """
+
+    name: str = "serverlessllm"
+    remote_efficiency: float = 1.0
+    ssd_efficiency: float = 1.0
+    dram_efficiency: float = 1.0
+    pipelined: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("remote_efficiency", "ssd_efficiency", "dram_efficiency"):
+            if not 0 < getattr(self, name) <= 1:
+                raise UsageError(f"{name} must be in (0, 1], got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationSettings:
+    """How the multi-round token migration runs.
+
+    Args:
+        message_s: One message between two servers, tokens and all: 4 bytes a token are nothing.
+        stop_gap_tokens: The source stops once so few tokens are missing at the destination.
+        max_rounds: It stops at the latest after so many rounds, for rounds need not converge.
+    """
+
+    message_s: float = 0.001
+    stop_gap_tokens: int = 16
+    max_rounds: int = 8
+
+    def __post_init__(self) -> None:
+        if self.message_s < 0 or self.stop_gap_tokens < 0 or self.max_rounds < 1:
+            raise UsageError(f"message_s, stop_gap_tokens >= 0 and max_rounds >= 1, got {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class SimSetup:
+    """Everything that a simulation needs besides the policy and the jobs.
+
+    Args:
+        storage_bytes_per_s: What the remote storage service gives all servers together; None:
+            more than they can take.
+        recovers_tokens: The gateway knows the tokens it has sent, so that an inference whose
+            server crashed goes on from there; otherwise it begins again.
+        seed: Of everything random in the truth: phases of cold starts.
+    """
+
+    servers: tuple[SimServerSetup, ...]
+    models: tuple[SimModel, ...]
+    storage_bytes_per_s: float | None = None
+    phases: PhaseModel = field(default_factory=lambda: PhaseModel("paper"))
+    loader: LoaderProfile = field(default_factory=LoaderProfile)
+    migration: MigrationSettings = field(default_factory=MigrationSettings)
+    recovers_tokens: bool = True
+    faults: tuple[Fault, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.servers or not self.models:
+            raise UsageError("a cluster needs at least one server and one model")
+        for names in ([s.id for s in self.servers], [m.checkpoint.model for m in self.models]):
+            if len(set(names)) != len(names):
+                raise UsageError(f"names must be unique, got {sorted(names)}")
+        for model in self.models:
+            self._check_fits(model.checkpoint)
+
+    def _check_fits(self, checkpoint: Checkpoint) -> None:
+        for server in self.servers:
+            hardware = server.hardware
+            enough = checkpoint.size_bytes <= checkpoint.num_gpus * hardware.gpu.memory_bytes
+            if enough and checkpoint.num_gpus <= hardware.num_gpus:
+                return
+        raise UsageError(
+            f"{checkpoint.model} fits on no server: {checkpoint.size_bytes} bytes on "
+            f"{checkpoint.num_gpus} GPUs"
+        )
