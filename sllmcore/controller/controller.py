@@ -12,12 +12,14 @@ from typing import assert_never
 from sllmcore.cluster.instance import Instance, InstanceState
 from sllmcore.cluster.state import ClusterState
 from sllmcore.cluster.ticket import Ticket, TicketState
-from sllmcore.commands import Command, Infer, Reject, TimeOut
+from sllmcore.commands import Command, TimeOut
 from sllmcore.controller.launcher import Launcher
+from sllmcore.controller.losses import Losses
 from sllmcore.controller.membership import Membership
 from sllmcore.controller.moves import Moves
 from sllmcore.controller.outbox import Outbox
 from sllmcore.controller.pending import ANY_SERVER, PendingQueue
+from sllmcore.controller.tickets import Tickets
 from sllmcore.controller.timers import Timers
 from sllmcore.decisions import (
     Launch,
@@ -28,7 +30,7 @@ from sllmcore.decisions import (
     WaitForGPUs,
     WaitForServer,
 )
-from sllmcore.errors import ControlError, UsageError
+from sllmcore.errors import UsageError
 from sllmcore.events import (
     Event,
     InferenceFailed,
@@ -55,7 +57,7 @@ from sllmcore.protocols import (
     ResidencyPolicy,
     Scheduler,
 )
-from sllmcore.types import Placement, Request, StorageTier
+from sllmcore.types import Placement, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +105,14 @@ class Controller:
         self._moves = Moves(self._cluster, self._launcher, self._outbox)
         self._membership = Membership(self._cluster, self._launcher)
         self._pending = PendingQueue()
+        self._tickets = Tickets(
+            self._cluster, self._pending, self._membership, self._moves, predictor, self._outbox
+        )
+        self._losses = Losses(
+            self._cluster, self._launcher, self._moves, self._tickets, self._pending
+        )
         self._timers = Timers(self._cluster)
         self._blocked_gpus: int | None = None  # cold models of so many GPUs find no room at present
-        self._asked_again = False  # a request that had been placed waits again
 
     @property
     def cluster(self) -> ClusterView:
@@ -137,13 +144,13 @@ class Controller:
             case LoadFinished():
                 self._load_finished(event, now_s)
             case InferenceFinished():
-                self._inference_finished(event, now_s)
+                self._tickets.finished(event, now_s)
             case MigrationFinished():
                 self._migrated(event)
             case WakeUp():
                 self._woken(now_s)
             case RequestCancelled(request_id):
-                self._cancelled(request_id)
+                self._tickets.cancel(request_id)
             case _:
                 self._handle_rare(event, now_s)
         self._settle(now_s)
@@ -165,21 +172,23 @@ class Controller:
     ) -> None:
         match event:
             case InferenceStopped(request_id, instance_id):
-                self._inference_stopped(request_id, instance_id)
+                self._tickets.stopped(request_id, instance_id)
             case MigrationFailed(move_id):
-                self._migration_failed(move_id)
+                self._losses.migration_failed(move_id)
             case InferenceFailed(request_id, instance_id, reason):
-                self._inference_failed(request_id, instance_id, reason)
+                self._tickets.failed(request_id, instance_id, reason)
             case LoadFailed(instance_id, reason):
-                self._load_failed(instance_id, reason, now_s)
+                self._losses.load_failed(
+                    instance_id, reason, now_s, self._settings.max_load_failures
+                )
             case InstanceLost(instance_id):
-                self._instance_lost(instance_id, now_s)
+                self._losses.instance_lost(instance_id, now_s)
             case ServerJoined(server, resident):
                 self._cluster.join(server, resident)
             case ServerDraining(server_id):
                 self._membership.drain(server_id, now_s)
             case ServerLost(server_id):
-                self._server_lost(server_id)
+                self._losses.server_lost(server_id)
             case ModelDeployed(checkpoint, num_slots):
                 self._membership.deploy(checkpoint, num_slots)
             case ModelDeleted(model):
@@ -187,17 +196,10 @@ class Controller:
             case _:
                 assert_never(event)
 
-    # Requests come and go.
-
     def _arrived(self, request: Request, now_s: float) -> None:
-        cluster = self._cluster
-        if request.id in cluster.tickets:
-            raise ControlError(f"request {request.id} has arrived already")
-        cluster.num_arrivals += 1
-        if not self._membership.serves(request.model):
-            self._reject(request.id, f"model {request.model} is not deployed")
+        ticket, cluster = self._tickets.open(request), self._cluster
+        if ticket is None:
             return
-        ticket = cluster.tickets[request.id] = Ticket(request, cluster.num_arrivals)
         if self._settings.startup_timeout_s is not None:
             self._timers.set_deadline(request.id, now_s + self._settings.startup_timeout_s)
         num_gpus = cluster.checkpoints[request.model].num_gpus
@@ -207,114 +209,12 @@ class Controller:
         else:
             self._decide(ticket, now_s)
 
-    def _reject(self, request_id: str, reason: str) -> None:
-        self._outbox.add(Reject(self._outbox.next_id(), request_id, reason))
-
-    def _cancelled(self, request_id: str) -> None:
-        ticket = self._cluster.tickets.get(request_id)
-        if ticket is None:
-            return
-        if ticket.state is TicketState.STOPPING:
-            ticket.requeue = False
-        elif ticket.state in (TicketState.RUNNING, TicketState.MOVING):
-            ticket.requeue = False
-            self._moves.stop(ticket)
-        else:
-            self._forget(ticket)
-
-    def _forget(self, ticket: Ticket) -> None:
-        """A request that does not run is over."""
-        if ticket.state is TicketState.BOUND:
-            self._unbind(ticket)
-        else:
-            self._pending.remove(ticket)
-        del self._cluster.tickets[ticket.request.id]
-
-    def _requeue(self, ticket: Ticket) -> None:
-        """A request lost its instance: it waits for a decision again, in its old place."""
-        ticket.state, ticket.instance = TicketState.WAITING, None
-        if not self._membership.serves(ticket.request.model):
-            del self._cluster.tickets[ticket.request.id]
-            self._reject(ticket.request.id, f"model {ticket.request.model} is not deployed")
-            return
-        self._pending.add(ticket, self._cluster.checkpoints[ticket.request.model].num_gpus)
-        self._asked_again = True
-
     def _woken(self, now_s: float) -> None:
         for request_id in self._timers.due_requests(now_s):
-            self._forget(self._cluster.tickets[request_id])
+            self._tickets.forget(self._cluster.tickets[request_id])
             self._outbox.add(TimeOut(self._outbox.next_id(), request_id))
         for instance in self._timers.due_instances(now_s):
             self._launcher.unload(instance, now_s)
-
-    # Inferences.
-
-    def _infer(self, ticket: Ticket, instance: Instance, now_s: float) -> None:
-        ticket.state, ticket.started = TicketState.RUNNING, True
-        ticket.attempt += 1
-        ticket.running_since_s = now_s
-        server = self._cluster.servers[instance.server_id]
-        server.caches[StorageTier.DRAM].touch(instance.model)
-        self._outbox.add(
-            Infer(self._outbox.next_id(), ticket.request.id, instance.id, ticket.attempt)
-        )
-
-    def _bind(self, ticket: Ticket, instance: Instance, now_s: float) -> None:
-        self._pending.remove(ticket)
-        self._cluster.bind(ticket.request.id, instance)
-        ticket.instance = instance
-        if instance.ready:
-            self._infer(ticket, instance, now_s)
-        else:
-            ticket.state = TicketState.BOUND
-
-    def _unbind(self, ticket: Ticket) -> None:
-        instance = ticket.instance
-        if instance is None:
-            raise ControlError(f"{ticket.request.id} is bound to no instance")
-        ticket.instance = None
-        self._cluster.unbind(ticket.request.id, instance)
-        self._moves.touched[instance.id] = instance
-
-    def _running(self, request_id: str, instance_id: str) -> Ticket | None:
-        """The ticket that an engine's answer is about; None if it has been let go."""
-        ticket = self._cluster.tickets.get(request_id)
-        if ticket is None or ticket.instance is None or ticket.instance.id != instance_id:
-            return None
-        return ticket
-
-    def _inference_finished(self, event: InferenceFinished, now_s: float) -> None:
-        ticket = self._running(event.request_id, event.instance_id)
-        if ticket is None:
-            return
-        decode_s = now_s - event.first_token_at_s
-        self._predictor.observe_decode(ticket.request.model, event.output_tokens, decode_s)
-        self._end(ticket)
-
-    def _end(self, ticket: Ticket) -> None:
-        self._moves.source_ended(ticket)
-        self._unbind(ticket)
-        del self._cluster.tickets[ticket.request.id]
-
-    def _inference_failed(self, request_id: str, instance_id: str, reason: str) -> None:
-        ticket = self._running(request_id, instance_id)
-        if ticket is not None:
-            self._end(ticket)
-            self._reject(request_id, reason)
-
-    def _inference_stopped(self, request_id: str, instance_id: str) -> None:
-        ticket = self._running(request_id, instance_id)
-        if ticket is None:
-            return
-        if not ticket.requeue:
-            self._end(ticket)
-            return
-        self._moves.source_ended(ticket)
-        self._unbind(ticket)
-        ticket.num_preemptions += 1
-        self._requeue(ticket)
-
-    # Loads and migrations.
 
     def _load_finished(self, event: LoadFinished, now_s: float) -> None:
         instance = self._cluster.instances.get(event.instance_id)
@@ -324,23 +224,9 @@ class Controller:
         for request_id in instance.requests:
             ticket = self._cluster.tickets[request_id]
             if ticket.state is TicketState.BOUND:
-                self._infer(ticket, instance, now_s)
+                self._tickets.infer(ticket, instance, now_s)
         self._moves.resume(instance)
         self._moves.touched[instance.id] = instance
-
-    def _load_failed(self, instance_id: str, reason: str, now_s: float) -> None:
-        instance = self._cluster.instances.get(instance_id)
-        if instance is None:
-            return
-        for request_id in list(instance.requests):
-            ticket = self._cluster.tickets[request_id]
-            if ticket.instance is not instance:
-                continue
-            ticket.num_load_failures += 1
-            if ticket.num_load_failures >= self._settings.max_load_failures:
-                self._forget(ticket)
-                self._reject(request_id, f"{ticket.request.model} cannot be loaded: {reason}")
-        self._instance_lost(instance_id, now_s)
 
     def _migrated(self, event: MigrationFinished) -> None:
         ticket = self._moves.finished(event.move_id)
@@ -348,84 +234,21 @@ class Controller:
             model = ticket.request.model
             self._predictor.observe_resume(model, event.num_tokens, event.resume_s)
 
-    def _migration_failed(self, move_id: str) -> None:
-        source = self._moves.failed(move_id)
-        if source is not None:
-            self._stuck(source)
-
-    # Losses.
-
-    def _instance_lost(self, instance_id: str, now_s: float) -> None:
-        instance = self._cluster.instances.get(instance_id)
-        if instance is not None:
-            self._evacuate(instance)
-            self._launcher.forget(instance, now_s)
-            self._moves.touched.pop(instance_id, None)
-
-    def _server_lost(self, server_id: str) -> None:
-        server = self._cluster.servers.get(server_id)
-        if server is None:
-            return
-        for instance in list(server.instances.values()):
-            self._evacuate(instance)
-        for instance_id in server.instances:
-            self._moves.touched.pop(instance_id, None)
-        self._launcher.lose_server(server)
-        for ticket in self._pending.parked(server_id):
-            self._requeue(ticket)
-
-    def _evacuate(self, instance: Instance) -> None:
-        """Nothing runs on this instance any more: its requests start again, moves end."""
-        for source in self._moves.destination_lost(instance):
-            self._stuck(source)
-        for request_id in list(instance.requests):
-            ticket = self._cluster.tickets.get(request_id)
-            if ticket is None or ticket.instance is not instance:
-                continue
-            over = ticket.state is TicketState.STOPPING and not ticket.requeue
-            self._moves.source_ended(ticket)
-            self._unbind(ticket)
-            if over:
-                del self._cluster.tickets[request_id]
-            else:
-                self._requeue(ticket)
-
-    def _stuck(self, source: Instance) -> None:
-        """An instance cannot leave after all: whoever counts on its GPUs must look elsewhere."""
-        claimants = self._cluster.claimants_of(source)
-        for claimant in claimants:
-            self._dissolve(claimant)
-        if not claimants:
-            self._moves.call_off([source])
-
-    def _dissolve(self, claimant: Instance) -> None:
-        """A reserved instance will not come to be: its requests wait again, its victims stay."""
-        victims = [self._cluster.instances[i] for i in claimant.awaits]
-        for request_id in list(claimant.requests):
-            ticket = self._cluster.tickets[request_id]
-            self._unbind(ticket)
-            self._requeue(ticket)
-        self._moves.touched.pop(claimant.id, None)
-        self._cluster.remove_instance(claimant)
-        self._moves.call_off(victims)
-
     def _model_deleted(self, model: str, now_s: float) -> None:
         self._membership.delete(model, now_s)
         for ticket in self._pending.of_model(model):
-            self._forget(ticket)
-            self._reject(ticket.request.id, f"model {model} is not deployed")
-
-    # Afterwards.
+            self._tickets.forget(ticket)
+            self._tickets.reject(ticket.request.id, f"model {model} is not deployed")
 
     def _settle(self, now_s: float) -> None:
         """Look again at instances whose requests changed, then at who waits for what is free."""
         touched, cluster = self._moves.touched, self._cluster
-        while touched or cluster.freed or self._asked_again:
+        while touched or cluster.freed or self._tickets.asked_again:
             while touched:
                 _, instance = touched.popitem()
                 if instance.id in cluster.instances:
                     self._look_at(instance, now_s)
-            if cluster.freed or self._asked_again:
+            if cluster.freed or self._tickets.asked_again:
                 self._dispatch(now_s)
 
     def _look_at(self, instance: Instance, now_s: float) -> None:
@@ -434,11 +257,11 @@ class Controller:
             ticket = self._pending.oldest_of(instance.model)
             if ticket is None:
                 break
-            self._bind(ticket, instance, now_s)
+            self._tickets.bind(ticket, instance, now_s)
         if instance.requests or instance.incoming:
             return
         if instance.state is InstanceState.RESERVED:
-            self._dissolve(instance)
+            self._losses.dissolve(instance)
         elif instance.leaving or not instance.ready:  # a load that nobody waits for is broken off
             self._launcher.unload(instance, now_s)
         elif not instance.idle:
@@ -450,7 +273,7 @@ class Controller:
     def _dispatch(self, now_s: float) -> None:
         """Decide for those whom the servers with newly available GPUs may help, oldest first."""
         freed, self._cluster.freed = self._cluster.freed, {}
-        self._blocked_gpus, self._asked_again = None, False
+        self._blocked_gpus, self._tickets.asked_again = None, False
         for server_id in freed:
             for ticket in self._pending.parked(server_id):
                 if not self._decide(ticket, now_s):
@@ -466,7 +289,7 @@ class Controller:
         decision = self._scheduler.decide(request, self._cluster, now_s)
         match decision:
             case Start(instance_id):
-                self._bind(ticket, self._cluster.instances[instance_id], now_s)
+                self._tickets.bind(ticket, self._cluster.instances[instance_id], now_s)
             case Launch(placement):
                 self._launch(ticket, placement, [], now_s)
             case MigrateThenLaunch(placement, plans):
@@ -487,8 +310,8 @@ class Controller:
                     self._blocked_gpus = num_gpus
                 return False
             case Refuse(reason):
-                self._forget(ticket)
-                self._reject(request.id, reason)
+                self._tickets.forget(ticket)
+                self._tickets.reject(request.id, reason)
             case _:
                 assert_never(decision)
         return True
@@ -499,4 +322,4 @@ class Controller:
         instance = self._launcher.launch(
             ticket.request.model, placement.server_id, placement.gpu_indices, victims, now_s
         )
-        self._bind(ticket, instance, now_s)
+        self._tickets.bind(ticket, instance, now_s)
