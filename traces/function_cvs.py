@@ -1,4 +1,4 @@
-"""How bursty single functions are: the CV of the gaps of the Azure Functions apps without timers."""
+"""How bursty single functions are: CVs of the Azure Functions apps without timers."""
 
 import math
 from dataclasses import dataclass

@@ -3,7 +3,7 @@
     poisson     Gamma gaps of CV 1
     gamma       Gamma gaps of one CV, or of one CV per model
     azure_like  conv       Gamma gaps of CV 1.02, the rate moved by an Ornstein-Uhlenbeck process
-                           of CV 0.28 and 700 s: the Azure conversation service of 2023
+                           of CV 0.29 and 700 s: the Azure conversation service of 2023
                 code       bursts and silences: the Azure code service of 2023 (see `bursts`)
                 functions  Gamma gaps, each function with a CV drawn from those of the Azure
                            Functions apps without timers (median 1.7, 11 % above 8)
@@ -33,7 +33,7 @@ from traces.spec import WorkloadSpec
 
 GAMMA_CV = 8.0  # the paper's burstiness
 CONV_CV = 1.02  # median CV inside 60-s windows of the conversation trace
-CONV_FLUCTUATION = OrnsteinUhlenbeck(cv=0.28, tau_s=700.0)  # meets its index of dispersion
+CONV_FLUCTUATION = OrnsteinUhlenbeck(cv=0.29, tau_s=700.0)  # meets its index of dispersion
 _HORIZON_GROWTH = 4.0
 
 

@@ -107,7 +107,8 @@ class SecondCounts:
         """Counts of the whole windows, `(floor(span / window),)`."""
         num = int(self.span_s // window_s)
         whole = self._counts[: num * window_s].reshape(num, window_s)
-        return whole.sum(axis=1).astype(np.float64)
+        sums: NDArray[np.float64] = whole.sum(axis=1).astype(np.float64)
+        return sums
 
 
 class LengthCounts:

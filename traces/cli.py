@@ -1,0 +1,233 @@
+"""The command line of the package: `python -m traces`."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
+
+from sllmcore.errors import SllmError, UsageError
+from traces.catalogue import CATALOGUE, official_file
+from traces.describe import shown, summary_table
+from traces.detect import TraceFormat
+from traces.errors import TraceError
+from traces.export import export_jobs
+from traces.fetch import fetch
+from traces.ordering import DEFAULT_TOLERANCE_S
+from traces.read import ReadOptions, read_trace
+from traces.spec import Kind, WorkloadSpec
+from traces.statistics import gathered
+from traces.summary import summary
+from traces.validate import NUM_SEEDS, Check, all_checks
+from traces.workload import build_jobs
+
+OK, FAILED, USAGE = 0, 1, 2  # exit codes; FAILED: the network, or a check that is not met
+
+_DESCRIPTION = """\
+Public request traces: look at them, download them, turn them into workloads.
+
+Files are plain or gzip, told by their content. Formats are told by the first line: Azure LLM
+2023/2024, Azure Functions 2019 and 2021, BurstGPT, Mooncake, ServeGen. Times are in seconds,
+lengths in tokens, rates in requests per second."""
+
+_EXAMPLES = """\
+examples:
+  python -m traces fetch --list
+  python -m traces fetch azure-llm-2023-conv --to data
+  python -m traces describe data/AzureLLMInferenceTrace_conv.csv --out pictures
+  python -m traces describe d01.csv d02.csv --json
+  python -m traces export hour.jsonl --set kind=azure_like pattern=conv target_rps=2 \\
+      duration_s=3600 lengths=azure_conv --models 32
+  python -m traces export two_rps.jsonl --set kind=azure_llm target_rps=2 \\
+      path=data/AzureLLMInferenceTrace_code.csv --models 8
+  python -m traces validate
+
+exit codes: 0 done; 1 the network failed, or a validation figure is missed; 2 wrong usage or input"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except UsageError as error:
+        print(f"traces: {error}", file=sys.stderr)  # noqa: T201
+        return USAGE
+    except SllmError as error:
+        print(f"traces: {error}", file=sys.stderr)  # noqa: T201
+        return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        "traces", description=_DESCRIPTION, epilog=_EXAMPLES, formatter_class=plain
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    describe = commands.add_parser(
+        "describe", help="rates, burstiness, popularity and lengths of a trace, and a picture"
+    )
+    describe.add_argument("paths", nargs="+", metavar="PATH", help="file, or successive parts")
+    describe.add_argument("--format", choices=get_args(TraceFormat), help="default: first line")
+    describe.add_argument("--out", type=Path, metavar="DIR", help="write a PNG and a PDF there")
+    describe.add_argument("--keep-failed", action="store_true", help="count BurstGPT's failures")
+    describe.add_argument(
+        "--tolerance-s",
+        type=float,
+        default=DEFAULT_TOLERANCE_S,
+        metavar="S",
+        help="how far times may go back and be sorted in (default %(default)s)",
+    )
+    describe.add_argument("--json", action="store_true", help="the numbers as JSON")
+    describe.set_defaults(run=_describe)
+    _add_fetch(commands)
+    _add_export(commands)
+    validate = commands.add_parser(
+        "validate", help="compare the generator azure_like with the published statistics"
+    )
+    validate.add_argument("--seeds", type=int, default=NUM_SEEDS, help="default %(default)s")
+    validate.add_argument("--json", action="store_true", help="the table as JSON")
+    validate.set_defaults(run=_validate)
+    return parser
+
+
+def _add_fetch(commands: Any) -> None:
+    command = commands.add_parser("fetch", help="download an official trace file, with resume")
+    command.add_argument("name", nargs="?", help="as in --list")
+    command.add_argument("--list", action="store_true", help="show what can be fetched")
+    command.add_argument("--to", type=Path, default=Path(), metavar="DIR", help="default: here")
+    command.add_argument("--json", action="store_true", help="the list as JSON")
+    command.set_defaults(run=_fetch)
+
+
+def _add_export(commands: Any) -> None:
+    command = commands.add_parser(
+        "export",
+        help="write a workload as Mooncake-style JSON lines",
+        description="Fields of --set are those of traces.spec.WorkloadSpec: "
+        f"kind ({', '.join(get_args(Kind))}), path, target_rps, duration_s, max_requests, ...; "
+        "popularity.kind, popularity.sigma and the like for nested ones; lists as a,b,c.",
+    )
+    command.add_argument("out", type=Path, help="JSON lines: timestamp in ms, lengths in tokens")
+    command.add_argument("--set", nargs="+", required=True, metavar="FIELD=VALUE", dest="fields")
+    command.add_argument("--models", default="1", help="how many, or their names as a,b,c")
+    command.add_argument("--seed", type=int, default=0)
+    command.set_defaults(run=_export)
+
+
+def _describe(options: argparse.Namespace) -> int:
+    console = Console()
+    reading = ReadOptions(
+        options.format, "keep" if options.keep_failed else "drop", options.tolerance_s
+    )
+    with Console(stderr=True).status("reading"):
+        found = gathered(read_trace(options.paths, reading))
+    numbers = summary(found)
+    title = Path(options.paths[0]).name
+    if options.json:
+        print(json.dumps(asdict(numbers), indent=2))  # noqa: T201
+    else:
+        console.print(summary_table(title, numbers))
+    if options.out is not None:
+        from traces.pictures import draw  # matplotlib takes a second to import
+
+        stem = title.removesuffix(".gz").rsplit(".", 1)[0]
+        for path in draw(title, found, options.out, stem):
+            print(f"wrote {path}", file=sys.stderr)  # noqa: T201
+    return OK
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    if options.list:
+        _print_catalogue(options.json)
+        return OK
+    if options.name is None:
+        raise TraceError("fetch what? See fetch --list")
+    file = official_file(options.name)
+    columns = (TextColumn(file.name), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(file.name, total=file.size_bytes)
+        path = fetch(
+            file,
+            options.to,
+            lambda done, total: bar.update(task, completed=done, total=total or file.size_bytes),
+        )
+    print(path)  # noqa: T201
+    return OK
+
+
+def _print_catalogue(as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([asdict(file) for file in CATALOGUE], indent=2))  # noqa: T201
+        return
+    table = Table("name", "size, MB", "licence", "content", "sha256 known")
+    for file in CATALOGUE:
+        size = "" if file.size_bytes is None else f"{file.size_bytes / 1e6:.1f}"
+        known = "no" if file.sha256 is None else "yes"
+        table.add_row(file.name, size, file.licence, file.note, known)
+    Console().print(table)
+
+
+def _export(options: argparse.Namespace) -> int:
+    spec = parsed_spec(options.fields)
+    names = options.models.split(",")
+    if options.models.isdigit():
+        names = [f"model-{index}" for index in range(int(options.models))]
+    num = export_jobs(build_jobs(spec, names, options.seed), options.out)
+    print(f"wrote {num} requests to {options.out}", file=sys.stderr)  # noqa: T201
+    return OK
+
+
+def parsed_spec(fields: Sequence[str]) -> WorkloadSpec:
+    """`kind=azure_like popularity.sigma=2` and so on. Raises TraceError."""
+    values: dict[str, Any] = {}
+    for field in fields:
+        name, equals, text = field.partition("=")
+        if not equals:
+            raise TraceError("expected FIELD=VALUE", None, None, None, field)
+        inner = values
+        *outer, last = name.split(".")
+        for part in outer:
+            inner = inner.setdefault(part, {})
+        inner[last] = text.split(",") if "," in text else text
+    try:
+        return msgspec.convert(values, WorkloadSpec, strict=False)
+    except msgspec.ValidationError as error:
+        raise TraceError(f"--set: {error}") from error
+
+
+def _validate(options: argparse.Namespace) -> int:
+    if options.seeds < 1:
+        raise TraceError(f"--seeds must be positive, got {options.seeds}")
+    with Console(stderr=True).status("generating"):
+        checks = all_checks(options.seeds)
+    if options.json:
+        print(json.dumps([{**asdict(check), "met": check.met} for check in checks], indent=2))  # noqa: T201
+    else:
+        Console().print(_check_table(checks))
+    return OK if all(check.met for check in checks) else FAILED
+
+
+def _check_table(checks: Sequence[Check]) -> Table:
+    table = Table("quantity", title="azure_like against the published traces")
+    for column in ("published", "ours", "difference", "allowed", "met"):
+        table.add_column(column, justify="right")
+    for check in checks:
+        sign = "%" if check.relative else ""
+        scale = 100 if check.relative else 1
+        table.add_row(
+            check.quantity,
+            shown(check.published),
+            shown(check.ours),
+            f"{scale * check.difference:+.3g}{sign}",
+            f"{scale * check.allowed:.3g}{sign}",
+            "yes" if check.met else "NO",
+        )
+    return table

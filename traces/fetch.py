@@ -1,0 +1,145 @@
+"""Downloads that survive a broken connection and never leave a wrong file behind.
+
+Bytes go to `NAME.part`; what is there is resumed by an HTTP Range request, in the same call after
+a dropped connection and in a later call after a crash. A server that ignores the range sends the
+file from its beginning, and so it is written. The part takes its final name when its length and
+its digest are right; a part with a wrong digest is deleted.
+"""
+
+import hashlib
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from typing import cast
+
+from traces.catalogue import OfficialFile
+from traces.errors import FetchError, TraceError
+
+CHUNK_BYTES = 1 << 18
+TIMEOUT_S = 30.0
+MAX_ATTEMPTS = 5  # without a byte of progress in between
+
+# Told after every chunk: bytes there, and bytes of the whole file if known.
+Progress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a server said to a request for the bytes from an offset on."""
+
+    response: HTTPResponse
+    offset: int
+    total_bytes: int | None
+
+
+def fetch(
+    file: OfficialFile,
+    folder: Path,
+    progress: Progress | None = None,
+    pause_s: float = 1.0,
+) -> Path:
+    """The file in `folder`, downloaded unless it is there already with the right digest.
+
+    Raises FetchError for what the network or the server does, TraceError for a bad folder.
+    """
+    if not folder.is_dir():
+        raise TraceError("no such directory to download into", folder)
+    target = folder / file.file_name
+    if target.exists():
+        _check(file, target, target.stat().st_size)
+        return target
+    part = target.with_name(target.name + ".part")
+    expected_bytes = _download(file, part, progress or _silent, pause_s)
+    try:
+        _check(file, part, expected_bytes)
+    except FetchError:
+        part.unlink()
+        raise
+    part.replace(target)
+    return target
+
+
+def _silent(done_bytes: int, total_bytes: int | None) -> None:
+    """No progress shown."""
+
+
+def _download(file: OfficialFile, part: Path, progress: Progress, pause_s: float) -> int | None:
+    """Completes `part`; returns the length the server announced."""
+    attempts = 0
+    while True:
+        before = part.stat().st_size if part.exists() else 0
+        try:
+            return _receive(file, part, progress)
+        except (OSError, HTTPException) as error:
+            _give_up_if_refused(file, error)
+            progressed = part.exists() and part.stat().st_size > before
+            attempts = 1 if progressed else attempts + 1
+            if attempts >= MAX_ATTEMPTS:
+                raise FetchError(
+                    f"{file.url}: {attempts} attempts failed in a row, the last with {error!r}; "
+                    f"{part} keeps what came, run it again to resume"
+                ) from error
+            time.sleep(pause_s * attempts)
+
+
+def _give_up_if_refused(file: OfficialFile, error: Exception) -> None:
+    """An answer of 4xx will be the same next time, except for "too many requests"."""
+    if isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code != 429:
+        raise FetchError(f"{file.url}: the server answers {error.code} {error.reason}") from error
+
+
+def _receive(file: OfficialFile, part: Path, progress: Progress) -> int | None:
+    """One connection. Raises OSError or HTTPException if it breaks before the end."""
+    answer = _ask(file, part.stat().st_size if part.exists() else 0)
+    if answer is None:  # the part is already as long as the file
+        return part.stat().st_size
+    with answer.response as response, part.open("r+b" if answer.offset else "wb") as out:
+        out.seek(answer.offset)
+        done = answer.offset
+        while chunk := response.read(CHUNK_BYTES):
+            out.write(chunk)
+            done += len(chunk)
+            progress(done, answer.total_bytes)
+    if answer.total_bytes is not None and done < answer.total_bytes:
+        raise ConnectionError(f"the connection ended at byte {done} of {answer.total_bytes}")
+    return answer.total_bytes
+
+
+def _ask(file: OfficialFile, offset: int) -> _Answer | None:
+    """None when there is nothing behind `offset`."""
+    headers = {"User-Agent": "serverless-llm-toolkit", "Accept-Encoding": "identity"}
+    if offset:
+        headers["Range"] = f"bytes={offset}-"
+    request = urllib.request.Request(file.url, headers=headers)  # noqa: S310 - from the catalogue
+    try:
+        response = cast("HTTPResponse", urllib.request.urlopen(request, timeout=TIMEOUT_S))  # noqa: S310
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and offset:
+            error.close()
+            return None
+        raise
+    if response.status == 206:
+        total = response.headers.get("Content-Range", "").rsplit("/", 1)[-1]
+        return _Answer(response, offset, int(total) if total.isdigit() else None)
+    length = response.headers.get("Content-Length", "")
+    return _Answer(response, 0, int(length) if length.isdigit() else None)
+
+
+def _check(file: OfficialFile, path: Path, expected_bytes: int | None) -> None:
+    """Raises FetchError if the bytes are not the official ones."""
+    size = path.stat().st_size
+    for known in (file.size_bytes, expected_bytes):
+        if known is not None and size != known:
+            raise FetchError(f"{path} has {size} bytes, but {file.name} has {known}: delete it")
+    if file.sha256 is None:
+        return
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != file.sha256:
+        raise FetchError(
+            f"{path} has sha256 {digest}, but {file.name} has {file.sha256}: delete it and retry"
+        )
