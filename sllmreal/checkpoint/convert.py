@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sllmreal.checkpoint.arrange import DEFAULT_CHUNK_BYTES, SourceTensor, arrange
 from sllmreal.checkpoint.assets import asset_files, copy_assets
-from sllmreal.checkpoint.errors import BadCheckpointError, StorageError
+from sllmreal.checkpoint.errors import BadCheckpointError
 from sllmreal.checkpoint.execution_order import execution_order
 from sllmreal.checkpoint.index import ASSET_DIRECTORY, INDEX_FILE, encode_index
 from sllmreal.checkpoint.layout import Layout
@@ -93,11 +93,7 @@ def _write(
     ordered = _ordered(source.tensors, options.order)
     arrangement = arrange(ordered, stage.target, options.chunk_bytes, options.num_partitions)
     layout = write_partitions(arrangement, source, stage.path, progress)
-    try:
-        copied = copy_assets(assets, stage.path)
-    except OSError as error:
-        raise StorageError(f"copying assets: {error}") from error
-    layout = replace(layout, assets=copied, metadata=dict(source.metadata))
+    layout = replace(layout, assets=copy_assets(assets, stage.path), metadata=dict(source.metadata))
     index = encode_index(layout)
     write_durably(stage.path / INDEX_FILE, index)
     (stage.path / JOURNAL_FILE).unlink()

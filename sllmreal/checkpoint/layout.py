@@ -4,6 +4,7 @@ Element [i0, i1, ...] of a tensor lies at  offset + view_offset + item_bytes * s
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ HASH_BYTES = 16  # XXH3-128
 MAX_DIMS = 64  # torch's own limit on a tensor's rank
 MAX_NAME_CHARS = 1024
 MAX_BYTES = (1 << 63) - 1  # torch's sizes and the kernel's offsets are signed 64-bit
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def align_up(num: int, alignment: int) -> int:
@@ -61,7 +64,7 @@ class TensorEntry:
         if self.empty:
             return True
         dense = contiguous_stride(self.shape)
-        return all(
+        return self.stride == dense or all(
             extent == 1 or step == want
             for extent, step, want in zip(self.shape, self.stride, dense, strict=True)
         )
@@ -120,16 +123,16 @@ def check_tensor(tensor: TensorEntry) -> None:
     name = tensor.name
     if not 1 <= len(name) <= MAX_NAME_CHARS:
         raise BadCheckpointError(f"a tensor's name has 1 to {MAX_NAME_CHARS} characters")
-    if any(ord(char) < 32 or 127 <= ord(char) < 160 for char in name):
+    if _CONTROL.search(name):
         raise BadCheckpointError(f"tensor {name!r}: a control character in the name")
     if tensor.dtype not in ITEM_BYTES:
         raise BadCheckpointError(f"tensor {name!r}: unknown dtype {tensor.dtype[:40]!r}")
     if len(tensor.shape) > MAX_DIMS or len(tensor.stride) != len(tensor.shape):
         raise BadCheckpointError(f"tensor {name!r}: shape and stride must have one length <= 64")
-    if any(extent < 0 for extent in tensor.shape) or any(step < 0 for step in tensor.stride):
+    if min(tensor.shape, default=0) < 0 or min(tensor.stride, default=0) < 0:
         raise BadCheckpointError(f"tensor {name!r}: negative shape or stride")
-    num_bytes = math.prod(max(extent, 1) for extent in tensor.shape) * ITEM_BYTES[tensor.dtype]
-    if num_bytes > MAX_BYTES or any(step > MAX_BYTES for step in tensor.stride):
+    num_bytes = math.prod(extent or 1 for extent in tensor.shape) * ITEM_BYTES[tensor.dtype]
+    if num_bytes > MAX_BYTES or max(tensor.stride, default=0) > MAX_BYTES:
         raise BadCheckpointError(f"tensor {name!r}: shape or stride beyond 63 bits")
     if tensor.empty:
         if tensor.partition or tensor.begin_bytes or tensor.size_bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from sllmreal.checkpoint.errors import BadCheckpointError
+from sllmreal.checkpoint.errors import BadCheckpointError, StorageError
 from sllmreal.checkpoint.index import HEADER_BYTES, INDEX_FILE, MAX_BODY_BYTES, decode_index
 from sllmreal.checkpoint.layout import Layout, Partition, TensorEntry
 from sllmreal.checkpoint.opening import OpenedFile, opened_directory, opened_file, read_exactly
@@ -55,15 +55,15 @@ def opened_checkpoint(path: Path) -> Iterator[OpenedCheckpoint]:
     breaks a rule; every partition's length has been checked.
     """
     path = Path(path)
-    single = path.is_file()
-    directory = path.resolve().parent if single else path
-    with opened_directory(directory) as dir_fd:
-        if single:
-            layout = _safetensors_layout(path, dir_fd, [path.resolve().name])
-        elif (path / INDEX_FILE).is_symlink() or (path / INDEX_FILE).exists():
-            layout = _native_layout(path, dir_fd)
-        else:
-            layout = _directory_layout(path, dir_fd)
+    try:
+        file = path.resolve() if path.is_file() else None
+    except (OSError, RuntimeError) as error:  # a name too long, a loop of links
+        raise BadCheckpointError(f"{str(path)[:200]}: {error.__class__.__name__}") from error
+    with opened_directory(path if file is None else file.parent) as dir_fd:
+        try:
+            layout = _layout(path, file, dir_fd)
+        except OSError as error:
+            raise StorageError(f"reading {path}: {error}") from error
         opened = OpenedCheckpoint(layout, dir_fd)
         for partition in range(len(layout.partitions)):
             with opened.opened_partition(partition):
@@ -75,6 +75,14 @@ def read_layout(path: Path) -> Layout:
     """The layout of the checkpoint at `path`, checked as `opened_checkpoint` does."""
     with opened_checkpoint(path) as opened:
         return opened.layout
+
+
+def _layout(path: Path, file: Path | None, dir_fd: int) -> Layout:
+    if file is not None:
+        return _safetensors_layout(path, dir_fd, [file.name])
+    if (path / INDEX_FILE).is_symlink() or (path / INDEX_FILE).exists():
+        return _native_layout(path, dir_fd)
+    return _directory_layout(path, dir_fd)
 
 
 def _native_layout(path: Path, dir_fd: int) -> Layout:

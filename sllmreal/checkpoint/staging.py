@@ -42,7 +42,9 @@ class Staging:
         except OSError as error:
             raise StorageError(f"publishing {self.target}: {error}") from error
         if exchanged:
-            shutil.rmtree(self.path)
+            # The new checkpoint is published by now: what cannot be deleted of the old one is
+            # no failure of that, and the next writer of this target empties the directory.
+            shutil.rmtree(self.path, ignore_errors=True)
 
 
 @contextmanager
@@ -69,6 +71,8 @@ def staged(target: Path, *, replace: bool) -> Iterator[Staging]:
         except BlockingIOError as error:
             raise UsageError(f"another process is writing {target}") from error
         yield Staging(staging, target)
+    except OSError as error:
+        raise StorageError(f"writing {target}: {error}") from error
     finally:
         os.close(lock_fd)
 

@@ -17,7 +17,6 @@ from pathlib import Path
 import xxhash
 
 from sllmreal.checkpoint.arrange import Arrangement, Piece
-from sllmreal.checkpoint.errors import StorageError
 from sllmreal.checkpoint.layout import Layout, Partition
 from sllmreal.checkpoint.staging import emptied
 from sllmreal.checkpoint.tensor_source import TensorSource
@@ -47,28 +46,28 @@ def plan_digest(arrangement: Arrangement, fingerprint: str) -> str:
 def write_partitions(
     arrangement: Arrangement, source: TensorSource, staging: Path, progress: Progress | None
 ) -> Layout:
-    """Write all partitions durably into `staging` and return the layout with its hashes."""
+    """Write all partitions durably into `staging` and return the layout with its hashes.
+
+    Raises OSError where a disk fails, and what the source raises.
+    """
     plan = plan_digest(arrangement, source.fingerprint)
     known = _read_journal(staging / JOURNAL_FILE, plan) if source.fingerprint else {}
     layout = arrangement.layout
     done_bytes = 0
     partitions = []
-    try:
-        if not known:
-            emptied(staging)
-        with _journal(staging / JOURNAL_FILE, plan) as journal_fd:
-            for number, part in enumerate(layout.partitions):
-                writer = _PartitionWriter(staging, arrangement, number, source, journal_fd)
-                digests = []
-                for chunk, digest in enumerate(writer.chunks(known)):
-                    digests.append(digest)
-                    if progress is not None:
-                        size_bytes = min(part.size_bytes, (chunk + 1) * writer.chunk_bytes)
-                        progress(done_bytes + size_bytes, layout.size_bytes)
-                done_bytes += part.size_bytes
-                partitions.append(hashed_partition(part, digests))
-    except OSError as error:
-        raise StorageError(f"writing {staging}: {error}") from error
+    if not known:
+        emptied(staging)
+    with _journal(staging / JOURNAL_FILE, plan) as journal_fd:
+        for number, part in enumerate(layout.partitions):
+            writer = _PartitionWriter(staging, arrangement, number, source, journal_fd)
+            digests = []
+            for chunk, digest in enumerate(writer.chunks(known)):
+                digests.append(digest)
+                if progress is not None:
+                    size_bytes = min(part.size_bytes, (chunk + 1) * writer.chunk_bytes)
+                    progress(done_bytes + size_bytes, layout.size_bytes)
+            done_bytes += part.size_bytes
+            partitions.append(hashed_partition(part, digests))
     return replace(layout, partitions=tuple(partitions))
 
 

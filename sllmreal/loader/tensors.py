@@ -1,5 +1,6 @@
 """Tensors as views of loaded memory: nothing is copied, and tied tensors share their storage."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -23,19 +24,24 @@ class HostViews:
         if entry.empty:
             return torch.empty(entry.shape, dtype=dtype)
         key = (entry.partition, entry.offset_bytes, entry.size_bytes)
-        if key not in self._storages:
-            self._storages[key] = self._storage(entry)
-        return strided_view(self._storages[key], entry, 0)
+        storage = self._storages.get(key)
+        if storage is None:
+            whole = entry.size_bytes % dtype.itemsize == 0
+            storage = self._storage(entry, dtype if whole else torch.uint8)
+            self._storages[key] = storage
+            if whole and entry.contiguous and storage.numel() == math.prod(entry.shape):
+                return storage.view(entry.shape)
+        return strided_view(storage.view(torch.uint8), entry, 0)
 
-    def _storage(self, entry: TensorEntry) -> torch.Tensor:
+    def _storage(self, entry: TensorEntry, dtype: torch.dtype) -> torch.Tensor:
         image = self._images[entry.partition]
-        storage = torch.frombuffer(
-            image.mapping,
-            dtype=torch.uint8,
-            count=entry.size_bytes,
-            offset=image.offset_bytes + entry.offset_bytes,
-        )
-        return storage.clone() if entry.offset_bytes % ITEM_BYTES[entry.dtype] else storage
+        begin = image.offset_bytes + entry.offset_bytes
+        if entry.offset_bytes % ITEM_BYTES[entry.dtype]:
+            end = begin + entry.size_bytes
+            copied = bytearray(memoryview(image.mapping)[begin:end])
+            return torch.frombuffer(copied, dtype=torch.uint8).clone().view(dtype)
+        count = entry.size_bytes // dtype.itemsize
+        return torch.frombuffer(image.mapping, dtype=dtype, count=count, offset=begin)
 
 
 def strided_view(raw: torch.Tensor, entry: TensorEntry, offset_bytes: int) -> torch.Tensor:
@@ -46,8 +52,5 @@ def strided_view(raw: torch.Tensor, entry: TensorEntry, offset_bytes: int) -> to
     elements = (entry.size_bytes - entry.view_offset_bytes) // item_bytes
     flat = raw[begin : begin + elements * item_bytes].view(dtype)
     if entry.contiguous:
-        num = 1
-        for extent in entry.shape:
-            num *= extent
-        return flat[:num].view(entry.shape)
+        return flat[: math.prod(entry.shape)].view(entry.shape)
     return flat.as_strided(entry.shape, entry.stride, flat.storage_offset())
