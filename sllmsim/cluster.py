@@ -95,6 +95,7 @@ class SimCluster:
         self.setup = setup
         self.servers: dict[str, SimServer] = {}
         self.last_event_at_s = 0.0
+        self.num_events = 0
         self._jobs: Iterator[Job] = iter(jobs)
         self._sinks = sinks
         self._rebuild = rebuild
@@ -102,8 +103,11 @@ class SimCluster:
         self._migrating = Migrating(self.clock, setup.migration, self._deliver)
         self._models = {model.checkpoint.model: model for model in setup.models}
         self._setups = {server.id: server for server in setup.servers}
+        self._joins: dict[str, ServerJoined] = {}  # of the servers that are there
+        self._sessions: dict[str, SimServer] = {}  # those whose join the controller has heard of
         self._instances: dict[str, _Instance] = {}
         self._clients: dict[str, _Client] = {}
+        self._no_more_jobs = False
         self._outgoing: deque[Event] = deque()
         self._delivering = False
         self._controller_down = False
@@ -119,11 +123,18 @@ class SimCluster:
         self._next_arrival()
         self.clock.run()
 
+    @property
+    def over(self) -> bool:
+        """No request is under way, and none will come."""
+        return self._no_more_jobs and not self._clients
+
     # Requests.
 
     def _next_arrival(self) -> None:
         job = next(self._jobs, None)
-        if job is not None:
+        if job is None:
+            self._no_more_jobs = True
+        else:
             arrived_at_s = job.request.arrived_at_s
             if arrived_at_s < self.clock.now_s - 1e-9:
                 raise ControlError(f"{job.request.id} arrives before the request ahead of it")
@@ -151,12 +162,17 @@ class SimCluster:
         self._delivering = True
         while self._outgoing:
             event = self._outgoing.popleft()
+            if isinstance(event, ServerJoined) and self._joins.get(event.server.id) is event:
+                self._sessions[event.server.id] = self.servers[event.server.id]
             now_s = self.last_event_at_s = self.clock.now_s
+            self.num_events += 1
             commands = self.controller.handle(event, now_s)
             for sink in self._sinks:
                 sink(now_s, event, commands)
             for command in commands:
                 self._execute(command)
+            if isinstance(event, RequestCancelled):
+                self._clients.pop(event.request_id, None)
         self._delivering = False
         self._arm()
 
@@ -191,8 +207,8 @@ class SimCluster:
             case Unload(_, instance_id):
                 self._unload(instance_id)
             case Evict(_, server_id, tier, model, keep_bytes):
-                if server_id in self.servers:
-                    self.servers[server_id].evict(tier, model, keep_bytes)
+                if server_id in self._sessions:
+                    self._sessions[server_id].evict(tier, model, keep_bytes)
             case Resume():
                 self._resume(command)
             case AbortResume(_, move_id):
@@ -205,8 +221,8 @@ class SimCluster:
                 assert_never(command)
 
     def _load(self, command: Load) -> None:
-        server = self.servers.get(command.server_id)
-        if server is None:  # it has died while the controller was down and does not know
+        server = self._sessions.get(command.server_id)
+        if server is None:  # meant for one that has died, which the controller does not know yet
             return
         server.occupy(command.gpu_indices, command.instance_id)
         model = self._models[command.model]
@@ -261,9 +277,10 @@ class SimCluster:
             return
 
         def stopped(stream: Stream) -> None:
-            client = self._clients[request_id]
-            client.made_tokens = 0  # nothing of a stopped inference is kept
-            client.first_token_at_s = stream.first_token_at_s
+            client = self._clients.get(request_id)
+            if client is not None:
+                client.made_tokens = 0  # nothing of a stopped inference is kept
+                client.first_token_at_s = stream.first_token_at_s
             self._deliver(InferenceStopped(request_id, instance_id, stream.made_tokens))
 
         instance.engine.take(request_id, stopped)
@@ -281,13 +298,17 @@ class SimCluster:
         server = self.servers.get(server_id)
         if server is None:
             server = self.servers[server_id] = SimServer(self._setups[server_id])
-        self._deliver(ServerJoined(server.hardware.spec(server_id), server.resident()))
+        joined = ServerJoined(server.hardware.spec(server_id), server.resident())
+        self._joins[server_id] = joined
+        self._deliver(joined)
 
     def crash_server(self, server_id: str) -> SimServer | None:
         """A server dies with everything on it. Returns it, None if it was not there."""
         server = self.servers.pop(server_id, None)
         if server is None:
             return None
+        self._sessions.pop(server_id, None)
+        self._joins.pop(server_id, None)
         for instance in [i for i in self._instances.values() if i.server is server]:
             self._lose(instance)
         server.crash()
@@ -311,6 +332,8 @@ class SimCluster:
 
     def _depart(self, server: SimServer) -> None:
         del self.servers[server.id]
+        self._sessions.pop(server.id, None)
+        self._joins.pop(server.id, None)
         self._deliver(ServerLost(server.id))
 
     def crash_engine(self, server_id: str) -> None:
@@ -344,9 +367,10 @@ class SimCluster:
         self._migrating.source_lost(instance.id)
         self._migrating.destination_lost(instance.id)
         for stream in streams:
-            client = self._clients[stream.request_id]
-            client.made_tokens = stream.made_tokens if self.setup.recovers_tokens else 0
-            client.first_token_at_s = stream.first_token_at_s
+            client = self._clients.get(stream.request_id)
+            if client is not None:
+                client.made_tokens = stream.made_tokens if self.setup.recovers_tokens else 0
+                client.first_token_at_s = stream.first_token_at_s
 
     def crash_controller(self) -> None:
         """The controller dies: events wait, nothing is decided."""

@@ -21,13 +21,22 @@ _ROUNDING = 1e-9  # relative; far above the rounding of a sum of a few hundred r
 class Link:
     """One shared resource: a NIC, an SSD, a PCIe link, a storage service."""
 
-    __slots__ = ("bytes_moved", "bytes_per_s", "demand_bytes_per_s", "name", "transfers")
+    __slots__ = (
+        "bytes_moved",
+        "bytes_per_s",
+        "demand_bytes_per_s",
+        "faults",
+        "full_bytes_per_s",
+        "name",
+        "transfers",
+    )
 
     def __init__(self, name: str, bytes_per_s: float) -> None:
         if not bytes_per_s > 0:
             raise UsageError(f"the bandwidth of {name} must be positive, got {bytes_per_s}")
         self.name = name
-        self.bytes_per_s = bytes_per_s
+        self.bytes_per_s = self.full_bytes_per_s = bytes_per_s
+        self.faults = 0  # that slow it down at present
         self.bytes_moved = 0.0
         self.transfers: dict[Transfer, float] = {}  # with their weights
         self.demand_bytes_per_s = 0.0  # if every transfer ran as fast as its slowest link alone

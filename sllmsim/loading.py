@@ -29,6 +29,7 @@ class _Job:
     """One load from its command to its end."""
 
     __slots__ = (
+        "ahead",
         "before_ended_at_s",
         "checkpoint",
         "command",
@@ -45,7 +46,6 @@ class _Job:
         "transfer_s",
         "transfers",
         "turn_at_s",
-        "waits",
     )
 
     def __init__(
@@ -64,7 +64,7 @@ class _Job:
         self.filling: tuple[StorageTier, ...] = ()
         self.followers: list[_Job] = []  # whose turn comes when these bytes have moved
         self.prepared = False  # the phases before the transfer are over
-        self.waits = False  # for its turn
+        self.ahead: _Job | None = None  # whose bytes have to move first
         self.before_ended_at_s = now_s
         self.turn_at_s: float | None = None
         self.transfer_s: float | None = None
@@ -112,7 +112,7 @@ class Loading:
         ahead = self._jobs.get(command.after) if command.after is not None else None
         if ahead is not None and ahead.transfer_s is None:
             ahead.followers.append(job)
-            job.waits = True
+            job.ahead = ahead
         before_s = job.phases.before_s
         if before_s > 0:
             job.timer = self._clock.call_in(before_s, lambda _: self._prepared(job))
@@ -130,7 +130,10 @@ class Loading:
             self._links.stop(transfer)
         for tier in job.filling:
             job.server.release(tier, job.checkpoint.model)
-        self._next_turn(job)
+        if job.ahead is None:
+            self._next_turn(job)
+        else:
+            self._step_aside(job, job.ahead)
         return True
 
     def under_way(self, server_id: str) -> list[str]:
@@ -148,16 +151,24 @@ class Loading:
         job.prepared = True
         job.timer = None
         job.before_ended_at_s = self._clock.now_s
-        if not job.waits:
+        if job.ahead is None:
             self._transfer(job)
 
     def _next_turn(self, job: _Job) -> None:
-        """The I/O path is free for those behind; who is still waiting is behind each other."""
+        """The I/O path is free for those behind."""
         followers, job.followers = job.followers, []
         for follower in followers:
-            follower.waits = False
+            follower.ahead = None
             if follower.prepared:
                 self._transfer(follower)
+
+    @staticmethod
+    def _step_aside(job: _Job, ahead: _Job) -> None:
+        """A load that waits for its turn is gone: those behind it are behind the one ahead."""
+        ahead.followers.remove(job)
+        ahead.followers += job.followers
+        for follower in job.followers:
+            follower.ahead = ahead
 
     def _transfer(self, job: _Job) -> None:
         job.turn_at_s = self._clock.now_s
@@ -217,9 +228,6 @@ class Loading:
         assert job.turn_at_s is not None
         now_s = self._clock.now_s
         job.transfer_s = now_s - job.turn_at_s
-        for tier in job.filling:
-            job.server.fill(tier, job.checkpoint.model)
-        job.filling = ()
         self._next_turn(job)
         init_s = job.before_ended_at_s + job.phases.overlapped_s - now_s
         rest_s = max(0.0, init_s) + job.phases.after_s
@@ -232,6 +240,8 @@ class Loading:
         assert job.turn_at_s is not None and job.transfer_s is not None
         instance_id = job.command.instance_id
         del self._jobs[instance_id]
+        for tier in job.filling:
+            job.server.fill(tier, job.checkpoint.model)
         waited_s = job.turn_at_s - job.before_ended_at_s
         all_s = self._clock.now_s - job.issued_at_s
         startup_s = max(0.0, all_s - job.transfer_s - waited_s)

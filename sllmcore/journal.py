@@ -1,0 +1,170 @@
+"""The journal: what a controller was told, when, and what it answered. One JSON object a line.
+
+The first line says how the controller was made, each further line is one entry:
+`{"t": now_s, "event": {"type": ..., fields}, "commands": [{"type": ..., fields}, ...]}`.
+Values are written field by field under their own names, tiers by name; floats as Python writes
+them, so that they read back to the same bits. Fed to a fresh controller made alike, the events
+give the same commands: that is the regression test, the recovery after a crash, and the format of
+a bug report.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from sllmcore import commands as command_types
+from sllmcore import events as event_types
+from sllmcore.commands import Command
+from sllmcore.controller import Controller
+from sllmcore.errors import UsageError
+from sllmcore.events import Event
+
+FORMAT = "sllm-journal"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One event and the commands it caused."""
+
+    now_s: float
+    event: Event
+    commands: tuple[Command, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """Where a replay first differs: the number of the entry, what is written, what came."""
+
+    number: int
+    now_s: float
+    event: Event
+    written: tuple[Command, ...]
+    replayed: tuple[Command, ...]
+
+
+class JournalError(UsageError):
+    """A journal cannot be read: it names the line and what is wrong with it."""
+
+
+def header_line(policy: object, seed: int) -> str:
+    """The first line: how to make the controller."""
+    header = {"format": FORMAT, "version": VERSION, "policy": to_plain(policy), "seed": seed}
+    return json.dumps(header, separators=(",", ":"))
+
+
+def entry_line(now_s: float, event: Event, commands: Sequence[Command]) -> str:
+    """One entry as a line, without the line feed."""
+    entry = {"t": now_s, "event": _tagged(event), "commands": [_tagged(c) for c in commands]}
+    return json.dumps(entry, separators=(",", ":"), allow_nan=False)
+
+
+def to_plain(value: Any) -> Any:
+    """A frozen value as what JSON can say."""
+    if value is None or isinstance(value, str | bool | float):
+        return value
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, int):
+        return value
+    if isinstance(value, tuple | list):
+        return [to_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: to_plain(item) for key, item in value.items()}
+    if is_dataclass(value):
+        return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
+    raise TypeError(f"{type(value).__name__} cannot be written to a journal")
+
+
+def _tagged(value: Event | Command) -> dict[str, Any]:
+    return {"type": type(value).__name__, **to_plain(value)}
+
+
+class JournalReader:
+    """Reads lines back into entries.
+
+    Attributes:
+        policy: The plain settings of the controller's policy.
+        seed: Of the policy's chance.
+    """
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._lines = enumerate(lines, start=1)
+        number, first = next(self._lines, (1, ""))
+        header = _parsed(first, number)
+        if header.get("format") != FORMAT or header.get("version") != VERSION:
+            raise JournalError(f"line 1 is not the header of a {FORMAT} version {VERSION}")
+        self.policy: dict[str, Any] = header["policy"]
+        self.seed: int = header["seed"]
+        self._readers = {
+            kind.__name__: _reader(kind)
+            for union in (event_types.Event, command_types.Command)
+            for kind in get_args(union)
+        }
+
+    def entries(self) -> Iterator[Entry]:
+        """The entries, in order.
+
+        Raises:
+            JournalError: A line is not an entry.
+        """
+        for number, line in self._lines:
+            plain = _parsed(line, number)
+            try:
+                event = self._read(plain["event"])
+                commands = tuple(self._read(command) for command in plain["commands"])
+                yield Entry(plain["t"], event, commands)
+            except (KeyError, TypeError, ValueError) as error:
+                raise JournalError(f"line {number} is not an entry: {error}") from error
+
+    def _read(self, plain: dict[str, Any]) -> Any:
+        values = dict(plain)
+        return self._readers[values.pop("type")](values)
+
+
+def _parsed(line: str, number: int) -> dict[str, Any]:
+    try:
+        plain = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise JournalError(f"line {number} is not JSON: {error}") from error
+    if not isinstance(plain, dict):
+        raise JournalError(f"line {number} is not a JSON object")
+    return plain
+
+
+def from_plain(kind: Any, plain: Any) -> Any:
+    """The inverse of `to_plain` for a known type."""
+    return _reader(kind)(plain)
+
+
+def _reader(kind: Any) -> Callable[[Any], Any]:
+    """How to read a dataclass, an enum, a tuple, a mapping from names, an optional, a primitive."""
+    if get_origin(kind) in (UnionType, Union):
+        inner = [arg for arg in get_args(kind) if arg is not type(None)]
+        read = _reader(inner[0])
+        return lambda plain: None if plain is None else read(plain)
+    if get_origin(kind) is tuple:
+        read_item = _reader(get_args(kind)[0])
+        return lambda plain: tuple(read_item(item) for item in plain)
+    if get_origin(kind) is not None:  # a mapping from names
+        read_value = _reader(get_args(kind)[1])
+        return lambda plain: {key: read_value(item) for key, item in plain.items()}
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return lambda plain: kind[plain]
+    if isinstance(kind, type) and is_dataclass(kind):
+        hints = get_type_hints(kind)
+        readers = {field.name: _reader(hints[field.name]) for field in fields(kind)}
+        return lambda plain: kind(**{name: readers[name](item) for name, item in plain.items()})
+    return lambda plain: plain
+
+
+def replay(controller: Controller, entries: Iterable[Entry]) -> Divergence | None:
+    """Feed the events to a fresh controller; return the first difference, None if there is none."""
+    for number, entry in enumerate(entries, start=1):
+        replayed = tuple(controller.handle(entry.event, entry.now_s))
+        if replayed != entry.commands:
+            return Divergence(number, entry.now_s, entry.event, entry.commands, replayed)
+    return None

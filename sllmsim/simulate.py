@@ -1,0 +1,86 @@
+"""One simulation: a policy, a truth and jobs in; tables, a summary and byte counts out."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from sllmcore.build import PolicySettings, build_controller
+from sllmcore.commands import Command
+from sllmcore.controller import Controller
+from sllmcore.events import Event
+from sllmcore.metrics import Recorder, Summary
+from sllmcore.workload import Job
+from sllmsim.cluster import SimCluster, Sink
+from sllmsim.fault_player import FaultPlayer
+from sllmsim.faults import ControllerCrash
+from sllmsim.setup import SimSetup
+
+
+@dataclass(frozen=True, slots=True)
+class SimResult:
+    """What came of a simulation.
+
+    Attributes:
+        bytes_by_link: Bytes that each link carried, by its name.
+        num_events: How often the controller was called.
+    """
+
+    summary: Summary
+    recorder: Recorder
+    bytes_by_link: dict[str, float]
+    num_events: int
+
+
+class _EventLog:
+    """What a controller was told, to rebuild it from after a crash."""
+
+    def __init__(self, policy: PolicySettings, seed: int) -> None:
+        self._policy = policy
+        self._seed = seed
+        self._events: list[tuple[float, Event]] = []
+
+    def observe(self, now_s: float, event: Event, commands: Sequence[Command]) -> None:
+        self._events.append((now_s, event))
+
+    def rebuild(self) -> Controller:
+        controller = build_controller(self._policy, policy_chance(self._seed))
+        for now_s, event in self._events:
+            controller.handle(event, now_s)
+        return controller
+
+
+def policy_chance(seed: int) -> Random:
+    """The chance that a policy draws from: the same in a run and in its replay."""
+    return Random(f"{seed}/policy")  # noqa: S311 - a policy's lots, not a secret
+
+
+def simulate(
+    policy: PolicySettings,
+    setup: SimSetup,
+    jobs: Iterable[Job],
+    seed: int = 0,
+    sinks: Sequence[Sink] = (),
+) -> SimResult:
+    """Play jobs against a simulated cluster under a policy, to their end.
+
+    Args:
+        seed: Of the policy's chance.
+        sinks: Called with each journal entry, besides the recorder.
+
+    Raises:
+        UsageError: The policy is unknown.
+    """
+    recorder = Recorder()
+    all_sinks: list[Sink] = [recorder.observe, *sinks]
+    rebuild = None
+    if any(isinstance(fault, ControllerCrash) for fault in setup.faults):
+        log = _EventLog(policy, seed)
+        all_sinks.append(log.observe)
+        rebuild = log.rebuild
+    controller = build_controller(policy, policy_chance(seed))
+    cluster = SimCluster(controller, setup, jobs, all_sinks, rebuild)
+    FaultPlayer(cluster, setup.faults)
+    cluster.run()
+    summary = recorder.close(cluster.last_event_at_s)
+    bytes_by_link = {link.name: link.bytes_moved for link in cluster.all_links()}
+    return SimResult(summary, recorder, bytes_by_link, cluster.num_events)
