@@ -52,19 +52,21 @@ def seconds(text: str) -> float:
 
 
 def seconds_column(cells: Sequence[str]) -> list[float]:
-    values = list(map(float, cells))
-    if "_" in "".join(cells) or not all(map(math.isfinite, values)) or min(values) < 0:
+    values, text = list(map(float, cells)), "".join(cells)
+    if "_" in text or not text.isascii():
+        raise ValueError
+    if not all(map(math.isfinite, values)) or min(values) < 0:
         raise ValueError
     return values
 
 
 def number(text: str) -> float:
-    """A finite number, without the underscores that only Python would accept."""
+    """A finite number; no underscores or foreign digits, which only Python would accept."""
     try:
         value = float(text)
     except ValueError:
         raise ValueError("a number") from None
-    if not math.isfinite(value) or "_" in text:
+    if not math.isfinite(value) or "_" in text or not text.isascii():
         raise ValueError("a finite number")
     return value
 

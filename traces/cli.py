@@ -49,7 +49,7 @@ examples:
       path=data/AzureLLMInferenceTrace_code.csv --models 8
   python -m traces validate
 
-exit codes: 0 done; 1 the network failed, or a validation figure is missed; 2 wrong usage or input"""
+exit codes: 0 done; 1 the network failed, or a published figure is missed; 2 wrong usage or input"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -167,10 +167,13 @@ def _print_catalogue(as_json: bool) -> None:
     if as_json:
         print(json.dumps([asdict(file) for file in CATALOGUE], indent=2))  # noqa: T201
         return
-    table = Table("name", "size, MB", "licence", "content", "sha256 known")
+    table = Table()
+    table.add_column("name", no_wrap=True)
+    for column in ("MB", "licence", "content", "digest"):
+        table.add_column(column)
     for file in CATALOGUE:
         size = "" if file.size_bytes is None else f"{file.size_bytes / 1e6:.1f}"
-        known = "no" if file.sha256 is None else "yes"
+        known = "" if file.sha256 is None else "sha256"
         table.add_row(file.name, size, file.licence, file.note, known)
     Console().print(table)
 
@@ -180,7 +183,8 @@ def _export(options: argparse.Namespace) -> int:
     names = options.models.split(",")
     if options.models.isdigit():
         names = [f"model-{index}" for index in range(int(options.models))]
-    num = export_jobs(build_jobs(spec, names, options.seed), options.out)
+    with Console(stderr=True).status("writing"):
+        num = export_jobs(build_jobs(spec, names, options.seed), options.out)
     print(f"wrote {num} requests to {options.out}", file=sys.stderr)  # noqa: T201
     return OK
 

@@ -80,8 +80,8 @@ def _weights(popularity: Popularity, num: int) -> list[float]:
 
 
 def top_share(counts: Sequence[float], fraction: float) -> float:
-    """Share of all requests that the top `fraction` of the items carries (at least one item)."""
+    """Share of all requests that the top `fraction` of the items carries, rounded up to items."""
     ranked: NDArray[np.float64] = np.sort(np.asarray(counts, np.float64))[::-1]
     total = float(np.sum(ranked))
-    num = max(1, round(fraction * len(ranked)))
+    num = math.ceil(fraction * len(ranked) - 1e-9)  # 0.07 * 100 is a little over 7
     return float(np.sum(ranked[:num])) / total if total else 0.0

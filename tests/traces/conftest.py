@@ -1,0 +1,22 @@
+"""Small trace files, written where a test asks."""
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+WriteTrace = Callable[..., Path]
+
+
+@pytest.fixture
+def write_trace(tmp_path: Path) -> WriteTrace:
+    """`write_trace(text, name=..., zipped=...)` returns the path of a new file."""
+
+    def write(text: str, name: str = "trace.csv", zipped: bool = False) -> Path:
+        path = tmp_path / name
+        data = text.encode()
+        path.write_bytes(gzip.compress(data) if zipped else data)
+        return path
+
+    return write
