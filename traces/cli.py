@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
-import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
@@ -23,6 +22,7 @@ from traces.fetch import fetch
 from traces.ordering import DEFAULT_TOLERANCE_S
 from traces.read import ReadOptions, read_trace
 from traces.spec import Kind, WorkloadSpec
+from traces.spec_dict import spec_from_dict
 from traces.statistics import gathered
 from traces.summary import summary
 from traces.validate import NUM_SEEDS, Check, all_checks
@@ -201,10 +201,7 @@ def parsed_spec(fields: Sequence[str]) -> WorkloadSpec:
         for part in outer:
             inner = inner.setdefault(part, {})
         inner[last] = text.split(",") if "," in text else text
-    try:
-        return msgspec.convert(values, WorkloadSpec, strict=False)
-    except msgspec.ValidationError as error:
-        raise TraceError(f"--set: {error}") from error
+    return spec_from_dict(values, from_text=True)
 
 
 def _validate(options: argparse.Namespace) -> int:

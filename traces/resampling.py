@@ -59,7 +59,8 @@ def resampled_rows(
     rows: Iterator[TraceRow], how: Resampling, assign: Assign, seed: int, account: Account
 ) -> Iterator[TraceRow]:
     """Arrivals in place of `rows`, by model. One window of rows is in memory at a time."""
-    yield from _resampled(_windows_of_rows(rows, how.window_s, assign), how, seed, account)
+    windows = _windows_of_rows(rows, how.window_s, assign, account)
+    yield from _resampled(windows, how, seed, account)
 
 
 def resampled_counts(
@@ -112,18 +113,24 @@ def _model_times(window: _Window, model: str, how: Resampling, rng: Generator) -
 
 
 def _windows_of_rows(
-    rows: Iterator[TraceRow], window_s: float, assign: Assign
+    rows: Iterator[TraceRow], window_s: float, assign: Assign, account: Account
 ) -> Iterator[_Window]:
-    index = 0
+    index = pending = 0
     times: dict[str, list[float]] = {}
-    for row in rows:
-        while row.at_s >= (index + 1) * window_s:
-            if times:
-                yield _window(index, window_s, times)
-            index, times = int(row.at_s // window_s), {}
-        times.setdefault(assign(row.source), []).append(row.at_s - index * window_s)
-    if times:
-        yield _window(index, window_s, times)
+    try:
+        for row in rows:
+            pending += 1
+            if row.at_s >= (index + 1) * window_s:
+                if times:
+                    pending = 1
+                    yield _window(index, window_s, times)
+                index, times = int(row.at_s // window_s), {}
+            times.setdefault(assign(row.source), []).append(row.at_s - index * window_s)
+        pending = 0
+        if times:
+            yield _window(index, window_s, times)
+    finally:
+        account.after_end += pending  # read, and then the taker had enough
 
 
 def _window(index: int, window_s: float, times: dict[str, list[float]]) -> _Window:

@@ -104,7 +104,7 @@ def test_modulation_moves_arrivals_and_keeps_their_number() -> None:
 
 
 def test_the_week_profile_has_mean_one_and_a_quiet_weekend() -> None:
-    hours = np.arange(168) * 3600.0 + 1800.0
+    hours = np.arange(1800.0, 168 * 3600.0, 3600.0)
 
     code, conv = week_profile("code").at(hours), week_profile("conv").at(hours)
 

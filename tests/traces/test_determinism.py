@@ -1,0 +1,53 @@
+"""The same (spec, models, seed) gives the same bytes, in any process."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from typing import Any
+
+from traces.export import json_line
+from traces.spec import WorkloadSpec
+from traces.workload import build_jobs
+
+SCRIPT = """
+from tests.traces.test_determinism import digest
+print(digest())
+"""
+
+
+SPECS: tuple[dict[str, Any], ...] = (
+    {"kind": "gamma"},
+    {"kind": "poisson"},
+    {"kind": "azure_like", "pattern": "conv"},
+    {"kind": "azure_like", "pattern": "code"},
+    {"kind": "azure_like", "num_functions": 50, "diurnal": "code"},
+)
+
+
+def digest() -> str:
+    """Over jobs of every generator."""
+    lines: list[str] = []
+    for fields in SPECS:
+        lines += jobs_text(WorkloadSpec(target_rps=3.0, max_requests=200, **fields))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def jobs_text(spec: WorkloadSpec) -> list[str]:
+    return [json_line(job) for job in build_jobs(spec, ("a", "b", "c"), 11)]
+
+
+def test_other_processes_with_other_hash_seeds_make_the_same_jobs() -> None:
+    digests = {digest()}
+
+    for hash_seed in ("0", "4711"):
+        run = subprocess.run(
+            [sys.executable, "-c", SCRIPT],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        digests.add(run.stdout.strip())
+
+    assert len(digests) == 1

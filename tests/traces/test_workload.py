@@ -1,0 +1,387 @@
+import json
+from collections import Counter
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sllmcore.errors import UsageError
+from sllmcore.types import Request
+from sllmcore.workload import Job
+from tests.traces.conftest import WriteTrace
+from traces.account import Account
+from traces.errors import TraceError
+from traces.export import export_jobs
+from traces.popularity import Popularity
+from traces.spec import WorkloadSpec
+from traces.workload import build_jobs
+
+MODELS = ("a", "b", "c", "d")
+MINUTES = "HashFunction,1,2,3\n" + "".join(f"f{i},{i % 4},{i % 3},{i}\n" for i in range(1, 13))
+BURST = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n" + "".join(
+    f"{3 * i},ChatGPT,{100 + i},{i % 5},1,API log\n" for i in range(50)
+)
+CALLS = "app,func,end_timestamp,duration\n" + "".join(
+    f"x,f{i % 7},{2.0 * i + (i % 3) / 10 + 0.5},0.5\n" for i in range(300)
+)
+
+
+def jobs_of(seed: int = 0, account: Account | None = None, **fields: Any) -> list[Job]:
+    return list(build_jobs(WorkloadSpec(**fields), MODELS, seed, account))
+
+
+def balanced(account: Account) -> bool:
+    """The identity in the module of `Account`."""
+    came = account.rows_read + account.copied + account.generated
+    left = account.before_start + account.after_end + account.failed_dropped
+    return came == left + account.thinned + account.replaced + account.jobs
+
+
+def test_every_row_of_a_file_is_exactly_one_job(write_trace: WriteTrace) -> None:
+    path = write_trace("timestamp,input_length,output_length\n0,10,1\n500,20,2\n1500,30,3\n")
+
+    jobs = jobs_of(kind="mooncake", path=str(path), popularity=Popularity("power_law", alpha=900))
+
+    assert jobs == [
+        Job(Request("r0", "a", 0.0, 10), 1),
+        Job(Request("r1", "a", 0.5, 20), 2),
+        Job(Request("r2", "a", 1.5, 30), 3),
+    ]
+
+
+def test_rows_without_tokens_are_jobs_of_one_token(write_trace: WriteTrace) -> None:
+    path = write_trace("timestamp,input_length,output_length\n0,0,0\n")
+
+    jobs = jobs_of(kind="mooncake", path=str(path))
+
+    assert (jobs[0].request.input_tokens, jobs[0].output_tokens) == (1, 1)
+
+
+def test_failed_rows_are_dropped_and_counted_or_kept_as_one_token(write_trace: WriteTrace) -> None:
+    path, account = str(write_trace(BURST)), Account()
+
+    dropped = jobs_of(kind="burstgpt", path=path, account=account)
+    kept = jobs_of(kind="burstgpt", path=path, failed_rows="keep")
+
+    assert (len(dropped), account.failed_dropped, account.rows_read) == (40, 10, 50)
+    assert len(kept) == 50
+    assert kept[0].output_tokens == kept[1].output_tokens == 1
+
+
+FILE_SPECS: dict[str, tuple[str, dict[str, Any]]] = {
+    "minutes": (MINUTES, {"kind": "azure_functions_2019"}),
+    "minutes thinned": (MINUTES, {"kind": "azure_functions_2019", "rate_factor": 0.4}),
+    "beat thinned": (
+        MINUTES,
+        {"kind": "azure_functions_2019", "rate_factor": 0.4, "minute_gaps": "equidistant"},
+    ),
+    "minutes absolute": (MINUTES, {"kind": "azure_functions_2019", "cv_reading": "absolute"}),
+    "minutes fitted": (
+        MINUTES,
+        {"kind": "azure_functions_2019", "cv_reading": "fitted", "target_rps": 2.0},
+    ),
+    "calls": (CALLS, {"kind": "azure_functions_2021", "mapping": "blocks"}),
+    "calls dealt": (CALLS, {"kind": "azure_functions_2021", "mapping": "popularity"}),
+    "calls fitted": (CALLS, {"kind": "azure_functions_2021", "cv_reading": "fitted", "cv": 2.0}),
+    "calls absolute": (
+        CALLS,
+        {"kind": "azure_functions_2021", "cv_reading": "absolute", "mapping": "blocks"},
+    ),
+    "failures": (BURST, {"kind": "burstgpt", "target_rps": 1.7}),
+    "failures in time": (BURST, {"kind": "burstgpt", "target_rps": 1.7, "scaling": "time"}),
+}
+
+
+@pytest.mark.parametrize("name", sorted(FILE_SPECS))
+@settings(max_examples=8, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    limit=st.none() | st.integers(1, 90),
+    start_s=st.sampled_from([0.0, 30.0, 75.5]),
+    duration_s=st.sampled_from([None, 40.0, 120.0]),
+)
+def test_whatever_is_asked_every_row_is_accounted_for(
+    tmp_path_factory: pytest.TempPathFactory,
+    name: str,
+    seed: int,
+    limit: int | None,
+    start_s: float,
+    duration_s: float | None,
+) -> None:
+    text, fields = FILE_SPECS[name]
+    path = tmp_path_factory.getbasetemp() / f"{name}.csv"
+    path.write_text(text)
+    account = Account()
+
+    jobs = jobs_of(
+        seed,
+        account,
+        path=str(path),
+        start_s=start_s,
+        duration_s=duration_s,
+        max_requests=limit,
+        **fields,
+    )
+
+    assert balanced(account)
+    assert account.jobs == len(jobs) <= (limit or len(jobs))
+    arrivals = [job.request.arrived_at_s for job in jobs]
+    assert arrivals == sorted(arrivals)
+    assert all(0 <= at_s < (duration_s or 1e9) for at_s in arrivals)
+    assert [job.request.id for job in jobs] == [f"r{i}" for i in range(len(jobs))]
+    assert {job.request.model for job in jobs} <= set(MODELS)
+
+
+GENERATED: list[dict[str, Any]] = [
+    {"kind": "poisson"},
+    {"kind": "gamma", "cv": 4.0},
+    {"kind": "azure_like", "pattern": "conv", "lengths": "azure_conv"},
+    {"kind": "azure_like", "pattern": "code", "lengths": "azure_code"},
+    {"kind": "azure_like", "num_functions": 40, "diurnal": "conv"},
+]
+
+
+@pytest.mark.parametrize("fields", GENERATED)
+def test_a_generated_workload_is_the_same_for_the_same_seed(fields: dict[str, Any]) -> None:
+    once, again, other = (
+        jobs_of(seed, target_rps=2.0, duration_s=300.0, **fields) for seed in (4, 4, 5)
+    )
+
+    assert once == again
+    assert once != other
+
+
+@pytest.mark.parametrize("fields", GENERATED)
+def test_a_number_of_requests_is_met_exactly(fields: dict[str, Any]) -> None:
+    jobs = jobs_of(target_rps=2.0, max_requests=250, **fields)
+
+    assert len(jobs) == 250
+    assert all(x.request.arrived_at_s <= y.request.arrived_at_s for x, y in pairwise(jobs))
+
+
+def test_jobs_are_made_as_they_are_taken() -> None:
+    spec = WorkloadSpec(kind="poisson", target_rps=1000.0, max_requests=10**12)
+
+    jobs = list(islice(build_jobs(spec, MODELS, 0), 5))
+
+    assert [job.request.id for job in jobs] == ["r0", "r1", "r2", "r3", "r4"]
+
+
+def test_a_request_of_one_model_keeps_its_lengths_when_a_model_is_added() -> None:
+    spec = WorkloadSpec(
+        kind="poisson", target_rps=2.0, duration_s=200.0, popularity=Popularity("uniform")
+    )
+    bigger = WorkloadSpec(
+        kind="poisson", target_rps=3.0, duration_s=200.0, popularity=Popularity("uniform")
+    )
+
+    two = list(build_jobs(spec, ("a", "b"), 1))
+    three = list(build_jobs(bigger, ("a", "c", "b"), 1))
+
+    def facts(jobs: list[Job]) -> list[tuple[float, int, int]]:
+        return [
+            (job.request.arrived_at_s, job.request.input_tokens, job.output_tokens)
+            for job in jobs
+            if job.request.model == "b"
+        ]
+
+    assert facts(two) == facts(three)
+
+
+def test_patience_is_counted_from_the_arrival() -> None:
+    jobs = jobs_of(kind="poisson", target_rps=1.0, max_requests=3, patience_s=30.0)
+
+    assert [job.cancel_at_s for job in jobs] == [job.request.arrived_at_s + 30.0 for job in jobs]
+
+
+def test_lengths_are_cut_to_the_context() -> None:
+    jobs = jobs_of(
+        kind="poisson",
+        target_rps=1.0,
+        max_requests=500,
+        lengths="azure_conv",
+        context_limit_tokens=1000,
+        total_limit_tokens=1024,
+    )
+
+    assert max(job.request.input_tokens for job in jobs) == 1000
+    assert max(job.request.input_tokens + job.output_tokens for job in jobs) == 1024
+
+
+def test_a_trace_is_thinned_to_the_target_rate(write_trace: WriteTrace) -> None:
+    account = Account()
+    path = write_trace(MINUTES.replace("12\n", "9000\n"))
+
+    jobs = jobs_of(kind="azure_functions_2019", path=str(path), target_rps=10.0, account=account)
+
+    assert len(jobs) == pytest.approx(1800, rel=0.1)  # 10/s for 180 s
+    assert account.thinned == account.rows_read - len(jobs)
+
+
+def test_a_trace_is_copied_up_to_the_target_rate_within_its_movement(
+    write_trace: WriteTrace,
+) -> None:
+    rows = [*range(0, 10_000, 1000), *range(100_000, 200_000, 200)]  # 1/s, silence, 5/s
+    text = "timestamp,input_length,output_length\n" + "".join(f"{ms},7,1\n" for ms in rows)
+    account = Account()
+
+    jobs = jobs_of(kind="mooncake", path=str(write_trace(text)), rate_factor=2.5, account=account)
+
+    assert len(jobs) == pytest.approx(2.5 * len(rows), rel=0.05)
+    assert account.copied == len(jobs) - len(rows)
+    busy = sum(job.request.arrived_at_s >= 100.0 for job in jobs)
+    assert busy == pytest.approx(2.5 * 500, rel=0.05)
+
+
+def test_a_trace_is_played_faster_in_time(write_trace: WriteTrace) -> None:
+    path = str(write_trace("timestamp,input_length,output_length\n0,1,1\n4000,2,1\n8000,3,1\n"))
+
+    jobs = jobs_of(kind="mooncake", path=path, rate_factor=4.0, scaling="time")
+
+    assert [job.request.arrived_at_s for job in jobs] == [0.0, 1.0, 2.0]
+
+
+def test_the_start_is_cut_off_and_becomes_zero(write_trace: WriteTrace) -> None:
+    path, account = str(write_trace(BURST)), Account()
+
+    jobs = jobs_of(kind="burstgpt", path=path, start_s=60.0, failed_rows="keep", account=account)
+
+    assert jobs[0].request.arrived_at_s == 0.0
+    assert (account.before_start, len(jobs)) == (20, 30)
+
+
+def test_functions_are_striped_or_kept_in_blocks(write_trace: WriteTrace) -> None:
+    path = str(write_trace("HashFunction,1\n" + "".join(f"f{i},1\n" for i in range(8))))
+
+    calls = {
+        mapping: Counter(
+            job.request.model
+            for job in jobs_of(kind="azure_functions_2019", path=path, mapping=mapping)
+        )
+        for mapping in ("stripe", "blocks")
+    }
+
+    assert calls["stripe"] == calls["blocks"] == dict.fromkeys(MODELS, 2)
+
+
+def test_functions_that_are_not_called_in_the_stretch_take_no_place(
+    write_trace: WriteTrace,
+) -> None:
+    path = str(write_trace("HashFunction,1,2\nf0,0,1\nf1,1,0\nf2,0,1\nf3,0,1\n"))
+
+    jobs = jobs_of(kind="azure_functions_2019", path=path, start_s=60.0)
+
+    assert {job.request.model for job in jobs} == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("reading", ["absolute", "fitted"])
+def test_both_readings_of_the_cv_keep_the_target_rate(
+    write_trace: WriteTrace, reading: str
+) -> None:
+    text = "HashFunction," + ",".join(map(str, range(1, 61))) + "\n"
+    text += "".join(f"f{i}," + ",".join(["50"] * 60) + "\n" for i in range(40))
+    path = str(write_trace(text))
+    fields: dict[str, Any] = {"kind": "azure_functions_2019", "path": path, "target_rps": 3.0}
+
+    counts = [len(jobs_of(seed, cv_reading=reading, cv=2.0, **fields)) for seed in range(5)]
+
+    assert sum(counts) / 5 == pytest.approx(3.0 * 3600, rel=0.1)
+
+
+def test_a_fitted_cv_multiplies_what_the_window_has(write_trace: WriteTrace) -> None:
+    beat = "app,func,end_timestamp,duration\n" + "".join(f"x,f,{i}.0,0\n" for i in range(1200))
+    path = str(write_trace(beat))
+    fields: dict[str, Any] = {"kind": "azure_functions_2021", "path": path, "cv": 8.0}
+
+    fitted = jobs_of(cv_reading="fitted", **fields)
+    absolute = jobs_of(cv_reading="absolute", window_s=600.0, **fields)
+
+    gaps = [
+        y.request.arrived_at_s - x.request.arrived_at_s
+        for x, y in pairwise(fitted)
+        if int(x.request.arrived_at_s // 600) == int(y.request.arrived_at_s // 600)
+    ]
+    # A beat has CV 0, and 8 x 0 is 0. The recipe adds 1 us to every gap.
+    assert gaps == pytest.approx([1.0] * len(gaps), abs=1e-5)
+    assert (
+        max(y.request.arrived_at_s - x.request.arrived_at_s for x, y in pairwise(absolute)) > 10.0
+    )
+
+
+def test_a_window_with_two_calls_vanishes_under_the_fit(write_trace: WriteTrace) -> None:
+    text = "app,func,end_timestamp,duration\nx,f,1.0,0\nx,f,2.0,0\n"
+    account = Account()
+
+    jobs = jobs_of(
+        kind="azure_functions_2021",
+        path=str(write_trace(text)),
+        cv_reading="fitted",
+        account=account,
+    )
+
+    assert jobs == []
+    assert (account.rows_read, account.replaced) == (2, 2)
+
+
+def test_exported_jobs_come_back_with_their_models(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.jsonl"
+    jobs = jobs_of(kind="azure_like", target_rps=2.0, max_requests=300)
+
+    num = export_jobs(iter(jobs), path)
+    back = jobs_of(kind="jobs", path=str(path))
+
+    assert num == len(back) == 300
+    for was, now in zip(jobs, back, strict=True):
+        assert now.request.arrived_at_s == pytest.approx(was.request.arrived_at_s, rel=1e-15)
+        assert (now.request.model, now.request.input_tokens, now.output_tokens) == (
+            was.request.model,
+            was.request.input_tokens,
+            was.output_tokens,
+        )
+
+
+def test_an_exported_job_of_a_model_that_is_not_deployed_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.jsonl"
+    record = {"timestamp": 0, "input_length": 1, "output_length": 1, "model": "zz"}
+    path.write_text(json.dumps(record) + "\n")
+
+    with pytest.raises(TraceError, match="'zz', which is not among the models"):
+        jobs_of(kind="jobs", path=str(path))
+
+
+def test_an_export_that_fails_leaves_no_file(tmp_path: Path) -> None:
+    def failing() -> Any:
+        yield from jobs_of(kind="poisson", target_rps=1.0, max_requests=2)
+        raise TraceError("broken half way")
+
+    with pytest.raises(TraceError, match="broken half way"):
+        export_jobs(failing(), tmp_path / "jobs.jsonl")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("models", "seed", "problem"),
+    [
+        ((), 0, "at least one model"),
+        (("a", "b", "a"), 0, "'a' is named twice"),
+        (("a",), -1, "seed"),
+    ],
+)
+def test_bad_arguments_are_refused_at_once(
+    models: tuple[str, ...], seed: int, problem: str
+) -> None:
+    spec = WorkloadSpec(kind="poisson", target_rps=1.0, max_requests=1)
+
+    with pytest.raises(UsageError, match=problem):
+        build_jobs(spec, models, seed)
+
+
+def test_a_target_rate_for_a_trace_of_no_length_is_an_error(write_trace: WriteTrace) -> None:
+    path = str(write_trace("timestamp,input_length,output_length\n0,1,1\n"))
+
+    with pytest.raises(TraceError, match="target_rps needs a trace with a rate"):
+        jobs_of(kind="mooncake", path=path, target_rps=1.0)
