@@ -1,4 +1,4 @@
-"""Corruptions, all caught before ready: `python -m tests.checkpoint.corruption --injections 100000`.
+"""Corruptions, all caught before ready: `python -m tests.checkpoint.corruption --injections N`.
 
 Every injection changes a sound checkpoint's files, loads it, and puts the files right again.
 """

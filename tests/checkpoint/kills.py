@@ -41,7 +41,7 @@ def kill_writers(kills: int, seed: int, directory: Path) -> None:
     for number in range(kills):
         acked = _write_until_killed(target, current, rng.uniform(0.0, 0.02))
         loaded = load_checkpoint(target, options=LOADING)
-        values = {int(value) for tensor in loaded.values() for value in tensor.unique()}
+        values = {int(value) for tensor in loaded.values() for value in tensor.flatten().tolist()}
         assert len(values) == 1, f"kill {number}: generations {values} mixed"
         current = values.pop()
         assert current >= acked, f"kill {number}: generation {acked} was acknowledged, and is lost"

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from sllmreal.checkpoint import BadCheckpointError, StorageError, read_layout
-from tests.checkpoint.hostile import Hostile, NativeMutator, native, others, safetensors
+from tests.checkpoint.hostile import Hostile, NativeMutator, native
+from tests.checkpoint.hostile_others import others, safetensors
 
 LIMIT_S = 0.100
 LIMIT_BYTES = 64 << 20

@@ -1,0 +1,432 @@
+"""Loading gives the tensors that were saved, by every path, and nothing else than typed errors."""
+
+import errno
+import gc
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sllmcore.errors import SllmError, UsageError
+from sllmreal.checkpoint import CorruptCheckpointError, StorageError, convert, save_checkpoint
+from sllmreal.checkpoint.convert import WriteOptions
+from sllmreal.loader import (
+    Cancellation,
+    CheckpointInUseError,
+    ChunkPool,
+    LoadCancelledError,
+    LoadOptions,
+    PoolExhaustedError,
+    iter_tensors,
+    load_checkpoint,
+)
+from tests.checkpoint.corruption import inject
+from tests.checkpoint.samples import (
+    assert_same,
+    every_kind,
+    random_tensor,
+    same_bytes,
+    saved,
+    small_model,
+)
+
+MIB = 1 << 20
+SMALL = LoadOptions(chunk_bytes=65536, num_readers=3, num_verifiers=2, queue_chunks=2)
+
+
+@pytest.fixture
+def pool() -> Iterator[ChunkPool]:
+    with ChunkPool(16 * MIB, chunk_bytes=2 * MIB) as pool:
+        yield pool
+        assert pool.status().num_chunks == 8
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def large_model() -> dict[str, torch.Tensor]:
+    """Nine chunks of 1 MiB."""
+    return {f"layers.{n}.weight": random_tensor(torch.int8, (1000, 1030), n) for n in range(9)}
+
+
+@pytest.mark.parametrize("num_partitions", [1, 3])
+def test_every_kind_of_tensor_comes_back(tmp_path: Path, num_partitions: int) -> None:
+    tensors = every_kind()
+    options = WriteOptions(num_partitions, chunk_bytes=4096)
+    save_checkpoint(tensors, tmp_path / "all", options)
+
+    loaded = load_checkpoint(tmp_path / "all", options=SMALL)
+
+    assert_same(loaded, tensors)
+    assert loaded["strided"].stride() == tensors["strided"].stride()
+    assert loaded["expanded"].stride() == (0, 1)
+    tied = loaded["lm_head.weight"], loaded["embed_tokens.weight"]
+    assert tied[0].untyped_storage().data_ptr() == tied[1].untyped_storage().data_ptr()
+
+
+def test_every_kind_of_tensor_comes_back_through_the_pool(tmp_path: Path, pool: ChunkPool) -> None:
+    tensors = every_kind()
+    save_checkpoint(tensors, tmp_path / "all", WriteOptions(chunk_bytes=4096))
+
+    for _ in range(2):
+        assert_same(load_checkpoint(tmp_path / "all", pool=pool), tensors)
+
+
+def test_plain_safetensors_load_as_they_are(tmp_path: Path, pool: ChunkPool) -> None:
+    save_file(small_model(), tmp_path / "model.safetensors")
+    expected = load_file(tmp_path / "model.safetensors")
+
+    assert_same(load_checkpoint(tmp_path / "model.safetensors", options=SMALL), expected)
+    assert_same(load_checkpoint(tmp_path, pool=pool), expected)
+
+
+def test_tightly_packed_safetensors_are_copied_to_aligned_places(tmp_path: Path) -> None:
+    header = b'{"a":{"dtype":"I8","shape":[3],"data_offsets":[0,3]},'
+    header += b'"b":{"dtype":"F64","shape":[2],"data_offsets":[3,19]}}'
+    values = torch.tensor([1.5, -2.25], dtype=torch.float64)
+    content = len(header).to_bytes(8, "little") + header + b"\1\2\3" + values.numpy().tobytes()
+    (tmp_path / "odd.safetensors").write_bytes(content)
+
+    loaded = load_checkpoint(tmp_path / "odd.safetensors")
+
+    assert torch.equal(loaded["b"], values)
+    assert loaded["b"].data_ptr() % 8 == 0
+
+
+def test_the_iterator_yields_all_tensors_as_they_land(tmp_path: Path, pool: ChunkPool) -> None:
+    saved(tmp_path / "model", num_partitions=2)
+
+    assert_same(dict(iter_tensors(tmp_path / "model", options=SMALL)), small_model())
+    assert_same(dict(iter_tensors(tmp_path / "model", pool=pool)), small_model())
+
+
+def test_an_iterator_closed_early_leaves_nothing_behind(tmp_path: Path) -> None:
+    saved(tmp_path / "model")
+    threads, descriptors = threading.active_count(), open_descriptors()
+
+    iterator = iter_tensors(tmp_path / "model", options=SMALL)
+    next(iterator)
+    iterator.close()  # type: ignore[attr-defined]
+
+    assert (threading.active_count(), open_descriptors()) == (threads, descriptors)
+
+
+def test_the_iterator_raises_what_went_wrong(tmp_path: Path) -> None:
+    saved(tmp_path / "model")
+    with (tmp_path / "model" / "partition-00000.bin").open("r+b") as file:
+        file.seek(-4096, os.SEEK_END)
+        file.write(b"\xaa\x55")
+
+    with pytest.raises(CorruptCheckpointError):
+        dict(iter_tensors(tmp_path / "model", options=SMALL))
+
+
+def test_a_hit_reads_nothing_and_shares_the_pool(
+    tmp_path: Path, pool: ChunkPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(tmp_path / "model")
+    first = load_checkpoint(tmp_path / "model", pool=pool)
+    monkeypatch.setattr(os, "preadv", lambda *arguments: pytest.fail("a hit must not read"))
+
+    again = load_checkpoint(tmp_path / "model", pool=pool)
+
+    assert_same(again, first)
+
+
+def test_writing_to_a_tensor_changes_neither_the_pool_nor_other_loads(
+    tmp_path: Path, pool: ChunkPool
+) -> None:
+    saved(tmp_path / "model")
+    spoilt = load_checkpoint(tmp_path / "model", pool=pool)
+    for tensor in spoilt.values():
+        tensor.zero_()
+
+    assert_same(load_checkpoint(tmp_path / "model", pool=pool), small_model())
+
+
+def test_a_partly_resident_model_reads_only_the_rest(
+    tmp_path: Path, pool: ChunkPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = large_model()
+    layout = save_checkpoint(model, tmp_path / "model", WriteOptions(chunk_bytes=MIB))
+    load_checkpoint(tmp_path / "model", pool=pool)
+    gc.collect()
+    freed = pool.evict(layout.identity, 3 * MIB)
+    read_bytes = [0]
+    preadv = os.preadv
+
+    def counted(fd: int, buffers: Any, offset: int) -> int:
+        got = preadv(fd, buffers, offset)
+        read_bytes[0] += got
+        return got
+
+    monkeypatch.setattr(os, "preadv", counted)
+    loaded = load_checkpoint(tmp_path / "model", pool=pool)
+
+    assert 3 * MIB <= freed <= 5 * MIB
+    assert read_bytes[0] == freed
+    assert_same(loaded, model)
+
+
+def test_a_model_in_use_is_not_evicted(tmp_path: Path, pool: ChunkPool) -> None:
+    layout = saved(tmp_path / "model")
+    loaded = load_checkpoint(tmp_path / "model", pool=pool)
+
+    with pytest.raises(CheckpointInUseError):
+        pool.evict(layout.identity)
+    one = loaded["lm_head.weight"]
+    del loaded
+    with pytest.raises(CheckpointInUseError):
+        pool.evict(layout.identity)
+    del one
+    freed = pool.evict(layout.identity)
+
+    assert freed == layout.size_bytes
+    assert pool.status().num_free == 8
+    assert pool.evict(layout.identity) == 0
+
+
+def test_tensors_outlive_the_pool(tmp_path: Path) -> None:
+    saved(tmp_path / "model")
+    with ChunkPool(4 * MIB, chunk_bytes=2 * MIB) as pool:
+        loaded = load_checkpoint(tmp_path / "model", pool=pool)
+
+    assert_same(loaded, small_model())
+
+
+def test_a_replaced_checkpoint_is_never_served_from_the_old_bytes(
+    tmp_path: Path, pool: ChunkPool
+) -> None:
+    options = WriteOptions(chunk_bytes=4096, replace=True)
+    for generation in range(20):
+        model = {"weight": torch.full((300, 300), generation, dtype=torch.int16)}
+        layout = save_checkpoint(model, tmp_path / "model", options)
+
+        assert_same(load_checkpoint(tmp_path / "model", pool=pool), model)
+        pool.evict(layout.identity)
+
+
+def test_a_replaced_safetensors_file_is_never_served_from_the_old_bytes(
+    tmp_path: Path, pool: ChunkPool
+) -> None:
+    for generation in range(10):
+        model = {"weight": torch.full((30, 30), generation, dtype=torch.int16)}
+        save_file(model, tmp_path / "new.safetensors")
+        (tmp_path / "new.safetensors").rename(tmp_path / "model.safetensors")
+
+        assert_same(load_checkpoint(tmp_path / "model.safetensors", pool=pool), model)
+        for identity in pool.status().resident_bytes:
+            pool.evict(identity)
+
+
+def test_an_exhausted_pool_is_a_typed_error_and_takes_nothing(
+    tmp_path: Path, pool: ChunkPool
+) -> None:
+    model = {f"{n}": random_tensor(torch.int8, (3 * MIB,), n) for n in range(6)}
+    save_checkpoint(model, tmp_path / "large")
+    saved(tmp_path / "small")
+
+    with pytest.raises(PoolExhaustedError, match="9 chunks needed, 8 of 8 free"):
+        load_checkpoint(tmp_path / "large", pool=pool)
+
+    assert pool.status().num_free == 8
+    assert_same(load_checkpoint(tmp_path / "small", pool=pool), small_model())
+
+
+Fault = Callable[[int, Any, int], int]
+
+
+def _failing(code: int) -> Fault:
+    def fail(fd: int, buffers: Any, offset: int) -> int:
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENXIO, errno.EAGAIN])
+def test_a_read_error_at_any_chunk_is_typed_and_leaves_nothing_behind(
+    tmp_path: Path, pool: ChunkPool, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(large_model(), tmp_path / "model", WriteOptions(chunk_bytes=MIB))
+    preadv = os.preadv
+    descriptors, threads = open_descriptors(), threading.active_count()
+
+    for chunk in range(5):
+
+        def faulty(fd: int, buffers: Any, offset: int, bad: int = chunk) -> int:
+            if offset // (2 * MIB) == bad:
+                return _failing(code)(fd, buffers, offset)
+            return preadv(fd, buffers, offset)
+
+        monkeypatch.setattr(os, "preadv", faulty)
+        for options in ({"pool": pool}, {}):
+            with pytest.raises(StorageError):
+                load_checkpoint(tmp_path / "model", **options)  # type: ignore[arg-type]
+        assert pool.status().num_free == 8
+    gc.collect()
+
+    assert (open_descriptors(), threading.active_count()) == (descriptors, threads)
+
+
+def test_short_reads_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(tmp_path / "model")
+    preadv = os.preadv
+
+    def short(fd: int, buffers: Any, offset: int) -> int:
+        return preadv(fd, [memoryview(buffers[0])[:4096]], offset)
+
+    monkeypatch.setattr(os, "preadv", short)
+
+    assert_same(load_checkpoint(tmp_path / "model", options=SMALL), small_model())
+
+
+def test_a_file_system_without_direct_io_is_read_through_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(tmp_path / "model")
+    opening = os.open
+
+    def without_direct(path: Any, flags: int, *rest: Any, **options: Any) -> int:
+        if flags & os.O_DIRECT:
+            raise OSError(errno.EINVAL, "no direct I/O")
+        return opening(path, flags, *rest, **options)
+
+    monkeypatch.setattr(os, "open", without_direct)
+
+    assert_same(load_checkpoint(tmp_path / "model", options=SMALL), small_model())
+
+
+def test_a_file_truncated_while_it_is_read_is_a_typed_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(tmp_path / "model")
+    file = tmp_path / "model" / "partition-00000.bin"
+    preadv = os.preadv
+
+    def truncating(fd: int, buffers: Any, offset: int) -> int:
+        os.truncate(file, 8192)
+        return preadv(fd, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", truncating)
+
+    with pytest.raises(StorageError, match="truncated"):
+        load_checkpoint(tmp_path / "model", options=SMALL)
+
+
+def test_cancellation_at_every_chunk_leaves_the_pool_as_it_was(
+    tmp_path: Path, pool: ChunkPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(large_model(), tmp_path / "model", WriteOptions(chunk_bytes=MIB))
+    preadv = os.preadv
+    for chunk in range(5):
+        cancellation = Cancellation()
+
+        def cancelling(
+            fd: int, buffers: Any, offset: int, at: int = chunk, stop: Cancellation = cancellation
+        ) -> int:
+            if offset // (2 * MIB) == at:
+                stop.cancel()
+            return preadv(fd, buffers, offset)
+
+        monkeypatch.setattr(os, "preadv", cancelling)
+        with pytest.raises(LoadCancelledError):
+            load_checkpoint(tmp_path / "model", pool=pool, cancellation=cancellation)
+        assert pool.status().num_free == 8
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    assert_same(load_checkpoint(tmp_path / "model", pool=pool), large_model())
+
+
+def test_a_corrupt_chunk_is_never_resident(tmp_path: Path, pool: ChunkPool) -> None:
+    layout = saved(tmp_path / "model")
+    with (tmp_path / "model" / "partition-00000.bin").open("r+b") as file:
+        file.seek(layout.size_bytes // 2)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 16]))
+
+    with pytest.raises(CorruptCheckpointError, match="differs from its hash"):
+        load_checkpoint(tmp_path / "model", pool=pool)
+
+    assert pool.status().resident_bytes == {}
+    assert pool.status().num_free == 8
+
+
+def test_three_hundred_corruptions_are_all_caught(tmp_path: Path) -> None:
+    assert inject(300, seed=11, directory=tmp_path) == 300
+
+
+def test_a_thousand_loads_leak_no_descriptor(tmp_path: Path) -> None:
+    saved(tmp_path / "model")
+    load_checkpoint(tmp_path / "model", options=SMALL)
+    before = open_descriptors()
+
+    for _ in range(100):
+        load_checkpoint(tmp_path / "model", options=SMALL)
+
+    assert open_descriptors() == before
+
+
+def test_memory_loaded_into_is_given_back_with_the_last_tensor(tmp_path: Path) -> None:
+    save_checkpoint({"x": random_tensor(torch.int8, (64 * MIB,), 1)}, tmp_path / "model")
+
+    def resident_bytes() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    before = resident_bytes()
+    loaded = load_checkpoint(tmp_path / "model")
+    held = resident_bytes() - before
+    loaded.clear()
+    gc.collect()
+    after = resident_bytes() - before
+
+    assert 64 * MIB <= held <= 72 * MIB
+    assert after < 8 * MIB
+
+
+@pytest.mark.parametrize("device", ["meta", "nowhere", ["cpu", "cuda"]])
+def test_an_unknown_device_is_refused(tmp_path: Path, device: Any) -> None:
+    saved(tmp_path / "model")
+
+    with pytest.raises((UsageError, RuntimeError)):
+        load_checkpoint(tmp_path / "model", device)
+
+
+def test_errors_are_rooted(tmp_path: Path) -> None:
+    with pytest.raises(SllmError):
+        load_checkpoint(tmp_path / "nothing")
+
+
+def test_loads_from_many_threads_share_one_pool(tmp_path: Path, pool: ChunkPool) -> None:
+    saved(tmp_path / "model")
+    results: list[bool] = []
+
+    def load() -> None:
+        loaded = load_checkpoint(tmp_path / "model", pool=pool)
+        results.append(all(same_bytes(loaded[name], t) for name, t in small_model().items()))
+
+    threads = [threading.Thread(target=load) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert results == [True] * 8
+
+
+def test_converted_and_plain_adapters_load_alike(tmp_path: Path) -> None:
+    adapter = {f"layers.{n}.lora_A.weight": torch.randn(16, 128) for n in range(20)}
+    (tmp_path / "lora").mkdir()
+    save_file(adapter, tmp_path / "lora" / "adapter_model.safetensors")
+    (tmp_path / "lora" / "adapter_config.json").write_text("{}")
+
+    convert(tmp_path / "lora", tmp_path / "ours")
+
+    assert_same(load_checkpoint(tmp_path / "lora"), adapter)
+    assert_same(load_checkpoint(tmp_path / "ours"), adapter)

@@ -1,0 +1,110 @@
+"""Stages overlap, errors and cancellation stop everything, nothing is left running."""
+
+import threading
+import time
+
+import pytest
+
+from sllmreal.loader.errors import LoadCancelledError
+from sllmreal.loader.pipeline import Cancellation, Stage, run_pipeline
+
+
+def test_every_chunk_passes_every_stage_in_turn() -> None:
+    seen: list[list[int]] = [[], []]
+
+    run_pipeline(
+        [Stage("first", seen[0].append, 1), Stage("second", seen[1].append, 1)], range(100), 4
+    )
+
+    assert seen == [list(range(100)), list(range(100))]
+
+
+def test_two_equal_stages_take_as_long_as_one() -> None:
+    chunk_s = 0.01
+    num_chunks = 60
+    work = Stage("sleep", lambda chunk: time.sleep(chunk_s), 1)
+
+    began_s = time.perf_counter()
+    run_pipeline([work, work], range(num_chunks), 4)
+    took_s = time.perf_counter() - began_s
+
+    # Theory: num_chunks + 1 steps; a step on a busy machine oversleeps a little.
+    assert took_s < 1.5 * (num_chunks + 1) * chunk_s
+
+
+def test_at_most_the_queue_lies_between_two_stages() -> None:
+    lock = threading.Lock()
+    between = [0]
+    most = [0]
+
+    def first(chunk: int) -> None:
+        with lock:
+            between[0] += 1
+            most[0] = max(most[0], between[0])
+
+    def second(chunk: int) -> None:
+        time.sleep(0.001)
+        with lock:
+            between[0] -= 1
+
+    run_pipeline([Stage("first", first, 1), Stage("second", second, 1)], range(50), 3)
+
+    assert most[0] <= 3 + 2  # the queue, and one chunk in the hands of each stage
+
+
+@pytest.mark.parametrize("at", [0, 1, 17, 49])
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_the_first_error_ends_all_and_is_raised(at: int, stage: int) -> None:
+    def fail(chunk: int) -> None:
+        if chunk == at:
+            raise OSError(5, "broken")
+
+    stages = [Stage(f"s{number}", lambda chunk: None, 2) for number in range(3)]
+    stages[stage] = Stage("bad", fail, 2)
+    before = threading.active_count()
+
+    with pytest.raises(OSError, match="broken"):
+        run_pipeline(stages, range(50), 2)
+
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("at", range(0, 40, 3))
+def test_cancellation_at_any_chunk_ends_all(at: int) -> None:
+    cancellation = Cancellation()
+    before = threading.active_count()
+
+    def work(chunk: int) -> None:
+        if chunk == at:
+            cancellation.cancel()
+
+    with pytest.raises(LoadCancelledError):
+        run_pipeline(
+            [Stage("a", work, 2), Stage("b", lambda chunk: None, 1)], range(40), 2, cancellation
+        )
+
+    assert threading.active_count() == before
+
+
+def test_a_cancelled_cancellation_stops_a_later_run_at_once() -> None:
+    cancellation = Cancellation()
+    cancellation.cancel()
+    done: list[int] = []
+
+    with pytest.raises(LoadCancelledError):
+        run_pipeline([Stage("a", done.append, 1)], range(1000), 2, cancellation)
+
+    assert len(done) < 1000
+
+
+def test_an_error_of_the_feeder_ends_the_threads() -> None:
+    before = threading.active_count()
+
+    def chunks() -> object:
+        yield 0
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_pipeline([Stage("a", lambda chunk: None, 3)], chunks(), 2)  # type: ignore[arg-type]
+
+    assert threading.active_count() == before
