@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sllmcore.errors import UsageError
 from sllmcore.protocols import InstanceView
-from sllmcore.types import CACHE_TIERS, StorageTier
+from sllmcore.types import StorageTier
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,12 @@ class LruResidency:
 
     def cache_in(self, source: StorageTier) -> tuple[StorageTier, ...]:
         """The tiers, nearer than `source`, that keep the bytes of a load."""
-        kept = {StorageTier.DRAM: self.caches_dram, StorageTier.SSD: self.caches_ssd}
-        return tuple(tier for tier in CACHE_TIERS if tier > source and kept[tier])
+        if source is StorageTier.DRAM:
+            return ()
+        dram = (StorageTier.DRAM,) if self.caches_dram else ()
+        if source is StorageTier.REMOTE and self.caches_ssd:
+            return (*dram, StorageTier.SSD)
+        return dram
 
     def evictions(
         self, evictable: Iterable[tuple[str, int]], needed_bytes: int

@@ -13,27 +13,18 @@ from simpy.events import Event, Timeout
 Callback = Callable[[Event], None]  # gets the timeout that fired; most need not look at it
 
 
-class Clock:
-    """Simulated time, in seconds from the start of the run."""
-
-    __slots__ = ("_env",)
-
-    def __init__(self) -> None:
-        self._env = Environment()
-
-    @property
-    def now_s(self) -> float:
-        return self._env.now
+class Clock(Environment):
+    """Simulated time, in seconds from the start of the run: `now`, as SimPy calls it."""
 
     def call_in(self, delay_s: float, callback: Callback) -> Timeout:
         """Call back after `delay_s`. Calls due at one instant come in the order of their asking."""
-        timeout = Timeout(self._env, delay_s)
+        timeout = Timeout(self, delay_s)
         timeout.callbacks.append(callback)
         return timeout
 
     def call_at(self, at_s: float, callback: Callback) -> Timeout:
         """Call back at `at_s` or, by the rounding of a float, an instant after; never before."""
-        now_s = self._env.now
+        now_s = self.now
         delay_s = max(0.0, at_s - now_s)
         while now_s + delay_s < at_s:
             delay_s = nextafter(delay_s, inf)
@@ -44,7 +35,3 @@ class Clock:
         """Never mind. SimPy cannot withdraw an event: this one will fire into nothing."""
         if timeout.callbacks is not None:
             timeout.callbacks.clear()
-
-    def run(self) -> None:
-        """Until nothing is due any more."""
-        self._env.run()

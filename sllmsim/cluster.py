@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import inf
 from typing import assert_never
 
 from simpy.events import Timeout
@@ -112,7 +113,7 @@ class SimCluster:
         self._delivering = False
         self._controller_down = False
         self._wakeup: Timeout | None = None
-        self._wakeup_at_s: float | None = None
+        self._wakeup_at_s = inf
 
     def run(self) -> None:
         """Play all jobs to their end."""
@@ -136,7 +137,7 @@ class SimCluster:
             self._no_more_jobs = True
         else:
             arrived_at_s = job.request.arrived_at_s
-            if arrived_at_s < self.clock.now_s - 1e-9:
+            if arrived_at_s < self.clock.now - 1e-9:
                 raise ControlError(f"{job.request.id} arrives before the request ahead of it")
             self.clock.call_at(arrived_at_s, lambda _: self._arrive(job))
 
@@ -164,7 +165,7 @@ class SimCluster:
             event = self._outgoing.popleft()
             if isinstance(event, ServerJoined) and self._joins.get(event.server.id) is event:
                 self._sessions[event.server.id] = self.servers[event.server.id]
-            now_s = self.last_event_at_s = self.clock.now_s
+            now_s = self.last_event_at_s = self.clock.now
             self.num_events += 1
             commands = self.controller.handle(event, now_s)
             for sink in self._sinks:
@@ -178,8 +179,10 @@ class SimCluster:
 
     def _arm(self) -> None:
         """See that the controller is woken when it wants to be."""
+        if self._wakeup_at_s <= self.controller.wakeup_not_before_s:
+            return
         at_s = self.controller.next_wakeup_s()
-        if at_s is None or (self._wakeup_at_s is not None and self._wakeup_at_s <= at_s):
+        if at_s is None or self._wakeup_at_s <= at_s:
             return
         if self._wakeup is not None:
             self.clock.cancel(self._wakeup)
@@ -187,11 +190,11 @@ class SimCluster:
         self._wakeup = self.clock.call_at(at_s, self._wake)
 
     def _wake(self, _: object) -> None:
-        self._wakeup = self._wakeup_at_s = None
+        self._wakeup, self._wakeup_at_s = None, inf
         if self._controller_down:
             return
         at_s = self.controller.next_wakeup_s()
-        if at_s is not None and at_s <= self.clock.now_s:
+        if at_s is not None and at_s <= self.clock.now:
             self._deliver(WakeUp())
         else:
             self._arm()
@@ -382,7 +385,7 @@ class SimCluster:
             raise ControlError("a controller crashed and there is no journal to rebuild it from")
         self.controller = self._rebuild()
         self._controller_down = False
-        self._wakeup = self._wakeup_at_s = None
+        self._wakeup, self._wakeup_at_s = None, inf
         if self._outgoing:
             self._deliver(self._outgoing.popleft())
         else:

@@ -168,7 +168,7 @@ class BatchEngine:
     def _decoding_s(self) -> float:
         """Since when the span has been decoding; negative while its prefill lasts."""
         prefill_s = self._prefill.duration_s if self._prefill is not None else 0.0
-        return self._clock.now_s - self._began_at_s - prefill_s
+        return self._clock.now - self._began_at_s - prefill_s
 
     def _decoders(self) -> int:
         """Requests that decode in this span: the batch, and the one that is prefilled first."""
@@ -216,7 +216,7 @@ class BatchEngine:
         waits = self._queue or self._leaving
         self._iterations = 0 if waits or not left else min(left)
         self._context_tokens = context_tokens
-        self._began_at_s = self._clock.now_s
+        self._began_at_s = self._clock.now
         self._timer = self._clock.call_at(self._ends_at_s(), self._ended)
 
     def _ended(self, _: Event) -> None:

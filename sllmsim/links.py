@@ -109,13 +109,14 @@ class Links:
         limit_bytes_per_s: float = inf,
     ) -> Transfer:
         """Send bytes along `hops`, never faster than `limit_bytes_per_s`."""
-        transfer = Transfer(num_bytes, hops, on_done, limit_bytes_per_s, self._clock.now_s)
+        transfer = Transfer(num_bytes, hops, on_done, limit_bytes_per_s, self._clock.now)
         bound = transfer.bound_bytes_per_s
         contended = False
         for hop in hops:
-            hop.link.transfers[transfer] = hop.weight
-            hop.link.demand_bytes_per_s += bound * hop.weight
-            contended = contended or hop.link.contended
+            link = hop.link
+            link.transfers[transfer] = hop.weight
+            link.demand_bytes_per_s += bound * hop.weight
+            contended = contended or (len(link.transfers) > 1 and link.contended)
         if contended:
             self._share(self._connected(transfer))
         else:
@@ -151,8 +152,8 @@ class Links:
         if transfer.timer is not None:
             self._clock.cancel(transfer.timer)
             transfer.timer = None
-        contended = any(hop.link.contended for hop in transfer.hops)
-        others = self._connected(transfer) if contended else {}
+        alone = all(len(hop.link.transfers) == 1 for hop in transfer.hops)
+        others = {} if alone else self._connected(transfer)
         moved_bytes = transfer.num_bytes - transfer.remaining_bytes
         for hop in transfer.hops:
             link = hop.link
@@ -209,7 +210,7 @@ class Links:
                         left[hop.link] = max(0.0, left[hop.link] - rate * hop.weight)
 
     def _advance(self, transfer: Transfer) -> None:
-        now_s = self._clock.now_s
+        now_s = self._clock.now
         moved_bytes = transfer.rate_bytes_per_s * (now_s - transfer.updated_at_s)
         transfer.remaining_bytes = max(0.0, transfer.remaining_bytes - moved_bytes)
         transfer.updated_at_s = now_s

@@ -106,7 +106,7 @@ class Loading:
 
     def begin(self, command: Load, checkpoint: Checkpoint, server: SimServer) -> None:
         """Start the phases that come before the bytes; queue for the I/O path."""
-        job = _Job(command, checkpoint, server, self._phases.draw(self._rng), self._clock.now_s)
+        job = _Job(command, checkpoint, server, self._phases.draw(self._rng), self._clock.now)
         self._jobs[command.instance_id] = job
         self._promise(job)
         ahead = self._jobs.get(command.after) if command.after is not None else None
@@ -150,7 +150,7 @@ class Loading:
     def _prepared(self, job: _Job) -> None:
         job.prepared = True
         job.timer = None
-        job.before_ended_at_s = self._clock.now_s
+        job.before_ended_at_s = self._clock.now
         if job.ahead is None:
             self._transfer(job)
 
@@ -171,7 +171,7 @@ class Loading:
             follower.ahead = ahead
 
     def _transfer(self, job: _Job) -> None:
-        job.turn_at_s = self._clock.now_s
+        job.turn_at_s = self._clock.now
         job.stages = self._plan(job)
         self._next_stage(job)
 
@@ -199,11 +199,17 @@ class Loading:
         from_ssd = min(size_bytes - from_dram, server.held_bytes(StorageTier.SSD, model))
         from_remote = size_bytes - from_dram - from_ssd
         job.note_source(from_dram, from_ssd, from_remote)
-        num_gpus = len(job.command.gpu_indices)
-        dram_limit = loader.dram_efficiency * num_gpus * hardware.pcie_bytes_per_s
-        ssd_limit = min(dram_limit, loader.ssd_efficiency * hardware.ssd_read_bytes_per_s)
-        nic_limit = loader.remote_efficiency * hardware.nic_bytes_per_s
         to_gpus = server.to_gpus(job.command.gpu_indices)
+        dram_limit = (
+            loader.dram_efficiency * len(job.command.gpu_indices) * hardware.pcie_bytes_per_s
+        )
+        if from_dram == size_bytes:
+            return [[_Part(from_dram, to_gpus, dram_limit)]]
+        ssd_limit = min(dram_limit, loader.ssd_efficiency * hardware.ssd_read_bytes_per_s)
+        read = (Hop(server.ssd_read), *to_gpus)
+        if not from_remote and not from_dram:
+            return [[_Part(from_ssd, read, ssd_limit)]]
+        nic_limit = loader.remote_efficiency * hardware.nic_bytes_per_s
         fetch = self._fetch_hops(job)
         stages = []
         if from_remote and not loader.pipelined:
@@ -211,7 +217,7 @@ class Loading:
             from_ssd, from_remote = from_ssd + from_remote, 0
         last = (
             _Part(from_dram, to_gpus, dram_limit),
-            _Part(from_ssd, (Hop(server.ssd_read), *to_gpus), ssd_limit),
+            _Part(from_ssd, read, ssd_limit),
             _Part(from_remote, (*fetch, *to_gpus), min(nic_limit, dram_limit)),
         )
         stages.append([part for part in last if part.num_bytes])
@@ -226,7 +232,7 @@ class Loading:
 
     def _transferred(self, job: _Job) -> None:
         assert job.turn_at_s is not None
-        now_s = self._clock.now_s
+        now_s = self._clock.now
         job.transfer_s = now_s - job.turn_at_s
         self._next_turn(job)
         init_s = job.before_ended_at_s + job.phases.overlapped_s - now_s
@@ -243,7 +249,7 @@ class Loading:
         for tier in job.filling:
             job.server.fill(tier, job.checkpoint.model)
         waited_s = job.turn_at_s - job.before_ended_at_s
-        all_s = self._clock.now_s - job.issued_at_s
+        all_s = self._clock.now - job.issued_at_s
         startup_s = max(0.0, all_s - job.transfer_s - waited_s)
         self._on_ready(
             LoadFinished(instance_id, job.source, job.source_bytes, job.transfer_s, startup_s)

@@ -63,7 +63,7 @@ class Migrating:
 
     def begin(self, command: Resume, source: BatchEngine, destination: BatchEngine) -> None:
         """Send the first round."""
-        migration = Migration(command, source, destination, self._clock.now_s)
+        migration = Migration(command, source, destination, self._clock.now)
         self._migrations[command.move_id] = migration
         migration.start_tokens = source.context_tokens(command.request_id)
         self._send(migration, migration.start_tokens)
@@ -151,7 +151,7 @@ class Migrating:
             migration.source.adopt(stream)
             return
         migration.stream = stream
-        migration.paused_at_s = self._clock.now_s
+        migration.paused_at_s = self._clock.now
         gap = stream.context_tokens - migration.done_tokens
         if gap > 0:
             self._send(migration, gap)
@@ -161,7 +161,7 @@ class Migrating:
     def _switch(self, migration: Migration) -> None:
         if migration.over or migration.stream is None:
             return
-        command, now_s = migration.command, self._clock.now_s
+        command, now_s = migration.command, self._clock.now
         del self._migrations[command.move_id]
         migration.over = True
         migration.destination.adopt(migration.stream)

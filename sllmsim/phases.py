@@ -141,7 +141,12 @@ class ColdStartPhases:
         return self.before_s + max(self.overlapped_s, transfer_s) + self.after_s
 
     def _sum_s(self, order: Order) -> float:
+        if not self.by_phase:
+            return 0.0
         return fsum(phase.duration_s for phase in self.by_phase if phase.order is order)
+
+
+NO_PHASES = ColdStartPhases()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +158,8 @@ class PhaseModel:
 
     def draw(self, rng: Random) -> ColdStartPhases:
         """One cold start; the same state of `rng` gives the same one."""
+        if not self.phases:
+            return NO_PHASES
         return ColdStartPhases(
             tuple(Phase(spec.kind, spec.order, spec.duration.draw_s(rng)) for spec in self.phases)
         )

@@ -13,6 +13,7 @@ class SimServer:
         "_capacity_bytes",
         "_coming_bytes",
         "_held_bytes",
+        "_hops",
         "_tenants",
         "_used_bytes",
         "hardware",
@@ -36,6 +37,7 @@ class SimServer:
         self.pcie = [Link(f"{self.id}/pcie{i}", hardware.pcie_bytes_per_s) for i in gpus]
         shared = gpus[:: hardware.gpus_per_uplink] if hardware.gpus_per_uplink > 1 else ()
         self.uplinks = [Link(f"{self.id}/uplink{i}", hardware.pcie_bytes_per_s) for i in shared]
+        self._hops: dict[tuple[int, ...], tuple[Hop, ...]] = {}  # into the GPUs of an instance
         self._tenants: list[str | None] = [None] * hardware.num_gpus
         self._capacity_bytes = {
             StorageTier.DRAM: hardware.dram_pool_bytes,
@@ -50,6 +52,12 @@ class SimServer:
 
     def to_gpus(self, gpu_indices: tuple[int, ...]) -> tuple[Hop, ...]:
         """The way from memory into these GPUs: each byte goes to one of them."""
+        known = self._hops.get(gpu_indices)
+        if known is None:
+            known = self._hops[gpu_indices] = self._hops_to(gpu_indices)
+        return known
+
+    def _hops_to(self, gpu_indices: tuple[int, ...]) -> tuple[Hop, ...]:
         weight = 1 / len(gpu_indices)
         hops = [Hop(self.pcie[index], weight) for index in gpu_indices]
         for position, uplink in enumerate(self.uplinks):

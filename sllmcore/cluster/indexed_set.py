@@ -1,6 +1,6 @@
 """A set of names from which any few can be looked at in constant time, in a reproducible order."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 
 class IndexedSet:
@@ -27,14 +27,17 @@ class IndexedSet:
             self._items[position] = last
             self._positions[last] = position
 
-    def some(self, limit: int, offset: int) -> Iterator[str]:
-        """At most `limit` items: all of them when they are that few, else a window at `offset`."""
-        num_items = len(self._items)
-        if num_items <= limit:
-            yield from self._items
-            return
-        for i in range(offset, offset + limit):
-            yield self._items[i % num_items]
+    def some(self, limit: int, offset: int) -> Sequence[str]:
+        """At most `limit` items: all of them when they are that few, else a window at `offset`.
+
+        To be read before the set changes.
+        """
+        items = self._items
+        if len(items) <= limit:
+            return items
+        first = offset % len(items)
+        window = items[first : first + limit]
+        return window + items[: limit - len(window)]
 
     def __contains__(self, item: str) -> bool:
         return item in self._positions

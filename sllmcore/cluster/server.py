@@ -20,6 +20,7 @@ class Server:
         "caches",
         "claimants",
         "draining",
+        "id",
         "idle",
         "instances",
         "num_free",
@@ -34,6 +35,7 @@ class Server:
     def __init__(
         self, spec: ServerSpec, order: int, *, sequential_loading: bool, reclaims_idle: bool
     ) -> None:
+        self.id = spec.id
         self.spec = spec
         self.order = order
         self.reclaims_idle = reclaims_idle
@@ -52,10 +54,6 @@ class Server:
             tier: LoadQueue(sequential_loading)
             for tier in (StorageTier.REMOTE, StorageTier.SSD, StorageTier.DRAM)
         }
-
-    @property
-    def id(self) -> str:
-        return self.spec.id
 
     @property
     def num_available(self) -> int:

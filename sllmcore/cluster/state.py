@@ -7,8 +7,7 @@ Indices, each updated by the few mutators below and by nothing else:
 `audit` recomputes them from scratch; the tests call it after every event.
 """
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable, Sequence
 
 from sllmcore.cluster.indexed_set import IndexedSet
 from sllmcore.cluster.instance import Instance, InstanceState
@@ -46,19 +45,26 @@ class ClusterState:
         """Instances with a free slot, ready or loading, oldest first."""
         return self._open.get(model, _NONE).values()
 
-    def holders(self, tier: StorageTier, model: str, limit: int) -> Iterator[Server]:
+    def holders(self, tier: StorageTier, model: str, limit: int) -> Sequence[Server]:
         """At most `limit` servers that hold some of `model` in `tier`: all, or a rotating few."""
-        ids = self._holders[tier].get(model, _NOBODY)
-        return (self.servers[i] for i in ids.some(limit, self.num_arrivals))
+        ids = self._holders[tier].get(model)
+        if ids is None:
+            return ()
+        servers = self.servers
+        return [servers[server_id] for server_id in ids.some(limit, self.num_arrivals)]
 
-    def servers_with(self, num_gpus: int, limit: int) -> Iterator[Server]:
+    def servers_with(self, num_gpus: int, limit: int) -> Sequence[Server]:
         """At most `limit` servers with that many available GPUs, those with most of them first."""
-        return islice(self._all_servers_with(num_gpus, limit), limit)
-
-    def _all_servers_with(self, num_gpus: int, limit: int) -> Iterator[Server]:
+        found: list[Server] = []
+        servers = self.servers
         for available in range(len(self._by_available) - 1, num_gpus - 1, -1):
-            for server_id in self._by_available[available].some(limit, self.num_arrivals):
-                yield self.servers[server_id]
+            ids = self._by_available[available]
+            if len(ids):
+                few = ids.some(limit - len(found), self.num_arrivals)
+                found += [servers[server_id] for server_id in few]
+                if len(found) >= limit:
+                    break
+        return found
 
     def num_servers_with(self, num_gpus: int) -> int:
         return sum(len(ids) for ids in self._by_available[num_gpus:])
@@ -144,15 +150,16 @@ class ClusterState:
     def remove_instance(self, instance: Instance) -> list[Instance]:
         """Take an instance off its GPUs; return those that now have all they claimed."""
         server = self.servers[instance.server_id]
-        self._set_idle(instance, None)
+        self._end_idleness(instance, server)
         complete = []
-        for index in range(server.spec.num_gpus):
-            if server.claimants[index] is instance:
-                server.claimants[index] = None
-            if server.tenants[index] is not instance:
+        tenants, claimants = server.tenants, server.claimants
+        for index in instance.gpu_indices:
+            if claimants[index] is instance:
+                claimants[index] = None
+            if tenants[index] is not instance:
                 continue
-            claimant = server.tenants[index] = server.claimants[index]
-            server.claimants[index] = None
+            claimant = tenants[index] = claimants[index]
+            claimants[index] = None
             if claimant is None:
                 server.num_free += 1
             elif instance.id in claimant.awaits:
@@ -175,7 +182,8 @@ class ClusterState:
         """Give a request one of the instance's slots."""
         if instance.free_slots <= 0:
             raise ControlError(f"{instance.id} has no free slot for {request_id}")
-        self._set_idle(instance, None)
+        if instance.idle_since_s is not None:
+            self._wake(instance)
         instance.requests[request_id] = None
         self._index_open(instance)
 
@@ -187,7 +195,8 @@ class ClusterState:
         """Keep one of the instance's slots for an inference that is to move in."""
         if instance.free_slots <= 0:
             raise ControlError(f"{instance.id} has no free slot for {move_id}")
-        self._set_idle(instance, None)
+        if instance.idle_since_s is not None:
+            self._wake(instance)
         instance.incoming[move_id] = None
         self._index_open(instance)
 
@@ -203,7 +212,11 @@ class ClusterState:
 
     def set_idle(self, instance: Instance, now_s: float) -> None:
         """The instance is ready and nobody needs it: its GPUs may be given to others."""
-        self._set_idle(instance, now_s)
+        server = self.servers[instance.server_id]
+        instance.idle_since_s = now_s
+        server.idle[instance.id] = instance
+        server.num_idle += instance.num_gpus
+        self._index_availability(server)
 
     # Tiers.
 
@@ -223,27 +236,31 @@ class ClusterState:
         del self.servers[instance.server_id].instances[instance.id]
         self._open.get(instance.model, {}).pop(instance.id, None)
 
-    def _set_idle(self, instance: Instance, since_s: float | None) -> None:
+    def _wake(self, instance: Instance) -> None:
         server = self.servers[instance.server_id]
-        if instance.idle:
+        self._end_idleness(instance, server)
+        self._index_availability(server)
+
+    @staticmethod
+    def _end_idleness(instance: Instance, server: Server) -> None:
+        if instance.idle_since_s is not None:
+            instance.idle_since_s = None
             del server.idle[instance.id]
             server.num_idle -= instance.num_gpus
-        if since_s is not None:
-            server.idle[instance.id] = instance
-            server.num_idle += instance.num_gpus
-        if instance.idle_since_s != since_s:
-            instance.idle_since_s = since_s
-            self._index_availability(server)
 
     def _index_open(self, instance: Instance) -> None:
-        instances = self._open.setdefault(instance.model, {})
-        if instance.free_slots > 0 and instance.state is not InstanceState.RESERVED:
+        instances = self._open.get(instance.model)
+        if instance.state is not InstanceState.RESERVED and instance.free_slots > 0:
+            if instances is None:
+                instances = self._open[instance.model] = {}
             instances[instance.id] = instance
-        else:
+        elif instances is not None:
             instances.pop(instance.id, None)
 
     def _index_holder(self, server: Server, tier: StorageTier, model: str) -> None:
-        holders = self._holders[tier].setdefault(model, IndexedSet())
+        holders = self._holders[tier].get(model)
+        if holders is None:
+            holders = self._holders[tier][model] = IndexedSet()
         if server.caches[tier].resident_bytes(model):
             holders.add(server.id)
         else:

@@ -128,6 +128,12 @@ class Controller:
         """When to call `handle` with a `WakeUp`, if nothing happens before; None: no need."""
         return self._timers.next_s()
 
+    @property
+    def wakeup_not_before_s(self) -> float:
+        """A bound on `next_wakeup_s` that costs nothing: a driver that has set its alarm for then
+        or earlier need not ask."""
+        return self._timers.not_before_s
+
     def audit(self) -> None:
         """Check the state against itself, for tests.
 
@@ -274,6 +280,8 @@ class Controller:
         """Decide for those whom the servers with newly available GPUs may help, oldest first."""
         freed, self._cluster.freed = self._cluster.freed, {}
         self._blocked_gpus, self._tickets.asked_again = None, False
+        if not self._pending:
+            return
         for server_id in freed:
             for ticket in self._pending.parked(server_id):
                 if not self._decide(ticket, now_s):

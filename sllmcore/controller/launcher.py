@@ -1,6 +1,6 @@
 """Bringing instances up and taking them down: GPUs, cache room, load queues, and their commands."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sllmcore.cluster.instance import Instance, InstanceState
@@ -46,7 +46,7 @@ class Launcher:
         model: str,
         server_id: str,
         gpu_indices: tuple[int, ...],
-        awaits: Iterable[Instance],
+        awaits: Sequence[Instance],
         now_s: float,
     ) -> Instance:
         """Give a new instance these GPUs; idle instances on them go, `awaits` must leave first."""

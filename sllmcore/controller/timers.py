@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from heapq import heappop, heappush
+from math import inf
 
 from sllmcore.cluster.instance import Instance
 from sllmcore.cluster.state import ClusterState
@@ -15,21 +16,25 @@ class Timers:
         self._deadlines: list[tuple[float, int, str]] = []  # (at_s, order, request id)
         self._expiries: list[tuple[float, int, str, float]] = []  # (.., instance id, idle since)
         self._num_set = 0
+        self.not_before_s: float = inf  # nothing is due earlier than this
 
     def set_deadline(self, request_id: str, at_s: float) -> None:
         self._num_set += 1
         heappush(self._deadlines, (at_s, self._num_set, request_id))
+        self.not_before_s = min(self.not_before_s, at_s)
 
     def set_expiry(self, instance: Instance, idle_since_s: float, keep_alive_s: float) -> None:
         self._num_set += 1
-        entry = (idle_since_s + keep_alive_s, self._num_set, instance.id, idle_since_s)
-        heappush(self._expiries, entry)
+        at_s = idle_since_s + keep_alive_s
+        heappush(self._expiries, (at_s, self._num_set, instance.id, idle_since_s))
+        self.not_before_s = min(self.not_before_s, at_s)
 
     def next_s(self) -> float | None:
         """The earliest instant at which something is still due."""
         self._drop_gone()
         heads = [heap[0][0] for heap in (self._deadlines, self._expiries) if heap]
-        return min(heads) if heads else None
+        self.not_before_s = min(heads, default=inf)
+        return min(heads, default=None)
 
     def due_requests(self, now_s: float) -> Iterator[str]:
         """Requests that should have started by now."""

@@ -1,6 +1,6 @@
 """Where a model could be launched soonest, looking only at its holders and a few others."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from sllmcore.errors import UsageError
 from sllmcore.protocols import ClusterView, InstanceView, LoadingTimeEstimator, ServerView
@@ -73,7 +73,7 @@ class LaunchSearch:
 
     def _candidates(
         self, checkpoint: Checkpoint, cluster: ClusterView
-    ) -> Iterator[Iterator[ServerView]]:
+    ) -> Iterator[Sequence[ServerView]]:
         """Holders in DRAM, then on SSD, then whoever has the GPUs."""
         for tier in CACHE_TIERS:
             yield cluster.holders(tier, checkpoint.model, self.max_candidates)

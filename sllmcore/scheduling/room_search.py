@@ -75,8 +75,10 @@ class RoomSearch:
     def _servers(self, checkpoint: Checkpoint, cluster: ClusterView) -> Iterator[ServerView]:
         seen: set[str] = set()
         limit = self._launches.max_candidates
-        holders = cluster.holders(StorageTier.DRAM, checkpoint.model, limit)
-        for servers in (holders, cluster.servers_with(1, limit)):
+        places = [cluster.holders(StorageTier.DRAM, checkpoint.model, limit)]
+        if checkpoint.num_gpus > 1:  # a server may have some GPUs, but not enough
+            places.append(cluster.servers_with(1, limit))
+        for servers in places:
             for server in servers:
                 if len(seen) >= self._max_servers:
                     return

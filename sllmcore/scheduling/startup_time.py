@@ -4,7 +4,7 @@ from sllmcore.decisions import Launch, Start, WaitForGPUs, WaitForServer
 from sllmcore.protocols import ClusterView
 from sllmcore.scheduling.launch_search import LaunchSearch, ready_instance, soonest_instance
 from sllmcore.scheduling.room_search import Room, RoomSearch
-from sllmcore.types import Request
+from sllmcore.types import Placement, Request, StorageTier
 
 
 def no_room(cluster: ClusterView, num_gpus: int) -> WaitForGPUs | WaitForServer:
@@ -12,6 +12,13 @@ def no_room(cluster: ClusterView, num_gpus: int) -> WaitForGPUs | WaitForServer:
     if cluster.num_servers_with(num_gpus):
         return WaitForServer(None)  # GPUs there are, but not of a size that this model fits
     return WaitForGPUs()
+
+
+def _at_once(placement: Placement | None) -> bool:
+    """Whether the load would begin now and from DRAM: no room that is made can be sooner."""
+    if placement is None:
+        return False
+    return placement.load.source is StorageTier.DRAM and placement.load.queue_s <= 0
 
 
 class StartupTimeSearch:
@@ -40,7 +47,7 @@ class StartupTimeSearch:
         loading = soonest_instance(instances)
         if loading is not None and (best_s is None or loading.ready_at_s - now_s <= best_s):
             return Start(loading.id)
-        if self._rooms is not None:
+        if self._rooms is not None and not _at_once(placement):
             room = self._rooms.best(checkpoint, cluster, now_s, below_s=best_s)
             if room is not None:
                 return room
