@@ -1,0 +1,89 @@
+"""The deployed models, and where their checkpoints lie when a run begins."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sllmcore.errors import UsageError
+from sllmsim.catalog import GpuSpec, dtype_named, gpus_needed, model_named
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """Copies of one model that count as different models, as fine-tuned variants do.
+
+    Args:
+        model: Id of the model table, such as "opt-6.7b".
+        replicas: How many; those of deployment `a` are called a-0, a-1, ...
+        dtype: Of the weights: fp16, fp8, int8 or int4.
+        num_gpus: That one instance takes; None: as many as its weights and KV cache need.
+        num_slots: Requests that one instance runs at once; 1 in the paper.
+    """
+
+    model: str
+    replicas: int
+    dtype: str = "fp16"
+    num_gpus: int | None = None
+    num_slots: int = 1
+
+    def __post_init__(self) -> None:
+        model_named(self.model)
+        dtype_named(self.dtype)
+        for name in ("replicas", "num_slots"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.num_gpus is not None and self.num_gpus < 1:
+            raise UsageError(f"num_gpus must be at least 1, got {self.num_gpus}")
+
+    def gpus_per_instance(self, gpu: GpuSpec) -> int:
+        if self.num_gpus is not None:
+            return self.num_gpus
+        return gpus_needed(model_named(self.model), dtype_named(self.dtype), gpu)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the checkpoint."""
+        return model_named(self.model).weight_bytes(dtype_named(self.dtype))
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementRule:
+    """What one tier of each server holds at the start.
+
+    Args:
+        kind: `everywhere`: each server holds the most popular models that fit. `round_robin`:
+            in rounds, most popular model first, each goes to the next server that has room and
+            lacks it. `none`: nothing; the checkpoints are in remote storage.
+        replicas: Rounds of round_robin; None: until no model finds room.
+    """
+
+    kind: Literal["everywhere", "round_robin", "none"] = "none"
+    replicas: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.replicas is not None and self.replicas < 1:
+            raise UsageError(f"replicas must be at least 1, got {self.replicas}")
+        if self.replicas is not None and self.kind != "round_robin":
+            raise UsageError(f"replicas belong to round_robin, not {self.kind}")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsConfig:
+    """Deployments by name, the most popular first unless the workload shuffles popularity."""
+
+    deployments: Mapping[str, Deployment]
+    ssd: PlacementRule = field(default_factory=lambda: PlacementRule("everywhere"))
+    dram: PlacementRule = field(default_factory=PlacementRule)
+
+    def __post_init__(self) -> None:
+        if not self.deployments:
+            raise UsageError("a run needs at least one deployment")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all models, in the order of the deployments."""
+        return tuple(
+            f"{name}-{index}"
+            for name, deployment in self.deployments.items()
+            for index in range(deployment.replicas)
+        )

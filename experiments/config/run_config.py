@@ -1,0 +1,72 @@
+"""One run, whole: everything that its results depend on, apart from the program itself."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from sllmcore.build import PolicySettings, check_policy
+from sllmcore.errors import UsageError
+from traces.spec import WorkloadSpec
+
+from experiments.config.cluster import ClusterConfig
+from experiments.config.driver import DriverConfig
+from experiments.config.models import ModelsConfig
+from experiments.config.reading import read_config
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """A run.
+
+    Args:
+        name: For people, and for the name of the output folder.
+        seed: Of everything drawn: workload, faults, phases, the policy's lots; each from its own
+            stream, so that all policies meet the same requests and faults.
+    """
+
+    name: str
+    seed: int
+    driver: DriverConfig
+    cluster: ClusterConfig
+    models: ModelsConfig
+    workload: WorkloadSpec
+    policy: PolicySettings
+
+    def __post_init__(self) -> None:
+        check_policy(self.policy.name)
+        if self.seed < 0:
+            raise UsageError(f"seed must be 0 or more, got {self.seed}")
+        self._check_fits()
+
+    def _check_fits(self) -> None:
+        """Refuse a model that no server can hold."""
+        gpu, most = self.cluster.gpu, self.cluster.max_gpus_per_server
+        for name, deployment in self.models.deployments.items():
+            num_gpus = deployment.gpus_per_instance(gpu)
+            fits = deployment.size_bytes <= num_gpus * gpu.memory_bytes
+            if num_gpus > most or not fits:
+                raise UsageError(
+                    f"models.deployments.{name}: {deployment.model} in {deployment.dtype} "
+                    f"({deployment.size_bytes} bytes) on {num_gpus} GPUs fits on no server: the "
+                    f"largest has {most} {gpu.name} of {gpu.memory_bytes} bytes"
+                )
+
+
+def run_config(plain: object) -> RunConfig:
+    """From composed YAML. Nothing is run yet, but what cannot run is refused.
+
+    Raises:
+        UsageError: Something in it is wrong; it names the key.
+    """
+    config = read_config(RunConfig, plain)
+    for path in config.workload.paths:
+        if not Path(path).is_file():
+            raise UsageError(f"workload.path: there is no file {path!r}")
+    return config
+
+
+def plain_config(config: RunConfig) -> dict[str, object]:
+    """The inverse: dicts, lists and primitives."""
+    plain: dict[str, object] = msgspec.to_builtins(config)
+    return plain
