@@ -9,17 +9,15 @@ with the bytes that come from there or from farther away, all stages at once:
 
 from sllmcore.errors import UsageError
 from sllmcore.protocols import LoadSample, ServerView
-from sllmcore.types import Checkpoint, LoadEstimate, ServerSpec, StorageTier
-
-_REMOTE, _SSD, _DRAM = StorageTier.REMOTE, StorageTier.SSD, StorageTier.DRAM
+from sllmcore.types import DRAM, REMOTE, SSD, Checkpoint, LoadEstimate, ServerSpec, StorageTier
 
 
 def declared_bytes_per_s(spec: ServerSpec, source: StorageTier, num_gpus: int) -> float:
     """The slowest stage from `source` into `num_gpus` GPUs, each with a link of its own."""
     to_gpus_bytes_per_s = num_gpus * spec.dram_bytes_per_s
-    if source is _DRAM:
+    if source is DRAM:
         return to_gpus_bytes_per_s
-    if source is _SSD:
+    if source is SSD:
         return min(spec.ssd_bytes_per_s, to_gpus_bytes_per_s)
     return min(spec.remote_bytes_per_s, to_gpus_bytes_per_s)
 
@@ -46,10 +44,10 @@ class BandwidthEstimator:
         """Expected time until an instance launched at `now_s` could serve."""
         model, size_bytes = checkpoint.model, checkpoint.size_bytes
         startup_s = self._startup_s.get(model, self._declared_startup_s)
-        in_dram = server.resident_bytes(_DRAM, model)
+        in_dram = server.resident_bytes(DRAM, model)
         if in_dram >= size_bytes:
-            source = _DRAM
-            transfer_s = size_bytes / self._rate(server, _DRAM, checkpoint.num_gpus)
+            source = DRAM
+            transfer_s = size_bytes / self._rate(server, DRAM, checkpoint.num_gpus)
         else:
             source, transfer_s = self._from_below_dram(checkpoint, server, in_dram)
         return LoadEstimate(source, server.queue_wait_s(source, now_s), transfer_s, startup_s)
@@ -59,16 +57,16 @@ class BandwidthEstimator:
     ) -> tuple[StorageTier, float]:
         num_gpus = checkpoint.num_gpus
         missing_bytes = checkpoint.size_bytes - in_dram
-        in_ssd = min(server.resident_bytes(_SSD, checkpoint.model), missing_bytes)
-        source = _SSD if in_ssd == missing_bytes else _REMOTE
+        in_ssd = min(server.resident_bytes(SSD, checkpoint.model), missing_bytes)
+        source = SSD if in_ssd == missing_bytes else REMOTE
         transfer_s = missing_bytes / self._rate(server, source, num_gpus)
-        if source is _REMOTE and in_ssd:
+        if source is REMOTE and in_ssd:
             transfer_s = max(
-                (missing_bytes - in_ssd) / self._rate(server, _REMOTE, num_gpus),
-                missing_bytes / self._rate(server, _SSD, num_gpus),
+                (missing_bytes - in_ssd) / self._rate(server, REMOTE, num_gpus),
+                missing_bytes / self._rate(server, SSD, num_gpus),
             )
         if in_dram:
-            whole_s = checkpoint.size_bytes / self._rate(server, _DRAM, num_gpus)
+            whole_s = checkpoint.size_bytes / self._rate(server, DRAM, num_gpus)
             transfer_s = max(transfer_s, whole_s)
         return source, transfer_s
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sllmcore.errors import UsageError
 from sllmcore.protocols import InstanceView
-from sllmcore.types import StorageTier
+from sllmcore.types import DRAM, REMOTE, SSD, StorageTier
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +48,11 @@ class LruResidency:
 
     def cache_in(self, source: StorageTier) -> tuple[StorageTier, ...]:
         """The tiers, nearer than `source`, that keep the bytes of a load."""
-        if source is StorageTier.DRAM:
+        if source is DRAM:
             return ()
-        dram = (StorageTier.DRAM,) if self.caches_dram else ()
-        if source is StorageTier.REMOTE and self.caches_ssd:
-            return (*dram, StorageTier.SSD)
+        dram = (DRAM,) if self.caches_dram else ()
+        if source is REMOTE and self.caches_ssd:
+            return (*dram, SSD)
         return dram
 
     def evictions(

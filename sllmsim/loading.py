@@ -8,7 +8,7 @@ from simpy.events import Timeout
 
 from sllmcore.commands import Load
 from sllmcore.events import LoadFinished
-from sllmcore.types import Checkpoint, StorageTier
+from sllmcore.types import DRAM, REMOTE, SSD, Checkpoint, StorageTier
 from sllmsim.clock import Clock
 from sllmsim.links import Hop, Link, Links, Transfer
 from sllmsim.phases import ColdStartPhases
@@ -68,7 +68,7 @@ class _Job:
         self.before_ended_at_s = now_s
         self.turn_at_s: float | None = None
         self.transfer_s: float | None = None
-        self.source = StorageTier.REMOTE
+        self.source = REMOTE
         self.source_bytes = 0
         self.stages: list[list[_Part]] = []
         self.transfers: dict[Transfer, None] = {}
@@ -77,11 +77,11 @@ class _Job:
     def note_source(self, from_dram: int, from_ssd: int, from_remote: int) -> None:
         """The farthest tier that bytes come from, and how many."""
         if from_remote:
-            self.source, self.source_bytes = StorageTier.REMOTE, from_remote
+            self.source, self.source_bytes = REMOTE, from_remote
         elif from_ssd:
-            self.source, self.source_bytes = StorageTier.SSD, from_ssd
+            self.source, self.source_bytes = SSD, from_ssd
         else:
-            self.source, self.source_bytes = StorageTier.DRAM, from_dram
+            self.source, self.source_bytes = DRAM, from_dram
 
 
 class Loading:
@@ -195,8 +195,8 @@ class Loading:
         """Stages of concurrent transfers; what rests in several tiers comes from all at once."""
         server, loader, hardware = job.server, self._loader, job.server.hardware
         model, size_bytes = job.checkpoint.model, job.checkpoint.size_bytes
-        from_dram = min(size_bytes, server.held_bytes(StorageTier.DRAM, model))
-        from_ssd = min(size_bytes - from_dram, server.held_bytes(StorageTier.SSD, model))
+        from_dram = min(size_bytes, server.held_bytes(DRAM, model))
+        from_ssd = min(size_bytes - from_dram, server.held_bytes(SSD, model))
         from_remote = size_bytes - from_dram - from_ssd
         job.note_source(from_dram, from_ssd, from_remote)
         to_gpus = server.to_gpus(job.command.gpu_indices)
@@ -226,7 +226,7 @@ class Loading:
     def _fetch_hops(self, job: _Job) -> tuple[Hop, ...]:
         """From remote storage to the server, and onto its SSD where the bytes are to stay."""
         storage = () if self.storage is None else (Hop(self.storage),)
-        on_ssd = StorageTier.SSD in job.filling or not self._loader.pipelined
+        on_ssd = SSD in job.filling or not self._loader.pipelined
         write = (Hop(job.server.ssd_write),) if on_ssd else ()
         return (*storage, Hop(job.server.nic), *write)
 

@@ -6,7 +6,7 @@ from itertools import islice
 from sllmcore.cluster.instance import Instance
 from sllmcore.cluster.load_queue import LoadQueue
 from sllmcore.cluster.tier_cache import TierCache
-from sllmcore.types import CACHE_TIERS, Checkpoint, ServerSpec, StorageTier
+from sllmcore.types import CACHE_TIERS, DRAM, REMOTE, SSD, Checkpoint, ServerSpec, StorageTier
 
 
 class Server:
@@ -47,13 +47,10 @@ class Server:
         self.instances: dict[str, Instance] = {}
         self.idle: dict[str, Instance] = {}  # least recently used first
         self.caches = {
-            StorageTier.DRAM: TierCache(spec.dram_bytes),
-            StorageTier.SSD: TierCache(spec.ssd_bytes),
+            DRAM: TierCache(spec.dram_bytes),
+            SSD: TierCache(spec.ssd_bytes),
         }
-        self.queues = {
-            tier: LoadQueue(sequential_loading)
-            for tier in (StorageTier.REMOTE, StorageTier.SSD, StorageTier.DRAM)
-        }
+        self.queues = {tier: LoadQueue(sequential_loading) for tier in (REMOTE, SSD, DRAM)}
 
     @property
     def num_available(self) -> int:
@@ -92,7 +89,7 @@ class Server:
         for tier in CACHE_TIERS:
             if self.caches[tier].resident_bytes(checkpoint.model) >= checkpoint.size_bytes:
                 return tier
-        return StorageTier.REMOTE
+        return REMOTE
 
     def queue_wait_s(self, tier: StorageTier, now_s: float) -> float:
         """How long a load from `tier` would wait for the loads already on that path."""

@@ -10,7 +10,7 @@ Indices, each updated by the few mutators below and by nothing else:
 from collections.abc import Iterable, Sequence
 
 from sllmcore.cluster.indexed_set import IndexedSet
-from sllmcore.cluster.instance import Instance, InstanceState
+from sllmcore.cluster.instance import RESERVED, Instance, InstanceState
 from sllmcore.cluster.server import Server
 from sllmcore.cluster.ticket import Ticket
 from sllmcore.errors import ControlError, UsageError
@@ -250,7 +250,7 @@ class ClusterState:
 
     def _index_open(self, instance: Instance) -> None:
         instances = self._open.get(instance.model)
-        if instance.state is not InstanceState.RESERVED and instance.free_slots > 0:
+        if instance.state is not RESERVED and instance.free_slots > 0:
             if instances is None:
                 instances = self._open[instance.model] = {}
             instances[instance.id] = instance
@@ -292,7 +292,7 @@ class ClusterState:
                         raise ControlError(f"holders of {model} in {tier.name} are wrong")
         for instance in self.instances.values():
             listed = instance.id in self._open.get(instance.model, _NONE)
-            is_open = instance.free_slots > 0 and instance.state is not InstanceState.RESERVED
+            is_open = instance.free_slots > 0 and instance.state is not RESERVED
             if listed != is_open:
                 raise ControlError(f"{instance.id}: open is {is_open}, indexed as {listed}")
 

@@ -15,6 +15,10 @@ class TicketState(Enum):
     STOPPING = "stopping"  # a `Stop` is under way
 
 
+# Looked up on the class, a member costs Python 3.11 as much as a call.
+WAITING, BOUND, RUNNING, MOVING, STOPPING = TicketState
+
+
 class Ticket:
     """Where a request stands. Only the controller writes to it."""
 
@@ -35,7 +39,7 @@ class Ticket:
     def __init__(self, request: Request, order: int) -> None:
         self.request = request
         self.order = order  # of arrival
-        self.state = TicketState.WAITING
+        self.state = WAITING
         self.instance: Instance | None = None
         self.move: Move | None = None
         self.attempt = 0
@@ -47,4 +51,4 @@ class Ticket:
 
     @property
     def can_move(self) -> bool:
-        return self.state is TicketState.RUNNING and self.move is None
+        return self.state is RUNNING and self.move is None

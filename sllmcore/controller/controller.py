@@ -9,9 +9,9 @@ the same commands.
 from dataclasses import dataclass
 from typing import assert_never
 
-from sllmcore.cluster.instance import Instance, InstanceState
+from sllmcore.cluster.instance import RESERVED, Instance
 from sllmcore.cluster.state import ClusterState
-from sllmcore.cluster.ticket import Ticket, TicketState
+from sllmcore.cluster.ticket import BOUND, Ticket
 from sllmcore.commands import Command, TimeOut
 from sllmcore.controller.launcher import Launcher
 from sllmcore.controller.losses import Losses
@@ -229,7 +229,7 @@ class Controller:
         self._launcher.loaded(instance, event, now_s)
         for request_id in instance.requests:
             ticket = self._cluster.tickets[request_id]
-            if ticket.state is TicketState.BOUND:
+            if ticket.state is BOUND:
                 self._tickets.infer(ticket, instance, now_s)
         self._moves.resume(instance)
         self._moves.touched[instance.id] = instance
@@ -259,14 +259,14 @@ class Controller:
 
     def _look_at(self, instance: Instance, now_s: float) -> None:
         """Let an instance take waiting requests of its model, or stay idle, or go."""
-        while instance.free_slots > 0 and instance.state is not InstanceState.RESERVED:
+        while instance.free_slots > 0 and instance.state is not RESERVED:
             ticket = self._pending.oldest_of(instance.model)
             if ticket is None:
                 break
             self._tickets.bind(ticket, instance, now_s)
         if instance.requests or instance.incoming:
             return
-        if instance.state is InstanceState.RESERVED:
+        if instance.state is RESERVED:
             self._losses.dissolve(instance)
         elif instance.leaving or not instance.ready:  # a load that nobody waits for is broken off
             self._launcher.unload(instance, now_s)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sllmcore.cluster.instance import Instance, InstanceState
+from sllmcore.cluster.instance import LOADING, READY, RESERVED, Instance
 from sllmcore.cluster.server import Server
 from sllmcore.cluster.state import ClusterState
 from sllmcore.commands import Evict, Load, Unload
@@ -66,7 +66,7 @@ class Launcher:
 
     def unload(self, instance: Instance, now_s: float) -> None:
         """Take an instance off its GPUs; those who claimed them begin to load."""
-        if instance.state is not InstanceState.RESERVED:
+        if instance.state is not RESERVED:
             self._outbox.add(Unload(self._outbox.next_id(), instance.id))
         self.forget(instance, now_s)
 
@@ -84,7 +84,7 @@ class Launcher:
         server = self._cluster.servers[instance.server_id]
         self._estimator.observe(checkpoint, server, event.source, event)
         instance.load_s = now_s - load.began_at_s
-        self._cluster.set_state(instance, InstanceState.READY)
+        self._cluster.set_state(instance, READY)
 
     def lose_server(self, server: Server) -> None:
         """Everything on a server is gone at once: nothing is freed, nothing claims."""
@@ -101,7 +101,7 @@ class Launcher:
         after = queue.last
         queue.add(instance.id, estimate.transfer_s, now_s)
         instance.ready_at_s = now_s + estimate.total_s
-        self._cluster.set_state(instance, InstanceState.LOADING)
+        self._cluster.set_state(instance, LOADING)
         self._emit_load(instance, estimate, after)
 
     def _emit_load(self, instance: Instance, estimate: LoadEstimate, after: str | None) -> None:

@@ -2,7 +2,7 @@
 
 from sllmcore.cluster.instance import Instance
 from sllmcore.cluster.state import ClusterState
-from sllmcore.cluster.ticket import TicketState
+from sllmcore.cluster.ticket import STOPPING
 from sllmcore.controller.launcher import Launcher
 from sllmcore.controller.moves import Moves
 from sllmcore.controller.pending import PendingQueue
@@ -96,7 +96,7 @@ class Losses:
             ticket = self._cluster.tickets.get(request_id)
             if ticket is None or ticket.instance is not instance:
                 continue
-            over = ticket.state is TicketState.STOPPING and not ticket.requeue
+            over = ticket.state is STOPPING and not ticket.requeue
             self._moves.source_ended(ticket)
             self._tickets.unbind(ticket)
             if over:

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from sllmcore.cluster.instance import Instance
 from sllmcore.cluster.move import Move
 from sllmcore.cluster.state import ClusterState
-from sllmcore.cluster.ticket import Ticket, TicketState
+from sllmcore.cluster.ticket import MOVING, RUNNING, STOPPING, Ticket
 from sllmcore.commands import AbortResume, Resume, Stop
 from sllmcore.controller.launcher import Launcher
 from sllmcore.controller.outbox import Outbox
@@ -66,7 +66,7 @@ class Moves:
             if move.resumed:
                 continue
             move.resumed = True
-            self._cluster.tickets[move.request_id].state = TicketState.MOVING
+            self._cluster.tickets[move.request_id].state = MOVING
             self._outbox.add(
                 Resume(
                     self._outbox.next_id(),
@@ -93,7 +93,7 @@ class Moves:
         if ticket.instance is None:
             raise ControlError(f"{ticket.request.id} does not run")
         self.source_ended(ticket)
-        ticket.state = TicketState.STOPPING
+        ticket.state = STOPPING
         self._outbox.add(Stop(self._outbox.next_id(), ticket.request.id, ticket.instance.id))
 
     def finished(self, move_id: str) -> Ticket | None:
@@ -111,11 +111,11 @@ class Moves:
         self._cluster.arrive(move.id, move.request_id, move.destination)
         ticket.instance, ticket.move = move.destination, None
         self.touched[move.source.id] = move.source
-        if ticket.state is TicketState.STOPPING:  # it was still on its way when told to stop
+        if ticket.state is STOPPING:  # it was still on its way when told to stop
             stop_id = self._outbox.next_id()
             self._outbox.add(Stop(stop_id, move.request_id, move.destination.id))
         else:
-            ticket.state = TicketState.RUNNING
+            ticket.state = RUNNING
         return ticket
 
     def failed(self, move_id: str) -> Instance | None:
@@ -152,7 +152,7 @@ class Moves:
         for victim in victims:
             tickets = [self._cluster.tickets[request_id] for request_id in victim.requests]
             for ticket in tickets:
-                if ticket.state is TicketState.RUNNING:
+                if ticket.state is RUNNING:
                     self.source_ended(ticket)
             if all(ticket.can_move for ticket in tickets):
                 self._cluster.set_leaving(victim, False)
@@ -166,5 +166,5 @@ class Moves:
         ticket = self._cluster.tickets.get(move.request_id)
         if ticket is not None and ticket.move is move:
             ticket.move = None
-            if ticket.state is TicketState.MOVING:
-                ticket.state = TicketState.RUNNING
+            if ticket.state is MOVING:
+                ticket.state = RUNNING

@@ -2,7 +2,7 @@
 
 from sllmcore.cluster.instance import Instance
 from sllmcore.cluster.state import ClusterState
-from sllmcore.cluster.ticket import Ticket, TicketState
+from sllmcore.cluster.ticket import BOUND, MOVING, RUNNING, STOPPING, WAITING, Ticket
 from sllmcore.commands import Infer, Reject
 from sllmcore.controller.membership import Membership
 from sllmcore.controller.moves import Moves
@@ -11,7 +11,7 @@ from sllmcore.controller.pending import PendingQueue
 from sllmcore.errors import ControlError
 from sllmcore.events import InferenceFinished
 from sllmcore.protocols import MigrationTimePredictor
-from sllmcore.types import Request, StorageTier
+from sllmcore.types import DRAM, Request
 
 
 class Tickets:
@@ -50,7 +50,7 @@ class Tickets:
 
     def forget(self, ticket: Ticket) -> None:
         """A request that does not run is over."""
-        if ticket.state is TicketState.BOUND:
+        if ticket.state is BOUND:
             self.unbind(ticket)
         else:
             self._pending.remove(ticket)
@@ -58,7 +58,7 @@ class Tickets:
 
     def requeue(self, ticket: Ticket) -> None:
         """A request lost its instance: it waits for a decision again, in its old place."""
-        ticket.state, ticket.instance = TicketState.WAITING, None
+        ticket.state, ticket.instance = WAITING, None
         if not self._membership.serves(ticket.request.model):
             del self._cluster.tickets[ticket.request.id]
             self.reject(ticket.request.id, f"model {ticket.request.model} is not deployed")
@@ -73,14 +73,14 @@ class Tickets:
         if instance.ready:
             self.infer(ticket, instance, now_s)
         else:
-            ticket.state = TicketState.BOUND
+            ticket.state = BOUND
 
     def infer(self, ticket: Ticket, instance: Instance, now_s: float) -> None:
-        ticket.state, ticket.started = TicketState.RUNNING, True
+        ticket.state, ticket.started = RUNNING, True
         ticket.attempt += 1
         ticket.running_since_s = now_s
         server = self._cluster.servers[instance.server_id]
-        server.caches[StorageTier.DRAM].touch(instance.model)
+        server.caches[DRAM].touch(instance.model)
         self._outbox.add(
             Infer(self._outbox.next_id(), ticket.request.id, instance.id, ticket.attempt)
         )
@@ -89,9 +89,9 @@ class Tickets:
         ticket = self._cluster.tickets.get(request_id)
         if ticket is None:
             return
-        if ticket.state is TicketState.STOPPING:
+        if ticket.state is STOPPING:
             ticket.requeue = False
-        elif ticket.state in (TicketState.RUNNING, TicketState.MOVING):
+        elif ticket.state in (RUNNING, MOVING):
             ticket.requeue = False
             self._moves.stop(ticket)
         else:

@@ -13,7 +13,7 @@ from sllmcore.protocols import (
 )
 from sllmcore.scheduling.launch_search import LaunchSearch, ready_instance
 from sllmcore.scheduling.victims import Victim, choose_victims
-from sllmcore.types import Checkpoint, LoadEstimate, MigrationPlan, Placement, StorageTier
+from sllmcore.types import DRAM, Checkpoint, LoadEstimate, MigrationPlan, Placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class RoomSearch:
     def _servers(self, checkpoint: Checkpoint, cluster: ClusterView) -> Iterator[ServerView]:
         seen: set[str] = set()
         limit = self._launches.max_candidates
-        places = [cluster.holders(StorageTier.DRAM, checkpoint.model, limit)]
+        places = [cluster.holders(DRAM, checkpoint.model, limit)]
         if checkpoint.num_gpus > 1:  # a server may have some GPUs, but not enough
             places.append(cluster.servers_with(1, limit))
         for servers in places:

@@ -4,7 +4,7 @@ from sllmcore.decisions import Launch, Start, WaitForGPUs, WaitForServer
 from sllmcore.protocols import ClusterView
 from sllmcore.scheduling.launch_search import LaunchSearch, ready_instance, soonest_instance
 from sllmcore.scheduling.room_search import Room, RoomSearch
-from sllmcore.types import Placement, Request, StorageTier
+from sllmcore.types import DRAM, Placement, Request
 
 
 def no_room(cluster: ClusterView, num_gpus: int) -> WaitForGPUs | WaitForServer:
@@ -18,7 +18,7 @@ def _at_once(placement: Placement | None) -> bool:
     """Whether the load would begin now and from DRAM: no room that is made can be sooner."""
     if placement is None:
         return False
-    return placement.load.source is StorageTier.DRAM and placement.load.queue_s <= 0
+    return placement.load.source is DRAM and placement.load.queue_s <= 0
 
 
 class StartupTimeSearch:
