@@ -132,6 +132,16 @@ def test_functions_2019_counts_are_met_minute_by_minute(write_trace: WriteTrace)
     assert [row.at_s for row in rows] == sorted(row.at_s for row in rows)
 
 
+def test_empty_cells_and_quotes_in_a_functions_2019_file_are_read(
+    write_trace: WriteTrace,
+) -> None:
+    path = write_trace('HashApp,HashFunction,1,2,3\na,f,,1,\n\n"a","g","2",0,0\nb,f,0,0,3\n')
+
+    rows = list(read_trace([path]))
+
+    assert [row.source for row in rows] == ["a/g", "a/g", "a/f", "b/f", "b/f", "b/f"]
+
+
 def test_functions_2019_days_follow_each_other(write_trace: WriteTrace) -> None:
     days = [
         write_trace("HashFunction,1,2\nf,0,1\nf,1,0\n", "d01.csv"),
@@ -150,6 +160,10 @@ def test_functions_2019_days_follow_each_other(write_trace: WriteTrace) -> None:
         ("HashFunction,1,2\nf,1,x\n", "trace.csv:2, column '2': expected a whole number"),
         ("HashFunction,1,2\nf,1,-3\n", "expected a whole number of invocations.*'-3'"),
         ("HashFunction,1,2\nf,1,2.5\n", "expected a whole number of invocations.*'2.5'"),
+        ("HashFunction,1,2\nf,1,99999999999999999999\n", "at most 1000000000 invocations"),
+        ("HashFunction,1,2\nf,1,\u0663\n", "expected a whole number of invocations"),
+        ("HashFunction,1,2\nf,1,2,3\n", "4 cells under a header of 3 columns"),
+        ("HashFunction,1,2\nf\n", "1 cells under a header of 3 columns"),
         ("HashFunction,1,2\n,1,2\n", "column 'HashFunction': expected a name"),
         ("HashFunction,1,2\nf,1\n", "2 cells under a header of 3 columns"),
         ("HashFunction,1,3\nf,1,2\n", "column '2': the minute column is missing"),

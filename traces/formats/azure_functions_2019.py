@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from traces.cells import invocations, name, name_column
+from traces.cells import MAX_INVOCATIONS, invocations, name, name_column
 from traces.errors import TraceError
 from traces.tables import Column, Header, parsed_cell
 from traces.text_source import TextSource
@@ -45,42 +45,71 @@ class _DayFile:
 
     def __init__(self, source: TextSource) -> None:
         self._source = source
-        self._table = source.csv_rows()
-        names = next(self._table, None)
-        if names is None:
+        self._blocks = source.blocks()
+        first = next(self._blocks, None)
+        if first is None:
             raise TraceError("the file is empty", source.path)
+        names = source.cells(first[0])
         self._header = Header(source, names)
-        labels = ("HashApp", "HashFunction") if "HashApp" in names else ("HashFunction",)
+        labels = (
+            ("HashApp", "HashFunction") if "HashApp" in self._header.names else ("HashFunction",)
+        )
         self._labels = [Column(label, name, name_column) for label in labels]
         self._label_places = [self._header.place(label) for label in labels]
         self._minutes = _minute_places(source, self._header)
         self.num_minutes = len(self._minutes)
+        # The official layout: all names before all minutes, and those in order.
+        width = len(self._header.names)
+        self._num_names = width - self.num_minutes
+        self._official = self._minutes == list(range(self._num_names, width))
 
     def functions(self) -> Iterator[tuple[str, NDArray[np.int64]]]:
         """Name and counts `(num_minutes,)` of each row."""
-        for row in self._table:
-            self._header.check_width(row)
-            cells = [row[place] for place in self._minutes]
-            if "".join(cells).isdigit() and "" not in cells and max(map(len, cells)) < 10:
-                counts = np.fromiter(map(int, cells), np.int64, len(cells))
-            else:
-                counts = self._checked(cells)
-            yield self._label(row), counts
+        for block in self._blocks:
+            first = self._source.line_number - len(block) + 1
+            for line_number, line in enumerate(block, start=first):
+                self._source.line_number = line_number
+                function = self._fast_function(line) or self._slow_function(line)
+                if function is not None:
+                    yield function
 
-    def _checked(self, cells: list[str]) -> NDArray[np.int64]:
-        counts = np.zeros(len(cells), np.int64)
-        for minute, cell in enumerate(cells):
+    def _fast_function(self, line: str) -> tuple[str, NDArray[np.int64]] | None:
+        """None if the line has anything odd in it; four times as fast as cell by cell."""
+        if not self._official or '"' in line:
+            return None
+        cells = line.rstrip("\n").split(",", self._num_names)
+        text = cells[-1]
+        digits = text.replace(",", "")
+        if len(cells) <= self._num_names or not (digits.isdigit() and digits.isascii()):
+            return None
+        whole = len(text) - len(digits) + 1 == self.num_minutes
+        if not whole or ",," in text or text[0] == "," or text[-1] == ",":
+            return None
+        counts = np.fromstring(text, np.int64, sep=",")
+        if counts.max() > MAX_INVOCATIONS:
+            return None
+        return self._label(cells), counts
+
+    def _slow_function(self, line: str) -> tuple[str, NDArray[np.int64]] | None:
+        """None for a blank line. Raises TraceError for a cell that cannot be read."""
+        cells = self._source.cells(line)
+        if not cells:
+            return None
+        self._header.check_width(cells)
+        counts = np.zeros(self.num_minutes, np.int64)
+        for minute, place in enumerate(self._minutes):
             try:
-                counts[minute] = invocations(cell)
+                counts[minute] = invocations(cells[place])
             except ValueError as error:
-                raise self._source.error(f"expected {error}", str(minute + 1), cell) from None
-        return counts
+                column = str(minute + 1)
+                raise self._source.error(f"expected {error}", column, cells[place]) from None
+        return self._label(cells), counts
 
-    def _label(self, row: list[str]) -> str:
-        labels = [row[place] for place in self._label_places]
+    def _label(self, cells: list[str]) -> str:
+        labels = [cells[place] for place in self._label_places]
         if "" in labels:
             for column in self._labels:
-                parsed_cell(self._source, self._header, column, row)
+                parsed_cell(self._source, self._header, column, cells)
         return "/".join(labels)
 
 
