@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from sllmcore.errors import UsageError
-from sllmreal.checkpoint.layout import TensorEntry
-from sllmreal.checkpoint.source import OpenedCheckpoint, opened_checkpoint
+from sllmreal.checkpoint.layout import Layout, TensorEntry
+from sllmreal.checkpoint.source import opened_checkpoint
 from sllmreal.loader.arrival import Arrivals
 from sllmreal.loader.destination import FreshMemory, PoolMemory
 from sllmreal.loader.device import CudaCopier, DeviceMemory, PoolChunks, pinned_ring
@@ -28,7 +28,7 @@ from sllmreal.loader.tensors import HostViews
 from sllmreal.loader.transfer import DEFAULT_OPTIONS, Destination, LoadOptions, Reader, transfer
 
 Device = str | torch.device
-_Deliver = Callable[[TensorEntry, torch.Tensor], None]
+Deliver = Callable[[TensorEntry, torch.Tensor], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +59,13 @@ def load_checkpoint(
     StorageError, PoolExhaustedError or LoadCancelledError, and leaves nothing behind then.
     """
     tensors: dict[str, torch.Tensor] = {}
-    request = LoadRequest(_devices(device), pool, shard, options, cancellation)
+    request = LoadRequest(chosen_devices(device), pool, shard, options, cancellation)
 
     def keep(entry: TensorEntry, tensor: torch.Tensor) -> None:
         tensors[entry.name] = tensor
 
     with opened_checkpoint(Path(path)) as opened, opened_reader(opened) as reader:
-        load_opened(opened, reader, request, keep)
+        load_layout(opened.layout, reader, request, keep)
         return {entry.name: tensors[entry.name] for entry in opened.layout.tensors}
 
 
@@ -83,15 +83,15 @@ def iter_tensors(
     before it is sound.
     """
     cancellation = Cancellation()
-    request = LoadRequest(_devices(device), pool, shard, options, cancellation)
+    request = LoadRequest(chosen_devices(device), pool, shard, options, cancellation)
     arrived: queue.SimpleQueue[tuple[str, torch.Tensor] | BaseException | None]
     arrived = queue.SimpleQueue()
 
     def load() -> None:
         try:
             with opened_checkpoint(Path(path)) as opened, opened_reader(opened) as reader:
-                load_opened(
-                    opened,
+                load_layout(
+                    opened.layout,
                     reader,
                     request,
                     lambda entry, tensor: arrived.put((entry.name, tensor)),
@@ -113,28 +113,28 @@ def iter_tensors(
         thread.join()
 
 
-def load_opened(
-    opened: OpenedCheckpoint,
+def load_layout(
+    layout: Layout,
     reader: Reader,
     request: LoadRequest,
-    deliver: _Deliver,
+    deliver: Deliver,
     *,
     keep_landed: bool = False,
 ) -> None:
-    """Load an open checkpoint from any reader, delivering tensors as they become complete.
+    """Load a checkpoint from any reader, delivering tensors as they become complete.
 
     `keep_landed`: tensors may have been used when an error comes, so that chunks of the pool that
     are verified by then stay resident.
     """
     if request.pool is not None:
-        _load_through_pool(opened, reader, request, request.pool, deliver, keep_landed)
+        _load_through_pool(layout, reader, request, request.pool, deliver, keep_landed)
     elif request.devices[0].type == "cpu":
-        _load_fresh(opened, reader, request, deliver)
+        _load_fresh(layout, reader, request, deliver)
     else:
-        _load_to_devices(opened, reader, request, deliver)
+        _load_to_devices(layout, reader, request, deliver)
 
 
-def _devices(device: Device | Sequence[Device]) -> tuple[torch.device, ...]:
+def chosen_devices(device: Device | Sequence[Device]) -> tuple[torch.device, ...]:
     given = [device] if isinstance(device, str | torch.device) else list(device)
     devices = tuple(torch.device(one) for one in given)
     kinds = {one.type for one in devices}
@@ -143,46 +143,40 @@ def _devices(device: Device | Sequence[Device]) -> tuple[torch.device, ...]:
     return devices
 
 
-def wanted(opened: OpenedCheckpoint, shard: Shard | None) -> list[list[ByteRange]] | None:
+def wanted(layout: Layout, shard: Shard | None) -> list[list[ByteRange]] | None:
     """The bytes of each tensor that a rank needs; None for all of all."""
     if shard is None:
         return None
-    return [wanted_ranges(tensor, shard) for tensor in opened.layout.tensors]
+    return [wanted_ranges(tensor, shard) for tensor in layout.tensors]
 
 
-def _load_fresh(
-    opened: OpenedCheckpoint, reader: Reader, request: LoadRequest, deliver: _Deliver
-) -> None:
-    layout = opened.layout
-    plan = plan_load(layout, request.options.chunk_bytes, wanted(opened, request.shard))
+def _load_fresh(layout: Layout, reader: Reader, request: LoadRequest, deliver: Deliver) -> None:
+    plan = plan_load(layout, request.options.chunk_bytes, wanted(layout, request.shard))
     images = [reserve_image(part.size_bytes) for part in layout.partitions]
     views = HostViews(images)
     _run(Fill(plan), reader, FreshMemory(plan, images), request, (views.tensor, deliver))
 
 
 def _load_to_devices(
-    opened: OpenedCheckpoint, reader: Reader, request: LoadRequest, deliver: _Deliver
+    layout: Layout, reader: Reader, request: LoadRequest, deliver: Deliver
 ) -> None:
     options = request.options
-    plan = plan_load(
-        opened.layout, options.chunk_bytes, wanted(opened, request.shard), interleaved=True
-    )
-    ring = pinned_ring(options.chunk_bytes, options.staging_chunks, opened.layout)
+    plan = plan_load(layout, options.chunk_bytes, wanted(layout, request.shard), interleaved=True)
+    ring = pinned_ring(options.chunk_bytes, options.staging_chunks, layout)
     memory = DeviceMemory(plan, ring, request.devices, CudaCopier, options.num_copiers)
     _run(Fill(plan), reader, memory, request, (memory.tensor, deliver))
 
 
 def _load_through_pool(
-    opened: OpenedCheckpoint,
+    layout: Layout,
     reader: Reader,
     request: LoadRequest,
     pool: ChunkPool,
-    deliver: _Deliver,
+    deliver: Deliver,
     keep_landed: bool,
 ) -> None:
-    layout = opened.layout
     on_device = request.devices[0].type != "cpu"
-    ranges = wanted(opened, request.shard)
+    ranges = wanted(layout, request.shard)
     with filling(pool, layout, ranges, through=on_device, keep_landed=keep_landed) as fill:
         if on_device:
             source = PoolChunks(fill.plan, pool, fill.chunks)
@@ -201,7 +195,7 @@ def _run(
     reader: Reader,
     destination: Destination,
     request: LoadRequest,
-    handing: tuple[Callable[[TensorEntry], torch.Tensor], _Deliver],
+    handing: tuple[Callable[[TensorEntry], torch.Tensor], Deliver],
 ) -> None:
     """Transfer, making and delivering each tensor of the plan when its last chunk has landed."""
     view, deliver = handing

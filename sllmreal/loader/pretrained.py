@@ -1,7 +1,7 @@
 """Any causal language model of transformers, built on tensors that this loader loaded."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -33,10 +33,14 @@ def load_pretrained(
     config = AutoConfig.from_pretrained(_config_directory(layout))
     tensors = load_checkpoint(path, device, pool=pool)
     placement = {} if torch.device(device).type == "cpu" else {"device_map": {"": str(device)}}
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+    automatic: Any = AutoModelForCausalLM  # its methods have no annotations
+    with torch.device("meta"):
+        kind = type(automatic.from_config(config))
+    model: PreTrainedModel = kind.from_pretrained(
         None, config=config, state_dict=tensors, dtype="auto", **placement
     )
-    return model.eval()
+    model.train(False)
+    return model
 
 
 def _config_directory(layout: Layout) -> Path:

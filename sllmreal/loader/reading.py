@@ -42,6 +42,11 @@ class ChunkReader:
         self._buffered = buffered
         self._page_bytes = os.sysconf("SC_PAGE_SIZE")
 
+    @property
+    def keep(self) -> None:
+        """Files are where they belong already."""
+        return
+
     def read_into(self, read: ChunkRead, address: int) -> None:
         """Fill memory at `address` (block-aligned, with room up to a whole block).
 

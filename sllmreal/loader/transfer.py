@@ -27,6 +27,7 @@ class LoadOptions:
     chunk_bytes: int = DEFAULT_CHUNK_BYTES  # with a pool, the pool's chunk size is taken
     num_readers: int = 8
     num_verifiers: int = min(4, os.cpu_count() or 1)  # 20 GB/s each
+    num_writers: int = 2  # to the SSD, of what comes from remote storage
     num_copiers: int = 2  # per device: one copy runs while the next is queued
     queue_chunks: int = 16
     staging_chunks: int = 16  # of pinned memory, when a device is loaded without a pool
@@ -48,6 +49,11 @@ class Reader(Protocol):
 
         Raises StorageError when the bytes cannot be had.
         """
+        ...
+
+    @property
+    def keep(self) -> "Callable[[ChunkRead, int], None] | None":
+        """What stores a verified chunk, given its address, in a nearer tier; None: nothing."""
         ...
 
 
@@ -104,6 +110,10 @@ def transfer(
     stages = [Stage("read", read, options.num_readers)]
     if plan.layout.chunk_bytes is not None:
         stages.append(Stage("verify", verify, options.num_verifiers))
+    if (keep := reader.keep) is not None:
+        stages.append(
+            Stage("keep", lambda at: keep(plan.reads[at], addresses[at]), options.num_writers)
+        )
     stages += [*destination.stages(), Stage("land", land, 1)]
     run_pipeline(
         stages, range(len(plan.reads)), options.queue_chunks, cancellation, destination.abort

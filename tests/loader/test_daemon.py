@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from sllmreal.loader import (
     DaemonError,
     PoolExhaustedError,
     Shard,
+    wire,
 )
 from sllmreal.loader.client import PoolClient
 from sllmreal.loader.daemon import running_daemon
@@ -53,12 +54,15 @@ def test_a_client_sees_the_models_tensors(tmp_path: Path) -> None:
 
 def test_two_clients_share_one_copy(tmp_path: Path) -> None:
     saved(tmp_path / "model")
-    with served(tmp_path) as (path, pool):
-        with PoolClient(path, tmp_path) as one, PoolClient(path, tmp_path) as other:
-            first, second = one.load("model"), other.load("model")
-            assert pool.status().num_free == 3
-            first.tensors["lm_head.weight"].zero_()
-            assert_same(second.tensors, small_model())
+    with (
+        served(tmp_path) as (path, pool),
+        PoolClient(path, tmp_path) as one,
+        PoolClient(path, tmp_path) as other,
+    ):
+        first, second = one.load("model"), other.load("model")
+        assert pool.status().num_free == 3
+        first.tensors["lm_head.weight"].zero_()
+        assert_same(second.tensors, small_model())
 
 
 def test_a_shard_loads_only_its_part(tmp_path: Path) -> None:
@@ -105,11 +109,14 @@ def test_errors_of_the_daemon_arrive_as_themselves(tmp_path: Path) -> None:
 def test_names_that_leave_the_root_are_refused(tmp_path: Path, model: str) -> None:
     saved(tmp_path / "model")
     saved(tmp_path / "root" / "model")
-    from sllmreal.loader import wire
+    root = tmp_path / "root"
 
-    with served(tmp_path / "root") as (path, _), PoolClient(path, tmp_path / "root") as client:
-        with pytest.raises(UsageError, match="no model"):
-            client._asked(wire.Load(model))
+    with (
+        served(root) as (path, _),
+        PoolClient(path, root) as client,
+        pytest.raises(UsageError, match="no model"),
+    ):
+        client._asked(wire.Load(model))
 
 
 def test_the_socket_is_for_this_user_only(tmp_path: Path) -> None:
@@ -117,10 +124,10 @@ def test_the_socket_is_for_this_user_only(tmp_path: Path) -> None:
         assert path.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize(
-    "garbage",
-    [b"", b"\0", b"\xff" * 64, struct.pack("<I", 5) + b"hello", struct.pack("<I", 1 << 31)],
-)
+GARBAGE = [b"", b"\0", b"\xff" * 64, struct.pack("<I", 5) + b"hello", struct.pack("<I", 1 << 31)]
+
+
+@pytest.mark.parametrize("garbage", GARBAGE, ids=["none", "zero", "ones", "text", "huge"])
 def test_garbage_ends_the_connection_and_nothing_else(tmp_path: Path, garbage: bytes) -> None:
     saved(tmp_path / "model")
     with served(tmp_path) as (path, _):
@@ -128,7 +135,8 @@ def test_garbage_ends_the_connection_and_nothing_else(tmp_path: Path, garbage: b
             stranger.connect(str(path))
             stranger.sendall(garbage)
             stranger.shutdown(socket.SHUT_WR)
-            assert stranger.recv(1) == b""
+            with suppress(ConnectionResetError):  # what it did not read, it resets
+                assert stranger.recv(1) == b""
         with PoolClient(path, tmp_path) as client:
             assert_same(client.load("model").tensors, small_model())
 

@@ -1,25 +1,28 @@
 """Real architectures, small: the model built from a checkpoint computes what the original does."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, PretrainedConfig
+from transformers import PretrainedConfig
 
 from sllmreal.checkpoint import BadCheckpointError, convert
 from sllmreal.checkpoint.convert import WriteOptions
 from sllmreal.loader import ChunkPool, Shard, load_checkpoint
 from sllmreal.loader.pretrained import load_pretrained
 
-COMMON = {
+AutoModelForCausalLM: Any = transformers.AutoModelForCausalLM  # its methods are untyped
+
+COMMON: dict[str, Any] = {
     "vocab_size": 128,
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "dtype": torch.bfloat16,
 }
-GATED = {**COMMON, "intermediate_size": 64, "num_key_value_heads": 2}
+GATED: dict[str, Any] = {**COMMON, "intermediate_size": 64, "num_key_value_heads": 2}
 
 
 def config(family: str) -> PretrainedConfig:

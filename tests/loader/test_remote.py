@@ -1,0 +1,169 @@
+"""Remote checkpoints: right or refused, kept on the SSD, resumed; a server may do anything."""
+
+from pathlib import Path
+
+import pytest
+
+from sllmcore.errors import UsageError
+from sllmreal.checkpoint import BadCheckpointError, CorruptCheckpointError, read_layout, verify
+from sllmreal.checkpoint.convert import WriteOptions, save_checkpoint
+from sllmreal.loader import ChunkPool, LoadOptions, RemoteError
+from sllmreal.loader.remote import load_remote
+from sllmreal.loader.remote_storage import HttpStorage, RetryOptions, remote_storage
+from tests.checkpoint.samples import assert_same, saved, small_model
+from tests.loader.range_server import Behaviour, serving
+
+pytest.importorskip("urllib3")
+
+SMALL = LoadOptions(chunk_bytes=65536, num_readers=3)
+FAST = RetryOptions(max_attempts=3, first_pause_s=0.001, timeout_s=5)
+
+
+def storage(url: str) -> HttpStorage:
+    return remote_storage(url, retry=FAST)
+
+
+def test_a_remote_checkpoint_loads_and_is_kept(tmp_path: Path) -> None:
+    saved(tmp_path / "model", num_partitions=2)
+    behaviour = Behaviour(tmp_path / "model")
+
+    with serving(behaviour) as url:
+        loaded = load_remote(storage(url), tmp_path / "cache", options=SMALL)
+        sent_bytes = behaviour.sent_bytes
+        again = load_remote(storage(url), tmp_path / "cache", options=SMALL)
+
+    layout = read_layout(tmp_path / "model")
+    assert_same(loaded, small_model())
+    assert_same(again, small_model())
+    assert verify(tmp_path / "cache" / layout.identity).num_bytes == layout.size_bytes
+    assert behaviour.sent_bytes - sent_bytes < layout.size_bytes // 10
+    assert not list((tmp_path / "cache").glob(".*"))
+
+
+def test_the_pool_and_the_assets_are_filled_as_well(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    assets = [tmp_path / "config.json"]
+    options = WriteOptions(chunk_bytes=4096)
+    layout = save_checkpoint(small_model(), tmp_path / "model", options, assets)
+
+    with (
+        serving(Behaviour(tmp_path / "model")) as url,
+        ChunkPool(4 << 20, chunk_bytes=2 << 20) as pool,
+    ):
+        assert_same(load_remote(storage(url), tmp_path / "cache", pool=pool), small_model())
+        assert pool.status().resident_bytes == {layout.identity: layout.size_bytes}
+
+    copied = tmp_path / "cache" / layout.identity / "assets" / "config.json"
+    assert copied.read_text() == "{}"
+
+
+def test_dropped_connections_are_resumed_where_they_broke(tmp_path: Path) -> None:
+    layout = saved(tmp_path / "model")
+    behaviour = Behaviour(tmp_path / "model", drop_after_bytes=[100, 5000, 0, 40_000, 1])
+
+    with serving(behaviour) as url:
+        loaded = load_remote(storage(url), tmp_path / "cache", options=SMALL)
+
+    assert_same(loaded, small_model())
+    index_bytes = (tmp_path / "model" / "index.sllm").stat().st_size
+    assert behaviour.sent_bytes <= layout.size_bytes + index_bytes + 1
+
+
+def test_passing_errors_of_the_server_are_retried(tmp_path: Path) -> None:
+    saved(tmp_path / "model")
+    behaviour = Behaviour(tmp_path / "model", statuses=[503, 500])
+
+    with serving(behaviour) as url:
+        assert_same(load_remote(storage(url), tmp_path / "cache", options=SMALL), small_model())
+
+
+@pytest.mark.parametrize("statuses", [[503] * 9, [403], [200], [416]])
+def test_lasting_errors_are_typed(tmp_path: Path, statuses: list[int]) -> None:
+    saved(tmp_path / "model")
+
+    behaviour = Behaviour(tmp_path / "model", statuses=statuses)
+    with serving(behaviour) as url, pytest.raises(RemoteError):
+        load_remote(storage(url), tmp_path / "cache", options=SMALL)
+
+
+def test_a_wrong_byte_is_caught_and_what_was_right_is_kept(tmp_path: Path) -> None:
+    layout = saved(tmp_path / "model")
+
+    def spoil(name: str, offset: int, raw: bytes) -> bytes:
+        if name.endswith(".bin") and offset == 3 * 65536:
+            return raw[:-1] + bytes([raw[-1] ^ 1])
+        return raw
+
+    bad = Behaviour(tmp_path / "model", spoil=spoil)
+    good = Behaviour(tmp_path / "model")
+    with serving(bad) as url, pytest.raises(CorruptCheckpointError):
+        load_remote(storage(url), tmp_path / "cache", options=SMALL)
+    assert not (tmp_path / "cache" / layout.identity).exists()
+    with serving(good) as url:
+        assert_same(load_remote(storage(url), tmp_path / "cache", options=SMALL), small_model())
+
+    assert good.sent_bytes < layout.size_bytes
+
+
+def test_a_spoilt_copy_on_the_ssd_is_fetched_again(tmp_path: Path) -> None:
+    layout = saved(tmp_path / "model")
+
+    def spoil(name: str, offset: int, raw: bytes) -> bytes:
+        return raw if offset < 262144 else b"x" * len(raw)
+
+    bad = Behaviour(tmp_path / "model", spoil=spoil)
+    with serving(bad) as url, pytest.raises(CorruptCheckpointError):
+        load_remote(storage(url), tmp_path / "cache", options=SMALL)
+    partial = tmp_path / "cache" / f".{layout.identity}.partial" / "partition-00000.bin"
+    with partial.open("r+b") as file:
+        file.write(b"spoilt")
+
+    with serving(Behaviour(tmp_path / "model")) as url:
+        assert_same(load_remote(storage(url), tmp_path / "cache", options=SMALL), small_model())
+
+    assert verify(tmp_path / "cache" / layout.identity).num_chunks > 0
+
+
+def test_an_object_replaced_while_it_is_read_is_an_error(tmp_path: Path) -> None:
+    saved(tmp_path / "model")
+    behaviour = Behaviour(tmp_path / "model")
+
+    def replace_after(name: str, offset: int, raw: bytes) -> bytes:
+        if offset >= 65536:
+            behaviour.etag = '"2"'
+        return raw
+
+    behaviour.spoil = replace_after
+    with serving(behaviour) as url, pytest.raises(RemoteError, match="changed"):
+        load_remote(storage(url), tmp_path / "cache", options=LoadOptions(65536, 1))
+
+
+def test_something_else_than_a_checkpoint_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "index.sllm").write_bytes(b"x" * 1000)
+
+    with serving(Behaviour(tmp_path)) as url, pytest.raises(BadCheckpointError):
+        load_remote(storage(url), tmp_path / "cache", options=SMALL)
+
+
+def test_an_s3_store_is_read_through_signed_urls(tmp_path: Path) -> None:
+    saved(tmp_path / "bucket" / "models" / "model")
+    behaviour = Behaviour(tmp_path / "bucket")
+
+    with serving(behaviour) as url:
+
+        class Client:
+            def generate_presigned_url(self, operation: str, Params: dict[str, str]) -> str:  # noqa: N803
+                assert operation == "get_object"
+                assert Params["Bucket"] == "bucket"
+                return f"{url}/{Params['Key']}?signature=1"
+
+        store = remote_storage("s3://bucket/models/model", retry=FAST, client=Client())
+        assert_same(load_remote(store, tmp_path / "cache", options=SMALL), small_model())
+
+    assert all(request.endswith("?signature=1") for request in behaviour.requests)
+
+
+@pytest.mark.parametrize("url", ["ftp://x/y", "s3://", "/local", ""])
+def test_other_addresses_are_refused(url: str) -> None:
+    with pytest.raises(UsageError, match="remote storage"):
+        remote_storage(url)
