@@ -94,9 +94,10 @@ def _give_up_if_refused(file: OfficialFile, error: Exception) -> None:
 
 def _receive(file: OfficialFile, part: Path, progress: Progress) -> int | None:
     """One connection. Raises OSError or HTTPException if it breaks before the end."""
-    answer = _ask(file, part.stat().st_size if part.exists() else 0)
-    if answer is None:  # the part is already as long as the file
-        return part.stat().st_size
+    offset = part.stat().st_size if part.exists() else 0
+    answer = _ask(file, offset)
+    if answer is None:
+        return offset
     with answer.response as response, part.open("r+b" if answer.offset else "wb") as out:
         out.seek(answer.offset)
         done = answer.offset
@@ -110,7 +111,7 @@ def _receive(file: OfficialFile, part: Path, progress: Progress) -> int | None:
 
 
 def _ask(file: OfficialFile, offset: int) -> _Answer | None:
-    """None when there is nothing behind `offset`."""
+    """None when the file ends at `offset`. Asks for all of it when it ends before."""
     headers = {"User-Agent": "serverless-llm-toolkit", "Accept-Encoding": "identity"}
     if offset:
         headers["Range"] = f"bytes={offset}-"
@@ -118,10 +119,11 @@ def _ask(file: OfficialFile, offset: int) -> _Answer | None:
     try:
         response = cast("HTTPResponse", urllib.request.urlopen(request, timeout=TIMEOUT_S))  # noqa: S310
     except urllib.error.HTTPError as error:
-        if error.code == 416 and offset:
-            error.close()
-            return None
-        raise
+        if error.code != 416 or not offset:
+            raise
+        error.close()
+        ends_there = error.headers.get("Content-Range", "").endswith(f"/{offset}")
+        return None if ends_there else _ask(file, 0)
     if response.status == 206:
         total = response.headers.get("Content-Range", "").rsplit("/", 1)[-1]
         return _Answer(response, offset, int(total) if total.isdigit() else None)

@@ -138,8 +138,11 @@ def _thinned(counts: WindowCounts, keep: float, seed: int) -> NDArray[np.int64]:
     """Counts with every arrival kept with probability `keep`, a stream for each source."""
     kept = np.zeros_like(counts.count)
     by_source = np.argsort(counts.source, kind="stable")
-    present, first = np.unique(counts.source[by_source], return_index=True)
-    for index, entries in zip(present.tolist(), np.split(by_source, first[1:]), strict=True):
+    present, first, sizes = np.unique(
+        counts.source[by_source], return_index=True, return_counts=True
+    )
+    for index, low, num in zip(present.tolist(), first.tolist(), sizes.tolist(), strict=True):
+        entries = by_source[low : low + num]
         rng = generator(seed, "thinning", counts.sources[index])
         kept[entries] = rng.binomial(counts.count[entries], keep)
     return kept

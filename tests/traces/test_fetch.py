@@ -44,7 +44,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         start = int(wanted[6:-1]) if wanted and self.server.knows_ranges else 0
         if start >= len(CONTENT):
-            self.send_error(416)
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
+            self.end_headers()
             return
         body = CONTENT[start:]
         self.send_response(206 if start else 200)
@@ -104,11 +106,20 @@ def test_a_later_call_resumes_what_an_earlier_one_left(server: Server, tmp_path:
 
 def test_a_server_without_ranges_sends_the_file_again(server: Server, tmp_path: Path) -> None:
     server.knows_ranges = False
-    (tmp_path / "file.csv.part").write_bytes(b"x" * 1000)
+    (tmp_path / "file.csv.part").write_bytes(b"x" * (len(CONTENT) + 1000))
 
     path = fetch(server.file(sha256=DIGEST), tmp_path)
 
     assert path.read_bytes() == CONTENT
+
+
+def test_a_part_that_is_longer_than_the_file_is_begun_again(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file.csv.part").write_bytes(b"x" * (len(CONTENT) + 1000))
+
+    path = fetch(server.file(), tmp_path)
+
+    assert path.read_bytes() == CONTENT
+    assert server.ranges == [f"bytes={len(CONTENT) + 1000}-", None]
 
 
 def test_a_part_that_was_already_complete_is_only_checked(server: Server, tmp_path: Path) -> None:

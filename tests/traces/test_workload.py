@@ -191,6 +191,15 @@ def test_a_request_of_one_model_keeps_its_lengths_when_a_model_is_added() -> Non
     assert facts(two) == facts(three)
 
 
+@pytest.mark.parametrize("fields", [{"rate_factor": 0.5}, {"cv_reading": "fitted"}, {}])
+def test_a_trace_without_calls_is_a_workload_without_jobs(
+    write_trace: WriteTrace, fields: dict[str, Any]
+) -> None:
+    path = str(write_trace("HashFunction,1,2\nf,0,0\n"))
+
+    assert jobs_of(kind="azure_functions_2019", path=path, **fields) == []
+
+
 def test_patience_is_counted_from_the_arrival() -> None:
     jobs = jobs_of(kind="poisson", target_rps=1.0, max_requests=3, patience_s=30.0)
 
