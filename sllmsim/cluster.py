@@ -158,8 +158,11 @@ class SimCluster:
     def _deliver(self, event: Event) -> None:
         """Tell the controller; carry out what it says before telling it anything else."""
         self._outgoing.append(event)
-        if self._delivering or self._controller_down:
-            return
+        if not (self._delivering or self._controller_down):
+            self._tell()
+
+    def _tell(self) -> None:
+        """Tell the controller all that has happened, in its order."""
         self._delivering = True
         while self._outgoing:
             event = self._outgoing.popleft()
@@ -386,10 +389,7 @@ class SimCluster:
         self.controller = self._rebuild()
         self._controller_down = False
         self._wakeup, self._wakeup_at_s = None, inf
-        if self._outgoing:
-            self._deliver(self._outgoing.popleft())
-        else:
-            self._arm()
+        self._tell()
 
     def all_links(self) -> Iterator[Link]:
         """Every link, for their counts of bytes."""
