@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -57,7 +58,7 @@ def exit_code(action: Callable[[], int]) -> int:
         return _complain(_one_line(error), USAGE)
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
-    except Exception:  # noqa: BLE001 - the top of the program: a bug is shown whole
+    except Exception:
         traceback.print_exc()
         return FAILED
 
@@ -65,6 +66,15 @@ def exit_code(action: Callable[[], int]) -> int:
 def task_overrides() -> list[str]:
     """What the command line of the running job overrides, in Hydra's words."""
     return list(HydraConfig.get().overrides.task)
+
+
+def composed(config_name: str, overrides: list[str]) -> dict[str, Any]:
+    """Another config than the running job's, as plain data, its output folder left out."""
+    plain = OmegaConf.to_container(
+        compose(config_name, overrides), resolve=True, throw_on_missing=True
+    )
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items() if key != "out"}
 
 
 def _plain(config: DictConfig) -> tuple[dict[str, Any], Path]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.command import OK, run_command
+from experiments.config.compare_config import without_compare_keys
 from experiments.config.run_config import run_config
 
 
@@ -14,19 +15,14 @@ def main() -> int:
 
 
 def _run(plain: dict[str, Any], folder: Path) -> int:
-    for key in COMPARE_KEYS:
-        plain.pop(key)
-    config = run_config(plain)
+    config = run_config(without_compare_keys(plain))
 
     # The simulator is imported once the config is known to be right: refusals are quick.
-    from experiments.simulation.execute import run_into  # noqa: PLC0415
+    from experiments.simulation.execute import run_into
 
     run_into(folder, config)
     print(folder)
     return OK
-
-
-COMPARE_KEYS = ("policies", "seeds", "workers", "json")  # experiments say them for both commands
 
 
 if __name__ == "__main__":

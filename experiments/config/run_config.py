@@ -5,14 +5,13 @@ from pathlib import Path
 
 import msgspec
 
-from sllmcore.build import PolicySettings, check_policy
-from sllmcore.errors import UsageError
-from traces.spec import WorkloadSpec
-
 from experiments.config.cluster import ClusterConfig
 from experiments.config.driver import DriverConfig
 from experiments.config.models import ModelsConfig
 from experiments.config.reading import read_config
+from sllmcore.build import PolicySettings, check_policy
+from sllmcore.errors import UsageError
+from traces.spec import WorkloadSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,20 +7,17 @@ from typing import Any
 
 import yaml
 
-from sllmsim.simulate import SimResult, simulate
-from traces.account import Account
-from traces.workload import build_jobs
-
 from experiments.config.run_config import RunConfig, plain_config
 from experiments.simulation.environment import Stopwatch, environment
+from experiments.simulation.files import CONFIG, ENV, INSTANCES, JOURNAL, REQUESTS, SUMMARY
 from experiments.simulation.journal_file import written_journal
 from experiments.simulation.parquet_file import order_of_arrival, order_of_launch, write_table
 from experiments.simulation.run_folder import published_folder
 from experiments.simulation.setup import policy_settings, sim_setup
 from experiments.simulation.summary_file import summary_of
-
-CONFIG, ENV, SUMMARY = "config.yaml", "env.json", "summary.json"
-REQUESTS, INSTANCES, JOURNAL = "requests.parquet", "instances.parquet", "journal.jsonl.zst"
+from sllmsim.simulate import SimResult, simulate
+from traces.account import Account
+from traces.workload import build_jobs
 
 
 def run_into(folder: Path, config: RunConfig) -> dict[str, Any]:

@@ -9,14 +9,12 @@ from pathlib import Path
 
 from sllmcore.metrics.tables import Table
 
-COMPRESSION = "zstd"
-
 
 def write_table(table: Table, path: Path, order: Sequence[int]) -> None:
     """Write the rows of a table in an order, given by their numbers."""
-    import numpy as np  # noqa: PLC0415 - reading a config must not pay for the tables
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     indices = np.asarray(order, dtype=np.int64)
     columns = [
@@ -28,7 +26,7 @@ def write_table(table: Table, path: Path, order: Sequence[int]) -> None:
     pq.write_table(
         pa.table(columns, names=list(table.columns)),
         path,
-        compression=COMPRESSION,
+        compression="zstd",
         row_group_size=1 << 20,
         store_schema=False,
     )

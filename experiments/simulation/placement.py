@@ -3,9 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sllmcore.types import Residency, StorageTier
-
 from experiments.config.models import PlacementRule
+from sllmcore.types import Residency, StorageTier
 
 
 @dataclass(frozen=True, slots=True)

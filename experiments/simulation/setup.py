@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from experiments.config.models import Deployment, PlacementRule
+from experiments.config.run_config import RunConfig
+from experiments.simulation.placement import Shelf, placed
 from sllmcore.build import PolicySettings
 from sllmcore.migration import MigrationProfile
 from sllmcore.types import Checkpoint, StorageTier
@@ -12,10 +15,6 @@ from sllmsim.phases import preset_named
 from sllmsim.setup import ServerHardware, SimModel, SimServerSetup, SimSetup
 from sllmsim.timing import EngineEfficiency, InferenceTiming, roofline, step_s
 from traces.popularity import shares
-
-from experiments.config.models import Deployment, PlacementRule
-from experiments.config.run_config import RunConfig
-from experiments.simulation.placement import Shelf, placed
 
 PROFILED_TOKENS = 1000  # the length at which the paper compares recomputing with generating
 

@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from experiments.config.run_config import RunConfig
+from experiments.simulation.energy import gpu_use
 from sllmcore.errors import ControlError
 from sllmsim.simulate import SimResult
 from traces.account import Account
-
-from experiments.config.run_config import RunConfig
-from experiments.simulation.energy import gpu_use
 
 LINK_KINDS = ("storage", "nic", "ssd_read", "ssd_write", "pcie", "uplink")
 

@@ -1,0 +1,1 @@
+"""Several runs side by side: policies on the same requests, in parallel, resumable."""

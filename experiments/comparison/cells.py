@@ -1,0 +1,125 @@
+"""Runs many configs in parallel processes, each into a folder that its content names.
+
+A cell whose folder is there already is not run again, so whatever was interrupted resumes where it
+stood: folders appear whole or not at all.
+"""
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from experiments.comparison.identity import digest
+from experiments.config.run_config import RunConfig
+from experiments.simulation.files import SUMMARY
+from sllmcore.errors import SllmError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One run of a comparison.
+
+    Args:
+        label: Of its row: the option of the group `policy`.
+        folder: Where its files are, or will be.
+    """
+
+    label: str
+    config: RunConfig
+    folder: Path
+
+    @property
+    def done(self) -> bool:
+        return (self.folder / SUMMARY).is_file()
+
+    def summary(self) -> dict[str, Any]:
+        """Of a cell that is done."""
+        plain: dict[str, Any] = json.loads((self.folder / SUMMARY).read_text())
+        return plain
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a cell went; `problem` is None if well."""
+
+    cell: Cell
+    problem: str | None = None
+    usage: bool = False  # the problem is the caller's mistake
+
+
+def cell_in(folder: Path, label: str, config: RunConfig) -> Cell:
+    """A cell of the comparison in `folder`."""
+    name = f"{label}-seed{config.seed}-{digest(config)}"
+    return Cell(label, config, folder / "cells" / name)
+
+
+def run_cells(
+    cells: Sequence[Cell], workers: int | None, on_done: Callable[[Outcome], None]
+) -> list[Outcome]:
+    """Run what is not done yet.
+
+    Args:
+        workers: Processes; None: one per CPU that this process may use.
+        on_done: Called in this process as each cell that was run ends.
+
+    Returns:
+        The outcomes of the cells that were run.
+    """
+    waiting = [cell for cell in cells if not cell.done]
+    num_workers = min(len(waiting), workers or len(os.sched_getaffinity(0)))
+    outcomes = _in_turn(waiting) if num_workers <= 1 else _in_parallel(waiting, num_workers)
+    seen: list[Outcome] = []
+    for outcome in outcomes:
+        seen.append(outcome)
+        on_done(outcome)
+    return seen
+
+
+def _in_turn(cells: Sequence[Cell]) -> Iterator[Outcome]:
+    yield from map(_run_cell, cells)
+
+
+def _in_parallel(cells: Sequence[Cell], num_workers: int) -> Iterator[Outcome]:
+    # Fresh processes: a fork would copy the locks of numpy's and pyarrow's threads.
+    context = get_context("spawn")
+    with ProcessPoolExecutor(num_workers, context, _ignore_interrupts) as pool:
+        futures = {pool.submit(_run_cell_interruptibly, cell): cell for cell in cells}
+        try:
+            for future in as_completed(futures):
+                try:
+                    yield future.result()
+                except BrokenProcessPool:
+                    yield Outcome(futures[future], "its process died, perhaps for lack of memory")
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ignore_interrupts() -> None:
+    """An idle process has nothing to clean up: it ends with its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _run_cell_interruptibly(cell: Cell) -> Outcome:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return _run_cell(cell)
+    finally:
+        _ignore_interrupts()
+
+
+def _run_cell(cell: Cell) -> Outcome:
+    from experiments.simulation.execute import run_into
+
+    try:
+        run_into(cell.folder, cell.config)
+    except UsageError as error:
+        return Outcome(cell, str(error), usage=True)
+    except (SllmError, OSError) as error:
+        return Outcome(cell, f"{type(error).__name__}: {error}")
+    return Outcome(cell)

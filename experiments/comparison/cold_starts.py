@@ -1,0 +1,65 @@
+"""Where the time of cold starts went, per policy, from the tables of instances."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from experiments.comparison.results import PolicyResult
+from experiments.simulation.files import INSTANCES
+
+
+@dataclass(frozen=True, slots=True)
+class ColdStarts:
+    """Finished loads of a policy from one tier; means over them.
+
+    Attributes:
+        launch_s: From the command to the instance being ready: queue, transfer and phases.
+        transfer_s: Of that, until the last byte had come.
+        startup_s: Of that, phases that moved no bytes.
+        error_s: How far the expected transfer was off, either way.
+    """
+
+    label: str
+    source: str
+    loads: int
+    launch_s: float
+    transfer_s: float
+    startup_s: float
+    error_s: float
+
+
+def cold_starts(result: PolicyResult) -> list[ColdStarts]:
+    """By tier, over all seeds of a policy."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.concat_tables([pq.read_table(c.cell.folder / INSTANCES) for c in result.cells])
+    columns = {name: table[name].to_numpy() for name in _COLUMNS}
+    sources = np.asarray(table["source"].to_pylist())
+    rows: list[ColdStarts] = []
+    for source in ("DRAM", "SSD", "REMOTE"):
+        held = sources == source
+        if not held.any():
+            continue
+        launched, ready, transfer, startup, expected = (columns[n][held] for n in _COLUMNS)
+        rows.append(
+            ColdStarts(
+                result.label,
+                source,
+                int(held.sum()),
+                float((ready - launched).mean()),
+                float(transfer.mean()),
+                float(startup.mean()),
+                float(np.abs(transfer - expected).mean()),
+            )
+        )
+    return rows
+
+
+_COLUMNS: Sequence[str] = (
+    "launched_at_s",
+    "ready_at_s",
+    "transfer_s",
+    "startup_s",
+    "expected_transfer_s",
+)

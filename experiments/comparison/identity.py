@@ -1,0 +1,44 @@
+"""What a run's results depend on, as a digest: the same digest, the same results.
+
+sha256(config, bytes of the workload's files, source of everything that simulates)
+"""
+
+import json
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+from experiments.config.run_config import RunConfig, plain_config
+
+_ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ("sllmcore", "sllmsim", "traces", "experiments/config", "experiments/simulation")
+_DIGEST_LETTERS = 12
+_CHUNK_BYTES = 1 << 20
+
+
+def digest(config: RunConfig) -> str:
+    """Of a run, short enough for the name of a folder."""
+    plain = plain_config(config) | {"name": ""}  # a name changes no result
+    parts = [json.dumps(plain, sort_keys=True), source_digest()]
+    parts += [_file_digest(Path(path)) for path in config.workload.paths]
+    return sha256("\n".join(parts).encode()).hexdigest()[:_DIGEST_LETTERS]
+
+
+@cache
+def source_digest() -> str:
+    """Of the program: a cell made by another version is made again."""
+    total = sha256()
+    for package in SOURCES:
+        for path in sorted((_ROOT / package).rglob("*")):
+            if path.suffix in (".py", ".json"):
+                total.update(f"{path.relative_to(_ROOT)}\0".encode())
+                total.update(path.read_bytes())
+    return total.hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    total = sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            total.update(chunk)
+    return total.hexdigest()

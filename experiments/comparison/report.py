@@ -1,0 +1,195 @@
+"""report.html: the whole comparison on one page that opens anywhere, offline."""
+
+import base64
+import json
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+
+import yaml
+
+from experiments.comparison.cdf_picture import COLOURS
+from experiments.comparison.cold_starts import cold_starts
+from experiments.comparison.curves import Curve, left_edge_s, right_edge_s
+from experiments.comparison.results import PolicyResult
+from experiments.comparison.svg import Bar, Part, cdf_panel, stacked_bars
+from experiments.comparison.table import COLUMNS, seconds
+from experiments.config.run_config import RunConfig, plain_config
+from experiments.simulation.files import CONFIG, ENV, INSTANCES, JOURNAL, REQUESTS, SUMMARY
+from sllmsim.phases import preset_named
+
+_TEMPLATE = Path(__file__).with_name("report_template.html")
+_TIERS = (("warm", "#009E73"), ("DRAM", "#56B4E9"), ("SSD", "#E69F00"), ("REMOTE", "#D55E00"))
+_GPU_TIME = (
+    ("busy", "#009E73"),
+    ("loading", "#E69F00"),
+    ("resident", "#56B4E9"),
+    ("empty", "#cccccc"),
+)
+
+
+def report_html(
+    folder: Path, results: Sequence[PolicyResult], curves: Sequence[Curve], picture: Path
+) -> str:
+    """The page; links in it are relative to the folder."""
+    first = results[0].cells[0].cell
+    environment = json.loads((first.folder / ENV).read_text())
+    return Template(_TEMPLATE.read_text()).substitute(
+        name=escape(first.config.name),
+        setting=escape(_setting(first.config, results[0])),
+        command=escape(" ".join(environment["command"])),
+        key_figures=_key_figures(results),
+        picture=base64.b64encode(picture.read_bytes()).decode(),
+        panels=_panels(curves),
+        starts=stacked_bars([_starts(result) for result in results]),
+        gpu_time=stacked_bars([_gpu_time(result) for result in results]),
+        cold_starts=_cold_starts(results),
+        phases=_phases(first.config),
+        all_figures=_all_figures(results),
+        configs=_configs(results),
+        environment=escape(json.dumps(environment, indent=2)),
+        files=_files(folder, results),
+    )
+
+
+def _setting(config: RunConfig, result: PolicyResult) -> str:
+    groups = config.cluster.servers.values()
+    num_servers = sum(group.count for group in groups)
+    num_gpus = sum(group.count * group.num_gpus for group in groups)
+    seeds = ", ".join(str(cell.cell.config.seed) for cell in result.cells)
+    return (
+        f"{result.number('requests'):,.0f} requests for {len(config.models.names)} models in "
+        f"{result.number('simulated_s') / 60:,.0f} simulated minutes; {num_servers} servers with "
+        f"{num_gpus} {config.cluster.gpu.name} in all; workload {config.workload.kind}; "
+        f"seed {seeds}. All policies met the same requests. Simulated, not measured."
+    )
+
+
+def _key_figures(results: Sequence[PolicyResult]) -> str:
+    headings = [column.heading.replace("\n", " ").strip() for column in COLUMNS]
+    return table_html(headings, [[column.cell(r) for column in COLUMNS] for r in results])
+
+
+def _panels(curves: Sequence[Curve]) -> str:
+    left_s, right_s = left_edge_s(curves), right_edge_s(curves)
+    return "".join(
+        cdf_panel(curve, COLOURS[index % len(COLOURS)], left_s, right_s)
+        for index, curve in enumerate(curves)
+    )
+
+
+def _starts(result: PolicyResult) -> Bar:
+    amounts = [result.number("warm_starts")]
+    amounts += [result.number(f"loads.{tier}") for tier, _ in _TIERS[1:]]
+    return Bar(
+        result.label,
+        tuple(
+            Part(name, amount, f"{amount:,.0f}", colour)
+            for (name, colour), amount in zip(_TIERS, amounts, strict=True)
+        ),
+    )
+
+
+def _gpu_time(result: PolicyResult) -> Bar:
+    resident_s = result.number("gpu_resident_s")
+    amounts = [
+        result.number("gpu_busy_s"),
+        result.number("gpu_loading_s"),
+        resident_s,
+        max(0.0, result.number("gpu_idle_s") - resident_s),
+    ]
+    whole = sum(amounts) or 1.0
+    return Bar(
+        result.label,
+        tuple(
+            Part(name, amount, f"{100 * amount / whole:.0f} %", colour)
+            for (name, colour), amount in zip(_GPU_TIME, amounts, strict=True)
+        ),
+    )
+
+
+def _cold_starts(results: Sequence[PolicyResult]) -> str:
+    rows = [
+        [
+            row.label,
+            row.source,
+            f"{row.loads:,}",
+            *map(seconds, (row.launch_s, row.transfer_s, row.startup_s, row.error_s)),
+        ]
+        for result in results
+        for row in cold_starts(result)
+    ]
+    headings = ["policy", "from", "loads", "launch s", "transfer s", "other phases s", "error s"]
+    return table_html(headings, rows)
+
+
+def _phases(config: RunConfig) -> str:
+    phases = preset_named(config.driver.phases).phases
+    if not phases:
+        return f"<p>Preset <b>{escape(config.driver.phases)}</b>: a cold start is its transfer.</p>"
+    rows = [
+        [phase.kind.value, phase.order.value, seconds(phase.duration.median_s), phase.source]
+        for phase in phases
+    ]
+    headings = ["phase", "relative to the transfer", "median s", "source"]
+    return f"<p>Preset <b>{escape(config.driver.phases)}</b>:</p>" + table_html(headings, rows)
+
+
+def _all_figures(results: Sequence[PolicyResult]) -> str:
+    rows = [
+        [name, *(_shown(result.figures[name]) for result in results)] for name in results[0].figures
+    ]
+    return table_html(["figure", *(result.label for result in results)], rows)
+
+
+def _shown(value: float | str | None) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value.is_integer() or abs(value) >= 1e5 else f"{value:,.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value or "-")
+
+
+def _configs(results: Sequence[PolicyResult]) -> str:
+    """Everything once, and per policy its own part."""
+    shared = plain_config(results[0].cells[0].cell.config)
+    shared.pop("policy")
+    blocks = [_details("all but the policy", yaml.safe_dump(shared, sort_keys=False))]
+    for result in results:
+        policy = plain_config(result.cells[0].cell.config)["policy"]
+        blocks.append(_details(result.label, yaml.safe_dump(policy, sort_keys=False)))
+    return "".join(blocks)
+
+
+def _details(title: str, text: str) -> str:
+    return f"<details><summary>{escape(title)}</summary><pre>{escape(text)}</pre></details>"
+
+
+def _files(folder: Path, results: Sequence[PolicyResult]) -> str:
+    rows = []
+    for cell in (cell.cell for result in results for cell in result.cells):
+        there = cell.folder.relative_to(folder).as_posix()
+        names = (SUMMARY, CONFIG, ENV, REQUESTS, INSTANCES, JOURNAL)
+        links = " ".join(
+            f'<a href="{escape(f"{there}/{name}")}">{name}</a>'
+            for name in names
+            if (cell.folder / name).is_file()
+        )
+        rows.append(
+            f"<tr><td>{escape(cell.label)}</td><td>{cell.config.seed}</td>"
+            f"<td class=text>{links}</td></tr>"
+        )
+    return f"<table><tr><th>policy</th><th>seed</th><th>files</th></tr>{''.join(rows)}</table>"
+
+
+def table_html(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
+    """Text to the left, numbers to the right, as the style sheet has it."""
+    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
+    body = "".join(
+        "<tr>" + "".join(f"<td{_kind(cell)}>{escape(cell)}</td>" for cell in row) + "</tr>"
+        for row in rows
+    )
+    return f"<div class=wide><table><tr>{head}</tr>{body}</table></div>"
+
+
+def _kind(cell: str) -> str:
+    return "" if cell[:1].isdigit() or cell[:1] == "-" else " class=text"

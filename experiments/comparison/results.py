@@ -1,0 +1,118 @@
+"""The figures of a comparison: a row per cell, and per policy the median over its seeds."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, TypeAlias
+
+from experiments.comparison.cells import Cell
+from sllmcore.errors import ControlError
+
+Figures: TypeAlias = dict[str, float | str | None]  # "startup_latency_s.p99" -> 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class CellResult:
+    """A cell that is done."""
+
+    cell: Cell
+    figures: Figures
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyResult:
+    """A policy over its seeds; `figures` are medians of what is a number."""
+
+    label: str
+    cells: tuple[CellResult, ...]
+    figures: Figures
+
+    def number(self, name: str) -> float:
+        """A figure that is there; 0 if no request had any."""
+        value = self.figures[name]
+        return value if isinstance(value, int | float) else 0.0
+
+
+def policy_results(cells: Iterable[Cell]) -> list[PolicyResult]:
+    """In the order of their first cells.
+
+    Raises:
+        ControlError: Policies did not meet the same number of requests.
+    """
+    by_label: dict[str, list[CellResult]] = {}
+    for cell in cells:
+        by_label.setdefault(cell.label, []).append(CellResult(cell, flat(cell.summary())))
+    _check_same_requests(by_label.values())
+    return [
+        PolicyResult(label, tuple(results), _medians([result.figures for result in results]))
+        for label, results in by_label.items()
+    ]
+
+
+def flat(plain: Mapping[str, Any], prefix: str = "") -> Figures:
+    """Nested keys joined by dots."""
+    figures: Figures = {}
+    for key, value in plain.items():
+        if isinstance(value, Mapping):
+            figures |= flat(value, f"{prefix}{key}.")
+        else:
+            figures[f"{prefix}{key}"] = value
+    return figures
+
+
+def csv_text(results: Sequence[PolicyResult]) -> str:
+    """A row per cell."""
+    rows = [
+        {"label": result.label, "folder": cell.cell.folder.name, **cell.figures}
+        for result in results
+        for cell in result.cells
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def plain_results(name: str, results: Sequence[PolicyResult]) -> dict[str, Any]:
+    """As JSON has it."""
+    return {
+        "name": name,
+        "policies": [
+            {
+                "label": result.label,
+                "seeds": [cell.cell.config.seed for cell in result.cells],
+                "median": result.figures,
+                "cells": [
+                    {"folder": f"cells/{cell.cell.folder.name}", **cell.cell.summary()}
+                    for cell in result.cells
+                ],
+            }
+            for result in results
+        ],
+    }
+
+
+def _medians(rows: Sequence[Figures]) -> Figures:
+    merged: Figures = {}
+    for name in rows[0]:
+        values = [row[name] for row in rows]
+        numbers = [value for value in values if isinstance(value, int | float)]
+        if numbers:
+            merged[name] = median(numbers)
+        else:
+            merged[name] = values[0]
+    return merged
+
+
+def _check_same_requests(results: Iterable[Sequence[CellResult]]) -> None:
+    counts: dict[int, float | str | None] = {}
+    for result in (result for group in results for result in group):
+        seed, requests = result.cell.config.seed, result.figures["requests"]
+        if counts.setdefault(seed, requests) != requests:
+            raise ControlError(
+                f"policies met different requests under seed {seed}: {counts[seed]} and "
+                f"{requests} ({result.cell.label})"
+            )

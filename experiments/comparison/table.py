@@ -1,0 +1,95 @@
+"""The comparison on a terminal, or as plain text where there is none."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from experiments.comparison.results import PolicyResult
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the table: two lines of heading, and how a policy fills it."""
+
+    heading: str
+    cell: Callable[[PolicyResult], str]
+
+
+def _seconds(name: str) -> Callable[[PolicyResult], str]:
+    return lambda result: seconds(result.number(name))
+
+
+def _count(name: str) -> Callable[[PolicyResult], str]:
+    return lambda result: f"{result.number(name):,.0f}"
+
+
+def _percent(part: str, *of: str) -> Callable[[PolicyResult], str]:
+    def cell(result: PolicyResult) -> str:
+        whole = sum(result.number(name) for name in of)
+        return f"{100 * result.number(part) / whole:.1f}" if whole else "-"
+
+    return cell
+
+
+def _gpu(part: str) -> Callable[[PolicyResult], str]:
+    return _percent(part, "gpu_busy_s", "gpu_loading_s", "gpu_idle_s")
+
+
+def seconds(value: float) -> str:
+    """Three digits that matter."""
+    if value == 0:
+        return "0"
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+COLUMNS = (
+    Column("policy", lambda result: result.label),
+    Column("startup\nmean s", _seconds("startup_latency_s.mean")),
+    Column("\np50", _seconds("startup_latency_s.p50")),
+    Column("\np95", _seconds("startup_latency_s.p95")),
+    Column("\np99", _seconds("startup_latency_s.p99")),
+    Column("pause\nmax s", _seconds("pause_s.max")),
+    Column("timed\nout", _count("timed_out")),
+    Column("migra-\ntions", _count("migrations")),
+    Column("preemp-\ntions", _count("preemptions")),
+    Column("warm\n%", _percent("warm_starts", "requests")),
+    Column("loads\nDRAM", _count("loads.DRAM")),
+    Column("\nSSD", _count("loads.SSD")),
+    Column("\nremote", _count("loads.REMOTE")),
+    Column("GPU %\nbusy", _gpu("gpu_busy_s")),
+    Column("\nload", _gpu("gpu_loading_s")),
+)
+
+
+def print_table(title: str, results: Sequence[PolicyResult], stream: IO[str]) -> None:
+    """Rich on a terminal, aligned text otherwise."""
+    rows = [[column.cell(result) for column in COLUMNS] for result in results]
+    if not stream.isatty():
+        stream.write(plain_table(title, rows))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in COLUMNS:
+        left = column.heading == "policy"
+        table.add_column(column.heading, justify="left" if left else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    Console(file=stream).print(table)
+
+
+def plain_table(title: str, rows: Sequence[Sequence[str]]) -> str:
+    """Columns two blanks apart, numbers to the right."""
+    headings = [("\n" + column.heading).split("\n")[-2:] for column in COLUMNS]
+    lines = [[heading[0] for heading in headings], [heading[1] for heading in headings], *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
+    text = [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    return "\n".join((title, "", *text, "")) + "\n"
