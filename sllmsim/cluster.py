@@ -28,6 +28,7 @@ from sllmcore.events import (
     InstanceLost,
     LoadFailed,
     LoadFinished,
+    MigrationFailed,
     ModelDeployed,
     RequestArrived,
     RequestCancelled,
@@ -248,8 +249,7 @@ class SimCluster:
         if instance.engine.halt():
             raise ControlError(f"{instance_id} was unloaded while it had requests")
         instance.server.vacate(instance_id)
-        if instance.server.leaving and instance.server.empty:
-            self._depart(instance.server)
+        self._depart_if_done(instance.server)
 
     def _infer(self, request_id: str, instance_id: str) -> None:
         instance, client = self._instances.get(instance_id), self._clients.get(request_id)
@@ -294,8 +294,15 @@ class SimCluster:
     def _resume(self, command: Resume) -> None:
         source = self._instances.get(command.source_id)
         destination = self._instances.get(command.destination_id)
-        if source is not None and destination is not None:
+        if destination is None:
+            return
+        if source is not None:
             self._migrating.begin(command, source.engine, destination.engine)
+        else:  # lost while the controller was down: the news of that is ahead of this answer
+            move_id, request_id = command.move_id, command.request_id
+            self._deliver(
+                MigrationFailed(move_id, request_id, destination.id, "the source is lost")
+            )
 
     # Servers and what befalls them.
 
@@ -333,10 +340,12 @@ class SimCluster:
             return
         server.leaving = True
         self._deliver(ServerDraining(server_id))
-        if server.empty and server_id in self.servers:
-            self._depart(server)
+        self._depart_if_done(server)
 
-    def _depart(self, server: SimServer) -> None:
+    def _depart_if_done(self, server: SimServer) -> None:
+        """A server that is to leave goes once it is empty."""
+        if not (server.leaving and server.empty and self.servers.get(server.id) is server):
+            return
         del self.servers[server.id]
         self._sessions.pop(server.id, None)
         self._joins.pop(server.id, None)
@@ -347,17 +356,21 @@ class SimCluster:
         instances = [i for i in self._instances.values() if i.server.id == server_id]
         if instances:
             instance = instances[-1]
-            self._lose(instance)
-            instance.server.vacate(instance.id)
-            self._deliver(InstanceLost(instance.id, "the engine crashed"))
+            self._break(instance, InstanceLost(instance.id, "the engine crashed"))
 
     def fail_loads(self, server_id: str) -> None:
         """The loads under way on a server fail."""
         for instance_id in self._loading.under_way(server_id):
-            instance = self._instances[instance_id]
-            self._lose(instance)
-            instance.server.vacate(instance_id)
-            self._deliver(LoadFailed(instance_id, "the load failed"))
+            instance = self._instances.get(instance_id)
+            if instance is not None:  # the failure of another one may have called it off
+                self._break(instance, LoadFailed(instance_id, "the load failed"))
+
+    def _break(self, instance: _Instance, event: InstanceLost | LoadFailed) -> None:
+        """An instance is gone, its server is not."""
+        self._lose(instance)
+        instance.server.vacate(instance.id)
+        self._deliver(event)
+        self._depart_if_done(instance.server)
 
     def break_migrations(self, server_id: str) -> None:
         """The network of a server is gone: who is moving from or to it stays where it is."""

@@ -107,9 +107,14 @@ class BatchEngine:
         self._interrupt()
 
     def take(self, request_id: str, on_taken: Callable[[Stream], None]) -> None:
-        """Take a request out at the end of the current iteration, unless it finishes with it."""
-        self._leaving[request_id] = on_taken
-        self._interrupt()
+        """Take a request out at the end of the current iteration, unless it finishes with it.
+
+        Nothing happens for a request that is not here (any more): orders and answers cross.
+        """
+        here = request_id in self._batch
+        if here or any(stream.request_id == request_id for stream in self._pending()):
+            self._leaving[request_id] = on_taken
+            self._interrupt()
 
     def context_tokens(self, request_id: str) -> int:
         """Input and output tokens of a request as of now; 0 for one that is not here."""

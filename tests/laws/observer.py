@@ -1,0 +1,263 @@
+"""Watches a run from outside and checks its laws: from events and commands alone, it keeps books of
+its own and asks the controller nothing.
+
+Held after every event: ids rise and time never goes back; a command names only what exists, in the
+state that it needs (no effect before its cause); no GPU gets a second tenant, no tier more than its
+capacity, no instance more requests than slots; each request ends once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sllmcore.commands import (
+    AbortResume,
+    Command,
+    Evict,
+    Infer,
+    Load,
+    Reject,
+    Resume,
+    Stop,
+    TimeOut,
+    Unload,
+)
+from sllmcore.events import (
+    Event,
+    InferenceFailed,
+    InferenceFinished,
+    InferenceStopped,
+    InstanceLost,
+    LoadFailed,
+    LoadFinished,
+    MigrationFailed,
+    MigrationFinished,
+    ModelDeleted,
+    ModelDeployed,
+    RequestArrived,
+    RequestCancelled,
+    ServerDraining,
+    ServerJoined,
+    ServerLost,
+)
+from sllmcore.types import Request
+from tests.laws.seen import LawBrokenError, SeenInstance, SeenMove, SeenRequest, SeenServer
+
+
+def law(holds: bool, message: str) -> None:
+    if not holds:
+        raise LawBrokenError(message)
+
+
+@dataclass(slots=True)
+class Observer:
+    """A sink: called with each event, its time and the commands it caused."""
+
+    now_s: float = 0.0
+    last_id: int = 0
+    slots: dict[str, int] = field(default_factory=dict)
+    gpus: dict[str, int] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    servers: dict[str, SeenServer] = field(default_factory=dict)
+    instances: dict[str, SeenInstance] = field(default_factory=dict)
+    requests: dict[str, SeenRequest] = field(default_factory=dict)
+    moves: dict[str, SeenMove] = field(default_factory=dict)
+
+    def __call__(self, now_s: float, event: Event, commands: Sequence[Command]) -> None:
+        law(now_s >= self.now_s, f"time went back from {self.now_s} to {now_s}")
+        self.now_s = now_s
+        self._event(event)
+        for command in commands:
+            law(command.id > self.last_id, f"id {command.id} after {self.last_id}")
+            self.last_id = command.id
+            self._command(command)
+
+    def check_over(self) -> None:
+        """At the end of a run nothing may be under way."""
+        open_requests = [r.id for r in self.requests.values() if r.end is None]
+        law(not open_requests, f"never ended: {open_requests}")
+        busy = [i.id for i in self.instances.values() if i.requests or not i.ready]
+        law(not busy, f"still busy or loading: {busy}")
+        law(not self.moves, f"still moving: {list(self.moves)}")
+        for server in self.servers.values():
+            server.check_quiet()
+
+    # Facts.
+
+    def _event(self, event: Event) -> None:
+        match event:
+            case ModelDeployed(checkpoint, num_slots):
+                self.slots[checkpoint.model] = num_slots
+                self.gpus[checkpoint.model] = checkpoint.num_gpus
+                self.sizes[checkpoint.model] = checkpoint.size_bytes
+            case ServerJoined(spec, resident):
+                self.servers[spec.id] = SeenServer(spec, resident)
+            case ServerDraining(server_id):
+                self.servers[server_id].draining = True
+            case ServerLost(server_id):
+                self._server_lost(server_id)
+            case RequestArrived(request):
+                self._arrived(request)
+            case RequestCancelled(request_id):
+                self._cancelled(request_id)
+            case ModelDeleted():
+                pass
+            case _:
+                self._answer(event)
+
+    def _answer(self, event: Event) -> None:
+        match event:
+            case LoadFinished(instance_id):
+                if (loaded := self.instances.get(instance_id)) is not None:
+                    law(not loaded.ready, f"{instance_id} was loaded twice")
+                    loaded.ready = True
+                    loaded.server.arrived(loaded)
+            case LoadFailed(instance_id) | InstanceLost(instance_id):
+                if (lost := self.instances.get(instance_id)) is not None:
+                    self._let_go(lost)
+            case InferenceFinished(request_id, instance_id):
+                if self._stops_at(request_id, instance_id):
+                    self._end(request_id, "finished")
+            case InferenceFailed(request_id, instance_id):
+                self._stops_at(request_id, instance_id)
+            case InferenceStopped(request_id, instance_id):
+                self._stops_at(request_id, instance_id)
+            case MigrationFinished(move_id):
+                if (done := self.moves.pop(move_id, None)) is not None:
+                    self._moved(done)
+            case MigrationFailed(move_id):
+                self.moves.pop(move_id, None)
+            case _:
+                pass
+
+    def _arrived(self, request: Request) -> None:
+        law(request.id not in self.requests, f"{request.id} arrived twice")
+        self.requests[request.id] = SeenRequest(request.id, request.model)
+
+    def _cancelled(self, request_id: str) -> None:
+        request = self.requests[request_id]
+        if request.end is None:
+            request.end = "cancelled"
+
+    def _stops_at(self, request_id: str, instance_id: str) -> bool:
+        """Whether the request ran there until now."""
+        request, instance = self.requests[request_id], self.instances.get(instance_id)
+        if instance is None or request.instance is not instance:
+            return False
+        request.instance = None
+        request.stopping = False
+        instance.requests.discard(request_id)
+        return True
+
+    def _moved(self, move: SeenMove) -> None:
+        request = self.requests[move.request_id]
+        law(request.instance is move.source, f"{request.id} moved from where it was not")
+        move.source.requests.discard(request.id)
+        move.destination.requests.add(request.id)
+        request.instance = move.destination
+
+    def _end(self, request_id: str, how: str) -> None:
+        request = self.requests[request_id]
+        if request.end == "cancelled" and how == "finished":
+            return  # the answer crossed the client's leaving
+        law(request.end is None, f"{request_id} was {request.end} and then {how}")
+        request.end = how
+
+    def _let_go(self, instance: SeenInstance) -> None:
+        del self.instances[instance.id]
+        instance.server.vacate(instance)
+        for request_id in instance.requests:
+            self.requests[request_id].instance = None
+            self.requests[request_id].stopping = False
+        for move in [m for m in self.moves.values() if m.destination is instance]:
+            del self.moves[move.id]
+
+    def _server_lost(self, server_id: str) -> None:
+        for instance in [i for i in self.instances.values() if i.server.id == server_id]:
+            self._let_go(instance)
+        self.servers.pop(server_id, None)
+
+    # Commands.
+
+    def _command(self, command: Command) -> None:
+        match command:
+            case Load():
+                self._load(command)
+            case Unload(_, instance_id):
+                law(instance_id in self.instances, f"Unload of {instance_id}, which is not")
+                self._unload(self.instances[instance_id])
+            case Evict(_, server_id, tier, model, keep_bytes):
+                law(server_id in self.servers, f"Evict on {server_id}, which is not")
+                self.servers[server_id].evict(tier, model, keep_bytes)
+            case Infer():
+                self._infer(command)
+            case Stop(_, request_id, instance_id):
+                request = self.requests[request_id]
+                law(request.at(instance_id), f"Stop of {request_id}, not on {instance_id}")
+                request.stopping = True
+            case Resume():
+                self._resume(command)
+            case AbortResume(_, move_id):
+                law(move_id in self.moves, f"AbortResume of {move_id}, which is not under way")
+                law(not self.moves[move_id].aborted, f"{move_id} was aborted twice")
+                self.moves[move_id].aborted = True
+            case Reject(_, request_id):
+                law(self.requests[request_id].instance is None, f"{request_id} runs, yet rejected")
+                self._end(request_id, "rejected")
+            case TimeOut(_, request_id):
+                law(self.requests[request_id].instance is None, f"{request_id} runs, yet timed out")
+                self._end(request_id, "timed out")
+
+    def _load(self, load: Load) -> None:
+        law(load.server_id in self.servers, f"Load on {load.server_id}, which is not")
+        law(load.instance_id not in self.instances, f"{load.instance_id} is loaded twice")
+        server = self.servers[load.server_id]
+        law(not server.draining, f"Load on {server.id}, which is draining")
+        law(len(load.gpu_indices) == self.gpus[load.model], f"wrong number of GPUs: {load}")
+        if load.after is not None:
+            ahead = self.instances.get(load.after)
+            law(ahead is not None and not ahead.ready, f"{load} follows what is not loading")
+            law(ahead is None or ahead.server is server, f"{load} follows a load elsewhere")
+        instance = SeenInstance(load.instance_id, load.model, server, load.gpu_indices)
+        self.instances[instance.id] = instance
+        server.occupy(instance, self.sizes[load.model], load.cache_in)
+
+    def _unload(self, instance: SeenInstance) -> None:
+        law(not instance.requests, f"Unload of {instance.id}, which runs {instance.requests}")
+        guests = [m.id for m in self.moves.values() if m.destination is instance]
+        law(not guests, f"Unload of {instance.id} under the moves {guests}")
+        self._let_go(instance)
+
+    def _infer(self, infer: Infer) -> None:
+        request = self.requests[infer.request_id]
+        instance = self.instances.get(infer.instance_id)
+        law(instance is not None, f"{infer} on an instance which is not")
+        assert instance is not None
+        law(request.end is None, f"{infer} after its request was {request.end}")
+        law(request.instance is None, f"{infer} while its request runs")
+        law(instance.ready, f"{infer} before its instance is loaded")
+        law(instance.model == request.model, f"{infer} on an instance of {instance.model}")
+        law(infer.attempt == request.attempt + 1, f"{infer} after attempt {request.attempt}")
+        self._check_slot(instance)
+        request.attempt = infer.attempt
+        request.instance = instance
+        instance.requests.add(request.id)
+
+    def _resume(self, resume: Resume) -> None:
+        request = self.requests[resume.request_id]
+        source = self.instances.get(resume.source_id)
+        destination = self.instances.get(resume.destination_id)
+        law(source is not None and destination is not None, f"{resume} of what is not")
+        assert source is not None and destination is not None
+        law(request.instance is source, f"{resume} of a request that is not there")
+        law(not request.stopping, f"{resume} of a request that is being stopped")
+        law(destination.ready, f"{resume} before its destination is loaded")
+        law(destination.server is not source.server, f"{resume} to where it is")
+        law(source.model == destination.model, f"{resume} to another model")
+        law(resume.move_id not in self.moves, f"{resume.move_id} is resumed twice")
+        self._check_slot(destination)
+        self.moves[resume.move_id] = SeenMove(resume.move_id, request.id, source, destination)
+
+    def _check_slot(self, instance: SeenInstance) -> None:
+        incoming = sum(move.destination is instance for move in self.moves.values())
+        taken = len(instance.requests) + incoming
+        law(taken < self.slots[instance.model], f"{instance.id} has no slot left: {taken} taken")

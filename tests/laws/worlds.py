@@ -1,0 +1,194 @@
+"""Random clusters, traces and faults in which everything collides: few GPUs, tiny tiers, models of
+several GPUs, and instants from a grid of half seconds.
+
+A world is drawn from one seed and three sizes. Hypothesis draws those four numbers: what it shrinks
+are the sizes, and each part of a world has a chance of its own, so that a smaller world is the same
+one with less in it.
+"""
+
+from dataclasses import dataclass, replace
+from random import Random
+
+from hypothesis import strategies as st
+
+from sllmcore.build import POLICIES, PolicySettings
+from sllmcore.controller import ControllerSettings
+from sllmcore.residency import LruResidency
+from sllmcore.types import Checkpoint, Residency, StorageTier
+from sllmcore.workload import Job
+from sllmsim.faults import (
+    ControllerCrash,
+    EngineCrash,
+    Fault,
+    LinkLoss,
+    LoadFailure,
+    ServerCrash,
+    ServerLeave,
+    SlowDisk,
+)
+from sllmsim.phases import Duration, Order, PhaseKind, PhaseModel, PhaseSpec
+from sllmsim.setup import LoaderProfile, MigrationSettings, SimModel, SimServerSetup, SimSetup
+from sllmsim.timing.linear import LinearTiming
+from tests.builders import hardware_of, job_of
+
+_GPU_SHARES = (8, 8, 16, 32)  # bytes on each GPU of a model, of the 32 that it has
+_PHASED = PhaseModel(
+    "phased",
+    (
+        PhaseSpec(PhaseKind.PROVISION, Order.BEFORE, Duration(0.5), "none"),
+        PhaseSpec(PhaseKind.ENGINE_INIT, Order.OVERLAPPED, Duration(1.0), "none"),
+        PhaseSpec(PhaseKind.GRAPH, Order.AFTER, Duration(1.5), "none"),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A policy, a truth and a trace: all that a run needs."""
+
+    policy: PolicySettings
+    setup: SimSetup
+    jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WorldSize:
+    """What Hypothesis shrinks."""
+
+    num_servers: int
+    num_jobs: int
+    num_faults: int
+
+
+def worlds(max_faults: int = 0, max_jobs: int = 24) -> st.SearchStrategy[World]:
+    """Worlds of 1 to 4 servers."""
+    sizes = st.builds(
+        WorldSize, st.integers(1, 4), st.integers(1, max_jobs), st.integers(0, max_faults)
+    )
+    return st.builds(world_of, st.integers(0, 2**32), sizes)
+
+
+def world_of(seed: int, size: WorldSize) -> World:
+    """The world of that seed and size."""
+    rng = Random(f"{seed}/cluster")
+    max_gpus = rng.choice([1, 2, 2, 3, 4])
+    models = _models(rng, max_gpus)
+    timing = LinearTiming(
+        fixed_s=rng.choice([0.25, 0.0625]),
+        per_request_s=rng.choice([0.0, 0.25]),
+        prefill_fixed_s=rng.choice([0.0, 0.5]),
+        prefill_per_token_s=rng.choice([0.0, 0.03125]),
+    )
+    slots = rng.choice([1, 1, 2, 3])
+    rests = SimSetup(
+        tuple(_server(f"{seed}/s{i}", i, models, max_gpus) for i in range(size.num_servers)),
+        tuple(SimModel(model, timing, slots) for model in models),
+        storage_bytes_per_s=rng.choice([None, 4.0]),
+        phases=rng.choice([PhaseModel("paper"), PhaseModel("paper"), _PHASED]),
+        loader=LoaderProfile(pipelined=rng.random() < 0.7),
+        migration=MigrationSettings(
+            message_s=rng.choice([0.0, 0.125]),
+            stop_gap_tokens=rng.choice([0, 2, 16]),
+            max_rounds=rng.choice([1, 8]),
+        ),
+        recovers_tokens=rng.random() < 0.5,
+    )
+    policy = policy_of(Random(f"{seed}/policy"))
+    faults = tuple(
+        _fault(Random(f"{seed}/fault{i}"), size.num_servers) for i in range(size.num_faults)
+    )
+    setup = replace(rests, faults=tuple(sorted(faults, key=lambda fault: fault.at_s)))
+    return World(policy, setup, _jobs(seed, size.num_jobs, models))
+
+
+def _models(rng: Random, max_gpus: int) -> tuple[Checkpoint, ...]:
+    """The first one is as small as can be, so that there is room somewhere for something."""
+    counts = [1] + [rng.randint(1, max_gpus) for _ in range(rng.randint(1, 3))]
+    return tuple(
+        Checkpoint(name, num_gpus * rng.choice(_GPU_SHARES), num_gpus)
+        for name, num_gpus in zip("ABCD", counts, strict=False)
+    )
+
+
+def _server(
+    seed: str, number: int, models: tuple[Checkpoint, ...], max_gpus: int
+) -> SimServerSetup:
+    """The first fits every model, others may not; tiers with room for nothing, one model, all."""
+    rng = Random(seed)
+    num_gpus = max_gpus if number == 0 else rng.randint(1, max_gpus)
+    rooms = {
+        StorageTier.DRAM: rng.choice([0, 32, 64, 128]),
+        StorageTier.SSD: rng.choice([0, 64, 256, 512]),
+    }
+    resident: list[Residency] = []
+    for tier, room in rooms.items():
+        left = room
+        for model in rng.sample(models, rng.randint(0, len(models))):
+            part = model.size_bytes // rng.choice([1, 1, 1, 2])
+            if part <= left:
+                resident.append(Residency(tier, model.model, part))
+                left -= part
+    hardware = hardware_of(num_gpus, rooms[StorageTier.DRAM], rooms[StorageTier.SSD])
+    hardware = replace(hardware, gpus_per_uplink=rng.choice([1, 1, 2]))
+    return SimServerSetup(f"s{number}", hardware, tuple(resident))
+
+
+def policy_of(rng: Random) -> PolicySettings:
+    """All five; those that move or stop others more often."""
+    return PolicySettings(
+        name=rng.choice([*POLICIES, "serverlessllm", "serverlessllm", "shepherd", "locality"]),
+        max_candidates=rng.choice([1, 2, 16, 16]),
+        max_room_servers=rng.choice([1, 4, 4]),
+        max_preemptions=rng.choice([1, 3]),
+        residency=_residency(rng),
+        controller=ControllerSettings(
+            startup_timeout_s=rng.choice([2.0, 16.0, 64.0, 64.0]),
+            max_load_failures=rng.choice([1, 3]),
+            sequential_loading=rng.random() < 0.7,
+        ),
+    )
+
+
+def _residency(rng: Random) -> LruResidency:
+    """Keep-alive none, short or by loading time; with it, idle instances may be untouchable."""
+    keep = rng.choice(["none", "none", "short", "factor"])
+    return LruResidency(
+        keep_alive_s=rng.choice([0.0, 0.5, 3.0]) if keep == "short" else None,
+        keep_alive_load_factor=rng.choice([0.0, 1.0]) if keep == "factor" else None,
+        reclaims_idle=keep == "none" or rng.random() < 0.5,
+        caches_dram=rng.random() < 0.7,
+        caches_ssd=rng.random() < 0.7,
+        partial=rng.random() < 0.5,
+    )
+
+
+def _fault(rng: Random, num_servers: int) -> Fault:
+    at_s = rng.randrange(1, 40) / 2
+    server_id = f"s{rng.randrange(num_servers)}"
+    spell_s = rng.choice([0.5, 2.0, 6.0])
+    kinds: list[Fault] = [
+        ServerCrash(at_s, server_id, rng.choice([0.5, 4.0])),
+        ServerCrash(at_s, server_id, None),
+        ServerLeave(at_s, server_id),
+        EngineCrash(at_s, server_id),
+        EngineCrash(at_s, server_id),
+        LoadFailure(at_s, server_id),
+        LoadFailure(at_s, server_id),
+        SlowDisk(at_s, server_id, rng.choice([0.25, 0.5]), spell_s),
+        LinkLoss(at_s, server_id, spell_s),
+        ControllerCrash(at_s, spell_s),
+    ]
+    return rng.choice(kinds)
+
+
+def _jobs(seed: int, num_jobs: int, models: tuple[Checkpoint, ...]) -> tuple[Job, ...]:
+    span = Random(f"{seed}/span").choice([4, 16, 48])  # half seconds: a burst, or some room
+    drawn = []
+    for number in range(num_jobs):
+        rng = Random(f"{seed}/job{number}")
+        at_s = rng.randrange(span) / 2
+        patience_s = rng.choice([None, None, None, None, 0.0, 0.5, 2.0, 6.0])
+        cancel_at_s = None if patience_s is None else at_s + patience_s
+        tokens = rng.choice([1, 2, 7, 15, 31, 63])
+        drawn.append(job_of(number, rng.choice(models).model, at_s, tokens, cancel_at_s))
+    return tuple(sorted(drawn, key=lambda job: job.request.arrived_at_s))
