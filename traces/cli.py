@@ -217,8 +217,13 @@ def _validate(options: argparse.Namespace) -> int:
 
 
 def _check_table(checks: Sequence[Check]) -> Table:
-    table = Table("quantity", title="azure_like against the published traces")
-    for column in ("published", "ours", "difference", "allowed", "met"):
+    table = Table(
+        title="azure_like against the published traces",
+        caption="dispersion: variance over mean of the counts per window; "
+        "correlation: of successive minutes; ours: median over seeds",
+    )
+    table.add_column("quantity", no_wrap=True)
+    for column in ("published", "ours", "off by", "allowed", "met"):
         table.add_column(column, justify="right")
     for check in checks:
         sign = "%" if check.relative else ""

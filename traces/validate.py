@@ -90,10 +90,10 @@ def _arrival_checks(
     yield Check(f"{service}: rate, requests/s", target["mean_rate_rps"], rate, 0.15)
     for place, dispersion in enumerate(runs[0].dispersion):
         value = _median(run.dispersion[place].value for run in runs)
-        name = f"{service}: index of dispersion, {dispersion.window_s} s"
+        name = f"{service}: dispersion at {dispersion.window_s} s"
         yield Check(name, target["iod"][str(dispersion.window_s)], value, 0.30)
     lag1 = _median(run.minute_correlation[0].value for run in runs)
-    name = f"{service}: autocorrelation of minutes, lag 1"
+    name = f"{service}: minute correlation"
     yield Check(name, target["minute_acf_lag1"], lag1, 0.1, relative=False)
 
 
@@ -132,7 +132,7 @@ def popularity_checks(seeds: Sequence[int]) -> list[Check]:
             found.append(sum(ranked[: round(fraction * NUM_FUNCTIONS)]) / FUNCTION_REQUESTS)
     return [
         Check(
-            f"functions: share of the top {100 * fraction:g} %",
+            f"functions: top {100 * fraction:g} % share",
             target[f"top_{fraction:g}"],
             median(found),
             0.10,

@@ -164,7 +164,11 @@ def test_wrong_usage_ends_with_code_2(arguments: list[str]) -> None:
 
 def test_the_module_runs_and_its_help_has_examples() -> None:
     run = subprocess.run(
-        [sys.executable, "-m", "traces", "--help"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "traces", "--help"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
     )
 
     assert "examples:" in run.stdout

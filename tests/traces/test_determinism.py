@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from traces.export import json_line
@@ -43,6 +44,7 @@ def test_other_processes_with_other_hash_seeds_make_the_same_jobs() -> None:
     for hash_seed in ("0", "4711"):
         run = subprocess.run(
             [sys.executable, "-c", SCRIPT],
+            cwd=Path(__file__).parents[2],
             env={**os.environ, "PYTHONHASHSEED": hash_seed},
             capture_output=True,
             text=True,

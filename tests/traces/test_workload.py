@@ -1,7 +1,4 @@
-import json
-from collections import Counter
 from itertools import islice, pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +11,6 @@ from sllmcore.workload import Job
 from tests.traces.conftest import WriteTrace
 from traces.account import Account
 from traces.errors import TraceError
-from traces.export import export_jobs
 from traces.popularity import Popularity
 from traces.spec import WorkloadSpec
 from traces.workload import build_jobs
@@ -71,6 +67,12 @@ def test_failed_rows_are_dropped_and_counted_or_kept_as_one_token(write_trace: W
     assert kept[0].output_tokens == kept[1].output_tokens == 1
 
 
+CLIENTS = "model,client,timestamp_s,rate_rps,pattern,shape\n" + "".join(
+    f"m-small,{client},{600 * window},0.0{client + 1},Gamma,0.3\n"
+    for client in range(5)
+    for window in range(2)
+)
+
 FILE_SPECS: dict[str, tuple[str, dict[str, Any]]] = {
     "minutes": (MINUTES, {"kind": "azure_functions_2019"}),
     "minutes thinned": (MINUTES, {"kind": "azure_functions_2019", "rate_factor": 0.4}),
@@ -90,6 +92,8 @@ FILE_SPECS: dict[str, tuple[str, dict[str, Any]]] = {
         CALLS,
         {"kind": "azure_functions_2021", "cv_reading": "absolute", "mapping": "blocks"},
     ),
+    "clients": (CLIENTS, {"kind": "servegen", "target_rps": 0.2, "mapping": "blocks"}),
+    "clients found out": (CLIENTS, {"kind": "trace", "rate_factor": 3.2}),
     "failures": (BURST, {"kind": "burstgpt", "target_rps": 1.7}),
     "failures in time": (BURST, {"kind": "burstgpt", "target_rps": 1.7, "scaling": "time"}),
 }
@@ -260,116 +264,6 @@ def test_the_start_is_cut_off_and_becomes_zero(write_trace: WriteTrace) -> None:
 
     assert jobs[0].request.arrived_at_s == 0.0
     assert (account.before_start, len(jobs)) == (20, 30)
-
-
-def test_functions_are_striped_or_kept_in_blocks(write_trace: WriteTrace) -> None:
-    path = str(write_trace("HashFunction,1\n" + "".join(f"f{i},1\n" for i in range(8))))
-
-    calls = {
-        mapping: Counter(
-            job.request.model
-            for job in jobs_of(kind="azure_functions_2019", path=path, mapping=mapping)
-        )
-        for mapping in ("stripe", "blocks")
-    }
-
-    assert calls["stripe"] == calls["blocks"] == dict.fromkeys(MODELS, 2)
-
-
-def test_functions_that_are_not_called_in_the_stretch_take_no_place(
-    write_trace: WriteTrace,
-) -> None:
-    path = str(write_trace("HashFunction,1,2\nf0,0,1\nf1,1,0\nf2,0,1\nf3,0,1\n"))
-
-    jobs = jobs_of(kind="azure_functions_2019", path=path, start_s=60.0)
-
-    assert {job.request.model for job in jobs} == {"a", "b", "c"}
-
-
-@pytest.mark.parametrize("reading", ["absolute", "fitted"])
-def test_both_readings_of_the_cv_keep_the_target_rate(
-    write_trace: WriteTrace, reading: str
-) -> None:
-    text = "HashFunction," + ",".join(map(str, range(1, 61))) + "\n"
-    text += "".join(f"f{i}," + ",".join(["50"] * 60) + "\n" for i in range(40))
-    path = str(write_trace(text))
-    fields: dict[str, Any] = {"kind": "azure_functions_2019", "path": path, "target_rps": 3.0}
-
-    counts = [len(jobs_of(seed, cv_reading=reading, cv=2.0, **fields)) for seed in range(5)]
-
-    assert sum(counts) / 5 == pytest.approx(3.0 * 3600, rel=0.1)
-
-
-def test_a_fitted_cv_multiplies_what_the_window_has(write_trace: WriteTrace) -> None:
-    beat = "app,func,end_timestamp,duration\n" + "".join(f"x,f,{i}.0,0\n" for i in range(1200))
-    path = str(write_trace(beat))
-    fields: dict[str, Any] = {"kind": "azure_functions_2021", "path": path, "cv": 8.0}
-
-    fitted = jobs_of(cv_reading="fitted", **fields)
-    absolute = jobs_of(cv_reading="absolute", window_s=600.0, **fields)
-
-    gaps = [
-        y.request.arrived_at_s - x.request.arrived_at_s
-        for x, y in pairwise(fitted)
-        if int(x.request.arrived_at_s // 600) == int(y.request.arrived_at_s // 600)
-    ]
-    # A beat has CV 0, and 8 x 0 is 0. The recipe adds 1 us to every gap.
-    assert gaps == pytest.approx([1.0] * len(gaps), abs=1e-5)
-    assert (
-        max(y.request.arrived_at_s - x.request.arrived_at_s for x, y in pairwise(absolute)) > 10.0
-    )
-
-
-def test_a_window_with_two_calls_vanishes_under_the_fit(write_trace: WriteTrace) -> None:
-    text = "app,func,end_timestamp,duration\nx,f,1.0,0\nx,f,2.0,0\n"
-    account = Account()
-
-    jobs = jobs_of(
-        kind="azure_functions_2021",
-        path=str(write_trace(text)),
-        cv_reading="fitted",
-        account=account,
-    )
-
-    assert jobs == []
-    assert (account.rows_read, account.replaced) == (2, 2)
-
-
-def test_exported_jobs_come_back_with_their_models(tmp_path: Path) -> None:
-    path = tmp_path / "jobs.jsonl"
-    jobs = jobs_of(kind="azure_like", target_rps=2.0, max_requests=300)
-
-    num = export_jobs(iter(jobs), path)
-    back = jobs_of(kind="jobs", path=str(path))
-
-    assert num == len(back) == 300
-    for was, now in zip(jobs, back, strict=True):
-        assert now.request.arrived_at_s == pytest.approx(was.request.arrived_at_s, rel=1e-15)
-        assert (now.request.model, now.request.input_tokens, now.output_tokens) == (
-            was.request.model,
-            was.request.input_tokens,
-            was.output_tokens,
-        )
-
-
-def test_an_exported_job_of_a_model_that_is_not_deployed_is_an_error(tmp_path: Path) -> None:
-    path = tmp_path / "jobs.jsonl"
-    record = {"timestamp": 0, "input_length": 1, "output_length": 1, "model": "zz"}
-    path.write_text(json.dumps(record) + "\n")
-
-    with pytest.raises(TraceError, match="'zz', which is not among the models"):
-        jobs_of(kind="jobs", path=str(path))
-
-
-def test_an_export_that_fails_leaves_no_file(tmp_path: Path) -> None:
-    def failing() -> Any:
-        yield from jobs_of(kind="poisson", target_rps=1.0, max_requests=2)
-        raise TraceError("broken half way")
-
-    with pytest.raises(TraceError, match="broken half way"):
-        export_jobs(failing(), tmp_path / "jobs.jsonl")
-
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
