@@ -37,7 +37,7 @@ class PolicySettings:
     """
 
     name: str = "serverlessllm"
-    max_candidates: int = 16
+    max_candidates: int = 8
     max_room_servers: int = 4
     max_preemptions: int = 3
     estimator_smoothing: float = 0.2

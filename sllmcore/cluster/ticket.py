@@ -24,6 +24,7 @@ class Ticket:
 
     __slots__ = (
         "attempt",
+        "deadline_at_s",
         "instance",
         "move",
         "num_load_failures",
@@ -32,7 +33,6 @@ class Ticket:
         "request",
         "requeue",
         "running_since_s",
-        "started",
         "state",
     )
 
@@ -43,7 +43,7 @@ class Ticket:
         self.instance: Instance | None = None
         self.move: Move | None = None
         self.attempt = 0
-        self.started = False
+        self.deadline_at_s: float | None = None  # to start by; None while it runs
         self.requeue = False  # after a stop: run again (preempted), or not (cancelled)
         self.running_since_s = 0.0
         self.num_preemptions = 0

@@ -206,14 +206,18 @@ class Controller:
         ticket, cluster = self._tickets.open(request), self._cluster
         if ticket is None:
             return
-        if self._settings.startup_timeout_s is not None:
-            self._timers.set_deadline(request.id, now_s + self._settings.startup_timeout_s)
+        self._give_deadline(ticket, now_s)
         num_gpus = cluster.checkpoints[request.model].num_gpus
         blocked = self._blocked_gpus is not None and num_gpus >= self._blocked_gpus
         if blocked and not cluster.open_instances(request.model):
             self._pending.add(ticket, num_gpus)
         else:
             self._decide(ticket, now_s)
+
+    def _give_deadline(self, ticket: Ticket, now_s: float) -> None:
+        """A request has to start, or to start again, within the time-out."""
+        if self._settings.startup_timeout_s is not None:
+            self._timers.set_deadline(ticket, now_s + self._settings.startup_timeout_s)
 
     def _woken(self, now_s: float) -> None:
         for request_id in self._timers.due_requests(now_s):
@@ -249,12 +253,12 @@ class Controller:
     def _settle(self, now_s: float) -> None:
         """Look again at instances whose requests changed, then at who waits for what is free."""
         touched, cluster = self._moves.touched, self._cluster
-        while touched or cluster.freed or self._tickets.asked_again:
+        while touched or cluster.freed or self._tickets.requeued:
             while touched:
                 _, instance = touched.popitem()
                 if instance.id in cluster.instances:
                     self._look_at(instance, now_s)
-            if cluster.freed or self._tickets.asked_again:
+            if cluster.freed or self._tickets.requeued:
                 self._dispatch(now_s)
 
     def _look_at(self, instance: Instance, now_s: float) -> None:
@@ -279,7 +283,11 @@ class Controller:
     def _dispatch(self, now_s: float) -> None:
         """Decide for those whom the servers with newly available GPUs may help, oldest first."""
         freed, self._cluster.freed = self._cluster.freed, {}
-        self._blocked_gpus, self._tickets.asked_again = None, False
+        requeued, self._tickets.requeued = self._tickets.requeued, []
+        self._blocked_gpus = None
+        for ticket in requeued:
+            if ticket.deadline_at_s is None:  # it had started
+                self._give_deadline(ticket, now_s)
         if not self._pending:
             return
         for server_id in freed:

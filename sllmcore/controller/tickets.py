@@ -32,7 +32,7 @@ class Tickets:
         self._moves = moves
         self._predictor = predictor
         self._outbox = outbox
-        self.asked_again = False  # a request that had been placed waits for a decision again
+        self.requeued: list[Ticket] = []  # they had been placed and wait for a decision again
 
     def open(self, request: Request) -> Ticket | None:
         """Take in a request; None: it was rejected."""
@@ -64,7 +64,7 @@ class Tickets:
             self.reject(ticket.request.id, f"model {ticket.request.model} is not deployed")
             return
         self._pending.add(ticket, self._cluster.checkpoints[ticket.request.model].num_gpus)
-        self.asked_again = True
+        self.requeued.append(ticket)
 
     def bind(self, ticket: Ticket, instance: Instance, now_s: float) -> None:
         self._pending.remove(ticket)
@@ -76,7 +76,7 @@ class Tickets:
             ticket.state = BOUND
 
     def infer(self, ticket: Ticket, instance: Instance, now_s: float) -> None:
-        ticket.state, ticket.started = RUNNING, True
+        ticket.state, ticket.deadline_at_s = RUNNING, None
         ticket.attempt += 1
         ticket.running_since_s = now_s
         server = self._cluster.servers[instance.server_id]

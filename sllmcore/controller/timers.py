@@ -6,6 +6,7 @@ from math import inf
 
 from sllmcore.cluster.instance import Instance
 from sllmcore.cluster.state import ClusterState
+from sllmcore.cluster.ticket import Ticket
 
 
 class Timers:
@@ -18,9 +19,10 @@ class Timers:
         self._num_set = 0
         self.not_before_s: float = inf  # nothing is due earlier than this
 
-    def set_deadline(self, request_id: str, at_s: float) -> None:
+    def set_deadline(self, ticket: Ticket, at_s: float) -> None:
         self._num_set += 1
-        heappush(self._deadlines, (at_s, self._num_set, request_id))
+        ticket.deadline_at_s = at_s
+        heappush(self._deadlines, (at_s, self._num_set, ticket.request.id))
         self.not_before_s = min(self.not_before_s, at_s)
 
     def set_expiry(self, instance: Instance, idle_since_s: float, keep_alive_s: float) -> None:
@@ -39,8 +41,8 @@ class Timers:
     def due_requests(self, now_s: float) -> Iterator[str]:
         """Requests that should have started by now."""
         while self._deadlines and self._deadlines[0][0] <= now_s:
-            _, _, request_id = heappop(self._deadlines)
-            if self._unstarted(request_id):
+            at_s, _, request_id = heappop(self._deadlines)
+            if self._unstarted(request_id, at_s):
                 yield request_id
 
     def due_instances(self, now_s: float) -> Iterator[Instance]:
@@ -52,14 +54,14 @@ class Timers:
 
     def _drop_gone(self) -> None:
         deadlines, expiries = self._deadlines, self._expiries
-        while deadlines and not self._unstarted(deadlines[0][2]):
+        while deadlines and not self._unstarted(deadlines[0][2], deadlines[0][0]):
             heappop(deadlines)
         while expiries and not self._idle_since(expiries[0][2], expiries[0][3]):
             heappop(expiries)
 
-    def _unstarted(self, request_id: str) -> bool:
+    def _unstarted(self, request_id: str, deadline_at_s: float) -> bool:
         ticket = self._cluster.tickets.get(request_id)
-        return ticket is not None and not ticket.started
+        return ticket is not None and ticket.deadline_at_s == deadline_at_s
 
     def _idle_since(self, instance_id: str, since_s: float) -> bool:
         instance = self._cluster.instances.get(instance_id)

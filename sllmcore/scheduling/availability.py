@@ -17,7 +17,7 @@ class AvailabilityScheduler:
         max_candidates: How many servers a decision may look at.
     """
 
-    def __init__(self, estimator: LoadingTimeEstimator, max_candidates: int = 16) -> None:
+    def __init__(self, estimator: LoadingTimeEstimator, max_candidates: int = 8) -> None:
         self._estimator = estimator
         self._max_candidates = max_candidates
 

@@ -35,7 +35,7 @@ class LaunchSearch:
         max_candidates: How many servers a decision may look at in each tier.
     """
 
-    def __init__(self, estimator: LoadingTimeEstimator, max_candidates: int = 16) -> None:
+    def __init__(self, estimator: LoadingTimeEstimator, max_candidates: int = 8) -> None:
         if max_candidates < 1:
             raise UsageError(f"max_candidates must be >= 1, got {max_candidates}")
         self.estimator = estimator

@@ -103,8 +103,8 @@ class RoomSearch:
         plans = []
         for instance in server.instances.values():
             if self._movable(instance, cluster):
-                plan = self._plan(instance, cluster, now_s, {})
-                if plan is not None and (spare_s is None or plan.total_s < spare_s):
+                plan = self._plan(instance, cluster, now_s, {}, spare_s)
+                if plan is not None:
                     plans.append(plan)
         sizes = [cluster.instances[plan.victim_id].num_gpus for plan in plans]
         victims = [Victim(n, plan.total_s) for n, plan in zip(sizes, plans, strict=True)]
@@ -125,13 +125,20 @@ class RoomSearch:
         return all(ticket.can_move and self._may_move(ticket) for ticket in tickets)
 
     def _plan(
-        self, victim: InstanceView, cluster: ClusterView, now_s: float, taken: dict[str, int]
+        self,
+        victim: InstanceView,
+        cluster: ClusterView,
+        now_s: float,
+        taken: dict[str, int],
+        below_s: float | None,
     ) -> MigrationPlan | None:
-        """The soonest way to move one instance's inferences off its server."""
+        """The soonest way to move one instance's inferences off its server, within `below_s`."""
         resume_s = max(
             self._predictor.resume_s(cluster.tickets[request_id], now_s)
             for request_id in victim.requests
         )
+        if below_s is not None and resume_s >= below_s:
+            return None
         elsewhere = (
             instance
             for instance in cluster.open_instances(victim.model)
@@ -148,7 +155,8 @@ class RoomSearch:
         )
         if placement is None:
             return None
-        return MigrationPlan(victim.id, None, placement, resume_s)
+        plan = MigrationPlan(victim.id, None, placement, resume_s)
+        return plan if below_s is None or plan.total_s < below_s else None
 
     def _together(
         self, victim_ids: Iterable[str], cluster: ClusterView, now_s: float
@@ -157,7 +165,7 @@ class RoomSearch:
         taken: dict[str, int] = {}
         plans: list[MigrationPlan] = []
         for victim_id in victim_ids:
-            plan = self._plan(cluster.instances[victim_id], cluster, now_s, taken)
+            plan = self._plan(cluster.instances[victim_id], cluster, now_s, taken, None)
             if plan is None or plan.instance_id in {p.instance_id for p in plans} - {None}:
                 return None
             plans.append(plan)

@@ -18,7 +18,7 @@ class ServerlessScheduler:
     """
 
     def __init__(
-        self, estimator: LoadingTimeEstimator, rng: RandomSource, max_candidates: int = 16
+        self, estimator: LoadingTimeEstimator, rng: RandomSource, max_candidates: int = 8
     ) -> None:
         self._estimator = estimator
         self._rng = rng
