@@ -1,0 +1,131 @@
+"""Deadlines and keep-alives: when the controller asks to be woken, and what it does then."""
+
+from dataclasses import replace
+
+from sllmcore.build import PolicySettings
+from sllmcore.commands import Infer, TimeOut, Unload
+from sllmcore.controller import ControllerSettings
+from sllmcore.events import InferenceFinished, LoadFinished, RequestCancelled, ServerLost, WakeUp
+from sllmcore.residency import LruResidency
+from sllmcore.types import Checkpoint, StorageTier
+from tests.builders import Bench, bench_of, in_dram, spec_of
+
+A = Checkpoint("A", 16)
+LOADED = LoadFinished("i1", StorageTier.DRAM, 16, 1.0, 0.0)
+PATIENT = PolicySettings(controller=ControllerSettings(startup_timeout_s=10.0))
+
+
+def bench(policy: PolicySettings = PATIENT) -> Bench:
+    return bench_of(policy, [A], [(spec_of("s0"), (in_dram("A", 16),))])
+
+
+def test_a_request_that_does_not_start_in_time_is_timed_out_at_its_deadline() -> None:
+    one = bench()
+    one.arrive(1, "A", 0.0)
+    one.arrive(2, "A", 3.0)
+    one.tell(LOADED, 1.0)
+
+    asked_s = one.controller.next_wakeup_s()
+    commands = one.tell(WakeUp(), 13.0)
+
+    assert asked_s == 13.0  # r1 runs, r2 waits
+    assert commands == [TimeOut(3, "r2")]
+    assert one.controller.next_wakeup_s() is None
+
+
+def test_waking_up_early_does_nothing() -> None:
+    one = bench()
+    one.arrive(1, "A", 0.0)
+
+    assert one.tell(WakeUp(), 9.875) == []
+    assert one.controller.next_wakeup_s() == 10.0
+
+
+def test_nobody_wakes_the_controller_for_a_client_that_has_left() -> None:
+    one = bench()
+    one.arrive(1, "A", 0.0)
+
+    one.tell(RequestCancelled("r1"), 2.0)
+
+    assert one.controller.next_wakeup_s() is None
+
+
+def test_a_request_that_has_lost_its_last_server_gets_a_deadline_anew() -> None:
+    one = bench()
+    one.arrive(1, "A", 0.0)
+    one.tell(LOADED, 1.0)
+
+    one.tell(ServerLost("s0"), 4.0)
+
+    assert one.controller.next_wakeup_s() == 14.0
+    assert one.tell(WakeUp(), 10.0) == []  # the first deadline was met
+    assert one.tell(WakeUp(), 14.0) == [TimeOut(3, "r1")]
+
+
+def test_a_request_whose_load_has_failed_keeps_its_first_deadline() -> None:
+    one = bench()
+    one.arrive(1, "A", 0.0)
+
+    one.tell(ServerLost("s0"), 4.0)
+
+    assert one.controller.next_wakeup_s() == 10.0
+
+
+def test_without_a_time_out_nobody_is_given_up() -> None:
+    patient = replace(PATIENT, controller=ControllerSettings(startup_timeout_s=None))
+    one = bench(patient)
+    one.arrive(1, "A", 0.0)
+    one.tell(LOADED, 1.0)
+
+    one.tell(ServerLost("s0"), 4.0)
+
+    assert one.controller.next_wakeup_s() is None
+
+
+def test_an_idle_instance_goes_at_the_end_of_its_keep_alive() -> None:
+    one = bench(replace(PATIENT, residency=LruResidency(keep_alive_s=5.0)))
+    one.arrive(1, "A", 0.0)
+    one.tell(LOADED, 1.0)
+
+    one.tell(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
+
+    assert one.controller.next_wakeup_s() == 10.0
+    assert one.tell(WakeUp(), 10.0) == [Unload(3, "i1")]
+    assert one.controller.next_wakeup_s() is None
+
+
+def test_keep_alive_by_load_factor_lasts_as_long_as_the_load_did() -> None:
+    one = bench(replace(PATIENT, residency=LruResidency(keep_alive_load_factor=2.0)))
+    one.arrive(1, "A", 0.0)
+    one.tell(LOADED, 1.5)
+
+    one.tell(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
+
+    assert one.controller.next_wakeup_s() == 5.0 + 2 * 1.5
+
+
+def test_a_request_in_time_ends_the_keep_alive_without_a_trace() -> None:
+    one = bench(replace(PATIENT, residency=LruResidency(keep_alive_s=5.0)))
+    one.arrive(1, "A", 0.0)
+    one.tell(LOADED, 1.0)
+    one.tell(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
+
+    assert one.arrive(2, "A", 10.0) == [Infer(3, "r2", "i1", 1)]
+    assert one.tell(WakeUp(), 10.0) == []
+    one.tell(InferenceFinished("r2", "i1", 15, 10.5), 14.0)
+    assert one.controller.next_wakeup_s() == 19.0
+
+
+def test_the_cheap_bound_never_lies_behind_the_next_wakeup() -> None:
+    one = bench(replace(PATIENT, residency=LruResidency(keep_alive_s=5.0)))
+
+    one.arrive(1, "A", 0.0)
+    bounds = [one.controller.wakeup_not_before_s]
+    wakeups = [one.controller.next_wakeup_s()]
+    one.tell(LOADED, 1.0)
+    one.tell(InferenceFinished("r1", "i1", 15, 1.5), 2.0)
+    bounds.append(one.controller.wakeup_not_before_s)
+    wakeups.append(one.controller.next_wakeup_s())
+
+    assert wakeups == [10.0, 7.0]
+    assert bounds[0] <= 10.0 and bounds[1] <= 7.0
