@@ -65,8 +65,8 @@ class ControllerSettings:
     """What does not depend on the policy.
 
     Args:
-        startup_timeout_s: A request that has not started by then is given up, as is one that lost its
-            instance and has not started again so long after; None: never.
+        startup_timeout_s: A request that has not started by then is given up, as is one that lost
+            its instance and has not started again so long after; None: never.
         max_load_failures: A request whose instance failed to load so often is rejected.
         sequential_loading: One transfer at a time on each I/O path of a server.
     """
