@@ -66,6 +66,7 @@ class BatchEngine:
         "_on_finished",
         "_prefill",
         "_queue",
+        "_telling",
         "_timer",
         "timing",
     )
@@ -81,6 +82,7 @@ class BatchEngine:
         self._joining: list[Stream] = []
         self._leaving: dict[str, Callable[[Stream], None]] = {}
         self._timer: Timeout | None = None
+        self._telling = False  # between two spans
         self._prefill: _Prefill | None = None
         self._began_at_s = 0.0
         self._iterations = 0
@@ -157,6 +159,8 @@ class BatchEngine:
 
     def _interrupt(self) -> None:
         """Let the current span end with the iteration under way, or begin one."""
+        if self._telling:
+            return
         if self._timer is None:
             self._begin()
             return
@@ -211,9 +215,7 @@ class BatchEngine:
             self._timer = None
             return
         left = [stream.left_tokens for stream in self._batch.values()]
-        context_tokens = 0
-        for stream in self._batch.values():
-            context_tokens += stream.context_tokens
+        context_tokens = sum(stream.context_tokens for stream in self._batch.values())
         if new is not None:
             left.append(new.left_tokens - 1)
             context_tokens += new.context_tokens + 1
@@ -225,32 +227,41 @@ class BatchEngine:
         self._timer = self._clock.call_at(self._ends_at_s(), self._ended)
 
     def _ended(self, _: Event) -> None:
-        """The span is over: hand out its tokens, let go who is done or leaves, and go on."""
+        """The span is over: hand out its tokens, let go who is done or leaves, and go on.
+
+        The next span begins when everybody has been told, for some of them bring new work.
+        """
         self._timer = None
         prefill, self._prefill = self._prefill, None
+        iterations, self._iterations = self._iterations, 0
+        finished = []
         for stream in self._batch.values():
-            self._give(stream, self._iterations)
+            stream.made_tokens += iterations
+            stream.left_tokens -= iterations
+            if not stream.left_tokens:
+                finished.append(stream)
         if prefill is not None and prefill.stream is not None:
-            self._admit(prefill)
-        finished = [stream for stream in self._batch.values() if not stream.left_tokens]
+            self._admit(prefill, prefill.stream, iterations)
+            if not prefill.stream.left_tokens:
+                finished.append(prefill.stream)
         for stream in finished:
             del self._batch[stream.request_id]
             self._leaving.pop(stream.request_id, None)
-        taken = self._taken()
-        self._begin()
+        taken = self._taken() if self._leaving else ()
+        self._telling = True
         if prefill is not None and prefill.on_done is not None:
             prefill.on_done()
         for stream in finished:
             self._on_finished(stream)
         for on_taken, stream in taken:
             on_taken(stream)
+        self._telling = False
+        self._begin()
 
-    def _admit(self, prefill: _Prefill) -> None:
-        stream = prefill.stream
-        assert stream is not None
+    def _admit(self, prefill: _Prefill, stream: Stream, iterations: int) -> None:
         if stream.first_token_at_s is None:
             stream.first_token_at_s = self._began_at_s + prefill.duration_s
-        self._give(stream, 1 + self._iterations)
+        self._give(stream, 1 + iterations)
         self._batch[stream.request_id] = stream
 
     def _taken(self) -> list[tuple[Callable[[Stream], None], Stream]]:
