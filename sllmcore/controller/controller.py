@@ -287,7 +287,7 @@ class Controller:
         requeued, self._tickets.requeued = self._tickets.requeued, []
         self._blocked_gpus = None
         for ticket in requeued:
-            if ticket.deadline_at_s is None:  # it had started
+            if ticket.deadline_at_s is None and ticket.state in (WAITING, BOUND):  # had started
                 self._give_deadline(ticket, now_s)
         if not self._pending:
             return

@@ -5,10 +5,10 @@ from dataclasses import replace
 from sllmcore.build import PolicySettings
 from sllmcore.commands import Infer, TimeOut, Unload
 from sllmcore.controller import ControllerSettings
-from sllmcore.events import InferenceFinished, LoadFinished, RequestCancelled, ServerLost, WakeUp
+from sllmcore.events import InferenceFinished, InstanceLost, LoadFinished, RequestCancelled, ServerLost, WakeUp
 from sllmcore.residency import LruResidency
 from sllmcore.types import Checkpoint, StorageTier
-from tests.builders import Bench, bench_of, in_dram, spec_of
+from tests.builders import Bench, bench_of, in_dram, on_ssd, spec_of
 
 A = Checkpoint("A", 16)
 LOADED = LoadFinished("i1", StorageTier.DRAM, 16, 1.0, 0.0)
@@ -60,6 +60,27 @@ def test_a_request_that_has_lost_its_last_server_gets_a_deadline_anew() -> None:
     assert one.controller.next_wakeup_s() == 14.0
     assert one.tell(WakeUp(), 10.0) == []  # the first deadline was met
     assert one.tell(WakeUp(), 14.0) == [TimeOut(3, "r1")]
+
+
+def test_a_request_that_finds_a_slot_in_the_event_that_cost_it_its_own_has_no_deadline() -> None:
+    # r1 is to move from i1 to i2 and make room for B; r3 has joined it on i2, which is lost. So
+    # r1 stays, and r3 gets the other slot of i1.
+    b = Checkpoint("B", 16)
+    servers = [
+        (spec_of("s0"), (in_dram("A", 16), in_dram("B", 16))),
+        (spec_of("s1"), (on_ssd("A", 16),)),
+    ]
+    two = bench_of(PATIENT, [A, b], servers, num_slots=2)
+    two.arrive(1, "A", 0.0)
+    two.tell(LOADED, 1.0)
+    two.arrive(2, "B", 2.0)
+    two.arrive(3, "A", 2.5)
+
+    lost = two.tell(InstanceLost("i2", "the engine crashed"), 3.0)
+    woken = two.tell(WakeUp(), 13.0)
+
+    assert Infer(4, "r3", "i1", 1) in lost
+    assert [c.request_id for c in woken if isinstance(c, TimeOut)] == ["r2"]
 
 
 def test_a_request_whose_load_has_failed_keeps_its_first_deadline() -> None:
