@@ -11,7 +11,7 @@ from typing import assert_never
 
 from sllmcore.cluster.instance import RESERVED, Instance
 from sllmcore.cluster.state import ClusterState
-from sllmcore.cluster.ticket import BOUND, Ticket
+from sllmcore.cluster.ticket import BOUND, RUNNING, Ticket
 from sllmcore.commands import Command, TimeOut
 from sllmcore.controller.launcher import Launcher
 from sllmcore.controller.losses import Losses
@@ -287,7 +287,7 @@ class Controller:
         requeued, self._tickets.requeued = self._tickets.requeued, []
         self._blocked_gpus = None
         for ticket in requeued:
-            if ticket.deadline_at_s is None and ticket.state in (WAITING, BOUND):  # had started
+            if ticket.deadline_at_s is None and ticket.state is not RUNNING:
                 self._give_deadline(ticket, now_s)
         if not self._pending:
             return
