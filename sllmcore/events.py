@@ -1,7 +1,9 @@
 """What a controller is told. Each event is a fact: it has happened, at the driver's `now_s`.
 
 A driver's part of the contract:
-- every `Load` is answered by one `LoadFinished` or `LoadFailed`, unless an `Unload` overtakes it;
+- every `Load` is answered by one `LoadFinished` or `LoadFailed`, unless an `Unload` overtakes it:
+  a load whose `LoadFinished` the controller had not heard when it said `Unload` leaves nothing in
+  the cache tiers, finished or not;
 - every `Infer` is answered by one `InferenceFinished`, `InferenceFailed` or, after a `Stop`,
   `InferenceStopped`, from the instance that holds the request at that time;
 - every `Resume` is answered by one `MigrationFinished` (the request now runs at the destination)

@@ -169,6 +169,8 @@ class SimCluster:
             event = self._outgoing.popleft()
             if isinstance(event, ServerJoined) and self._joins.get(event.server.id) is event:
                 self._sessions[event.server.id] = self.servers[event.server.id]
+            elif isinstance(event, LoadFinished):
+                self._loading.told(event.instance_id)
             now_s = self.last_event_at_s = self.clock.now
             self.num_events += 1
             commands = self.controller.handle(event, now_s)
@@ -381,7 +383,7 @@ class SimCluster:
     def _lose(self, instance: _Instance) -> None:
         """An instance is gone. The gateway keeps the tokens it had sent, if it keeps any."""
         del self._instances[instance.id]
-        self._loading.cancel(instance.id)
+        self._loading.lose(instance.id)
         streams = instance.engine.halt() + self._migrating.in_flight(instance.id)
         self._migrating.source_lost(instance.id)
         self._migrating.destination_lost(instance.id)

@@ -36,6 +36,7 @@ class _Job:
         "filling",
         "followers",
         "issued_at_s",
+        "over",
         "phases",
         "prepared",
         "server",
@@ -63,6 +64,7 @@ class _Job:
         self.issued_at_s = now_s
         self.filling: tuple[StorageTier, ...] = ()
         self.followers: list[_Job] = []  # whose turn comes when these bytes have moved
+        self.over = False  # but the controller has not heard of it
         self.prepared = False  # the phases before the transfer are over
         self.ahead: _Job | None = None  # whose bytes have to move first
         self.before_ended_at_s = now_s
@@ -136,9 +138,25 @@ class Loading:
             self._step_aside(job, job.ahead)
         return True
 
+    def told(self, instance_id: str) -> None:
+        """The controller hears that a load has finished: its bytes stay where they are cached."""
+        job = self._jobs.pop(instance_id, None)
+        if job is not None:
+            for tier in job.filling:
+                job.server.fill(tier, job.checkpoint.model)
+
+    def lose(self, instance_id: str) -> None:
+        """The instance is gone: a load under way with it, but not what one that was over cached."""
+        job = self._jobs.get(instance_id)
+        if job is not None and job.over:
+            self.told(instance_id)
+        else:
+            self.cancel(instance_id)
+
     def under_way(self, server_id: str) -> list[str]:
         """Instances that are loading on a server."""
-        return [i for i, job in self._jobs.items() if job.server.id == server_id]
+        jobs = self._jobs.items()
+        return [i for i, job in jobs if job.server.id == server_id and not job.over]
 
     def _promise(self, job: _Job) -> None:
         model, size_bytes = job.checkpoint.model, job.checkpoint.size_bytes
@@ -245,9 +263,7 @@ class Loading:
     def _ready(self, job: _Job) -> None:
         assert job.turn_at_s is not None and job.transfer_s is not None
         instance_id = job.command.instance_id
-        del self._jobs[instance_id]
-        for tier in job.filling:
-            job.server.fill(tier, job.checkpoint.model)
+        job.over = True
         waited_s = job.turn_at_s - job.before_ended_at_s
         all_s = self._clock.now - job.issued_at_s
         startup_s = max(0.0, all_s - job.transfer_s - waited_s)

@@ -135,6 +135,17 @@ def test_a_move_whose_source_died_while_the_controller_was_down_is_answered() ->
     assert finished_at_s(run).keys() == {"r0", "r1"}
 
 
+def test_a_load_called_off_after_it_finished_unheard_leaves_nothing_behind() -> None:
+    # A is there at 2 s, its client left at 1.5 s, and the controller hears of both at 3 s, in that
+    # order. B then needs the DRAM that A had been promised.
+    servers = [SimServerSetup("s0", hardware_of(1, 16), (on_ssd("A", 16), on_ssd("B", 16)))]
+    jobs = [job_of(0, "A", 0.0, cancel_at_s=1.5), job_of(1, "B", 4.0)]
+
+    run = run_of(servers, jobs, [ControllerCrash(1.0, 2.0)])
+
+    assert finished_at_s(run) == {"r1": 10.0}
+
+
 def test_a_load_that_another_failure_has_called_off_does_not_fail_twice() -> None:
     servers = [
         SimServerSetup("s0", hardware_of(2), (in_dram("B", 16), in_dram("A", 16))),
