@@ -21,7 +21,6 @@ from statistics import NormalDist
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy.special import gammainc
 
 _WARM_UP_CYCLES = 10.0  # thrown away, so that time 0 is a random time and not the start of a burst
 
@@ -55,6 +54,8 @@ class BurstLaw:
     @property
     def mean_gap_s(self) -> float:
         """Inside a burst, over all speeds (Gauss-Hermite quadrature of the lognormal)."""
+        from scipy.special import gammainc  # a fifth of a second, which other traffic need not pay
+
         nodes, weights = np.polynomial.hermite_e.hermegauss(31)
         sigma = self.speed_sigma
         scales = self.gap_scale_s * np.exp(sigma * nodes - sigma**2 / 2)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import polygamma, psi
 
 from traces.errors import TraceError
 
@@ -28,6 +27,8 @@ class GammaFit:
 
 def fit_gamma(gaps: NDArray[np.float64]) -> GammaFit:
     """Fit to positive gaps `(n,)`, n >= 2. Gaps that are all equal have CV 0."""
+    from scipy.special import polygamma, psi  # a fifth of a second, which others need not pay
+
     if len(gaps) < 2 or not float(gaps.min()) > 0:
         raise TraceError("a Gamma fit needs two gaps or more, all positive")
     mean = float(np.mean(gaps))
