@@ -193,6 +193,7 @@ class Controller:
             case ServerJoined(server, resident):
                 self._cluster.join(server, resident)
             case ServerDraining(server_id):
+                self._losses.server_draining(server_id)
                 self._membership.drain(server_id, now_s)
             case ServerLost(server_id):
                 self._losses.server_lost(server_id)

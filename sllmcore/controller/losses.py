@@ -1,6 +1,6 @@
 """What is lost, and what that means for everything that counted on it."""
 
-from sllmcore.cluster.instance import Instance
+from sllmcore.cluster.instance import RESERVED, Instance
 from sllmcore.cluster.state import ClusterState
 from sllmcore.cluster.ticket import STOPPING
 from sllmcore.controller.launcher import Launcher
@@ -63,6 +63,14 @@ class Losses:
         self._launcher.lose_server(server)
         for ticket in self._pending.parked(server_id):
             self._tickets.requeue(ticket)
+
+    def server_draining(self, server_id: str) -> None:
+        """Whoever waits for others to leave their GPUs there must look elsewhere."""
+        server = self._cluster.servers.get(server_id)
+        if server is not None:
+            for instance in list(server.instances.values()):
+                if instance.state is RESERVED:
+                    self.dissolve(instance)
 
     def migration_failed(self, move_id: str) -> None:
         source = self._moves.failed(move_id)

@@ -80,8 +80,10 @@ def world_of(seed: int, size: WorldSize) -> World:
         prefill_per_token_s=rng.choice([0.0, 0.03125]),
     )
     slots = rng.choice([1, 1, 2, 3])
+    lopsided = rng.random() < 0.5
+    server_of = _lopsided_server if lopsided else _server
     rests = SimSetup(
-        tuple(_server(f"{seed}/s{i}", i, models, max_gpus) for i in range(size.num_servers)),
+        tuple(server_of(f"{seed}/s{i}", i, models, max_gpus) for i in range(size.num_servers)),
         tuple(SimModel(model, timing, slots) for model in models),
         storage_bytes_per_s=rng.choice([None, 4.0]),
         phases=rng.choice([PhaseModel("paper"), PhaseModel("paper"), _PHASED]),
@@ -133,16 +135,28 @@ def _server(
     return SimServerSetup(f"s{number}", hardware, tuple(resident))
 
 
+def _lopsided_server(
+    seed: str, number: int, models: tuple[Checkpoint, ...], max_gpus: int
+) -> SimServerSetup:
+    """What invites moves: everything in the DRAM of the first, the others slower and empty."""
+    num_gpus = max_gpus if number <= 1 else Random(seed).randint(1, max_gpus)
+    dram_bytes, ssd_bytes = (512, 0) if number == 0 else (0, 512)
+    tier = StorageTier.DRAM if number == 0 else StorageTier.SSD
+    sample = Random(seed).sample(models, len(models) if number == 0 else 2)
+    resident = tuple(Residency(tier, model.model, model.size_bytes) for model in sample)
+    return SimServerSetup(f"s{number}", hardware_of(num_gpus, dram_bytes, ssd_bytes), resident)
+
+
 def policy_of(rng: Random) -> PolicySettings:
     """All five; those that move or stop others more often."""
     return PolicySettings(
-        name=rng.choice([*POLICIES, "serverlessllm", "serverlessllm", "shepherd", "locality"]),
+        name=rng.choice([*POLICIES, *["serverlessllm"] * 5, "shepherd", "locality"]),
         max_candidates=rng.choice([1, 2, 16, 16]),
         max_room_servers=rng.choice([1, 4, 4]),
         max_preemptions=rng.choice([1, 3]),
         residency=_residency(rng),
         controller=ControllerSettings(
-            startup_timeout_s=rng.choice([2.0, 16.0, 64.0, 64.0]),
+            startup_timeout_s=rng.choice([2.0, 16.0, 128.0, 128.0, 128.0]),
             max_load_failures=rng.choice([1, 3]),
             sequential_loading=rng.random() < 0.7,
         ),
@@ -182,13 +196,15 @@ def _fault(rng: Random, num_servers: int) -> Fault:
 
 
 def _jobs(seed: int, num_jobs: int, models: tuple[Checkpoint, ...]) -> tuple[Job, ...]:
-    span = Random(f"{seed}/span").choice([4, 16, 48])  # half seconds: a burst, or some room
+    rng = Random(f"{seed}/jobs")
+    span = rng.choice([4, 16, 48])  # half seconds: a burst, or some room
+    share_impatient = rng.choice([0.0, 0.1, 0.5])
     drawn = []
     for number in range(num_jobs):
         rng = Random(f"{seed}/job{number}")
         at_s = rng.randrange(span) / 2
-        patience_s = rng.choice([None, None, None, None, 0.0, 0.5, 2.0, 6.0])
-        cancel_at_s = None if patience_s is None else at_s + patience_s
+        patience_s = rng.choice([0.0, 0.5, 2.0, 6.0, 12.0])
+        cancel_at_s = at_s + patience_s if rng.random() < share_impatient else None
         tokens = rng.choice([1, 2, 7, 15, 31, 63])
         drawn.append(job_of(number, rng.choice(models).model, at_s, tokens, cancel_at_s))
     return tuple(sorted(drawn, key=lambda job: job.request.arrived_at_s))

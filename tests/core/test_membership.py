@@ -1,0 +1,165 @@
+"""Servers and models that come and go in good order."""
+
+import pytest
+
+from sllmcore.build import PolicySettings
+from sllmcore.commands import Evict, Infer, Load, Reject, Unload
+from sllmcore.errors import UsageError
+from sllmcore.events import (
+    InferenceFinished,
+    InferenceStopped,
+    LoadFinished,
+    ModelDeleted,
+    ModelDeployed,
+    ServerDraining,
+    ServerJoined,
+    ServerLost,
+)
+from sllmcore.types import Checkpoint, LoadEstimate, StorageTier
+from tests.builders import Bench, bench_of, in_dram, on_ssd, spec_of
+
+A, B = Checkpoint("A", 16), Checkpoint("B", 16)
+FROM_DRAM = LoadEstimate(StorageTier.DRAM, 0.0, 1.0, 0.0)
+
+
+def bench(policy: str = "serverlessllm") -> Bench:
+    resident = (in_dram("A", 16), in_dram("B", 16))
+    return bench_of(PolicySettings(name=policy), [A, B], [(spec_of("s0"), resident)])
+
+
+def loaded(instance_id: str) -> LoadFinished:
+    return LoadFinished(instance_id, StorageTier.DRAM, 16, 1.0, 0.0)
+
+
+def test_a_request_for_a_model_that_is_not_deployed_is_rejected() -> None:
+    assert bench().arrive(1, "Z") == [Reject(1, "r1", "model Z is not deployed")]
+
+
+def test_a_server_that_joins_takes_who_has_waited() -> None:
+    one = bench_of(PolicySettings(), [A], [])
+    before = one.arrive(1, "A", 0.0)
+
+    joined = one.tell(ServerJoined(spec_of("s0"), (in_dram("A", 16),)), 5.0)
+
+    assert before == []
+    assert joined == [Load(1, "i1", "A", "s0", (0,), FROM_DRAM, (), None)]
+
+
+def test_a_server_that_is_there_cannot_join() -> None:
+    with pytest.raises(UsageError, match="s0"):
+        bench().tell(ServerJoined(spec_of("s0")))
+
+
+def test_a_server_cannot_join_with_more_than_its_tiers_hold() -> None:
+    with pytest.raises(UsageError, match="exceed"):
+        bench().tell(ServerJoined(spec_of("s1", dram_bytes=8), (in_dram("A", 16),)))
+
+
+def test_what_runs_on_a_draining_server_finishes_and_then_goes() -> None:
+    one = bench()
+    one.arrive(1, "A")
+    one.tell(loaded("i1"), 1.0)
+
+    drained = one.tell(ServerDraining("s0"), 2.0)
+    waits = one.arrive(2, "A", 3.0)
+    ended = one.tell(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
+
+    assert drained == []
+    assert waits == []
+    assert ended == [Unload(3, "i1")]
+
+
+def test_an_idle_instance_leaves_a_draining_server_at_once() -> None:
+    one = bench()
+    one.arrive(1, "A")
+    one.tell(loaded("i1"), 1.0)
+    one.tell(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
+
+    assert one.tell(ServerDraining("s0"), 6.0) == [Unload(3, "i1")]
+
+
+def test_a_newcomer_whose_gpus_are_not_clear_yet_never_loads_on_a_draining_server() -> None:
+    # r2 has preempted r1; before r1 has stopped, the server drains.
+    one = bench_of(
+        PolicySettings(name="shepherd"),
+        [A, B],
+        [
+            (spec_of("s0"), (in_dram("A", 16), in_dram("B", 16))),
+            (spec_of("s1"), (on_ssd("A", 16),)),
+        ],
+    )
+    one.arrive(1, "A")
+    one.tell(loaded("i1"), 1.0)
+    one.arrive(2, "B", 2.0)
+
+    one.tell(ServerDraining("s0"), 2.25)
+    stopped = one.tell(InferenceStopped("r1", "i1", 1), 2.5)
+
+    loads = [c for _, _, commands in one.log for c in commands if isinstance(c, Load)]
+    assert [(load.model, load.server_id) for load in loads] == [("A", "s0"), ("B", "s1")]
+    assert stopped == [Unload(5, "i1")]
+
+
+def test_deleting_a_model_rejects_who_waits_and_lets_who_runs_finish() -> None:
+    one = bench()
+    one.arrive(1, "A")
+    one.tell(loaded("i1"), 1.0)
+    one.arrive(2, "A", 2.0)
+
+    deleted = one.tell(ModelDeleted("A"), 3.0)
+    ended = one.tell(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
+
+    assert deleted == [
+        Evict(3, "s0", StorageTier.DRAM, "A", 0),
+        Reject(4, "r2", "model A is not deployed"),
+    ]
+    assert ended == [Unload(5, "i1")]
+
+
+def test_a_request_of_a_deleted_model_that_loses_its_server_is_rejected() -> None:
+    one = bench()
+    one.arrive(1, "A")
+    one.tell(loaded("i1"), 1.0)
+    one.tell(ModelDeleted("A"), 2.0)
+
+    assert one.tell(ServerLost("s0"), 3.0) == [Reject(4, "r1", "model A is not deployed")]
+
+
+def test_a_deleted_model_may_be_deployed_again() -> None:
+    one = bench()
+    one.tell(ModelDeleted("A"))
+
+    one.tell(ModelDeployed(A))
+
+    assert [type(c) for c in one.arrive(1, "A")] == [Load]
+
+
+def test_a_name_cannot_come_to_mean_another_checkpoint() -> None:
+    with pytest.raises(UsageError, match="cannot become"):
+        bench().tell(ModelDeployed(Checkpoint("A", 17)))
+
+
+def test_an_instance_has_at_least_one_slot() -> None:
+    with pytest.raises(UsageError, match="num_slots"):
+        bench().tell(ModelDeployed(Checkpoint("C", 1), 0))
+
+
+def test_a_request_id_comes_once() -> None:
+    one = bench()
+    one.arrive(1, "A")
+
+    with pytest.raises(Exception, match="r1 has arrived already"):
+        one.arrive(1, "A")
+
+
+def test_several_slots_are_filled_before_anything_else_is_loaded() -> None:
+    one = bench_of(
+        PolicySettings(), [A], [(spec_of("s0", 2), (in_dram("A", 16),))], num_slots=2
+    )
+    one.arrive(1, "A")
+    one.tell(loaded("i1"), 1.0)
+
+    second, third = one.arrive(2, "A", 2.0), one.arrive(3, "A", 2.0)
+
+    assert second == [Infer(3, "r2", "i1", 1)]
+    assert third == [Load(4, "i2", "A", "s0", (1,), FROM_DRAM, (), None)]
