@@ -6,7 +6,7 @@ from sllmcore.errors import UsageError
 from sllmcore.protocols import ClusterView, InstanceView, LoadingTimeEstimator, ServerView
 from sllmcore.types import CACHE_TIERS, Checkpoint, LoadEstimate, Placement
 
-NOTHING_TAKEN: Mapping[str, int] = {}
+NOTHING_TAKEN: Mapping[str, tuple[int, ...]] = {}  # GPU indices by server id
 
 
 def ready_instance(instances: Iterable[InstanceView]) -> InstanceView | None:
@@ -47,7 +47,7 @@ class LaunchSearch:
         cluster: ClusterView,
         now_s: float,
         besides: str | None = None,
-        taken: Mapping[str, int] = NOTHING_TAKEN,
+        taken: Mapping[str, tuple[int, ...]] = NOTHING_TAKEN,
     ) -> Placement | None:
         """The soonest launch, on a server other than `besides`; `taken` GPUs count as gone.
 
@@ -58,7 +58,7 @@ class LaunchSearch:
         num_gpus = checkpoint.num_gpus
         for servers in self._candidates(checkpoint, cluster):
             for server in servers:
-                num_taken = taken.get(server.id, 0) if taken else 0
+                num_taken = len(taken.get(server.id, ())) if taken else 0
                 short = server.num_available < num_gpus + num_taken
                 if short or server.id == besides or not server.could_hold(checkpoint):
                     continue
@@ -81,9 +81,13 @@ class LaunchSearch:
 
 
 def _place(
-    checkpoint: Checkpoint, server: ServerView, load: LoadEstimate, taken: Mapping[str, int]
+    checkpoint: Checkpoint,
+    server: ServerView,
+    load: LoadEstimate,
+    taken: Mapping[str, tuple[int, ...]],
 ) -> Placement:
-    num_taken = taken.get(server.id, 0)
-    gpus = server.pick_gpus(checkpoint.num_gpus + num_taken)
+    gone = taken.get(server.id, ())
+    gpus = server.pick_gpus(server.num_available if gone else checkpoint.num_gpus)
     assert gpus is not None, f"{server.id} was seen to have {checkpoint.num_gpus} GPUs"
-    return Placement(server.id, gpus[num_taken:], load)
+    left = tuple(index for index in gpus if index not in gone)
+    return Placement(server.id, left[: checkpoint.num_gpus], load)

@@ -129,7 +129,7 @@ class RoomSearch:
         victim: InstanceView,
         cluster: ClusterView,
         now_s: float,
-        taken: dict[str, int],
+        taken: dict[str, tuple[int, ...]],
         below_s: float | None,
     ) -> MigrationPlan | None:
         """The soonest way to move one instance's inferences off its server, within `below_s`."""
@@ -162,7 +162,7 @@ class RoomSearch:
         self, victim_ids: Iterable[str], cluster: ClusterView, now_s: float
     ) -> tuple[MigrationPlan, ...] | None:
         """Plans for all victims at once, none counting on what another one takes."""
-        taken: dict[str, int] = {}
+        taken: dict[str, tuple[int, ...]] = {}
         plans: list[MigrationPlan] = []
         for victim_id in victim_ids:
             plan = self._plan(cluster.instances[victim_id], cluster, now_s, taken, None)
@@ -171,10 +171,12 @@ class RoomSearch:
             plans.append(plan)
             if plan.placement is not None:
                 server_id = plan.placement.server_id
-                taken[server_id] = taken.get(server_id, 0) + len(plan.placement.gpu_indices)
+                taken[server_id] = taken.get(server_id, ()) + plan.placement.gpu_indices
             elif plan.instance_id is not None:
                 instance = cluster.instances[plan.instance_id]
-                taken[instance.server_id] = taken.get(instance.server_id, 0) + instance.num_gpus
+                if instance.idle_since_s is not None:  # else its GPUs are nobody's to take
+                    server_id = instance.server_id
+                    taken[server_id] = taken.get(server_id, ()) + instance.gpu_indices
         return tuple(plans)
 
 

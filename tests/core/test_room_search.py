@@ -1,0 +1,34 @@
+"""Whom to move, and where to, on clusters with one right answer."""
+
+from sllmcore.build import PolicySettings
+from sllmcore.commands import Load, Resume
+from sllmcore.events import InferenceFinished, LoadFinished
+from sllmcore.types import Checkpoint, StorageTier
+from tests.builders import bench_of, in_dram, on_ssd, spec_of
+
+A, B, WIDE = Checkpoint("A", 16), Checkpoint("B", 16), Checkpoint("W", 32, 2)
+
+
+def test_a_victim_that_needs_a_load_leaves_the_idle_instance_to_the_one_it_is_for() -> None:
+    # A and B run on s0, whose GPUs W wants. A idles on s1 beside one free GPU: A can move to that
+    # instance, and B can be loaded onto the free GPU but not onto the idle one's.
+    bench = bench_of(
+        PolicySettings(),
+        [A, B, WIDE],
+        [
+            (spec_of("s0", 2), (in_dram("A", 16), in_dram("B", 16), in_dram("W", 32))),
+            (spec_of("s1", 2), (on_ssd("A", 16), on_ssd("B", 16))),
+        ],
+    )
+    for number, model in enumerate("ABA", start=1):
+        bench.arrive(number, model, 0.0)
+    for instance_id in ("i1", "i2", "i3"):
+        bench.tell(LoadFinished(instance_id, StorageTier.DRAM, 16, 1.0, 0.0), 2.0)
+    bench.tell(InferenceFinished("r3", "i3", 15, 2.5), 3.0)
+
+    commands = bench.arrive(4, "W", 3.0)
+
+    resume, load = commands
+    assert isinstance(resume, Resume) and isinstance(load, Load)
+    assert (resume.request_id, resume.destination_id) == ("r1", "i3")
+    assert (load.model, load.server_id, load.gpu_indices) == ("B", "s1", (1,))
