@@ -107,8 +107,11 @@ class Tickets:
 
     def failed(self, request_id: str, instance_id: str, reason: str) -> None:
         ticket = self._running(request_id, instance_id)
-        if ticket is not None:
-            self._end(ticket)
+        if ticket is None:
+            return
+        has_left = ticket.state is STOPPING and not ticket.requeue
+        self._end(ticket)
+        if not has_left:
             self.reject(request_id, reason)
 
     def stopped(self, request_id: str, instance_id: str) -> None:
