@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from experiments.composing import CONFIGS, HYDRA_VERSION, plain_data
 from sllmcore.errors import UsageError
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 Task = Callable[[dict[str, Any], Path], int]
@@ -43,7 +42,9 @@ def run_command(config_name: str, task: Task) -> int:
         codes.append(exit_code(lambda: task(*_plain(config))))
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # lets errors through, to be told in one line here
-    main = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(job)
+    main = hydra.main(
+        version_base=HYDRA_VERSION, config_path=str(CONFIGS), config_name=config_name
+    )(job)
     codes.append(exit_code(lambda: main() or OK))
     return max(codes)
 
@@ -56,6 +57,8 @@ def exit_code(action: Callable[[], int]) -> int:
         return _complain(str(error), USAGE)
     except (HydraException, OmegaConfBaseException) as error:
         return _complain(_one_line(error), USAGE)
+    except OSError as error:
+        return _complain(str(error), FAILED)
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
     except Exception:
@@ -68,23 +71,13 @@ def task_overrides() -> list[str]:
     return list(HydraConfig.get().overrides.task)
 
 
-def composed(config_name: str, overrides: list[str]) -> dict[str, Any]:
-    """Another config than the running job's, as plain data, its output folder left out."""
-    plain = OmegaConf.to_container(
-        compose(config_name, overrides), resolve=True, throw_on_missing=True
-    )
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items() if key != "out"}
-
-
 def _plain(config: DictConfig) -> tuple[dict[str, Any], Path]:
-    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    assert isinstance(plain, dict)
+    plain = plain_data(config)
     folder = Path(str(plain.pop("out")))
     running = HydraConfig.get()
     if running.mode is RunMode.MULTIRUN:
         folder /= str(running.job.num)
-    return {str(key): value for key, value in plain.items()}, folder
+    return plain, folder
 
 
 def _complain(problem: str, code: int) -> int:

@@ -40,15 +40,13 @@ def _compare(plain: dict[str, Any], folder: Path) -> int:
 
 def _cells(config: "CompareConfig", folder: Path) -> "list[Cell]":
     """Policies times seeds; whatever is wrong with one of them is told before any is run."""
-    from experiments.command import composed, task_overrides
+    from experiments.command import task_overrides
     from experiments.comparison.cells import cell_in
-    from experiments.config.compare_config import without_compare_keys
-    from experiments.config.run_config import run_config
+    from experiments.composing import composed_run
 
     cells = []
     for policy in config.policies:
-        plain = composed("compare", [*task_overrides(), f"policy={policy}"])
-        run = run_config(without_compare_keys(plain))
+        run = composed_run([*task_overrides(), f"policy={policy}"])
         seeds = config.seeds or (run.seed,)
         cells += [cell_in(folder, policy, replace(run, seed=seed)) for seed in seeds]
     return cells

@@ -24,10 +24,10 @@ def draw_cdf(curves: Sequence[Curve], folder: Path, stem: str) -> list[Path]:
     figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    edge_s = left_edge_s(curves)
+    edge_s, end_s = left_edge_s(curves), right_edge_s(curves)
     for index, curve in enumerate(curves):
-        _add(axes, curve, index, edge_s)
-    _dress(axes, edge_s, right_edge_s(curves))
+        _add(axes, curve, index, (edge_s, end_s))
+    _dress(axes, edge_s, end_s)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(
         handles,
@@ -47,13 +47,15 @@ def draw_cdf(curves: Sequence[Curve], folder: Path, stem: str) -> list[Path]:
     return paths
 
 
-def _add(axes: "Axes", curve: Curve, index: int, edge_s: float) -> None:
+def _add(axes: "Axes", curve: Curve, index: int, edges_s: tuple[float, float]) -> None:
     colour = COLOURS[index % len(COLOURS)]
     lost = f" ({100 * curve.never_started:.1f} % never)" if curve.never_started else ""
+    edge_s, end_s = edges_s
     latency_s = [max(edge_s, value) for value in curve.latency_s]
+    last = curve.shares[-1] if curve.shares else 0.0
     axes.step(
-        [edge_s, *latency_s],
-        [0.0, *curve.shares],
+        [edge_s, *latency_s, end_s],
+        [0.0, *curve.shares, last],
         where="post",
         color=colour,
         linestyle=DASHES[index % len(DASHES)],
@@ -68,7 +70,8 @@ def _dress(axes: "Axes", left_s: float, right_s: float) -> None:
     axes.set_xscale("log")
     axes.set_xlim(left_s, right_s)
     axes.set_ylim(0, 1.02)
-    axes.set_xlabel(f"startup latency (s); at {left_s:g}: that or less", fontsize=8)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel(f"startup latency (s); the left edge is {left_s:g} s or less", fontsize=8)
     axes.set_ylabel("share of requests", fontsize=8)
     axes.tick_params(labelsize=7)
     axes.grid(which="major", color="#dddddd", linewidth=0.5)

@@ -17,6 +17,7 @@ from typing import Any
 
 from experiments.comparison.identity import digest
 from experiments.config.run_config import RunConfig
+from experiments.simulation.environment import command_line
 from experiments.simulation.files import SUMMARY
 from sllmcore.errors import SllmError, UsageError
 
@@ -54,7 +55,13 @@ class Outcome:
 
 
 def cell_in(folder: Path, label: str, config: RunConfig) -> Cell:
-    """A cell of the comparison in `folder`."""
+    """A cell of the comparison in `folder`.
+
+    Raises:
+        UsageError: There is a file of that name.
+    """
+    if folder.is_file():
+        raise UsageError(f"out: {folder} is a file")
     name = f"{label}-seed{config.seed}-{digest(config)}"
     return Cell(label, config, folder / "cells" / name)
 
@@ -82,14 +89,17 @@ def run_cells(
 
 
 def _in_turn(cells: Sequence[Cell]) -> Iterator[Outcome]:
-    yield from map(_run_cell, cells)
+    for cell in cells:
+        yield _run_cell(cell, command_line())
 
 
 def _in_parallel(cells: Sequence[Cell], num_workers: int) -> Iterator[Outcome]:
     # Fresh processes: a fork would copy the locks of numpy's and pyarrow's threads.
     context = get_context("spawn")
     with ProcessPoolExecutor(num_workers, context, _ignore_interrupts) as pool:
-        futures = {pool.submit(_run_cell_interruptibly, cell): cell for cell in cells}
+        futures = {
+            pool.submit(_run_cell_interruptibly, cell, command_line()): cell for cell in cells
+        }
         try:
             for future in as_completed(futures):
                 try:
@@ -105,19 +115,19 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _run_cell_interruptibly(cell: Cell) -> Outcome:
+def _run_cell_interruptibly(cell: Cell, command: Sequence[str]) -> Outcome:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return _run_cell(cell)
+        return _run_cell(cell, command)
     finally:
         _ignore_interrupts()
 
 
-def _run_cell(cell: Cell) -> Outcome:
+def _run_cell(cell: Cell, command: Sequence[str]) -> Outcome:
     from experiments.simulation.execute import run_into
 
     try:
-        run_into(cell.folder, cell.config)
+        run_into(cell.folder, cell.config, command)
     except UsageError as error:
         return Outcome(cell, str(error), usage=True)
     except (SllmError, OSError) as error:

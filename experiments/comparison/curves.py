@@ -66,5 +66,6 @@ def left_edge_s(curves: Sequence[Curve]) -> float:
 
 
 def right_edge_s(curves: Sequence[Curve]) -> float:
-    """The longest wait, and some room."""
-    return 1.3 * max((curve.latency_s[-1] for curve in curves if curve.latency_s), default=1.0)
+    """The longest wait, and some room; at least a decade from the left edge."""
+    longest_s = max((curve.latency_s[-1] for curve in curves if curve.latency_s), default=0.0)
+    return max(1.3 * longest_s, 10 * left_edge_s(curves))

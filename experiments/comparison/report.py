@@ -67,7 +67,7 @@ def _setting(config: RunConfig, result: PolicyResult) -> str:
 
 
 def _key_figures(results: Sequence[PolicyResult]) -> str:
-    headings = [column.heading.replace("\n", " ").strip() for column in COLUMNS]
+    headings = [column.heading for column in COLUMNS]
     return table_html(headings, [[column.cell(r) for column in COLUMNS] for r in results])
 
 
@@ -183,7 +183,8 @@ def _files(folder: Path, results: Sequence[PolicyResult]) -> str:
 
 def table_html(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
     """Text to the left, numbers to the right, as the style sheet has it."""
-    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
+    lines = (escape(heading.strip("\n")).replace("\n", "<br>") for heading in headings)
+    head = "".join(f"<th>{heading}</th>" for heading in lines)
     body = "".join(
         "<tr>" + "".join(f"<td{_kind(cell)}>{escape(cell)}</td>" for cell in row) + "</tr>"
         for row in rows
@@ -192,4 +193,4 @@ def table_html(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _kind(cell: str) -> str:
-    return "" if cell[:1].isdigit() or cell[:1] == "-" else " class=text"
+    return "" if cell[:1].isdigit() or cell[:1] in "-<" else " class=text"

@@ -8,7 +8,7 @@ from math import log10
 from experiments.comparison.curves import Curve
 
 BAR_WIDTH, BAR_HEIGHT, LABEL_WIDTH = 520, 22, 130
-PANEL_WIDTH, PANEL_HEIGHT, MARGIN = 260, 150, 34
+PANEL_WIDTH, PANEL_HEIGHT, MARGIN = 300, 160, 44
 
 
 @dataclass(frozen=True, slots=True)

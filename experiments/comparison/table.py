@@ -6,6 +6,8 @@ from typing import IO
 
 from experiments.comparison.results import PolicyResult
 
+SMALL_S = 0.001  # less is rounding, or does not matter to anybody
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -37,8 +39,8 @@ def _gpu(part: str) -> Callable[[PolicyResult], str]:
 
 def seconds(value: float) -> str:
     """Three digits that matter."""
-    if value == 0:
-        return "0"
+    if abs(value) < SMALL_S:
+        return "0" if value == 0 else f"<{SMALL_S:g}"
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 

@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -36,8 +37,13 @@ class Stopwatch:
         return time.perf_counter() - self.started_s
 
 
-def environment(stopwatch: Stopwatch) -> dict[str, Any]:
-    """As JSON has it."""
+def command_line() -> tuple[str, ...]:
+    """How this process was called."""
+    return (Path(sys.executable).name, *sys.orig_argv[1:])
+
+
+def environment(stopwatch: Stopwatch, command: Sequence[str] = ()) -> dict[str, Any]:
+    """As JSON has it. `command` is what the run is part of, if not what this process was called."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return {
         "python": platform.python_version(),
@@ -46,7 +52,7 @@ def environment(stopwatch: Stopwatch) -> dict[str, Any]:
         "num_cpus": os.cpu_count(),
         "packages": {name: _version(name) for name in PACKAGES},
         "git": _git(),
-        "command": [Path(sys.executable).name, *sys.orig_argv[1:]],
+        "command": list(command or command_line()),
         "directory": str(Path.cwd()),
         "started_at": stopwatch.started_at.isoformat(timespec="seconds"),
         "wall_s": stopwatch.wall_s(),

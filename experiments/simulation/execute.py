@@ -1,6 +1,7 @@
 """Runs a config and leaves its files in a folder."""
 
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,11 @@ from traces.account import Account
 from traces.workload import build_jobs
 
 
-def run_into(folder: Path, config: RunConfig) -> dict[str, Any]:
+def run_into(folder: Path, config: RunConfig, command: Sequence[str] = ()) -> dict[str, Any]:
     """Run and publish the folder; returns the summary.
+
+    Args:
+        command: That the run is part of, for env.json, if not what this process was called.
 
     Raises:
         UsageError: The workload cannot be read, or the folder holds something already.
@@ -38,7 +42,7 @@ def run_into(folder: Path, config: RunConfig) -> dict[str, Any]:
         (new / CONFIG).write_text(yaml.safe_dump(plain_config(config), sort_keys=False))
         summary["wall_s"] = stopwatch.wall_s()
         (new / SUMMARY).write_text(json_text(summary))
-        (new / ENV).write_text(json_text(environment(stopwatch)))
+        (new / ENV).write_text(json_text(environment(stopwatch, command)))
     return summary
 
 
