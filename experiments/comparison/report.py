@@ -150,18 +150,19 @@ def _shown(value: float | str | None) -> str:
 
 
 def _configs(results: Sequence[PolicyResult]) -> str:
-    """Everything once, and per policy its own part."""
-    shared = plain_config(results[0].cells[0].cell.config)
-    shared.pop("policy")
-    blocks = [_details("all but the policy", yaml.safe_dump(shared, sort_keys=False))]
-    for result in results:
-        policy = plain_config(result.cells[0].cell.config)["policy"]
-        blocks.append(_details(result.label, yaml.safe_dump(policy, sort_keys=False)))
+    """Sections that all share once, and per policy those in which they differ."""
+    plain = [plain_config(result.cells[0].cell.config) for result in results]
+    shared = [key for key in plain[0] if all(other[key] == plain[0][key] for other in plain)]
+    blocks = [_details("shared by all", {key: plain[0][key] for key in shared})]
+    for result, config in zip(results, plain, strict=True):
+        own = {key: value for key, value in config.items() if key not in shared}
+        blocks.append(_details(result.label, own))
     return "".join(blocks)
 
 
-def _details(title: str, text: str) -> str:
-    return f"<details><summary>{escape(title)}</summary><pre>{escape(text)}</pre></details>"
+def _details(title: str, plain: dict[str, object]) -> str:
+    text = escape(yaml.safe_dump(plain, sort_keys=False))
+    return f"<details><summary>{escape(title)}</summary><pre>{text}</pre></details>"
 
 
 def _files(folder: Path, results: Sequence[PolicyResult]) -> str:
