@@ -27,10 +27,10 @@ from experiments.loading.throttle import can_throttle, throttled
 PARTS = ("compare", "breakdown", "media", "remote", "overlap")
 # The paper's five media, as rates that one virtual disk can still follow.
 MEDIA_BYTES_PER_S = {
-    "1 Gbit/s": 125e6,
+    "MinIO 1 Gbit/s": 125e6,
     "SATA": 250e6,
     "RAID0-SATA": 500e6,
-    "10 Gbit/s": 1000e6,
+    "two RAID0-SATA": 1000e6,
     "NVMe": 2000e6,
 }
 MEDIA_MODEL = "llama-2-7b-l1"

@@ -19,7 +19,7 @@ from sllmreal.loader.plan import DEFAULT_CHUNK_BYTES
 from sllmreal.loader.remote import load_remote
 from sllmreal.loader.remote_storage import remote_storage
 
-LINKS_BYTES_PER_S = {"1 Gbit/s": 125e6, "10 Gbit/s": 1250e6}
+LINKS_BYTES_PER_S = {"nginx 1 Gbit/s": 125e6, "nginx 10 Gbit/s": 1250e6}
 _CONNECTIONS = 8
 
 
