@@ -1,0 +1,115 @@
+"""Random small instances in which policies get in each other's way: more models than GPUs, DRAM for
+some of them, and requests close together.
+
+All times are whole seconds: a model of 12 GB loads in 1 s from DRAM, 4 s from SSD and 8 s from
+remote storage, one of 24 GB in twice that (from DRAM into two GPUs in the same time), and an inference
+takes 2 to 12 s.
+"""
+
+from dataclasses import dataclass
+from random import Random
+
+from sllmcore.build import PolicySettings
+from sllmcore.controller import ControllerSettings
+from sllmcore.types import DRAM, SSD, Checkpoint, Request, Residency
+from sllmcore.workload import Job
+from sllmsim.catalog import gpu_named
+from sllmsim.setup import ServerHardware, SimModel, SimServerSetup, SimSetup
+from sllmsim.timing import LinearTiming
+
+SLOT_S = 1.0
+GB = 1_000_000_000
+PCIE_BYTES_PER_S, SSD_BYTES_PER_S, NIC_BYTES_PER_S = 12.0 * GB, 3.0 * GB, 1.5 * GB
+TOKENS_PER_S = 4
+TIMING = LinearTiming(
+    fixed_s=1 / TOKENS_PER_S, prefill_fixed_s=1 / TOKENS_PER_S, prefill_per_token_s=0.0
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SmallInstance:
+    """A cluster and its requests."""
+
+    setup: SimSetup
+    jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceSize:
+    """How large a random instance may get."""
+
+    max_servers: int = 3
+    max_gpus: int = 2  # of a server
+    num_models: int = 3
+    max_requests: int = 7
+
+
+def patient(policy: str) -> PolicySettings:
+    """A policy under which every request is served in the end."""
+    return PolicySettings(policy, controller=ControllerSettings(startup_timeout_s=None))
+
+
+def random_instance(seed: int, size: InstanceSize | None = None) -> SmallInstance:
+    """The instance of that seed."""
+    size = size or InstanceSize()
+    rng = Random(f"{seed}/small instance")  # noqa: S311 - an experiment, not a secret
+    num_servers = rng.randint(min(2, size.max_servers), size.max_servers)
+    num_gpus = [rng.randint(1, size.max_gpus) for _ in range(num_servers)]
+    models = [_model(rng, name, max(num_gpus)) for name in "ABCDEFGH"[: size.num_models]]
+    everywhere = rng.random() < 0.7
+    servers = tuple(
+        _server(rng, f"s{i}", gpus, models, everywhere) for i, gpus in enumerate(num_gpus)
+    )
+    setup = SimSetup(servers, tuple(SimModel(checkpoint, TIMING) for checkpoint in models))
+    return SmallInstance(setup, _jobs(rng, size, models))
+
+
+def _model(rng: Random, name: str, most_gpus: int) -> Checkpoint:
+    if rng.random() < 0.25:
+        return Checkpoint(name, most_gpus * 12 * GB, most_gpus)
+    return Checkpoint(name, rng.choice((12, 12, 24)) * GB)
+
+
+def _server(
+    rng: Random, server_id: str, num_gpus: int, models: list[Checkpoint], everywhere: bool
+) -> SimServerSetup:
+    """SSDs hold all models, or each one some of them; DRAM holds one or two from the start."""
+    dram_bytes = rng.choice((12, 24, 36)) * GB
+    on_ssd = models if everywhere else rng.sample(models, rng.randint(1, len(models)))
+    resident = [Residency(SSD, checkpoint.model, checkpoint.size_bytes) for checkpoint in on_ssd]
+    left_bytes = dram_bytes
+    for checkpoint in rng.sample(on_ssd, rng.randint(0, len(on_ssd))):
+        if checkpoint.size_bytes <= left_bytes:
+            resident.append(Residency(DRAM, checkpoint.model, checkpoint.size_bytes))
+            left_bytes -= checkpoint.size_bytes
+    return SimServerSetup(server_id, hardware_of(num_gpus, dram_bytes), tuple(resident))
+
+
+def hardware_of(num_gpus: int, dram_bytes: int) -> ServerHardware:
+    """A server on which loads take whole seconds."""
+    return ServerHardware(
+        gpu=gpu_named("a40"),
+        num_gpus=num_gpus,
+        dram_pool_bytes=dram_bytes,
+        ssd_bytes=96 * GB,
+        ssd_read_bytes_per_s=SSD_BYTES_PER_S,
+        ssd_write_bytes_per_s=SSD_BYTES_PER_S,
+        nic_bytes_per_s=NIC_BYTES_PER_S,
+        pcie_bytes_per_s=PCIE_BYTES_PER_S,
+    )
+
+
+def _jobs(rng: Random, size: InstanceSize, models: list[Checkpoint]) -> tuple[Job, ...]:
+    num_requests = rng.randint(max(1, size.max_requests - 2), size.max_requests)
+    span_s = rng.choice((6, 12, 20))
+    arrivals_s = sorted(rng.randint(0, span_s) for _ in range(num_requests))
+    return tuple(
+        job_of(number, rng.choice(models).model, float(at_s), rng.randint(2, 12))
+        for number, at_s in enumerate(arrivals_s)
+    )
+
+
+def job_of(number: int, model: str, arrived_at_s: float, service_s: int) -> Job:
+    """A request of that service."""
+    request = Request(f"r{number}", model, arrived_at_s, input_tokens=16)
+    return Job(request, service_s * TOKENS_PER_S)
