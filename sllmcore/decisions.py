@@ -36,10 +36,10 @@ class PreemptThenLaunch:
 
 
 @dataclass(frozen=True, slots=True)
-class WaitForServer:
-    """Ask again when GPUs of this one server become free, None: of any server."""
+class WaitForServers:
+    """Ask again when GPUs of one of these servers become free, (): of any server."""
 
-    server_id: str | None
+    server_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,5 +55,5 @@ class Refuse:
 
 
 Decision = (
-    Start | Launch | MigrateThenLaunch | PreemptThenLaunch | WaitForServer | WaitForGPUs | Refuse
+    Start | Launch | MigrateThenLaunch | PreemptThenLaunch | WaitForServers | WaitForGPUs | Refuse
 )

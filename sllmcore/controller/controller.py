@@ -11,7 +11,7 @@ from typing import assert_never
 
 from sllmcore.cluster.instance import RESERVED, Instance
 from sllmcore.cluster.state import ClusterState
-from sllmcore.cluster.ticket import BOUND, RUNNING, Ticket
+from sllmcore.cluster.ticket import BOUND, RUNNING, WAITING, Ticket
 from sllmcore.commands import Command, TimeOut
 from sllmcore.controller.launcher import Launcher
 from sllmcore.controller.losses import Losses
@@ -28,7 +28,7 @@ from sllmcore.decisions import (
     Refuse,
     Start,
     WaitForGPUs,
-    WaitForServer,
+    WaitForServers,
 )
 from sllmcore.errors import UsageError
 from sllmcore.events import (
@@ -292,17 +292,27 @@ class Controller:
                 self._give_deadline(ticket, now_s)
         if not self._pending:
             return
+        for ticket in requeued:  # a slot may be free though there is no room for another instance
+            if ticket.state is WAITING and self._cluster.open_instances(ticket.request.model):
+                self._decide(ticket, now_s)
         for server_id in freed:
-            for ticket in self._pending.parked(server_id):
-                if not self._decide(ticket, now_s):
-                    break
+            self._decide_for(server_id, now_s)
         for ticket in self._pending.parked(ANY_SERVER):
             self._decide(ticket, now_s)
         while (oldest := self._pending.oldest(self._blocked_gpus)) is not None:
             self._decide(oldest, now_s)
 
-    def _decide(self, ticket: Ticket, now_s: float) -> bool:
-        """Ask the scheduler about one request and do as it says; False: it still waits."""
+    def _decide_for(self, server_id: str, now_s: float) -> None:
+        """Decide for those who wait for GPUs of this server and can have them."""
+        server, checkpoints = self._cluster.servers.get(server_id), self._cluster.checkpoints
+        for ticket in self._pending.parked(server_id):
+            if server is None or not server.num_available:
+                break
+            if checkpoints[ticket.request.model].num_gpus <= server.num_available:
+                self._decide(ticket, now_s)
+
+    def _decide(self, ticket: Ticket, now_s: float) -> None:
+        """Ask the scheduler about one request and do as it says."""
         request = ticket.request
         decision = self._scheduler.decide(request, self._cluster, now_s)
         match decision:
@@ -318,21 +328,18 @@ class Controller:
                 for victim in victims:
                     self._moves.preempt(victim)
                 self._launch(ticket, placement, victims, now_s)
-            case WaitForServer(server_id):
-                self._pending.park(ticket, server_id or ANY_SERVER)
-                return False
+            case WaitForServers(server_ids):
+                self._pending.park(ticket, server_ids or (ANY_SERVER,))
             case WaitForGPUs():
                 num_gpus = self._cluster.checkpoints[request.model].num_gpus
                 self._pending.add(ticket, num_gpus)
                 if self._blocked_gpus is None or num_gpus < self._blocked_gpus:
                     self._blocked_gpus = num_gpus
-                return False
             case Refuse(reason):
                 self._tickets.forget(ticket)
                 self._tickets.reject(request.id, reason)
             case _:
                 assert_never(decision)
-        return True
 
     def _launch(
         self, ticket: Ticket, placement: Placement, victims: list[Instance], now_s: float

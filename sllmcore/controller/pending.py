@@ -15,7 +15,7 @@ class PendingQueue:
         self._by_gpus: dict[int, list[tuple[int, str]]] = {}  # heaps of (order, request id)
         self._by_model: dict[str, list[tuple[int, str]]] = {}
         self._parked: dict[str, dict[str, Ticket]] = {}  # by server id
-        self._parked_at: dict[str, str] = {}  # server id by request id
+        self._parked_at: dict[str, tuple[str, ...]] = {}  # server ids by request id
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -27,12 +27,13 @@ class PendingQueue:
             self._unpark(request_id)
             heappush(self._by_gpus.setdefault(num_gpus, []), (ticket.order, request_id))
 
-    def park(self, ticket: Ticket, server_id: str) -> None:
-        """Let a request wait until GPUs of one server, or of `ANY_SERVER`, become free."""
+    def park(self, ticket: Ticket, server_ids: tuple[str, ...]) -> None:
+        """Let a request wait until GPUs of these servers, or of `ANY_SERVER`, become free."""
         self._enter(ticket)
         self._unpark(ticket.request.id)
-        self._parked.setdefault(server_id, {})[ticket.request.id] = ticket
-        self._parked_at[ticket.request.id] = server_id
+        for server_id in server_ids:
+            self._parked.setdefault(server_id, {})[ticket.request.id] = ticket
+        self._parked_at[ticket.request.id] = server_ids
 
     def remove(self, ticket: Ticket) -> None:
         """The request does not wait any more, or never had to."""
@@ -77,6 +78,5 @@ class PendingQueue:
         return True
 
     def _unpark(self, request_id: str) -> None:
-        server_id = self._parked_at.pop(request_id, None)
-        if server_id is not None:
+        for server_id in self._parked_at.pop(request_id, ()):
             del self._parked[server_id][request_id]

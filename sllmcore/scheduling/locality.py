@@ -6,7 +6,7 @@ behind what runs on the server that holds its model, and nobody is ever moved.
 
 from collections.abc import Iterator
 
-from sllmcore.decisions import Decision, Launch, Start, WaitForServer
+from sllmcore.decisions import Decision, Launch, Start, WaitForServers
 from sllmcore.protocols import ClusterView, LoadingTimeEstimator, ServerView
 from sllmcore.scheduling.launch_search import open_instance
 from sllmcore.scheduling.startup_time import no_room
@@ -30,17 +30,17 @@ class LocalityScheduler:
             return Start(joined.id)
         checkpoint = cluster.checkpoints[request.model]
         found: tuple[ServerView, LoadEstimate] | None = None
-        busy: ServerView | None = None
+        busy: list[str] = []
         for server in self._nearest(checkpoint, cluster):
             if server.num_available < checkpoint.num_gpus:
-                busy = busy or server
+                busy.append(server.id)
                 continue
             load = self._estimator.estimate(checkpoint, server, now_s)
             if found is None or load.total_s < found[1].total_s:
                 found = server, load
         if found is None:
-            if busy is not None:
-                return WaitForServer(busy.id)
+            if busy:
+                return WaitForServers(tuple(busy))
             return no_room(cluster, checkpoint.num_gpus)
         gpus = found[0].pick_gpus(checkpoint.num_gpus)
         assert gpus is not None, f"{found[0].id} was seen to have {checkpoint.num_gpus} GPUs"

@@ -1,16 +1,16 @@
 """All the ways one request could start, weighed by expected startup time."""
 
-from sllmcore.decisions import Launch, Start, WaitForGPUs, WaitForServer
+from sllmcore.decisions import Launch, Start, WaitForGPUs, WaitForServers
 from sllmcore.protocols import ClusterView
 from sllmcore.scheduling.launch_search import LaunchSearch, ready_instance, soonest_instance
 from sllmcore.scheduling.room_search import Room, RoomSearch
 from sllmcore.types import DRAM, Placement, Request
 
 
-def no_room(cluster: ClusterView, num_gpus: int) -> WaitForGPUs | WaitForServer:
+def no_room(cluster: ClusterView, num_gpus: int) -> WaitForGPUs | WaitForServers:
     """How to wait when no server can take a model of so many GPUs."""
     if cluster.num_servers_with(num_gpus):
-        return WaitForServer(None)  # GPUs there are, but not of a size that this model fits
+        return WaitForServers(())  # GPUs there are, but not of a size that this model fits
     return WaitForGPUs()
 
 
@@ -35,7 +35,7 @@ class StartupTimeSearch:
 
     def best(
         self, request: Request, cluster: ClusterView, now_s: float
-    ) -> Start | Launch | Room | WaitForGPUs | WaitForServer:
+    ) -> Start | Launch | Room | WaitForGPUs | WaitForServers:
         """The option that serves the request soonest; of equals the one that moves nobody."""
         instances = cluster.open_instances(request.model)
         ready = ready_instance(instances)

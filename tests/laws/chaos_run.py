@@ -18,6 +18,7 @@ from tests.builders import request_of
 from tests.laws.at_rest import check_at_rest
 from tests.laws.chaos import ChaosDriver
 from tests.laws.observer import Observer
+from tests.laws.overlooked import can_be_asked_again, check_nobody_overlooked
 from tests.laws.runs import Log, fresh
 from tests.laws.worlds import World
 
@@ -36,7 +37,10 @@ class ChaosRun:
         self.rng = Random(f"{seed}/chaos")
         self.log, self.observer = Log(), Observer()
         self.driver = ChaosDriver(fresh(world.policy), self.rng, self.observer, self.log)
+        self._asks = can_be_asked_again(world)
         self._storms = storms
+        self._pace = self.rng.choice([0.03, 0.3])  # of inferences
+        self._demand = self.rng.choice([0.2, 1.0])
         self._num_steps = num_steps
         self._models = [model.checkpoint for model in world.setup.models]
         self._slots = world.setup.models[0].num_slots
@@ -80,6 +84,8 @@ class ChaosRun:
         weights = [weight for weight, _ in options]
         chosen = self.rng.choices([step for _, step in options], weights)[0]
         chosen()
+        if self._asks:
+            check_nobody_overlooked(driver.controller, driver.now_s)
         driver.now_s += self.rng.choice([0.0, 0.0, 0.5, 0.5, 1.0])
         return True
 
@@ -102,7 +108,7 @@ class ChaosRun:
             if not engine.ready:
                 options.append((1.0, partial(driver.finish_load, instance_id)))
             for request_id in sorted(engine.requests):
-                options.append((0.3, partial(driver.finish_inference, instance_id, request_id)))
+                options.append((self._pace, partial(driver.finish_inference, instance_id, request_id)))
             for request_id in sorted(engine.stopping):
                 options.append((2.0, partial(driver.stop_inference, instance_id, request_id)))
         for move_id in driver.moves:
@@ -128,9 +134,9 @@ class ChaosRun:
     def _requests(self) -> list[tuple[float, _Step]]:
         waiting = [r.id for r in self.observer.requests.values() if r.end is None]
         leaving: list[tuple[float, _Step]] = [
-            (0.1, partial(self.driver.tell, RequestCancelled(request_id))) for request_id in waiting
+            (0.03, partial(self.driver.tell, RequestCancelled(request_id))) for request_id in waiting
         ]
-        return [(2.0, self._arrive), *leaving]
+        return [(self._demand, self._arrive), *leaving]
 
     def _changes(self) -> list[tuple[float, _Step]]:
         options: list[tuple[float, _Step]] = []

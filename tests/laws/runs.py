@@ -12,6 +12,7 @@ from sllmsim.cluster import SimCluster
 from sllmsim.fault_player import FaultPlayer
 from tests.laws.at_rest import check_at_rest
 from tests.laws.observer import Observer
+from tests.laws.overlooked import can_be_asked_again, check_nobody_overlooked
 from tests.laws.worlds import World
 
 MAX_EVENTS = 20_000  # far more than any of these worlds needs: a run beyond does not terminate
@@ -52,10 +53,12 @@ class Run:
 
 def play(world: World) -> Run:
     """Run a world; every event is checked against the laws, and so is the state at the end."""
-    log, observer = Log(), Observer()
+    log, observer, asks = Log(), Observer(), can_be_asked_again(world)
 
     def audit(now_s: float, event: Event, commands: Sequence[Command]) -> None:
         cluster.controller.audit()
+        if asks:
+            check_nobody_overlooked(cluster.controller, now_s)
 
     cluster = SimCluster(
         fresh(world.policy),

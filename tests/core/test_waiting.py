@@ -1,0 +1,110 @@
+"""Who waits is woken as soon as there is room: no wake-up is lost."""
+
+from sllmcore.build import PolicySettings
+from sllmcore.cluster.ticket import Ticket
+from sllmcore.commands import Infer, Load
+from sllmcore.controller.pending import PendingQueue
+from sllmcore.events import InferenceFinished, LoadFinished, ServerLost
+from sllmcore.residency import LruResidency
+from sllmcore.types import Checkpoint, StorageTier
+from tests.builders import Bench, bench_of, in_dram, on_ssd, request_of, spec_of
+
+A, B, WIDE = Checkpoint("A", 16), Checkpoint("B", 16), Checkpoint("W", 32, 2)
+LOCALITY = PolicySettings(name="locality")
+
+
+def load(bench: Bench, instance_id: str, now_s: float) -> None:
+    bench.tell(LoadFinished(instance_id, StorageTier.DRAM, 16, 1.0, 0.0), now_s)
+
+
+def loads(bench: Bench) -> list[tuple[str, str]]:
+    commands = [c for _, _, commands in bench.log for c in commands]
+    return [(c.model, c.server_id) for c in commands if isinstance(c, Load)]
+
+
+def test_of_several_busy_servers_that_hold_a_model_the_first_to_be_free_takes_it() -> None:
+    holds_both = (in_dram("A", 16), in_dram("B", 16))
+    bench = bench_of(LOCALITY, [A, B], [(spec_of(s), holds_both) for s in ("s0", "s1")])
+    for number in (1, 2):
+        bench.arrive(number, "A", 0.0)
+        load(bench, f"i{number}", 1.0)
+    bench.arrive(3, "B", 2.0)
+
+    bench.tell(InferenceFinished("r2", "i2", 15, 1.5), 5.0)
+
+    assert loads(bench) == [("A", "s0"), ("A", "s1"), ("B", "s1")]
+
+
+def test_a_wide_model_that_waits_does_not_keep_a_narrow_one_from_its_gpu() -> None:
+    holds = (in_dram("A", 8), in_dram("B", 16), in_dram("W", 32))
+    a = Checkpoint("A", 8)
+    bench = bench_of(LOCALITY, [a, B, WIDE], [(spec_of("s0", 2), holds)])
+    for number in (1, 2):
+        bench.arrive(number, "A", 0.0)
+        load(bench, f"i{number}", 1.0)
+    bench.arrive(3, "W", 2.0)
+    bench.arrive(4, "B", 2.0)
+
+    bench.tell(InferenceFinished("r2", "i2", 15, 1.5), 5.0)
+
+    assert loads(bench) == [("A", "s0"), ("A", "s0"), ("B", "s0")]
+
+
+def test_who_lost_its_instance_takes_a_free_slot_though_others_wait_for_gpus() -> None:
+    # Idle instances may not be reclaimed: r3, for B, waits for a GPU. The server of r4 is lost, and
+    # the other instance of A, which is idle, can serve it.
+    keeps = PolicySettings(residency=LruResidency(keep_alive_s=100.0, reclaims_idle=False))
+    bench = bench_of(
+        keeps, [A, B], [(spec_of("s0"), (on_ssd("A", 16),)), (spec_of("s1"), (on_ssd("A", 16),))]
+    )
+    for number in (1, 2):
+        bench.arrive(number, "A", 0.0)
+        load(bench, f"i{number}", 2.0)
+    bench.arrive(3, "B", 3.0)
+    for number in (1, 2):
+        bench.tell(InferenceFinished(f"r{number}", f"i{number}", 15, 2.5), 6.0)
+    bench.arrive(4, "A", 6.5)
+
+    assert bench.tell(ServerLost("s0"), 7.0) == [Infer(6, "r4", "i2", 2)]
+
+
+def ticket(number: int, model: str) -> Ticket:
+    return Ticket(request_of(number, model), number)
+
+
+def test_the_oldest_request_is_the_one_that_arrived_first_whatever_came_back_later() -> None:
+    queue, first, second = PendingQueue(), ticket(1, "A"), ticket(2, "A")
+    queue.add(second, 1)
+    queue.add(first, 1)
+
+    assert queue.oldest(None) is first
+    assert queue.oldest_of("A") is first
+
+
+def test_only_requests_for_fewer_gpus_are_asked_for_below_a_bound() -> None:
+    queue, wide, narrow = PendingQueue(), ticket(1, "W"), ticket(2, "A")
+    queue.add(wide, 2)
+    queue.add(narrow, 1)
+
+    assert [queue.oldest(None), queue.oldest(2), queue.oldest(1)] == [wide, narrow, None]
+
+
+def test_a_request_that_was_removed_is_nowhere() -> None:
+    queue, one = PendingQueue(), ticket(1, "A")
+    queue.add(one, 1)
+
+    queue.remove(one)
+
+    assert len(queue) == 0
+    assert queue.oldest(None) is None and queue.oldest_of("A") is None
+    assert queue.of_model("A") == []
+
+
+def test_a_request_may_wait_again_after_it_was_removed() -> None:
+    queue, one = PendingQueue(), ticket(1, "A")
+    queue.add(one, 1)
+    queue.remove(one)
+
+    queue.add(one, 1)
+
+    assert queue.oldest(None) is one and queue.oldest_of("A") is one
