@@ -1,0 +1,1 @@
+"""Carries commands out on real servers: checkpoints, loading, engines, migration, workers."""

@@ -6,7 +6,7 @@ load = open, plan, transfer, views:  nothing is copied on the CPU, once to each 
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -126,9 +126,20 @@ def load_layout(
     `keep_landed`: tensors may have been used when an error comes, so that chunks of the pool that
     are verified by then stay resident.
     """
-    if request.pool is not None:
+    device = request.devices[0]
+    if device.type != "cpu" and request.shard is not None:
+        # A device should hold the rank's slices only: they are cut on the host.
+        on_host = replace(request, devices=(torch.device("cpu"),))
+        load_layout(
+            layout,
+            reader,
+            on_host,
+            lambda entry, tensor: deliver(entry, tensor.contiguous().to(device)),
+            keep_landed=keep_landed,
+        )
+    elif request.pool is not None:
         _load_through_pool(layout, reader, request, request.pool, deliver, keep_landed)
-    elif request.devices[0].type == "cpu":
+    elif device.type == "cpu":
         _load_fresh(layout, reader, request, deliver)
     else:
         _load_to_devices(layout, reader, request, deliver)

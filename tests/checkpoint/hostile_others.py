@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.checkpoint.hostile import Build, Hostile
+from tests.checkpoint.mutator import Build, Hostile
 
 
 def safetensors() -> Iterator[Hostile]:

@@ -13,6 +13,7 @@ from sllmreal.checkpoint.arrange import SourceTensor, arrange
 from sllmreal.checkpoint.convert import WriteOptions
 from sllmreal.checkpoint.execution_order import execution_order
 from sllmreal.checkpoint.layout import align_up, contiguous_stride
+from sllmreal.loader import load_checkpoint
 from tests.checkpoint.fuzz import fuzz
 from tests.checkpoint.samples import every_kind, saved
 
@@ -149,3 +150,15 @@ def test_fifteen_thousand_mutants_crash_nothing(tmp_path: Path) -> None:
 
     assert tally.executions == 15_000
     assert 0 < tally.accepted < 3_000
+
+
+def test_a_checkpoint_without_bytes_is_a_checkpoint(tmp_path: Path) -> None:
+    empty = {"e": torch.empty(0, 3)}
+    for name, tensors in (("none", {}), ("empty", empty)):
+        layout = save_checkpoint(tensors, tmp_path / name)
+
+        loaded = load_checkpoint(tmp_path / name)
+        assert layout.size_bytes == 0
+        assert {key: tensor.shape for key, tensor in loaded.items()} == {
+            key: tensor.shape for key, tensor in tensors.items()
+        }

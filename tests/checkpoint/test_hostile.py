@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from sllmreal.checkpoint import BadCheckpointError, StorageError, read_layout
-from tests.checkpoint.hostile import Hostile, NativeMutator, native
+from tests.checkpoint.hostile import native
 from tests.checkpoint.hostile_others import others, safetensors
+from tests.checkpoint.mutator import Hostile, NativeMutator
 
 LIMIT_S = 0.100
 LIMIT_BYTES = 64 << 20
