@@ -36,7 +36,8 @@ def over_links(model: Prepared, rounds: int) -> Iterator[Row]:
                     tempfile.TemporaryDirectory(dir=model.native.parent) as cache,
                 ):
                     began_s = time.perf_counter()
-                    load_remote(remote_storage(url), Path(cache), pool=pool, options=options)
+                    with remote_storage(url) as storage:
+                        load_remote(storage, Path(cache), pool=pool, options=options)
                     seconds = time.perf_counter() - began_s
                 for identity in pool.status().resident_bytes:
                     pool.evict(identity)

@@ -21,6 +21,7 @@ class Behaviour:
     spoil: Callable[[str, int, bytes], bytes] = lambda name, offset, raw: raw
     etag: str = '"1"'
     requests: list[str] = field(default_factory=list)
+    redirects: dict[str, str] = field(default_factory=dict)  # of the path's beginning
     sent_bytes: int = 0
 
 
@@ -53,6 +54,13 @@ def _answer(handler: BaseHTTPRequestHandler, behaviour: Behaviour) -> None:
     if behaviour.statuses:
         _plain(handler, behaviour.statuses.pop(0))
         return
+    for begin_of_path, elsewhere in behaviour.redirects.items():
+        if handler.path.startswith(begin_of_path):
+            handler.send_response(302)
+            handler.send_header("Location", elsewhere + handler.path.removeprefix(begin_of_path))
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+            return
     name = handler.path.partition("?")[0].lstrip("/")
     file = behaviour.root / name
     wanted = _RANGE.fullmatch(handler.headers.get("Range", ""))

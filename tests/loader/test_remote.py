@@ -3,24 +3,26 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from sllmcore.errors import UsageError
 from sllmreal.checkpoint import BadCheckpointError, CorruptCheckpointError, read_layout, verify
 from sllmreal.checkpoint.convert import WriteOptions, save_checkpoint
 from sllmreal.loader import ChunkPool, LoadOptions, RemoteError
 from sllmreal.loader.remote import load_remote
-from sllmreal.loader.remote_storage import HttpStorage, RetryOptions, remote_storage
+from sllmreal.loader.remote_storage import RetryOptions, remote_storage
 from tests.checkpoint.samples import assert_same, saved, small_model
 from tests.loader.range_server import Behaviour, serving
-
-pytest.importorskip("urllib3")
 
 SMALL = LoadOptions(chunk_bytes=65536, num_readers=3)
 FAST = RetryOptions(max_attempts=3, first_pause_s=0.001, timeout_s=5)
 
 
-def storage(url: str) -> HttpStorage:
-    return remote_storage(url, retry=FAST)
+def loaded_from(
+    url: str, cache: Path, pool: ChunkPool | None = None, options: LoadOptions = SMALL
+) -> dict[str, torch.Tensor]:
+    with remote_storage(url, retry=FAST) as storage:
+        return load_remote(storage, cache, pool=pool, options=options)
 
 
 def test_a_remote_checkpoint_loads_and_is_kept(tmp_path: Path) -> None:
@@ -28,9 +30,9 @@ def test_a_remote_checkpoint_loads_and_is_kept(tmp_path: Path) -> None:
     behaviour = Behaviour(tmp_path / "model")
 
     with serving(behaviour) as url:
-        loaded = load_remote(storage(url), tmp_path / "cache", options=SMALL)
+        loaded = loaded_from(url, tmp_path / "cache")
         sent_bytes = behaviour.sent_bytes
-        again = load_remote(storage(url), tmp_path / "cache", options=SMALL)
+        again = loaded_from(url, tmp_path / "cache")
 
     layout = read_layout(tmp_path / "model")
     assert_same(loaded, small_model())
@@ -50,7 +52,7 @@ def test_the_pool_and_the_assets_are_filled_as_well(tmp_path: Path) -> None:
         serving(Behaviour(tmp_path / "model")) as url,
         ChunkPool(4 << 20, chunk_bytes=2 << 20) as pool,
     ):
-        assert_same(load_remote(storage(url), tmp_path / "cache", pool=pool), small_model())
+        assert_same(loaded_from(url, tmp_path / "cache", pool=pool), small_model())
         assert pool.status().resident_bytes == {layout.identity: layout.size_bytes}
 
     copied = tmp_path / "cache" / layout.identity / "assets" / "config.json"
@@ -62,7 +64,7 @@ def test_dropped_connections_are_resumed_where_they_broke(tmp_path: Path) -> Non
     behaviour = Behaviour(tmp_path / "model", drop_after_bytes=[100, 5000, 0, 40_000, 1])
 
     with serving(behaviour) as url:
-        loaded = load_remote(storage(url), tmp_path / "cache", options=SMALL)
+        loaded = loaded_from(url, tmp_path / "cache")
 
     assert_same(loaded, small_model())
     index_bytes = (tmp_path / "model" / "index.sllm").stat().st_size
@@ -74,7 +76,7 @@ def test_passing_errors_of_the_server_are_retried(tmp_path: Path) -> None:
     behaviour = Behaviour(tmp_path / "model", statuses=[503, 500])
 
     with serving(behaviour) as url:
-        assert_same(load_remote(storage(url), tmp_path / "cache", options=SMALL), small_model())
+        assert_same(loaded_from(url, tmp_path / "cache"), small_model())
 
 
 @pytest.mark.parametrize("statuses", [[503] * 9, [403], [200], [416]])
@@ -83,7 +85,7 @@ def test_lasting_errors_are_typed(tmp_path: Path, statuses: list[int]) -> None:
 
     behaviour = Behaviour(tmp_path / "model", statuses=statuses)
     with serving(behaviour) as url, pytest.raises(RemoteError):
-        load_remote(storage(url), tmp_path / "cache", options=SMALL)
+        loaded_from(url, tmp_path / "cache")
 
 
 def test_a_wrong_byte_is_caught_and_what_was_right_is_kept(tmp_path: Path) -> None:
@@ -97,10 +99,10 @@ def test_a_wrong_byte_is_caught_and_what_was_right_is_kept(tmp_path: Path) -> No
     bad = Behaviour(tmp_path / "model", spoil=spoil)
     good = Behaviour(tmp_path / "model")
     with serving(bad) as url, pytest.raises(CorruptCheckpointError):
-        load_remote(storage(url), tmp_path / "cache", options=SMALL)
+        loaded_from(url, tmp_path / "cache")
     assert not (tmp_path / "cache" / layout.identity).exists()
     with serving(good) as url:
-        assert_same(load_remote(storage(url), tmp_path / "cache", options=SMALL), small_model())
+        assert_same(loaded_from(url, tmp_path / "cache"), small_model())
 
     assert good.sent_bytes < layout.size_bytes
 
@@ -113,13 +115,13 @@ def test_a_spoilt_copy_on_the_ssd_is_fetched_again(tmp_path: Path) -> None:
 
     bad = Behaviour(tmp_path / "model", spoil=spoil)
     with serving(bad) as url, pytest.raises(CorruptCheckpointError):
-        load_remote(storage(url), tmp_path / "cache", options=SMALL)
+        loaded_from(url, tmp_path / "cache")
     partial = tmp_path / "cache" / f".{layout.identity}.partial" / "partition-00000.bin"
     with partial.open("r+b") as file:
         file.write(b"spoilt")
 
     with serving(Behaviour(tmp_path / "model")) as url:
-        assert_same(load_remote(storage(url), tmp_path / "cache", options=SMALL), small_model())
+        assert_same(loaded_from(url, tmp_path / "cache"), small_model())
 
     assert verify(tmp_path / "cache" / layout.identity).num_chunks > 0
 
@@ -135,14 +137,14 @@ def test_an_object_replaced_while_it_is_read_is_an_error(tmp_path: Path) -> None
 
     behaviour.spoil = replace_after
     with serving(behaviour) as url, pytest.raises(RemoteError, match="changed"):
-        load_remote(storage(url), tmp_path / "cache", options=LoadOptions(65536, 1))
+        loaded_from(url, tmp_path / "cache", options=LoadOptions(65536, 1))
 
 
 def test_something_else_than_a_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "index.sllm").write_bytes(b"x" * 1000)
 
     with serving(Behaviour(tmp_path)) as url, pytest.raises(BadCheckpointError):
-        load_remote(storage(url), tmp_path / "cache", options=SMALL)
+        loaded_from(url, tmp_path / "cache")
 
 
 def test_an_s3_store_is_read_through_signed_urls(tmp_path: Path) -> None:
@@ -157,10 +159,22 @@ def test_an_s3_store_is_read_through_signed_urls(tmp_path: Path) -> None:
                 assert Params["Bucket"] == "bucket"
                 return f"{url}/{Params['Key']}?signature=1"
 
-        store = remote_storage("s3://bucket/models/model", retry=FAST, client=Client())
-        assert_same(load_remote(store, tmp_path / "cache", options=SMALL), small_model())
+        with remote_storage("s3://bucket/models/model", retry=FAST, client=Client()) as store:
+            assert_same(load_remote(store, tmp_path / "cache", options=SMALL), small_model())
 
     assert all(request.endswith("?signature=1") for request in behaviour.requests)
+
+
+def test_redirections_are_followed_and_loops_of_them_are_not(tmp_path: Path) -> None:
+    saved(tmp_path / "model")
+    behaviour = Behaviour(tmp_path / "model")
+
+    with serving(behaviour) as url:
+        behaviour.redirects = {"/moved/": "/"}
+        assert_same(loaded_from(f"{url}/moved", tmp_path / "cache"), small_model())
+        behaviour.redirects = {"/": "/on/"}
+        with pytest.raises(RemoteError, match="redirections"):
+            loaded_from(url, tmp_path / "other")
 
 
 @pytest.mark.parametrize("url", ["ftp://x/y", "s3://", "/local", ""])
