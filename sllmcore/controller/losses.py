@@ -65,12 +65,14 @@ class Losses:
             self._tickets.requeue(ticket)
 
     def server_draining(self, server_id: str) -> None:
-        """Whoever waits for others to leave their GPUs there must look elsewhere."""
+        """Whoever waits for GPUs there, claimed or not, must look elsewhere."""
         server = self._cluster.servers.get(server_id)
         if server is not None:
             for instance in list(server.instances.values()):
                 if instance.state is RESERVED:
                     self.dissolve(instance)
+            for ticket in self._pending.parked(server_id):
+                self._tickets.requeue(ticket)
 
     def migration_failed(self, move_id: str) -> None:
         source = self._moves.failed(move_id)

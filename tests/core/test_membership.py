@@ -100,6 +100,22 @@ def test_a_newcomer_whose_gpus_are_not_clear_yet_never_loads_on_a_draining_serve
     assert stopped == [Unload(5, "i1")]
 
 
+def test_who_waits_for_a_server_looks_elsewhere_when_it_drains() -> None:
+    one = bench_of(
+        PolicySettings(name="locality"),
+        [A, B],
+        [(spec_of("s0"), (in_dram("A", 16), in_dram("B", 16))), (spec_of("s1"), ())],
+    )
+    one.arrive(1, "A")
+    one.tell(loaded("i1"), 1.0)
+    waits = one.arrive(2, "B", 2.0)
+
+    drained = one.tell(ServerDraining("s0"), 3.0)
+
+    assert waits == []
+    assert [(c.model, c.server_id) for c in drained if isinstance(c, Load)] == [("B", "s1")]
+
+
 def test_deleting_a_model_rejects_who_waits_and_lets_who_runs_finish() -> None:
     one = bench()
     one.arrive(1, "A")
