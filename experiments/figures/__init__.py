@@ -1,0 +1,1 @@
+"""Runs what the paper's figures need and leaves compact results in `results/figures`."""

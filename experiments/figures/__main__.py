@@ -1,0 +1,101 @@
+"""`python -m experiments.figures [NAMES]`: run what the figures lack, in parallel, resumable.
+
+Results go to `results/figures`; `python -m paper_figures all` draws them. Exit codes: 0 done, 1 a
+run failed, 2 a figure of an unknown name, 130 interrupted.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+
+from experiments.figures.catalogue import grids
+from experiments.figures.grid import Grid, Run, runs_of
+from experiments.figures.scenes import SCENES
+from experiments.figures.store import Store
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    arguments = _arguments(argv)
+    known = {grid.name: grid for grid in grids()}
+    names = arguments.names or [*known, *SCENES]
+    unknown = [name for name in names if name not in known and name not in SCENES]
+    if unknown:
+        print(f"no figure {unknown[0]!r}; there are {', '.join([*known, *SCENES])}")
+        return 2
+    store = Store()
+    for name in names:
+        if name in SCENES:
+            _say_published(name, store.write(name, SCENES[name]()))
+    chosen = [known[name] for name in names if name in known]
+    try:
+        return _run_grids(chosen, store, arguments.workers)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m experiments.figures", description=__doc__)
+    parser.add_argument("names", nargs="*", help="figures; all if none is named")
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    return parser.parse_args(argv)
+
+
+def _run_grids(chosen: Sequence[Grid], store: Store, workers: int) -> int:
+    by_grid = {grid.name: runs_of(grid) for grid in chosen}
+    missing = {run.key: run for runs in by_grid.values() for run in runs if run.key not in store}
+    failed = 0
+    for number, (run, problem) in enumerate(_carried_out(list(missing.values()), store, workers)):
+        if problem:
+            failed += 1
+            print(f"error: {run.grid.name} {dict(run.cell.labels)}: {problem}", file=sys.stderr)
+        _say_progress(number + 1, len(missing))
+    for grid in chosen:
+        if all(run.key in store for run in by_grid[grid.name]):
+            _say_published(grid.name, store.publish(grid, by_grid[grid.name]))
+    return 1 if failed else 0
+
+
+def _carried_out(runs: Sequence[Run], store: Store, workers: int) -> Iterator[tuple[Run, str]]:
+    """Each run as it ends, with what went wrong."""
+    if not runs:
+        return
+    # Fresh processes: a fork would copy the locks of numpy's threads.
+    with ProcessPoolExecutor(max(1, workers), get_context("spawn")) as pool:
+        futures = {pool.submit(_measured, run): run for run in runs}
+        try:
+            for future in as_completed(futures):
+                run = futures[future]
+                problem = future.exception()
+                if problem is None:
+                    measured, wall_s = future.result()
+                    store.add(run.key, measured, wall_s)
+                yield run, "" if problem is None else f"{type(problem).__name__}: {problem}"
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _measured(run: Run) -> tuple[dict[str, object], float]:
+    from experiments.figures.measures import measured
+
+    began_s = time.perf_counter()
+    return measured(run.config, run.grid.measure), time.perf_counter() - began_s
+
+
+def _say_progress(done: int, total: int) -> None:
+    if done == total or done % max(1, total // 20) == 0:
+        print(f"{time.strftime('%H:%M:%S')} {done} of {total} runs", file=sys.stderr, flush=True)
+
+
+def _say_published(name: str, changed: bool) -> None:
+    if changed:
+        print(f"results/figures/{name}.json")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""The runs of every figure. What they share is in `configs/workload/paper.yaml`,
+`configs/cluster/testbed_ii.yaml` and `configs/models/warm_*.yaml`: one value for all figures."""
+
+from collections.abc import Iterable, Mapping
+
+from experiments.figures.grid import Cell, Grid
+from traces.function_cvs import PublishedCvs
+
+PAPER = ("workload=paper", "cluster=testbed_ii", "driver.journal=false")
+MODELS = ("opt_6_7b", "opt_13b", "opt_30b")
+DATASETS = ("gsm8k", "sharegpt")
+SCHEDULERS = ("serverless", "shepherd", "serverlessllm")
+SYSTEMS = ("ray_serve", "ray_serve_cache", "serverlessllm")
+NUM_SMALL_MODELS = 32  # OPT-6.7B, of which every figure but 12b has so many
+
+
+def _cell(labels: Mapping[str, str], *overrides: str) -> Cell:
+    """The labels that are named as groups and the rate are overrides themselves."""
+    words = {"policy": "policy={}", "model": "models=warm_{}", "dataset": "workload.lengths={}"}
+    words["rps"] = "workload.target_rps={}"
+    known = [words[name].format(value) for name, value in labels.items() if name in words]
+    return Cell(labels, (*known, *overrides))
+
+
+def _figure_8() -> Iterable[Cell]:
+    for dataset in DATASETS:
+        for rps in ("0.2", "0.8", "1.4"):
+            for policy in SCHEDULERS:
+                yield _cell({"model": "opt_6_7b", "dataset": dataset, "rps": rps, "policy": policy})
+
+
+def _figure_9() -> Iterable[Cell]:
+    for model in ("opt_13b", "opt_30b"):
+        for dataset in DATASETS:
+            for policy in SCHEDULERS:
+                yield _cell({"model": model, "dataset": dataset, "rps": "0.2", "policy": policy})
+
+
+def _figure_10() -> Iterable[Cell]:
+    for dataset in DATASETS:
+        for model in MODELS:
+            for policy in SYSTEMS:
+                yield _cell({"model": model, "dataset": dataset, "policy": policy})
+
+
+def _figure_11() -> Iterable[Cell]:
+    for rps in ("0.2", "0.5", "0.8", "1.1"):
+        for policy in SYSTEMS:
+            yield _cell({"model": "opt_6_7b", "dataset": "gsm8k", "rps": rps, "policy": policy})
+
+
+def _figure_12a() -> Iterable[Cell]:
+    for num_gpus in ("1", "2", "3", "4"):
+        for policy in ("ray_serve_cache", "serverlessllm"):
+            yield _cell(
+                {"model": "opt_6_7b", "dataset": "gsm8k", "policy": policy, "gpus": num_gpus},
+                f"cluster.servers.a40.num_gpus={num_gpus}",
+            )
+
+
+def _figure_12b() -> Iterable[Cell]:
+    for num_models in ("16", "32", "48", "64"):
+        for policy in ("ray_serve", "ray_serve_cache", "serverlessllm"):
+            yield _cell(
+                {"model": "opt_6_7b", "dataset": "gsm8k", "policy": policy, "models": num_models},
+                f"models.deployments.opt_6_7b.replicas={num_models}",
+            )
+
+
+def _dram() -> Iterable[Cell]:
+    for model in MODELS:
+        for gigabytes in ("64", "128", "256", "512"):
+            for policy in ("serverless", "serverlessllm"):
+                yield _cell(
+                    {"model": model, "dataset": "gsm8k", "policy": policy, "pool_gb": gigabytes},
+                    f"cluster.servers.a40.dram_pool_bytes={gigabytes}000000000",
+                )
+
+
+def _figure_10_calmer() -> Iterable[Cell]:
+    """What figure 10 would be with half the burstiness that the paper states."""
+    for cell in _figure_10():
+        yield Cell(cell.labels, (*cell.overrides, "workload.cv=4"))
+
+
+def _burstiness() -> Iterable[Cell]:
+    """CV 8 in its readings: of every model's gaps, or AlpaServe's factor on each function's own
+    CV; and how much hangs on it."""
+    published = PublishedCvs.load()
+    own = [published.cv(f"opt_6_7b-{index}", seed=0) for index in range(NUM_SMALL_MODELS)]
+    cvs = {
+        **{name: name for name in ("1", "2", "4", "8")},
+        "own": f"[{','.join(f'{cv:.4g}' for cv in own)}]",
+        "own x 8": f"[{','.join(f'{8 * cv:.4g}' for cv in own)}]",
+    }
+    for reading, cv in cvs.items():
+        for policy in SCHEDULERS:
+            yield _cell(
+                {"model": "opt_6_7b", "dataset": "gsm8k", "rps": "1.4", "policy": policy}
+                | {"cv": reading},
+                f"workload.cv={cv}",
+            )
+
+
+def _platforms() -> Iterable[Cell]:
+    """So few requests that most find their model cold and nobody else loading."""
+    for policy in ("kserve", "kserve_enhanced", "managed_endpoint", *SYSTEMS):
+        yield _cell(
+            {"model": "opt_6_7b", "dataset": "gsm8k", "rps": "0.002", "policy": policy},
+            "workload.cv=1",
+            "workload.duration_s=50000",
+        )
+
+
+def _estimator() -> Iterable[Cell]:
+    for model in MODELS:
+        yield _cell({"model": model, "dataset": "gsm8k", "policy": "serverlessllm"})
+
+
+def grids() -> tuple[Grid, ...]:
+    """In the order in which they are run, the paper's main ones first."""
+    return (
+        Grid("fig10", PAPER, tuple(_figure_10())),
+        Grid("fig8", PAPER, tuple(_figure_8()), "distributions"),
+        Grid("fig11", PAPER, tuple(_figure_11())),
+        Grid("fig12a", PAPER, tuple(_figure_12a())),
+        Grid("fig12b", PAPER, tuple(_figure_12b())),
+        Grid("fig9", PAPER, tuple(_figure_9()), "distributions"),
+        Grid("dram", PAPER, tuple(_dram())),
+        Grid("burstiness", PAPER, tuple(_burstiness())),
+        Grid("fig10_cv4", PAPER, tuple(_figure_10_calmer())),
+        Grid("kserve", PAPER, tuple(_platforms())),
+        Grid("estimator", PAPER, tuple(_estimator()), "estimates"),
+    )

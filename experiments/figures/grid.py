@@ -1,0 +1,73 @@
+"""A figure's runs: labelled configs, each with the same seeds, so that all systems meet the same
+requests (common random numbers)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+
+from experiments.comparison.identity import digest
+from experiments.composing import composed_run
+from experiments.config.run_config import RunConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One point of a figure.
+
+    Args:
+        labels: What the figure calls it, as {"policy": "shepherd", "rps": "1.4"}.
+        overrides: Of `python -m experiments.run`.
+    """
+
+    labels: Mapping[str, str]
+    overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The runs of one figure.
+
+    Args:
+        shared: Overrides of all cells.
+        measure: What is kept of a run: a name of `experiments.figures.measures.MEASURES`.
+    """
+
+    name: str
+    shared: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    measure: str = "latencies"
+    seeds: tuple[int, ...] = tuple(range(10))
+
+    @property
+    def command(self) -> str:
+        """That runs one cell of the figure with all its files."""
+        return f"python -m experiments.run {' '.join(self.shared)} ..."
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One cell with one seed."""
+
+    grid: Grid
+    cell: Cell
+    seed: int
+
+    @property
+    def config(self) -> RunConfig:
+        config = _composed((*self.grid.shared, *self.cell.overrides))
+        return replace(config, seed=self.seed)
+
+    @property
+    def key(self) -> str:
+        """The same key, the same result."""
+        return f"{self.grid.measure}-{digest(self.config)}"
+
+
+@cache
+def _composed(overrides: tuple[str, ...]) -> RunConfig:
+    return composed_run(overrides)
+
+
+def runs_of(grid: Grid) -> list[Run]:
+    """All runs of a figure."""
+    return [Run(grid, cell, seed) for cell in grid.cells for seed in grid.seeds]
