@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from experiments.comparison.results import PolicyResult
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 SMALL_S = 0.001  # less is rounding, or does not matter to anybody
 
@@ -63,23 +66,38 @@ COLUMNS = (
 )
 
 
+NARROW_COLUMNS = (range(7), (0, *range(7, len(COLUMNS))))  # on two tables, each with its policies
+WIDE_CHARACTERS = 114  # that all columns take
+
+
 def print_table(title: str, results: Sequence[PolicyResult], stream: IO[str]) -> None:
-    """Rich on a terminal, aligned text otherwise."""
+    """Rich on a terminal, in two tables where it is narrow; aligned text otherwise."""
     rows = [[column.cell(result) for column in COLUMNS] for result in results]
     if not stream.isatty():
         stream.write(plain_table(title, rows))
         return
-    from rich import box
     from rich.console import Console
+
+    console = Console(file=stream)
+    console.print(f"\n{title}", style="bold", markup=False, highlight=False)
+    wide = console.width >= WIDE_CHARACTERS
+    for numbers in (range(len(COLUMNS)),) if wide else NARROW_COLUMNS:
+        console.print(_rich_table([COLUMNS[i] for i in numbers], rows, numbers))
+
+
+def _rich_table(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], numbers: Sequence[int]
+) -> "Table":
+    from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in COLUMNS:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in columns:
         left = column.heading == "policy"
         table.add_column(column.heading, justify="left" if left else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
-    Console(file=stream).print(table)
+        table.add_row(*(row[i] for i in numbers))
+    return table
 
 
 def plain_table(title: str, rows: Sequence[Sequence[str]]) -> str:
