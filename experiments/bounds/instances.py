@@ -2,7 +2,7 @@
 some of them, and requests close together.
 
 All times are whole seconds: a model of 12 GB loads in 1 s from DRAM, 4 s from SSD and 8 s from
-remote storage, one of 24 GB in twice that (from DRAM into two GPUs in 1 s), and an inference takes 2 to
+remote storage, one of 24 GB in twice that (from DRAM into two GPUs in 1 s). An inference takes 2 to
 12 s.
 """
 

@@ -95,7 +95,7 @@ def _check(setup: SimSetup) -> None:
             )
     for server in setup.servers:
         for found in server.resident:
-            if found.num_bytes != size_bytes[found.model]:
+            if found.num_bytes != size_bytes.get(found.model, found.num_bytes):
                 raise UsageError(f"bounds need whole models, {found} on {server.id} is not")
 
 

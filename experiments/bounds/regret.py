@@ -113,7 +113,7 @@ def _regret(run: Path, chains_of: Callable[[Oracle, float | None], float]) -> Re
 
 
 def _ends(run: Path) -> list[RequestEnd]:
-    columns = ("request_id", "outcome", "arrived_at_s", "ended_at_s")
+    columns = ["request_id", "outcome", "arrived_at_s", "ended_at_s"]
     rows = parquet.read_table(run / REQUESTS, columns=columns).to_pylist()
     return [RequestEnd(*(row[name] for name in columns)) for row in rows]
 
