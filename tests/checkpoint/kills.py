@@ -79,7 +79,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as directory:
+    with tempfile.TemporaryDirectory() as directory:
         kill_writers(arguments.kills, arguments.seed, Path(directory))
     print(f"{arguments.kills} kills: 0 torn, 0 acknowledged generations lost")
     return 0

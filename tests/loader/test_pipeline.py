@@ -20,7 +20,7 @@ def test_every_chunk_passes_every_stage_in_turn() -> None:
 
 
 def test_two_equal_stages_take_as_long_as_one() -> None:
-    chunk_s = 0.01
+    chunk_s = 0.02
     num_chunks = 60
     work = Stage("sleep", lambda chunk: time.sleep(chunk_s), 1)
 
@@ -29,7 +29,7 @@ def test_two_equal_stages_take_as_long_as_one() -> None:
     took_s = time.perf_counter() - began_s
 
     # Theory: num_chunks + 1 steps; a step on a busy machine oversleeps a little.
-    assert took_s < 1.5 * (num_chunks + 1) * chunk_s
+    assert took_s < 1.7 * (num_chunks + 1) * chunk_s  # one after the other takes 2
 
 
 def test_at_most_the_queue_lies_between_two_stages() -> None:

@@ -1,5 +1,6 @@
 """Remote checkpoints: right or refused, kept on the SSD, resumed; a server may do anything."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -88,11 +89,18 @@ def test_lasting_errors_are_typed(tmp_path: Path, statuses: list[int]) -> None:
         loaded_from(url, tmp_path / "cache")
 
 
+def _wait_for_bytes(file: Path) -> None:
+    deadline_s = time.monotonic() + 20
+    while not file.stat().st_size and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+
+
 def test_a_wrong_byte_is_caught_and_what_was_right_is_kept(tmp_path: Path) -> None:
     layout = saved(tmp_path / "model")
 
     def spoil(name: str, offset: int, raw: bytes) -> bytes:
         if name.endswith(".bin") and offset == 3 * 65536:
+            _wait_for_bytes(tmp_path / "cache" / f".{layout.identity}.partial" / "stored")
             return raw[:-1] + bytes([raw[-1] ^ 1])
         return raw
 
