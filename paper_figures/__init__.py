@@ -1,0 +1,1 @@
+"""Draws the paper's figures from stored results; runs nothing."""

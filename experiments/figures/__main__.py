@@ -8,12 +8,11 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from collections.abc import Sequence
 
+from experiments.figures.campaign import carried_out
 from experiments.figures.catalogue import grids
-from experiments.figures.grid import Grid, Run, runs_of
+from experiments.figures.grid import Grid, runs_of
 from experiments.figures.scenes import SCENES
 from experiments.figures.store import Store
 
@@ -49,7 +48,7 @@ def _run_grids(chosen: Sequence[Grid], store: Store, workers: int) -> int:
     by_grid = {grid.name: runs_of(grid) for grid in chosen}
     missing = {run.key: run for runs in by_grid.values() for run in runs if run.key not in store}
     failed = 0
-    for number, (run, problem) in enumerate(_carried_out(list(missing.values()), store, workers)):
+    for number, (run, problem) in enumerate(carried_out(list(missing.values()), store, workers)):
         if problem:
             failed += 1
             print(f"error: {run.grid.name} {dict(run.cell.labels)}: {problem}", file=sys.stderr)
@@ -58,33 +57,6 @@ def _run_grids(chosen: Sequence[Grid], store: Store, workers: int) -> int:
         if all(run.key in store for run in by_grid[grid.name]):
             _say_published(grid.name, store.publish(grid, by_grid[grid.name]))
     return 1 if failed else 0
-
-
-def _carried_out(runs: Sequence[Run], store: Store, workers: int) -> Iterator[tuple[Run, str]]:
-    """Each run as it ends, with what went wrong."""
-    if not runs:
-        return
-    # Fresh processes: a fork would copy the locks of numpy's threads.
-    with ProcessPoolExecutor(max(1, workers), get_context("spawn")) as pool:
-        futures = {pool.submit(_measured, run): run for run in runs}
-        try:
-            for future in as_completed(futures):
-                run = futures[future]
-                problem = future.exception()
-                if problem is None:
-                    measured, wall_s = future.result()
-                    store.add(run.key, measured, wall_s)
-                yield run, "" if problem is None else f"{type(problem).__name__}: {problem}"
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _measured(run: Run) -> tuple[dict[str, object], float]:
-    from experiments.figures.measures import measured
-
-    began_s = time.perf_counter()
-    return measured(run.config, run.grid.measure), time.perf_counter() - began_s
 
 
 def _say_progress(done: int, total: int) -> None:

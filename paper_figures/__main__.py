@@ -1,0 +1,87 @@
+"""`python -m paper_figures all`: draw what `results/figures` has into `paper_figures/out`.
+
+Runs nothing: `python -m experiments.figures` does. Exit codes: 0 done, 1 results are missing (the
+rest is drawn), 2 a figure of an unknown name.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+from paper_figures.catalogue import PICTURES, Picture
+from paper_figures.comparison import compared, csv_text
+from paper_figures.pages import page
+from paper_figures.results import RESULTS, read_results
+from paper_figures.style import FORMATS, save
+
+HERE = Path(__file__).resolve().parent
+OUT = HERE / "out"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    arguments = _arguments(argv)
+    by_stem = {picture.stem: picture for picture in PICTURES}
+    stems = list(by_stem) if "all" in arguments.names else arguments.names
+    unknown = [stem for stem in stems if stem not in by_stem]
+    if unknown:
+        print(f"no figure {unknown[0]!r}; there are all, {', '.join(by_stem)}", file=sys.stderr)
+        return 2
+    missing = [
+        stem for stem in stems if not _drawn(by_stem[stem], arguments.results, arguments.out)
+    ]
+    _compare(arguments.results, arguments.out)
+    for stem in missing:
+        name = by_stem[stem].results
+        print(f"{stem}: no results; python -m experiments.figures {name}", file=sys.stderr)
+    return 1 if missing else 0
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m paper_figures", description=__doc__)
+    parser.add_argument("names", nargs="+", help="figures, or all")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=OUT)
+    return parser.parse_args(argv)
+
+
+def _drawn(picture: Picture, folder: Path, out: Path) -> bool:
+    """Draw unless the same results were drawn by the same program; False: there are no results."""
+    results = read_results(picture.results, folder)
+    if results is None:
+        return False
+    out.mkdir(parents=True, exist_ok=True)
+    stamps_path = out / "drawn.json"
+    stamps = json.loads(stamps_path.read_text()) if stamps_path.is_file() else {}
+    stamp = _stamp(folder / f"{picture.results}.json")
+    files = [out / f"{picture.stem}.{kind}" for kind in (*FORMATS, "md")]
+    if stamps.get(picture.stem) == stamp and all(path.is_file() for path in files):
+        return True
+    save(picture.draw(results), picture.stem, out)
+    (out / f"{picture.stem}.md").write_text(page(picture, results))
+    stamps_path.write_text(json.dumps({**stamps, picture.stem: stamp}, indent=1) + "\n")
+    print(out / f"{picture.stem}.png")
+    return True
+
+
+def _stamp(results: Path) -> str:
+    total = sha256(results.read_bytes())
+    for path in sorted(HERE.glob("*.py")):
+        total.update(path.read_bytes())
+    return total.hexdigest()[:16]
+
+
+def _compare(folder: Path, out: Path) -> None:
+    text = csv_text(compared(folder))
+    path = out / "comparison.csv"
+    if not path.is_file() or path.read_text() != text:
+        out.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        print(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""Figures 6a, 6b, 7 and LoRA, the platforms, and the phases of a cold start.
+
+As long as no measured loader results are stored, 6a, 6b and LoRA follow from the hardware model:
+bytes over the bandwidth share that the paper's own figure 6b gives a loader. They then show that
+the sizes and shares fit together, not that a loader reaches them, and say so on the picture.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from paper_figures.marks import bars, published
+from paper_figures.published import BANDWIDTH_USE, LOADING_S, LORA_S, STEPS
+from paper_figures.results import Results
+from paper_figures.statistics import Estimate
+from paper_figures.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    NAMES,
+    ORANGE,
+    PINK,
+    RED,
+    SKY,
+    dress,
+    legend,
+    new_figure,
+)
+
+LOADERS = ("pytorch", "safetensors", "serverlessllm")
+LABELS: Mapping[str, str] = {"opt": "OPT", "llama": "LLaMA", "falcon": "Falcon"}
+PHASE_COLOURS: Mapping[str, str] = {
+    "provision": GREY,
+    "engine_init": SKY,
+    "transfer": BLUE,
+    "graph": ORANGE,
+    "warmup": PINK,
+}
+
+
+def _exact(value: float) -> Estimate:
+    return Estimate(value, value, value)
+
+
+def _origin(axes: Axes, results: Results) -> None:
+    if results.plain["origin"] != "measured":
+        text = f"{results.plain['origin']}, not measured"
+        axes.set_title(text, fontsize=7, color=RED, loc="right")
+
+
+def _model_label(model: str) -> str:
+    family, *rest = model.split("-")
+    return "\n".join((LABELS[family], "-".join(rest).upper()))
+
+
+def figure_6a(results: Results) -> Figure:
+    """Loading time per model and loader."""
+    models = list(results.plain["size_bytes"])
+    figure = new_figure(2.4, columns=2)
+    axes = figure.add_subplot()
+    for position, loader in enumerate(LOADERS):
+        at = [index + (position - 1) * 0.27 for index in range(len(models))]
+        seconds = results.plain["seconds"][loader]
+        bars(axes, at, 0.27, loader, [_exact(seconds[model]) for model in models])
+        for x, model in zip(at, models, strict=True):
+            if model in LOADING_S:
+                grade = "Q" if model in ("opt-2.7b", "llama-2-70b") else "M"
+                published(axes, x, LOADING_S[model][position], grade)
+    axes.set_xticks(range(len(models)), [_model_label(model) for model in models])
+    dress(axes, "", "loading time (s)", log=True)
+    _origin(axes, results)
+    legend(figure, axes, columns=4)
+    return figure
+
+
+def figure_6b(results: Results) -> Figure:
+    """Share of each medium's bandwidth."""
+    use = results.plain["bandwidth_use"]
+    media = list(use["pytorch"])
+    figure = new_figure(2.6)
+    axes = figure.add_subplot()
+    for position, loader in enumerate(LOADERS):
+        at = [index + (position - 1) * 0.27 for index in range(len(media))]
+        bars(axes, at, 0.27, loader, [_exact(use[loader][medium]) for medium in media])
+        for x, medium in zip(at, media, strict=True):
+            if (loader, medium) in BANDWIDTH_USE:
+                published(axes, x, BANDWIDTH_USE[loader, medium], "Q")
+    axes.set_xticks(range(len(media)), [medium.replace("-", "-\n") for medium in media])
+    axes.set_ylim(0, 1.15)
+    dress(axes, "", "share of bandwidth")
+    _origin(axes, results)
+    legend(figure, axes)
+    return figure
+
+
+def figure_7(results: Results) -> Figure:
+    """Gain of each step over the one before: the published ones, for there is no model of them."""
+    figure = new_figure()
+    axes = figure.add_subplot()
+    ours = results.plain.get("gains", {})
+    for index, (step, gain) in enumerate(STEPS.items()):
+        if step in ours:
+            axes.bar([index], [ours[step]], 0.6, color=BLUE, label="measured")
+        published(axes, index, gain, "Q" if index else "")
+    axes.set_xticks(range(len(STEPS)), list(STEPS), rotation=20)
+    axes.set_ylim(0, 2.8)
+    dress(axes, "", "gain over the step before")
+    if not ours:
+        axes.set_title("published only: nothing measured is stored", fontsize=7, color=RED)
+    legend(figure, axes)
+    return figure
+
+
+def lora(results: Results) -> Figure:
+    """A 1 GB adapter."""
+    seconds = results.plain["lora_seconds"]
+    figure = new_figure(2.0)
+    axes = figure.add_subplot()
+    for index, loader in enumerate(LOADERS):
+        bars(axes, [index], 0.6, loader, [_exact(1e3 * seconds[loader])])
+        if loader in LORA_S:
+            published(axes, index, 1e3 * LORA_S[loader], "Q")
+    axes.set_xticks(range(len(LOADERS)), [NAMES[loader] for loader in LOADERS])
+    dress(axes, "", "loading a 1 GB adapter (ms)")
+    _origin(axes, results)
+    return figure
+
+
+def platforms(results: Results) -> Figure:
+    """Time to the first token where nearly all requests find their model cold."""
+    names = ("kserve", "kserve_enhanced", "managed_endpoint", "ray_serve", "serverlessllm")
+    figure = new_figure(2.2)
+    axes = figure.add_subplot()
+    for index, policy in enumerate(names):
+        ours = results.estimate("ttft_p50_s", policy=policy)
+        bars(axes, [index], 0.6, policy, [ours])
+        value = {"kserve": 128.0, "kserve_enhanced": 28.0}.get(policy)
+        if value is not None:
+            published(axes, index, value, "M")
+    labels = [NAMES[name].replace(", ", ",\n").replace(" ", "\n") for name in names]
+    axes.set_xticks(range(len(names)), labels)
+    dress(axes, "", "first token, median (s)", log=True)
+    return figure
+
+
+def phases(results: Results) -> Figure:
+    """Where the time of a cold start goes, by preset; overlapped phases lie on a second row."""
+    presets = results.plain["presets"]
+    figure = new_figure(2.8)
+    axes = figure.add_subplot()
+    names = sorted(presets, key=lambda name: -presets[name]["startup_s"])
+    for lane, name in enumerate(names):
+        _bar_of_phases(axes, lane, presets[name]["phases"], results.plain["transfer_s"])
+    axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+    dress(axes, "seconds (OPT-6.7B from SSD)", "")
+    axes.grid(visible=False)
+    axes.set_title("presets from published figures, not measured here", fontsize=7, color=RED)
+    legend(figure, axes, columns=3)
+    return figure
+
+
+def _bar_of_phases(
+    axes: Axes, lane: int, rows: Sequence[Mapping[str, str | float]], transfer_s: float
+) -> None:
+    """Before, then transfer above what overlaps with it, then after."""
+
+    def put(kind: str, left_s: float, seconds: float, height: float, shift: float) -> None:
+        axes.barh(
+            *(lane + shift, seconds, height),
+            left=left_s,
+            color=PHASE_COLOURS[kind],
+            edgecolor="white",
+            linewidth=0.3,
+            label=kind.replace("_", " "),
+        )
+
+    at_s = 0.0
+    for row in rows:
+        if row["order"] == "before":
+            put(str(row["kind"]), at_s, float(row["seconds"]), 0.8, 0.0)
+            at_s += float(row["seconds"])
+    overlapped = [row for row in rows if row["order"] == "overlapped"]
+    put("transfer", at_s, transfer_s, 0.4 if overlapped else 0.8, 0.2 if overlapped else 0.0)
+    end_s = at_s
+    for row in overlapped:
+        put(str(row["kind"]), end_s, float(row["seconds"]), 0.4, -0.2)
+        end_s += float(row["seconds"])
+    at_s = max(at_s + transfer_s, end_s)
+    for row in rows:
+        if row["order"] == "after":
+            put(str(row["kind"]), at_s, float(row["seconds"]), 0.8, 0.0)
+            at_s += float(row["seconds"])
+    axes.text(at_s + 0.3, lane, f"{at_s:.1f}", fontsize=6, va="center", color=BLACK)

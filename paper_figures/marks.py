@@ -1,0 +1,57 @@
+"""Bars and lines with their 95 % intervals, and published numbers over them."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+
+from paper_figures.statistics import Estimate
+from paper_figures.style import BLACK, COLOURS, MARKERS, NAMES
+
+
+def bars(axes: Axes, at: Sequence[float], width: float, policy: str, ours: list[Estimate]) -> None:
+    """One bar per estimate."""
+    axes.bar(
+        at,
+        [each.value for each in ours],
+        width,
+        yerr=_spread(ours),
+        color=COLOURS[policy],
+        label=NAMES[policy],
+        error_kw={"elinewidth": 0.7, "capsize": 1.5, "ecolor": "#444444"},
+    )
+
+
+def line(axes: Axes, at: Sequence[float], policy: str, ours: list[Estimate]) -> None:
+    """A line through the estimates."""
+    axes.errorbar(
+        at,
+        [each.value for each in ours],
+        yerr=_spread(ours),
+        color=COLOURS[policy],
+        marker=MARKERS.get(policy, "o"),
+        markersize=4,
+        linewidth=1.2,
+        elinewidth=0.7,
+        capsize=1.5,
+        label=NAMES[policy],
+    )
+
+
+def published(axes: Axes, at: float, value: float, grade: str) -> None:
+    """A dash where the paper has its number, with the number's grade."""
+    axes.plot(
+        [at],
+        [value],
+        "_",
+        color=BLACK,
+        markersize=9,
+        markeredgewidth=1.4,
+        label="published (grade)",
+    )
+    axes.annotate(
+        f"{grade}", (at, value), xytext=(0, 2), textcoords="offset points", fontsize=6, ha="center"
+    )
+
+
+def _spread(ours: list[Estimate]) -> list[list[float]]:
+    return [[e.value - e.low for e in ours], [e.high - e.value for e in ours]]
