@@ -143,13 +143,17 @@ class BatchEngine:
         yield from self._joining
 
     def halt(self) -> list[Stream]:
-        """The engine dies. Returns its streams, with the tokens they had."""
+        """The engine dies. Returns its streams, with the tokens they had.
+
+        A stream that is about to be reported as finished lacks its last token: nobody got it.
+        """
         done = self._whole_iterations()
         for stream in self._batch.values():
-            self._give(stream, done)
+            self._give(stream, min(done, stream.left_tokens - 1))
         streams = [*self._batch.values(), *self._pending()]
         if self._prefill is not None and self._prefill.stream is not None:
-            self._give(self._prefill.stream, self._begun_tokens(self._prefill.stream))
+            stream = self._prefill.stream
+            self._give(stream, min(self._begun_tokens(stream), stream.left_tokens - 1))
         if self._timer is not None:
             self._clock.cancel(self._timer)
         self._batch, self._joining, self._leaving = {}, [], {}
@@ -219,8 +223,10 @@ class BatchEngine:
         if new is not None:
             left.append(new.left_tokens - 1)
             context_tokens += new.context_tokens + 1
-        # Whoever waits to come in or out does so before the next iteration.
-        waits = self._queue or self._leaving
+        # Whoever waits to come in or out does so before the next iteration, and who waits for
+        # tokens to be recomputed is told when they are.
+        told = self._prefill is not None and self._prefill.on_done is not None
+        waits = self._queue or self._leaving or told
         self._iterations = 0 if waits or not left else min(left)
         self._context_tokens = context_tokens
         self._began_at_s = self._clock.now

@@ -1,0 +1,44 @@
+"""A reference engine: one event per iteration, as slow and as plain as can be."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sllmsim.timing import InferenceTiming, step_s
+
+
+@dataclass(slots=True)
+class Asked:
+    """A request for the engine, and when it got its first and its last token."""
+
+    arrives_at_s: float
+    input_tokens: int
+    output_tokens: int
+    made: int = 0
+    first_token_at_s: float = 0.0
+    finished_at_s: float = 0.0
+
+
+def step_by_step(timing: InferenceTiming, requests: Sequence[Asked]) -> int:
+    """Between two iterations one who waits is prefilled; then all decode. Returns the number of
+    iterations."""
+    waiting = sorted(requests, key=lambda request: request.arrives_at_s)
+    batch: list[Asked] = []
+    now_s, iterations = 0.0, 0
+    while waiting or batch:
+        if not batch and waiting[0].arrives_at_s > now_s:
+            now_s = waiting[0].arrives_at_s
+        if waiting and waiting[0].arrives_at_s <= now_s:
+            newcomer = waiting.pop(0)
+            now_s += timing.prefill_s(newcomer.input_tokens)
+            newcomer.made, newcomer.first_token_at_s = 1, now_s
+            batch.append(newcomer)
+        else:
+            context = sum(request.input_tokens + request.made for request in batch)
+            now_s += step_s(timing, len(batch), context)
+            iterations += 1
+            for request in batch:
+                request.made += 1
+        for request in [r for r in batch if r.made == r.output_tokens]:
+            request.finished_at_s = now_s
+            batch.remove(request)
+    return iterations
