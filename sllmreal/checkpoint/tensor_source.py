@@ -1,6 +1,7 @@
 """Where a conversion takes its tensors from: memory, or files whose layout is known."""
 
 import ctypes
+import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -59,17 +60,28 @@ class FileSource:
         extent = self.storages[storage]
         if offset_bytes + len(target) > extent.size_bytes:
             raise BadCheckpointError(f"storage {storage} has only {extent.size_bytes} bytes")
+        begin = extent.offset_bytes + offset_bytes
+        if _is_hole(extent.file.fd, begin, len(target)):
+            target[:] = bytes(len(target))
+            return
         done = 0
         while done < len(target):
             try:
-                got = os.preadv(
-                    extent.file.fd, [target[done:]], extent.offset_bytes + offset_bytes + done
-                )
+                got = os.preadv(extent.file.fd, [target[done:]], begin + done)
             except OSError as error:
                 raise StorageError(f"reading the source: {error}") from error
             if got == 0:
                 raise StorageError("the source ended early: it changed while it was read")
             done += got
+
+
+def _is_hole(fd: int, begin: int, size_bytes: int) -> bool:
+    """Whether the file system knows that a sparse file has only zeros there."""
+    try:
+        return os.lseek(fd, begin, os.SEEK_DATA) >= begin + size_bytes
+    except OSError as error:
+        # No data from there to the end; a file that was cut short must still fail when read.
+        return error.errno == errno.ENXIO and os.fstat(fd).st_size >= begin + size_bytes
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import xxhash
 
 from sllmreal.checkpoint.arrange import Arrangement, Piece
@@ -103,7 +104,8 @@ class _PartitionWriter:
         self._path = staging / self._part.file
         self._source = source
         self._journal_fd = journal_fd
-        self._zeros: dict[int, ChunkDigest] = {}
+        self._zeros = memoryview(bytes(self.chunk_bytes))
+        self._zero_digests: dict[int, ChunkDigest] = {}
         self._unsynced: list[bytes] = []
 
     def chunks(self, known: dict[tuple[int, int], ChunkDigest]) -> Iterator[ChunkDigest]:
@@ -128,7 +130,7 @@ class _PartitionWriter:
             os.fsync(fd)
 
     def _fill(self, data: memoryview, begin: int, first_piece: int) -> None:
-        data[:] = bytes(len(data))
+        data[:] = self._zeros[: len(data)]
         end = begin + len(data)
         for piece in self._pieces[first_piece:]:
             if piece.offset_bytes >= end:
@@ -140,11 +142,11 @@ class _PartitionWriter:
                 self._source.read_into(piece.storage, offset, data[low - begin : high - begin])
 
     def _written(self, fd: int, data: memoryview, begin: int) -> ChunkDigest:
-        if not data[0] and bytes(data) == bytes(len(data)):
+        if not data[0] and not np.frombuffer(data, np.uint64).any():
             _punch(fd, begin, len(data))
-            if len(data) not in self._zeros:
-                self._zeros[len(data)] = chunk_digest(data)
-            return self._zeros[len(data)]
+            if len(data) not in self._zero_digests:
+                self._zero_digests[len(data)] = chunk_digest(data)
+            return self._zero_digests[len(data)]
         done = 0
         while done < len(data):
             done += os.pwrite(fd, data[done:], begin + done)
