@@ -155,7 +155,7 @@ def phases(results: Results) -> Figure:
     axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
     dress(axes, "seconds (OPT-6.7B from SSD)", "")
     axes.grid(visible=False)
-    axes.set_title("presets from published figures, not measured here", fontsize=7, color=RED)
+    axes.set_title("published figures, not measured", fontsize=7, color=RED, loc="right")
     legend(figure, axes, columns=3)
     return figure
 

@@ -14,7 +14,7 @@ def bars(axes: Axes, at: Sequence[float], width: float, policy: str, ours: list[
         at,
         [each.value for each in ours],
         width,
-        yerr=_spread(ours),
+        yerr=_spread(ours) if any(each.high > each.low for each in ours) else None,
         color=COLOURS[policy],
         label=NAMES[policy],
         error_kw={"elinewidth": 0.7, "capsize": 1.5, "ecolor": "#444444"},

@@ -36,8 +36,8 @@ def figure_3(results: Results) -> Figure:
     panels = figure.subplots(len(timelines), 1, sharex=True)
     for axes, (policy, rows) in zip(panels, timelines.items(), strict=True):
         _timeline(axes, rows)
-        axes.set_title(_title(policy, rows), fontsize=7, loc="left", pad=2)
-    dress(panels[-1], "time (s)", "")
+        axes.set_title(_title(policy, rows), fontsize=6.5, loc="left", pad=2)
+    dress(panels[-1], "time (s); hatched: loading; dotted: B arrives", "")
     for axes in panels:
         axes.grid(visible=False)
         axes.tick_params(labelsize=7)
@@ -49,8 +49,8 @@ def _title(policy: str, rows: Sequence[Mapping[str, Any]]) -> str:
     a, b = by_model["A"], by_model["B"]
     waits_s = b["started_at_s"] - b["arrived_at_s"]
     return (
-        f"{NAMES[policy]}: B starts after {waits_s:.2f} s, "
-        f"A pauses {a['pause_s']:.2f} s and ends at {a['ended_at_s']:.1f} s"
+        f"{NAMES[policy]}: B waits {waits_s:.2f} s, "
+        f"A pauses {a['pause_s']:.2f} s, ends at {a['ended_at_s']:.1f} s"
     )
 
 

@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in names:
         if name in SCENES:
             _say_published(name, store.write(name, SCENES[name]()))
-    chosen = [known[name] for name in names if name in known]
+    chosen = [known[name] for name in names if name in known and not store.stands(known[name])]
     try:
         return _run_grids(chosen, store, arguments.workers)
     except KeyboardInterrupt:

@@ -1,12 +1,14 @@
 """A figure's runs: labelled configs, each with the same seeds, so that all systems meet the same
 requests (common random numbers)."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from hashlib import sha256
 
-from experiments.comparison.identity import digest
-from experiments.composing import composed_run
+from experiments.comparison.identity import digest, source_digest
+from experiments.composing import CONFIGS, composed_run
 from experiments.config.run_config import RunConfig
 
 
@@ -39,6 +41,14 @@ class Grid:
     seeds: tuple[int, ...] = tuple(range(10))
 
     @property
+    def stamp(self) -> str:
+        """What the results depend on, without composing a config: the same stamp, the same
+        results."""
+        words = [[*cell.overrides, *map(str, cell.labels.items())] for cell in self.cells]
+        parts = [self.shared, words, self.seeds, self.measure, source_digest(), _configs_digest()]
+        return sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+    @property
     def command(self) -> str:
         """That runs one cell of the figure with all its files."""
         return f"python -m experiments.run {' '.join(self.shared)} ..."
@@ -61,6 +71,17 @@ class Run:
     def key(self) -> str:
         """The same key, the same result."""
         return f"{self.grid.measure}-{digest(self.config)}"
+
+
+@cache
+def _configs_digest() -> str:
+    """Of what a grid composes; experiments are not in it."""
+    total = sha256()
+    for path in sorted(CONFIGS.glob("**/*.yaml")):
+        if path.parent.name != "experiment":
+            total.update(f"{path.relative_to(CONFIGS)}\0".encode())
+            total.update(path.read_bytes())
+    return total.hexdigest()
 
 
 @cache

@@ -62,7 +62,7 @@ def _timeline(policy: str) -> list[dict[str, Any]]:
                 "launched_at_s": row["launched_at_s"],
                 "ready_at_s": row["ready_at_s"],
                 "busy_s": row["busy_s"],
-                "ended_at_s": None if isnan(row["ended_at_s"]) else row["ended_at_s"],
+                "ended_at_s": None if isnan(float(row["ended_at_s"])) else row["ended_at_s"],
             }
         )
     for index in range(len(requests)):

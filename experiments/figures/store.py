@@ -48,6 +48,11 @@ class Store:
         with self._progress.open("a") as file:
             file.write(json.dumps(row) + "\n")
 
+    def stands(self, grid: Grid) -> bool:
+        """Whether a figure's file is what running it again would give."""
+        path = self._results / f"{grid.name}.json"
+        return path.is_file() and json.loads(path.read_text()).get("stamp") == grid.stamp
+
     def publish(self, grid: Grid, runs: Sequence[Run]) -> bool:
         """Write a figure's file if it would say something else; False: it stands already."""
         rows = [
@@ -64,6 +69,7 @@ class Store:
         return self.write(
             grid.name,
             {
+                "stamp": grid.stamp,
                 "command": grid.command,
                 "shared": list(grid.shared),
                 "seeds": list(grid.seeds),

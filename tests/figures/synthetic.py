@@ -1,0 +1,43 @@
+"""Small result files, as `experiments.figures` would write them, of made-up numbers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from experiments.figures.catalogue import grids
+from experiments.figures.scenes import SCENES
+
+SEEDS = (0, 1)
+
+
+def measured(value: float) -> dict[str, Any]:
+    tier = {"loads": 3, "p1_s": -0.001, "p50_s": 0.0, "p99_s": 0.002, "worst_s": 0.01}
+    return {
+        "mean_s": value,
+        "p50_s": value,
+        "p99_s": 3 * value,
+        "ttft_p50_s": value,
+        "inside_limit": 0.5,
+        "quantiles_s": [0.0, value, 2 * value],
+        "by_tier": {"DRAM": tier},
+    }
+
+
+def write_results(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for name, scene in SCENES.items():
+        (folder / f"{name}.json").write_text(json.dumps({"commit": "abc", **scene()}))
+    for grid in grids():
+        runs = [
+            {"labels": dict(cell.labels), "wall_s": 1.0, "measured": measured(1.0 + index + seed)}
+            for index, cell in enumerate(grid.cells)
+            for seed in SEEDS
+        ]
+        plain = {
+            "commit": "abc",
+            "command": grid.command,
+            "shared": list(grid.shared),
+            "seeds": list(SEEDS),
+            "runs": runs,
+        }
+        (folder / f"{grid.name}.json").write_text(json.dumps(plain))

@@ -1,0 +1,72 @@
+"""The presets of the compared systems behave as their names say, one request at a time."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from experiments.composing import composed_run
+from experiments.figures.grid import Cell, Grid, runs_of
+from experiments.figures.measures import measured
+from experiments.figures.store import Store
+
+CALM = (
+    *("workload=paper", "models=warm_opt_6_7b", "workload.cv=0", "workload.target_rps=0.002"),
+    *("workload.duration_s=200000", "workload.max_requests=100", "driver.journal=false"),
+)
+GIGABIT_PULL_S = 13.3e9 / 125e6
+
+
+def _calm(policy: str) -> dict[str, object]:
+    """Requests so far apart that each finds its model cold and nobody else loading."""
+    return measured(replace(composed_run([*CALM, f"policy={policy}"]), seed=1), "latencies")
+
+
+def _loads(policy: str) -> object:
+    return _calm(policy)["loads"]
+
+
+def test_ray_serve_never_finds_a_copy() -> None:
+    loads = _loads("ray_serve")
+
+    assert isinstance(loads, dict)
+    assert loads["REMOTE"] > 0 and loads["SSD"] == loads["DRAM"] == 0
+
+
+def test_ray_serve_with_a_cache_finds_what_it_downloaded() -> None:
+    loads = _loads("ray_serve_cache")
+
+    assert isinstance(loads, dict)
+    assert loads["REMOTE"] > 0 and loads["SSD"] + loads["DRAM"] > 0
+
+
+@pytest.mark.parametrize(
+    ("policy", "low_s", "high_s"),
+    [
+        ("kserve", GIGABIT_PULL_S, 1.25 * 128.0),  # the published first token [M]
+        ("kserve_enhanced", 0.75 * 28.0, 1.25 * 28.0),
+        ("ray_serve", 10.7, 1.25 * 12.1),
+        ("managed_endpoint", 20.0, 30.0),  # 12.7 s of phases, 10.7 s of download, 2 s of loading
+    ],
+)
+def test_a_cold_start_takes_its_time(policy: str, low_s: float, high_s: float) -> None:
+    result = measured(replace(composed_run([*CALM, f"policy={policy}"]), seed=1), "latencies")
+
+    assert low_s <= result["ttft_p50_s"] <= high_s
+
+
+def test_what_was_run_is_not_run_again(tmp_path: Path) -> None:
+    folder = tmp_path
+    overrides = (*CALM, "policy=serverlessllm", "workload.max_requests=3")
+    grid = Grid("small", (), (Cell({"policy": "serverlessllm"}, overrides),), seeds=(0, 1))
+    store = Store(folder / "results", folder / "runs.jsonl")
+    runs = runs_of(grid)
+
+    for run in runs:
+        store.add(run.key, measured(run.config, grid.measure), 0.1)
+    fresh = Store(folder / "results", folder / "runs.jsonl")
+
+    assert all(run.key in fresh for run in runs)
+    assert fresh.publish(grid, runs)
+    assert fresh.stands(grid)
+    assert not fresh.publish(grid, runs)
