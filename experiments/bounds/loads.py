@@ -47,7 +47,8 @@ class Loads:
         self._program = program
         self._sequential = sequential
         self._slots = range(grid.num_slots)
-        self._release = {
+        self._over = max(request.last for request in grid.requests)
+        self._first = {
             checkpoint.model: min(grid.requests[i].release for i in grid.of_model(checkpoint.model))
             for checkpoint in grid.checkpoints
         }
@@ -90,12 +91,13 @@ class Loads:
         return [Term(c) for way in ways for c in _recent(self._begins[way], way, slot)]
 
     def _begin_columns(self, way: Way) -> list[int]:
-        """No load is of use that begins before the first request of its model has arrived."""
+        """No load begins before the first request of its model has arrived, and none is of use
+        that ends after every request has started."""
         most = self._grid.gpus[way.server] // way.checkpoint.num_gpus
         if self._sequential and way.slots:
             most = min(most, self._num_queues(way.server, way.tier))
-        release = self._release[way.model]
-        return [self._program.column(upper=most if t >= release else 0) for t in self._slots]
+        useful = range(self._first[way.model], self._over - way.slots + 1)
+        return [self._program.column(upper=most if t in useful else 0) for t in self._slots]
 
     def _num_queues(self, server: int, tier: StorageTier) -> int:
         """Queues in which a load from `tier` may have been: its own and those of farther tiers,
@@ -172,7 +174,7 @@ class Loads:
                 fills[way] = [self._program.column() for _ in self._slots]
                 for begun, filled in zip(self._begins[way], fills[way], strict=True):
                     self._program.at_most([Term(filled), Term(begun, -1.0)], 0.0)
-        columns = [self._program.column(whole=False) for _ in self._slots]
+        columns = [self._program.column() for _ in self._slots]
         rest = _Rest(columns, fills)
         at_start = float(reader.model in shelf.at_start)
         for slot in self._slots:
