@@ -9,44 +9,53 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.types import RunMode
-from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.composing import CONFIGS, HYDRA_VERSION, plain_data
+from experiments.composing import CONFIGS, HYDRA_VERSION, composed, plain_data
 from sllmcore.errors import UsageError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
-Task = Callable[[dict[str, Any], Path], int]
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a command is to do once.
+
+    Args:
+        plain: The composed config as plain data, `out` apart.
+        folder: Where results go.
+        overrides: What the command line says, in Hydra's words.
+    """
+
+    plain: dict[str, Any]
+    folder: Path
+    overrides: tuple[str, ...]
 
 
-def run_command(config_name: str, task: Task) -> int:
+Task = Callable[[Job], int]
+
+
+def run_command(root: str, task: Task) -> int:
     """Compose a config from the command line, hand it to a task, return the exit code.
 
     Args:
-        config_name: The root config in `configs/`.
-        task: Gets the composed config as plain data and the output folder; returns an exit code.
-            With `-m` it is called once per job.
+        root: The root config in `configs/`.
+        task: Returns an exit code. With `-m` it is called once per job.
     """
-    codes = [OK]
-
-    def job(config: DictConfig) -> None:
-        codes.append(exit_code(lambda: task(*_plain(config))))
-
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # lets errors through, to be told in one line here
-    main = hydra.main(
-        version_base=HYDRA_VERSION, config_path=str(CONFIGS), config_name=config_name
-    )(job)
-    codes.append(exit_code(lambda: main() or OK))
-    return max(codes)
+    words = sys.argv[1:]
+    if any(word.startswith("-") for word in words):  # -m, --help, --cfg and the like
+        return _run_by_hydra(root, task)
+    # Hydra's own way would compose everything twice, the first time to learn that there is no -m.
+    return exit_code(lambda: task(_job(composed(root, words), words)))
 
 
 def exit_code(action: Callable[[], int]) -> int:
@@ -61,23 +70,34 @@ def exit_code(action: Callable[[], int]) -> int:
         return _complain(str(error), FAILED)
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
-    except Exception:
+    except Exception:  # the top of the program: a bug is shown whole
         traceback.print_exc()
         return FAILED
 
 
-def task_overrides() -> list[str]:
-    """What the command line of the running job overrides, in Hydra's words."""
-    return list(HydraConfig.get().overrides.task)
+def _run_by_hydra(root: str, task: Task) -> int:
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    codes = [OK]
+
+    def once(config: "DictConfig") -> None:
+        running = HydraConfig.get()
+        job = _job(plain_data(config), running.overrides.task)
+        if running.mode is RunMode.MULTIRUN:
+            job = Job(job.plain, job.folder / str(running.job.num), job.overrides)
+        codes.append(exit_code(lambda: task(job)))
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # lets errors through, to be told in one line here
+    main = hydra.main(str(CONFIGS), root, version_base=HYDRA_VERSION)(once)
+    codes.append(exit_code(lambda: main() or OK))
+    return max(codes)
 
 
-def _plain(config: DictConfig) -> tuple[dict[str, Any], Path]:
-    plain = plain_data(config)
+def _job(plain: dict[str, Any], overrides: Sequence[str]) -> Job:
     folder = Path(str(plain.pop("out")))
-    running = HydraConfig.get()
-    if running.mode is RunMode.MULTIRUN:
-        folder /= str(running.job.num)
-    return plain, folder
+    return Job(plain, folder, tuple(overrides))
 
 
 def _complain(problem: str, code: int) -> int:

@@ -3,10 +3,10 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from experiments.command import Job
     from experiments.comparison.cells import Cell, Outcome
     from experiments.config.compare_config import CompareConfig
 
@@ -20,35 +20,34 @@ def main() -> int:
     return run_command("compare", _compare)
 
 
-def _compare(plain: dict[str, Any], folder: Path) -> int:
+def _compare(job: "Job") -> int:
     from experiments.command import FAILED, OK, USAGE
     from experiments.comparison.publish import publish
     from experiments.config.compare_config import compare_config
 
-    config = compare_config(plain)
-    cells = _cells(config, folder)
+    config = compare_config(job.plain)
+    cells = _cells(config, job)
     failed = [outcome for outcome in _run(cells, config.workers) if outcome.problem is not None]
     for outcome in failed:
         cell = outcome.cell
         print(f"error: {cell.label}, seed {cell.config.seed}: {outcome.problem}", file=sys.stderr)
     if failed:
         return USAGE if all(outcome.usage for outcome in failed) else FAILED
-    publish(folder, cells, sys.stdout, as_json=config.json)
-    print(folder)
+    publish(job.folder, cells, sys.stdout, as_json=config.json)
+    print(job.folder)
     return OK
 
 
-def _cells(config: "CompareConfig", folder: Path) -> "list[Cell]":
+def _cells(config: "CompareConfig", job: "Job") -> "list[Cell]":
     """Policies times seeds; whatever is wrong with one of them is told before any is run."""
-    from experiments.command import task_overrides
     from experiments.comparison.cells import cell_in
     from experiments.composing import composed_run
 
     cells = []
     for policy in config.policies:
-        run = composed_run([*task_overrides(), f"policy={policy}"])
+        run = composed_run([*job.overrides, f"policy={policy}"])
         seeds = config.seeds or (run.seed,)
-        cells += [cell_in(folder, policy, replace(run, seed=seed)) for seed in seeds]
+        cells += [cell_in(job.folder, policy, replace(run, seed=seed)) for seed in seeds]
     return cells
 
 

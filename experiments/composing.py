@@ -23,13 +23,12 @@ def plain_data(config: DictConfig) -> dict[str, Any]:
 
 
 def composed(root: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """The config of a root (`run`, `compare`) under overrides, its output folder left out."""
+    """The config of a root (`run`, `compare`) under overrides."""
     if GlobalHydra.instance().is_initialized():  # inside of a command
         plain = plain_data(compose(root, list(overrides)))
     else:
         with initialize_config_dir(str(CONFIGS), version_base=HYDRA_VERSION):
             plain = plain_data(compose(root, list(overrides)))
-    del plain["out"]
     return plain
 
 
@@ -39,4 +38,6 @@ def composed_run(overrides: Sequence[str]) -> RunConfig:
     Raises:
         UsageError: Something in it is wrong.
     """
-    return run_config(without_compare_keys(composed("run", overrides)))
+    plain = composed("run", overrides)
+    del plain["out"]
+    return run_config(without_compare_keys(plain))

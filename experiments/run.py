@@ -1,10 +1,8 @@
 """`python -m experiments.run`: one simulation, its files in a folder. `--help` says more."""
 
 import sys
-from pathlib import Path
-from typing import Any
 
-from experiments.command import OK, run_command
+from experiments.command import OK, Job, run_command
 from experiments.config.compare_config import without_compare_keys
 from experiments.config.run_config import run_config
 
@@ -14,14 +12,14 @@ def main() -> int:
     return run_command("run", _run)
 
 
-def _run(plain: dict[str, Any], folder: Path) -> int:
-    config = run_config(without_compare_keys(plain))
+def _run(job: Job) -> int:
+    config = run_config(without_compare_keys(job.plain))
 
     # The simulator is imported once the config is known to be right: refusals are quick.
     from experiments.simulation.execute import run_into
 
-    run_into(folder, config)
-    print(folder)
+    run_into(job.folder, config)
+    print(job.folder)
     return OK
 
 
