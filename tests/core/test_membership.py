@@ -169,9 +169,7 @@ def test_a_request_id_comes_once() -> None:
 
 
 def test_several_slots_are_filled_before_anything_else_is_loaded() -> None:
-    one = bench_of(
-        PolicySettings(), [A], [(spec_of("s0", 2), (in_dram("A", 16),))], num_slots=2
-    )
+    one = bench_of(PolicySettings(), [A], [(spec_of("s0", 2), (in_dram("A", 16),))], num_slots=2)
     one.arrive(1, "A")
     one.tell(loaded("i1"), 1.0)
 

@@ -5,7 +5,14 @@ from dataclasses import replace
 from sllmcore.build import PolicySettings
 from sllmcore.commands import Infer, TimeOut, Unload
 from sllmcore.controller import ControllerSettings
-from sllmcore.events import InferenceFinished, InstanceLost, LoadFinished, RequestCancelled, ServerLost, WakeUp
+from sllmcore.events import (
+    InferenceFinished,
+    InstanceLost,
+    LoadFinished,
+    RequestCancelled,
+    ServerLost,
+    WakeUp,
+)
 from sllmcore.residency import LruResidency
 from sllmcore.types import Checkpoint, StorageTier
 from tests.builders import Bench, bench_of, in_dram, on_ssd, spec_of

@@ -108,7 +108,9 @@ class ChaosRun:
             if not engine.ready:
                 options.append((1.0, partial(driver.finish_load, instance_id)))
             for request_id in sorted(engine.requests):
-                options.append((self._pace, partial(driver.finish_inference, instance_id, request_id)))
+                options.append(
+                    (self._pace, partial(driver.finish_inference, instance_id, request_id))
+                )
             for request_id in sorted(engine.stopping):
                 options.append((2.0, partial(driver.stop_inference, instance_id, request_id)))
         for move_id in driver.moves:
@@ -134,7 +136,8 @@ class ChaosRun:
     def _requests(self) -> list[tuple[float, _Step]]:
         waiting = [r.id for r in self.observer.requests.values() if r.end is None]
         leaving: list[tuple[float, _Step]] = [
-            (0.03, partial(self.driver.tell, RequestCancelled(request_id))) for request_id in waiting
+            (0.03, partial(self.driver.tell, RequestCancelled(request_id)))
+            for request_id in waiting
         ]
         return [(self._demand, self._arrive), *leaving]
 

@@ -85,9 +85,7 @@ def test_the_token_clock_agrees_with_an_event_per_iteration(
 
 @given(
     st.lists(
-        st.builds(
-            Asked, st.integers(0, 16).map(lambda n: n / 8), st.just(4), st.integers(1, 9)
-        ),
+        st.builds(Asked, st.integers(0, 16).map(lambda n: n / 8), st.just(4), st.integers(1, 9)),
         min_size=1,
         max_size=6,
     )
@@ -273,7 +271,8 @@ def test_tokens_made_and_tokens_left_add_up_whoever_comes_and_goes(
 
     for eighths, request_id in takes:
         bench.clock.call_at(
-            eighths / 8, lambda _, r=request_id: bench.engine.take(r, come_back)  # type: ignore[misc]
+            eighths / 8,
+            lambda _, r=request_id: bench.engine.take(r, come_back),  # type: ignore[misc]
         )
     bench.clock.run()
 
