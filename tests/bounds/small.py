@@ -41,9 +41,9 @@ def grid_within(instance: SmallInstance, total_delay_s: float) -> Grid:
 
 
 def optimum_s(
-    instance: SmallInstance, total_delay_s: float = 40.0, *, sequential: bool = True
+    instance: SmallInstance, total_delay_s: float = 16.0, *, sequential: bool = True
 ) -> float:
-    """The least total delay, solved to optimality."""
+    """The least total delay, solved to optimality; `total_delay_s` must not be less."""
     program = PlacementProgram(grid_within(instance, total_delay_s), sequential=sequential)
     solved = program.solve()
     assert solved.exact

@@ -84,24 +84,25 @@ def test_instances_on_two_gpus_share_four_of_them() -> None:
 def test_one_gpu_gives_the_best_of_all_orders(seed: int) -> None:
     rng = Random(seed)
     jobs = asked(
-        *((rng.choice("ABC"), float(at_s), rng.randint(1, 6)) for at_s in _arrivals(rng, 5))
+        *((rng.choice("ABC"), float(at_s), rng.randint(1, 6)) for at_s in _arrivals(rng, 4))
     )
     instance = instance_of([server_of(0, models="ABC", dram=3, in_dram="ABC")], jobs)
 
-    assert optimum_s(instance, 80.0) == min(_cost_s(order) for order in permutations(jobs))
+    known_s = min(_cost_s(order) for order in permutations(jobs))
+    assert optimum_s(instance, known_s) == known_s
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_another_gpu_never_raises_the_optimum(seed: int) -> None:
     rng = Random(seed)
     jobs = asked(
-        *((rng.choice("ABC"), float(at_s), rng.randint(2, 8)) for at_s in _arrivals(rng, 4))
+        *((rng.choice("AB"), float(at_s), rng.randint(2, 6)) for at_s in _arrivals(rng, 3))
     )
 
     def with_gpus(*gpus: int) -> SmallInstance:
-        return instance_of([server_of(i, n, "ABC", dram=1) for i, n in enumerate(gpus)], jobs)
+        return instance_of([server_of(i, n, "AB", dram=1) for i, n in enumerate(gpus)], jobs)
 
-    one, two, three = (optimum_s(with_gpus(*gpus), 60.0) for gpus in ((1,), (2,), (2, 1)))
+    one, two, three = (optimum_s(with_gpus(*gpus), 24.0) for gpus in ((1,), (2,), (2, 1)))
 
     assert one >= two >= three
 

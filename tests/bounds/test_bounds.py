@@ -1,0 +1,87 @@
+"""The bounds for large traces, and the oracle that they see the truth through."""
+
+from dataclasses import replace
+
+import pytest
+
+from experiments.bounds.chains import chains_bound_s
+from experiments.bounds.cost import mean_delay_s, table_ends
+from experiments.bounds.instances import patient, random_instance
+from experiments.bounds.oracle import oracle_of
+from experiments.bounds.pooled import pooled_bound_s
+from experiments.bounds.relaxed import all_remote, infinite_dram, uncached
+from sllmcore.errors import UsageError
+from sllmcore.types import DRAM, Residency
+from sllmsim.faults import EngineCrash
+from sllmsim.simulate import simulate
+from tests.bounds.small import asked, instance_of, server_of
+
+
+def test_an_oracle_knows_what_the_engine_will_take() -> None:
+    instance = instance_of([server_of(0, in_dram="A")], asked(("A", 0, 5)))
+
+    oracle = oracle_of(instance.setup, instance.jobs)
+    recorder = simulate(patient("serverlessllm"), instance.setup, instance.jobs).recorder
+
+    assert oracle.requests[0].service_s == 5
+    assert recorder.requests.numbers("ended_at_s")[0] == 1 + 5
+    assert mean_delay_s(oracle, table_ends(recorder.requests)) == 1
+
+
+def test_chains_put_requests_behind_each_other() -> None:
+    jobs = asked(("A", 0, 5), ("A", 2, 5), ("B", 20, 3))
+    one_gpu = instance_of([server_of(0)], jobs)
+    two_gpus = instance_of([server_of(0, num_gpus=2)], jobs)
+
+    # A from SSD by 4; the second A after the first, at 9, or from DRAM; B from SSD.
+    assert chains_bound_s(oracle_of(one_gpu.setup, jobs), None) == (4 + 7 + 4) / 3
+    assert chains_bound_s(oracle_of(two_gpus.setup, jobs), None) == (4 + 2 + 4) / 3
+
+
+def test_a_time_out_limits_what_chains_cost() -> None:
+    jobs = asked(("A", 0, 50), ("A", 1, 50), ("A", 2, 50))
+    oracle = oracle_of(instance_of([server_of(0)], jobs).setup, jobs)
+
+    # Behind each other all end at 54 s; within 10 s only one is served, at best the last, at 4 s.
+    assert chains_bound_s(oracle, None) == (4 + 53 + 52) / 3
+    assert chains_bound_s(oracle, 10.0) == (10 + 10 + 2) / 3
+
+
+def test_pooled_work_serves_the_shortest_first() -> None:
+    jobs = asked(("B", 0, 10), ("A", 0, 2))
+    oracle = oracle_of(instance_of([server_of(0)], jobs).setup, jobs)
+
+    assert pooled_bound_s(oracle) == (0 + 2) / 2
+
+
+def test_bounds_refuse_what_they_do_not_cover() -> None:
+    instance = instance_of([server_of(0)], asked(("A", 0, 5)))
+    setup, jobs = instance.setup, instance.jobs
+    slots = replace(setup, models=(replace(setup.models[0], num_slots=2),))
+    half = replace(setup.servers[0], resident=(Residency(DRAM, "A", 1),))
+
+    with pytest.raises(UsageError, match="faults"):
+        oracle_of(replace(setup, faults=(EngineCrash(1.0, "s0"),)), jobs)
+    with pytest.raises(UsageError, match="one slot"):
+        oracle_of(slots, jobs)
+    with pytest.raises(UsageError, match="whole models"):
+        oracle_of(replace(setup, servers=(half,)), jobs)
+    with pytest.raises(UsageError, match="patient"):
+        oracle_of(setup, [replace(jobs[0], cancel_at_s=3.0)])
+
+
+def test_more_dram_is_sooner_and_no_cache_later() -> None:
+    instance = random_instance(2)
+    oracle = oracle_of(instance.setup, instance.jobs)
+
+    def delay_s(name: str) -> float:
+        policy, setup = patient("serverlessllm"), instance.setup
+        if name == "infinite":
+            setup = infinite_dram(setup)
+        if name == "remote":
+            policy, setup = uncached(policy), all_remote(setup)
+        return mean_delay_s(
+            oracle, table_ends(simulate(policy, setup, instance.jobs).recorder.requests)
+        )
+
+    assert delay_s("infinite") < delay_s("as it is") < delay_s("remote")
