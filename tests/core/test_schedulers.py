@@ -1,0 +1,161 @@
+"""What each scheduler decides: the two servers of ServerlessLLM's figure 3, and the corners.
+
+In the figure model A runs on s0, whose DRAM holds B as well; s1 is free and has A and B on SSD. B
+is asked for. Availability takes the free server and loads slowly; locality waits for s0; preemption
+stops A; live migration moves A to s1 first.
+"""
+
+import pytest
+
+from sllmcore.build import POLICIES, PolicySettings, check_policy
+from sllmcore.commands import Command, Infer, Load, Resume, Stop, Unload
+from sllmcore.errors import UsageError
+from sllmcore.events import (
+    InferenceFinished,
+    InferenceStopped,
+    LoadFinished,
+    MigrationFinished,
+    ServerJoined,
+)
+from sllmcore.residency import LruResidency
+from sllmcore.types import Checkpoint, LoadEstimate, StorageTier
+from tests.builders import Bench, bench_of, in_dram, on_ssd, spec_of
+
+REMOTE, SSD, DRAM = StorageTier.REMOTE, StorageTier.SSD, StorageTier.DRAM
+A, B = Checkpoint("A", 8), Checkpoint("B", 32)
+KEEPS_NO_DRAM = LruResidency(caches_dram=False)
+B_FROM_DRAM = LoadEstimate(DRAM, 0.0, 2.0, 0.0)
+B_FROM_SSD = LoadEstimate(SSD, 0.0, 4.0, 0.0)
+A_FROM_SSD = LoadEstimate(SSD, 0.0, 1.0, 0.0)
+
+
+def figure_3(policy: str) -> tuple[Bench, list[Command]]:
+    """The cluster of the figure at 2 s, and what the policy does about B."""
+    bench = bench_of(
+        PolicySettings(name=policy, residency=KEEPS_NO_DRAM),
+        [A, B],
+        [(spec_of("s0"), (in_dram("A", 8), in_dram("B", 32)))],
+    )
+    bench.arrive(1, "A", 0.0)
+    bench.tell(LoadFinished("i1", DRAM, 8, 0.5, 0.0), 1.0)
+    bench.tell(ServerJoined(spec_of("s1"), (on_ssd("A", 8), on_ssd("B", 32))), 1.5)
+    return bench, bench.arrive(2, "B", 2.0)
+
+
+@pytest.mark.parametrize("policy", ["availability", "serverless"])
+def test_availability_loads_slowly_on_the_free_server(policy: str) -> None:
+    _, commands = figure_3(policy)
+
+    assert commands == [Load(3, "i2", "B", "s1", (0,), B_FROM_SSD, (), None)]
+
+
+def test_locality_waits_for_the_server_that_holds_the_model() -> None:
+    bench, commands = figure_3("locality")
+
+    finished = bench.tell(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
+
+    assert commands == []
+    assert finished == [Unload(3, "i1"), Load(4, "i2", "B", "s0", (0,), B_FROM_DRAM, (), None)]
+
+
+def test_preemption_stops_the_one_that_runs_there_and_starts_it_again_elsewhere() -> None:
+    bench, commands = figure_3("shepherd")
+
+    stopped = bench.tell(InferenceStopped("r1", "i1", 4), 2.25)
+
+    assert commands == [Stop(3, "r1", "i1")]
+    assert stopped == [
+        Unload(4, "i1"),
+        Load(5, "i2", "B", "s0", (0,), B_FROM_DRAM, (), None),
+        Load(6, "i3", "A", "s1", (0,), A_FROM_SSD, (), None),
+    ]
+
+
+def test_live_migration_moves_it_first_and_then_loads() -> None:
+    # A is on s1 after a second and resumes in a twentieth, B then takes two: sooner than the four
+    # that B would take from s1's SSD.
+    bench, commands = figure_3("serverlessllm")
+
+    resumed = bench.tell(LoadFinished("i2", SSD, 8, 1.0, 0.0), 3.0)
+    moved = bench.tell(MigrationFinished("m1", "r1", "i1", "i2", 8, 0.25, 0.0), 3.25)
+
+    assert commands == [Load(3, "i2", "A", "s1", (0,), A_FROM_SSD, (), None)]
+    assert [type(c) for c in resumed] == [Resume]
+    assert moved == [Unload(5, "i1"), Load(6, "i3", "B", "s0", (0,), B_FROM_DRAM, (), None)]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_ready_instance_is_taken_before_anything_is_loaded(policy: str) -> None:
+    bench = bench_of(PolicySettings(name=policy), [A], [(spec_of("s0", 2), (in_dram("A", 8),))])
+    bench.arrive(1, "A", 0.0)
+    bench.tell(LoadFinished("i1", DRAM, 8, 0.5, 0.0), 1.0)
+    bench.tell(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
+
+    assert bench.arrive(2, "A", 6.0) == [Infer(3, "r2", "i1", 1)]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_model_that_fits_on_no_server_waits(policy: str) -> None:
+    huge = Checkpoint("H", 33)  # a GPU has 32 bytes
+    bench = bench_of(PolicySettings(name=policy), [huge], [(spec_of("s0", 2), ())])
+
+    assert bench.arrive(1, "H", 0.0) == []
+    assert bench.controller.num_waiting == 1
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_idle_instances_make_room_the_longest_idle_first(policy: str) -> None:
+    bench = bench_of(PolicySettings(name=policy), [A, B], [(spec_of("s0", 2), ())])
+    for number in (1, 2):
+        bench.arrive(number, "A", 0.0)
+    for number in (1, 2):
+        bench.tell(LoadFinished(f"i{number}", REMOTE, 8, 2.0, 0.0), 4.0)
+    bench.tell(InferenceFinished("r2", "i2", 15, 1.5), 5.0)
+    bench.tell(InferenceFinished("r1", "i1", 15, 1.5), 6.0)
+
+    commands = bench.arrive(3, "B", 7.0)
+
+    assert commands[0] == Unload(5, "i2")
+    assert isinstance(commands[-1], Load) and commands[-1].gpu_indices == (1,)
+
+
+@pytest.mark.parametrize("policy", ["serverlessllm", "shepherd"])
+def test_of_two_servers_the_sooner_one_is_chosen_queue_included(policy: str) -> None:
+    # Both hold B in DRAM, but s0 is loading A from there for another second.
+    both = (in_dram("A", 8), in_dram("B", 32))
+    bench = bench_of(PolicySettings(name=policy), [A, B], [(spec_of(s, 2), both) for s in "st"])
+    bench.arrive(1, "A", 0.0)
+
+    commands = bench.arrive(2, "B", 0.0)
+
+    assert commands == [Load(2, "i2", "B", "t", (0,), B_FROM_DRAM, (), None)]
+
+
+def test_who_has_been_preempted_often_enough_is_left_alone() -> None:
+    once = PolicySettings(name="shepherd", max_preemptions=1, residency=KEEPS_NO_DRAM)
+    bench = bench_of(
+        once,
+        [A, B],
+        [(spec_of("s0"), (in_dram("A", 8), in_dram("B", 32))), (spec_of("s1"), (on_ssd("A", 8),))],
+    )
+    bench.arrive(1, "A", 0.0)
+    bench.tell(LoadFinished("i1", DRAM, 8, 0.5, 0.0), 1.0)
+    bench.arrive(2, "B", 2.0)
+    bench.tell(InferenceStopped("r1", "i1", 4), 2.25)
+    bench.tell(LoadFinished("i2", DRAM, 32, 2.0, 0.0), 4.25)
+    bench.tell(LoadFinished("i3", SSD, 8, 1.0, 0.0), 4.25)
+    bench.tell(InferenceFinished("r2", "i2", 15, 1.5), 5.0)
+
+    commands = bench.arrive(3, "A", 5.0)
+
+    assert not any(isinstance(c, Stop) for c in commands)
+
+
+def test_an_unknown_policy_is_refused_with_a_hint() -> None:
+    with pytest.raises(UsageError, match="did you mean serverlessllm"):
+        check_policy("serverlesslm")
+
+
+def test_an_unknown_policy_is_refused_with_a_list() -> None:
+    with pytest.raises(UsageError, match="known are serverlessllm, shepherd"):
+        check_policy("zzz")
