@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup demo check test figures clean
+.PHONY: help setup demo check test figures speed campaign-laws campaign-checkpoint loading clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -36,6 +36,21 @@ test: setup ## the test suite
 
 figures: $(VENV)/.sim ## regenerate the paper's figures
 	$(BIN)/python -m paper_figures all
+
+speed: $(VENV)/.sim ## time the simulator: requests per CPU-second, memory, profile
+	$(BIN)/python -m experiments.speed
+
+loading: setup ## time the checkpoint loader against its limits and its peers (wants fio, a quiet machine)
+	$(BIN)/python -m experiments.loading --out results/loading
+
+campaign-laws: setup ## the law tests at length: hours of random clusters and faults
+	$(BIN)/python -m pytest -n auto -m 'slow or not slow' --hypothesis-profile=campaign --timeout=0 tests/laws
+
+campaign-checkpoint: setup ## 50 M fuzzed headers, 100,000 corruptions, 5,000 kills of the writer
+	$(BIN)/python -m tests.checkpoint.fuzz --executions 50000000
+	$(BIN)/python -m tests.checkpoint.corruption --injections 100000
+	$(BIN)/python -m tests.checkpoint.kills --kills 5000
+	$(BIN)/python -m pytest -m slow --timeout=0 tests/checkpoint tests/loader
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
