@@ -10,8 +10,9 @@ nobody the bounds `chains` and `pooled` hold for startup latency too.)
 **The class of policies**: all that `sllmcore.Controller` can carry out on `sllmsim` with whole
 models in the tiers (`partial: false`), no faults, no impatient clients and one slot per instance.
 In particular an instance is launched only for a request that waits, which is then the first one
-to run on it, or for an inference that moves, whose old instance then goes. A load takes at least
-the checkpoint's size over the fastest path from its tier; phases that move no bytes count as zero.
+to run on it, or for an inference that moves, whose old instance then goes: nothing is loaded ahead
+of demand. A load takes at least the checkpoint's size over the fastest path from its tier to the
+GPUs of one server; phases that move no bytes count as zero.
 
 *Lineage*: an instance launched for a waiting request, and those that its inferences moved to. It
 has at least one instance's GPUs from its launch to its end, it runs one model, and one request at a

@@ -7,7 +7,9 @@ over), it costs behind i
 
 and the cheapest assignment of different predecessors, at most G of which are an empty GPU, is a
 linear assignment problem. An instance on g GPUs is in g chains; its delay is at least the mean over
-them. A request that times out costs the time-out and is nobody's predecessor: it is its own.
+them. A request that times out costs the time-out and is nobody's predecessor: it is its own. If
+inferences were to make room for it, up to one per GPU, the place they were to move to may have gone
+to others that now begin in the middle of a load: what that saves them is taken off.
 """
 
 from dataclasses import dataclass
@@ -87,7 +89,9 @@ def _costs(links: _Links, num_gpus: int, timeout_s: float | None) -> Array:
     behind += np.where(links.model[:, None] != links.model[None, :], links.load_s[:, None], 0.0)
     np.maximum(behind, floor_s[:, None], out=behind)
     costs[:, num_links:] = np.maximum(floor_s, links.load_s)[:, None]
-    own = float(ends_at_s.max() - links.arrived_at_s.min()) * 1e3 + 1e6  # never worth it
-    behind[np.diag_indices(num_links)] = own if timeout_s is None else timeout_s
+    own: float | Array = float(ends_at_s.max() - links.arrived_at_s.min()) * 1e3 + 1e6  # too much
+    if timeout_s is not None:
+        own = np.maximum(0.0, timeout_s - links.load_s.max() / links.weight)
+    behind[np.diag_indices(num_links)] = own
     costs *= links.weight[:, None]
     return costs

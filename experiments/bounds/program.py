@@ -10,8 +10,9 @@ Columns, for requests j, models m, ways to load w = (server, model, tier), slots
 min sum over j, t of max(0, t slot - arrival_j) x[j,t], such that in every slot
 
     starts        each request starts once, and runs for its service from then on
-    running       running requests of m <= L[m], and L[m] <= sum over s of I[s,m]
-    lineages      L[m] grows only by loads that found one
+    running       running requests of m <= L[m], and <= sum over s of I[s,m]
+    lineages      L[m] grows only by loads that found one; with loads that do so at present, all
+                  lineages fit the GPUs of all servers (one that moves may have no ready instance)
     instances     I[s,m] grows only by loads
     GPUs          instances and loads fit the GPUs of each server
     founding      loads that found <= requests of m that have arrived and not started
@@ -59,6 +60,7 @@ class PlacementProgram:
         for checkpoint in grid.checkpoints:
             self._limit_lineages(checkpoint.model)
             self._limit_demand(checkpoint.model)
+        self._limit_pool()
 
     def solve(self, time_limit_s: float | None = None) -> Solved:
         """Bound and best cost are total delays in seconds.
@@ -92,10 +94,19 @@ class PlacementProgram:
             running = self._between(model, lambda r, t: range(t - r.service + 1, t + 1), slot)
             self._program.at_most([*running, Term(lineages[slot], -1.0)], 0.0)
             ready = [Term(columns[slot], -1.0) for columns in instances]
-            self._program.at_most([Term(lineages[slot]), *ready], 0.0)
+            self._program.at_most([*running, *ready], 0.0)
             before = [Term(lineages[slot - 1], -1.0)] if slot else []
             grown = [Term(column, -1.0) for column in founded.get(slot, ())]
             self._program.at_most([Term(lineages[slot]), *before, *grown], 0.0)
+
+    def _limit_pool(self) -> None:
+        for slot in self._slots:
+            terms = []
+            for checkpoint in self._grid.checkpoints:
+                lineages = Term(self._lineages[checkpoint.model][slot])
+                founding = self._loads.under_way(checkpoint.model, slot).founding
+                terms += [Term(t.column, checkpoint.num_gpus) for t in (lineages, *founding)]
+            self._program.at_most(terms, sum(self._grid.gpus))
 
     def _limit_demand(self, model: str) -> None:
         """Loads need a request: to found a lineage one that waits, else one that is there."""

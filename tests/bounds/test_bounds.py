@@ -43,8 +43,9 @@ def test_a_time_out_limits_what_chains_cost() -> None:
     oracle = oracle_of(instance_of([server_of(0)], jobs).setup, jobs)
 
     # Behind each other all end at 54 s; within 10 s only one is served, at best the last, at 4 s.
+    # A time-out may have spared somebody else a load of 1 s.
     assert chains_bound_s(oracle, None) == (4 + 53 + 52) / 3
-    assert chains_bound_s(oracle, 10.0) == (10 + 10 + 2) / 3
+    assert chains_bound_s(oracle, 10.0) == (9 + 9 + 2) / 3
 
 
 def test_pooled_work_serves_the_shortest_first() -> None:
