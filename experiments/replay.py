@@ -60,7 +60,7 @@ def replayed(path: Path) -> int:
     """
     if not path.is_file():
         raise UsageError(f"there is no journal {path}")
-    reader = _reader(path)
+    reader = JournalReader(journal_lines(path))
     policy = _policy(reader)
     controller = build_controller(policy, policy_chance(reader.seed))
     counted = _Counted()
@@ -73,13 +73,6 @@ def replayed(path: Path) -> int:
         f"{policy.name}: 100 % identical"
     )
     return OK
-
-
-def _reader(path: Path) -> JournalReader:
-    try:
-        return JournalReader(journal_lines(path))
-    except KeyError as error:
-        raise JournalError(f"line 1, the header, lacks {error}") from error
 
 
 def _policy(reader: JournalReader) -> PolicySettings:

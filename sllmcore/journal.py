@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
+from functools import cache
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -59,28 +60,41 @@ def header_line(policy: object, seed: int) -> str:
 def entry_line(now_s: float, event: Event, commands: Sequence[Command]) -> str:
     """One entry as a line, without the line feed."""
     entry = {"t": now_s, "event": _tagged(event), "commands": [_tagged(c) for c in commands]}
-    return json.dumps(entry, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(entry)
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False)
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
+@cache
+def _field_names(kind: Any) -> tuple[str, ...]:
+    if not is_dataclass(kind):
+        raise TypeError(f"{kind.__name__} cannot be written to a journal")
+    return tuple(field.name for field in fields(kind))
 
 
 def to_plain(value: Any) -> Any:
     """A frozen value as what JSON can say."""
-    if value is None or isinstance(value, str | bool | float):
+    if type(value) in _PLAIN:
         return value
     if isinstance(value, Enum):
         return value.name
-    if isinstance(value, int):
-        return value
     if isinstance(value, tuple | list):
         return [to_plain(item) for item in value]
     if isinstance(value, dict):
         return {key: to_plain(item) for key, item in value.items()}
-    if is_dataclass(value):
-        return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
-    raise TypeError(f"{type(value).__name__} cannot be written to a journal")
+    kind: Any = type(value)
+    return {name: to_plain(getattr(value, name)) for name in _field_names(kind)}
 
 
 def _tagged(value: Event | Command) -> dict[str, Any]:
-    return {"type": type(value).__name__, **to_plain(value)}
+    kind: Any = type(value)
+    plain: dict[str, Any] = {"type": kind.__name__}
+    for name in _field_names(kind):
+        field = getattr(value, name)
+        plain[name] = field if type(field) in _PLAIN else to_plain(field)
+    return plain
 
 
 class JournalReader:
@@ -97,6 +111,8 @@ class JournalReader:
         header = _parsed(first, number)
         if header.get("format") != FORMAT or header.get("version") != VERSION:
             raise JournalError(f"line 1 is not the header of a {FORMAT} version {VERSION}")
+        if not isinstance(header.get("policy"), dict) or not isinstance(header.get("seed"), int):
+            raise JournalError("line 1, the header, does not say the policy and the seed")
         self.policy: dict[str, Any] = header["policy"]
         self.seed: int = header["seed"]
         self._readers = {
