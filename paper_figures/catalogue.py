@@ -33,7 +33,12 @@ PICTURES = (
     Picture("fig8", "Startup latency by scheduler, OPT-6.7B", "fig8", scheduler_figures.figure_8),
     Picture("fig9", "Startup latency, larger models", "fig9", scheduler_figures.figure_9),
     Picture("fig10", "Whole systems", "fig10", cluster_figures.figure_10),
-    Picture("fig10_cv4", "Whole systems, CV 4", "fig10_cv4", cluster_figures.figure_10),
+    Picture(
+        "fig10_single",
+        "Whole systems, one request per instance",
+        "fig10_single",
+        cluster_figures.figure_10,
+    ),
     Picture("fig11", "Over the request rate", "fig11", cluster_figures.figure_11),
     Picture("fig12a", "Over the GPUs per node", "fig12a", cluster_figures.figure_12a),
     Picture("fig12b", "Over the number of models", "fig12b", cluster_figures.figure_12b),

@@ -74,6 +74,7 @@ LORA_S: Mapping[str, float] = {"safetensors": 0.370, "serverlessllm": 0.0835}
 def published_cells() -> Iterator[Published]:
     """Every number that a simulation of ours stands beside."""
     yield from _figure_8()
+    yield from _allocation()
     yield from _figure_10()
     yield from _figures_11_and_12()
     for policy, ttft_s in (("kserve", 128.0), ("kserve_enhanced", 28.0)):
@@ -109,18 +110,37 @@ def _figure_8() -> Iterator[Published]:
     )
 
 
+def _allocation() -> Iterator[Published]:
+    """The project's brief: startup-aware allocation is 4 to 12 times better than random."""
+    for cv in ("1", "2", "4", "8"):
+        yield Published(
+            *("allocation", f"mean of serverless / ServerlessLLM, RPS 1.4, CV {cv}", 4.0, "M"),
+            "burstiness",
+            {"cv": cv, "policy": "serverless"},
+            "mean_s",
+            {"cv": cv, "policy": "serverlessllm"},
+            note="the brief's 4 to 12 times, its lower end",
+        )
+
+
 def _figure_10() -> Iterator[Published]:
+    """As the parameters have it, and as it would be with one request per instance."""
+    yield from _figure_10_of("10", "fig10")
+    yield from _figure_10_of("10, one slot", "fig10_single")
+
+
+def _figure_10_of(figure: str, results: str) -> Iterator[Published]:
     for (model, dataset), values in FIGURE_10.items():
         for policy, value in zip(SYSTEMS, values, strict=True):
             labels = {"model": model, "dataset": dataset, "policy": policy}
             grade = "X" if value == 89.8 else "Q"
             name = f"{model} {dataset} {policy}"
-            yield Published("10", name, value, grade, "fig10", labels, firm=grade == "Q")
+            yield Published(figure, name, value, grade, results, labels, firm=grade == "Q")
     for policy, share in (("ray_serve_cache", 0.26), ("serverlessllm", 0.89)):
         labels = {"model": "opt_30b", "dataset": "sharegpt", "policy": policy}
         name = f"opt_30b requests inside 300 s, {policy}"
         yield Published(
-            *("10", name, share, "Q", "fig10", labels, "inside_limit"), firm=True, points=True
+            *(figure, name, share, "Q", results, labels, "inside_limit"), firm=True, points=True
         )
 
 

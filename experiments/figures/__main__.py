@@ -45,23 +45,28 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _run_grids(chosen: Sequence[Grid], store: Store, workers: int) -> int:
-    by_grid = {grid.name: runs_of(grid) for grid in chosen}
-    missing = {run.key: run for runs in by_grid.values() for run in runs if run.key not in store}
+    """One figure after the other, each published when its runs are done."""
     failed = 0
-    for number, (run, problem) in enumerate(carried_out(list(missing.values()), store, workers)):
-        if problem:
-            failed += 1
-            print(f"error: {run.grid.name} {dict(run.cell.labels)}: {problem}", file=sys.stderr)
-        _say_progress(number + 1, len(missing))
     for grid in chosen:
-        if all(run.key in store for run in by_grid[grid.name]):
-            _say_published(grid.name, store.publish(grid, by_grid[grid.name]))
+        runs = runs_of(grid)
+        missing = list({run.key: run for run in runs if run.key not in store}.values())
+        for number, (run, problem) in enumerate(carried_out(missing, store, workers)):
+            if problem:
+                failed += 1
+                print(f"error: {grid.name} {dict(run.cell.labels)}: {problem}", file=sys.stderr)
+            _say_progress(grid.name, number + 1, len(missing))
+        if all(run.key in store for run in runs):
+            _say_published(grid.name, store.publish(grid, runs))
     return 1 if failed else 0
 
 
-def _say_progress(done: int, total: int) -> None:
-    if done == total or done % max(1, total // 20) == 0:
-        print(f"{time.strftime('%H:%M:%S')} {done} of {total} runs", file=sys.stderr, flush=True)
+def _say_progress(name: str, done: int, total: int) -> None:
+    if done == total or done % max(1, total // 4) == 0:
+        print(
+            f"{time.strftime('%H:%M:%S')} {name}: {done} of {total} runs",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _say_published(name: str, changed: bool) -> None:
