@@ -1,11 +1,7 @@
 """The simulated cluster: carries out a controller's commands and tells it what happened."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from math import inf
 from typing import assert_never
-
-from simpy.events import Timeout
 
 from sllmcore.commands import (
     AbortResume,
@@ -35,18 +31,16 @@ from sllmcore.events import (
     ServerDraining,
     ServerJoined,
     ServerLost,
-    WakeUp,
 )
 from sllmcore.workload import Job
 from sllmsim.clock import Clock
+from sllmsim.control_link import ControlLink, Sink
 from sllmsim.engine import BatchEngine, Stream
 from sllmsim.links import Link, Links
 from sllmsim.loading import Loading
 from sllmsim.migrating import Migrating
 from sllmsim.server import SimServer
 from sllmsim.setup import SimSetup
-
-Sink = Callable[[float, Event, Sequence[Command]], None]  # a journal, or who else wants to know
 
 
 class _Instance:
@@ -91,35 +85,28 @@ class SimCluster:
         sinks: Sequence[Sink] = (),
         rebuild: Callable[[], Controller] | None = None,
     ) -> None:
-        self.controller = controller
         self.clock = Clock()
+        self.control = ControlLink(
+            self.clock, controller, self._heard, self._execute, sinks, rebuild
+        )
         self.links = Links(self.clock)
         self.setup = setup
         self.servers: dict[str, SimServer] = {}
-        self.last_event_at_s = 0.0
-        self.num_events = 0
         self._jobs: Iterator[Job] = iter(jobs)
-        self._sinks = sinks
-        self._rebuild = rebuild
-        self._loading = Loading(self.clock, self.links, setup, self._loaded)
-        self._migrating = Migrating(self.clock, setup.migration, self._deliver)
+        self._loading = Loading(self.clock, self.links, setup, self.control.tell)
+        self._migrating = Migrating(self.clock, setup.migration, self.control.tell)
         self._models = {model.checkpoint.model: model for model in setup.models}
-        self._setups = {server.id: server for server in setup.servers}
+        self._built = {server.id: SimServer(server) for server in setup.servers}
         self._joins: dict[str, ServerJoined] = {}  # of the servers that are there
         self._sessions: dict[str, SimServer] = {}  # those whose join the controller has heard of
         self._instances: dict[str, _Instance] = {}
         self._clients: dict[str, _Client] = {}
         self._no_more_jobs = False
-        self._outgoing: deque[Event] = deque()
-        self._delivering = False
-        self._controller_down = False
-        self._wakeup: Timeout | None = None
-        self._wakeup_at_s = inf
 
     def run(self) -> None:
         """Play all jobs to their end."""
         for model in self.setup.models:
-            self._deliver(ModelDeployed(model.checkpoint, model.num_slots))
+            self.control.tell(ModelDeployed(model.checkpoint, model.num_slots))
         for server in self.setup.servers:
             self.join(server.id)
         self._next_arrival()
@@ -147,63 +134,24 @@ class SimCluster:
         self._clients[request.id] = _Client(job)
         if job.cancel_at_s is not None:
             self.clock.call_at(job.cancel_at_s, lambda _: self._give_up(request.id))
-        self._deliver(RequestArrived(request))
+        self.control.tell(RequestArrived(request))
         self._next_arrival()
 
     def _give_up(self, request_id: str) -> None:
         if request_id in self._clients:
-            self._deliver(RequestCancelled(request_id))
+            self.control.tell(RequestCancelled(request_id))
 
-    # Events to the controller.
-
-    def _deliver(self, event: Event) -> None:
-        """Tell the controller; carry out what it says before telling it anything else."""
-        self._outgoing.append(event)
-        if not (self._delivering or self._controller_down):
-            self._tell()
-
-    def _tell(self) -> None:
-        """Tell the controller all that has happened, in its order."""
-        self._delivering = True
-        while self._outgoing:
-            event = self._outgoing.popleft()
-            if isinstance(event, ServerJoined) and self._joins.get(event.server.id) is event:
-                self._sessions[event.server.id] = self.servers[event.server.id]
-            elif isinstance(event, LoadFinished):
-                self._loading.told(event.instance_id)
-            now_s = self.last_event_at_s = self.clock.now
-            self.num_events += 1
-            commands = self.controller.handle(event, now_s)
-            for sink in self._sinks:
-                sink(now_s, event, commands)
-            for command in commands:
-                self._execute(command)
-            if isinstance(event, RequestCancelled):
-                self._clients.pop(event.request_id, None)
-        self._delivering = False
-        self._arm()
-
-    def _arm(self) -> None:
-        """See that the controller is woken when it wants to be."""
-        if self._wakeup_at_s <= self.controller.wakeup_not_before_s:
-            return
-        at_s = self.controller.next_wakeup_s()
-        if at_s is None or self._wakeup_at_s <= at_s:
-            return
-        if self._wakeup is not None:
-            self.clock.cancel(self._wakeup)
-        self._wakeup_at_s = at_s
-        self._wakeup = self.clock.call_at(at_s, self._wake)
-
-    def _wake(self, _: object) -> None:
-        self._wakeup, self._wakeup_at_s = None, inf
-        if self._controller_down:
-            return
-        at_s = self.controller.next_wakeup_s()
-        if at_s is not None and at_s <= self.clock.now:
-            self._deliver(WakeUp())
-        else:
-            self._arm()
+    def _heard(self, event: Event) -> None:
+        """The controller is about to hear of something: from now on it counts on it."""
+        match event:
+            case LoadFinished(instance_id):
+                self._loading.told(instance_id)
+            case RequestCancelled(request_id):
+                self._clients.pop(request_id, None)
+            case ServerJoined(server) if self._joins.get(server.id) is event:
+                self._sessions[server.id] = self.servers[server.id]
+            case _:
+                pass
 
     # Commands from the controller.
 
@@ -240,9 +188,6 @@ class SimCluster:
         self._instances[command.instance_id] = instance
         self._loading.begin(command, model.checkpoint, server)
 
-    def _loaded(self, event: LoadFinished) -> None:
-        self._deliver(event)
-
     def _unload(self, instance_id: str) -> None:
         instance = self._instances.pop(instance_id, None)
         if instance is None:
@@ -271,7 +216,7 @@ class SimCluster:
             self._clients.pop(stream.request_id, None)
             first_token_at_s = stream.first_token_at_s
             assert first_token_at_s is not None
-            self._deliver(
+            self.control.tell(
                 InferenceFinished(
                     stream.request_id, instance_id, stream.made_tokens, first_token_at_s
                 )
@@ -289,7 +234,7 @@ class SimCluster:
             if client is not None:
                 client.made_tokens = 0  # nothing of a stopped inference is kept
                 client.first_token_at_s = stream.first_token_at_s
-            self._deliver(InferenceStopped(request_id, instance_id, stream.made_tokens))
+            self.control.tell(InferenceStopped(request_id, instance_id, stream.made_tokens))
 
         instance.engine.take(request_id, stopped)
 
@@ -302,7 +247,7 @@ class SimCluster:
             self._migrating.begin(command, source.engine, destination.engine)
         else:  # lost while the controller was down: the news of that is ahead of this answer
             move_id, request_id = command.move_id, command.request_id
-            self._deliver(
+            self.control.tell(
                 MigrationFailed(move_id, request_id, destination.id, "the source is lost")
             )
 
@@ -310,12 +255,10 @@ class SimCluster:
 
     def join(self, server_id: str) -> None:
         """A server offers itself, for the first time or again."""
-        server = self.servers.get(server_id)
-        if server is None:
-            server = self.servers[server_id] = SimServer(self._setups[server_id])
+        server = self.servers[server_id] = self._built[server_id]
         joined = ServerJoined(server.hardware.spec(server_id), server.resident())
         self._joins[server_id] = joined
-        self._deliver(joined)
+        self.control.tell(joined)
 
     def crash_server(self, server_id: str) -> SimServer | None:
         """A server dies with everything on it. Returns it, None if it was not there."""
@@ -327,12 +270,11 @@ class SimCluster:
         for instance in [i for i in self._instances.values() if i.server is server]:
             self._lose(instance)
         server.crash()
-        self._deliver(ServerLost(server_id))
+        self.control.tell(ServerLost(server_id))
         return server
 
     def revive_server(self, server: SimServer) -> None:
         """A server that had crashed comes back with what its SSD holds."""
-        self.servers[server.id] = server
         self.join(server.id)
 
     def drain_server(self, server_id: str) -> None:
@@ -341,7 +283,7 @@ class SimCluster:
         if server is None:
             return
         server.leaving = True
-        self._deliver(ServerDraining(server_id))
+        self.control.tell(ServerDraining(server_id))
         self._depart_if_done(server)
 
     def _depart_if_done(self, server: SimServer) -> None:
@@ -351,7 +293,7 @@ class SimCluster:
         del self.servers[server.id]
         self._sessions.pop(server.id, None)
         self._joins.pop(server.id, None)
-        self._deliver(ServerLost(server.id))
+        self.control.tell(ServerLost(server.id))
 
     def crash_engine(self, server_id: str) -> None:
         """The engine launched last on a server dies."""
@@ -371,7 +313,7 @@ class SimCluster:
         """An instance is gone, its server is not."""
         self._lose(instance)
         instance.server.vacate(instance.id)
-        self._deliver(event)
+        self.control.tell(event)
         self._depart_if_done(instance.server)
 
     def break_migrations(self, server_id: str) -> None:
@@ -393,24 +335,11 @@ class SimCluster:
                 client.made_tokens = stream.made_tokens if self.setup.recovers_tokens else 0
                 client.first_token_at_s = stream.first_token_at_s
 
-    def crash_controller(self) -> None:
-        """The controller dies: events wait, nothing is decided."""
-        self._controller_down = True
-
-    def restart_controller(self) -> None:
-        """A controller rebuilt from the journal takes over, and hears what has happened since."""
-        if self._rebuild is None:
-            raise ControlError("a controller crashed and there is no journal to rebuild it from")
-        self.controller = self._rebuild()
-        self._controller_down = False
-        self._wakeup, self._wakeup_at_s = None, inf
-        self._tell()
-
     def all_links(self) -> Iterator[Link]:
         """Every link, for their counts of bytes."""
         if self._loading.storage is not None:
             yield self._loading.storage
-        for server in self.servers.values():
+        for server in self._built.values():
             yield from (server.nic, server.ssd_read, server.ssd_write)
             yield from server.pcie
             yield from server.uplinks

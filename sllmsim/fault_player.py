@@ -50,8 +50,8 @@ class FaultPlayer:
                     cluster.break_migrations(server_id)
                     self._throttle(cut_off.nic, 0.0, duration_s)
             case ControllerCrash(_, duration_s):
-                cluster.crash_controller()
-                cluster.clock.call_in(duration_s, lambda _: cluster.restart_controller())
+                cluster.control.crash()
+                cluster.clock.call_in(duration_s, lambda _: cluster.control.restart())
             case _:
                 assert_never(fault)
 

@@ -10,7 +10,8 @@ from sllmcore.controller import Controller
 from sllmcore.events import Event
 from sllmcore.metrics import Recorder, Summary
 from sllmcore.workload import Job
-from sllmsim.cluster import SimCluster, Sink
+from sllmsim.cluster import SimCluster
+from sllmsim.control_link import Sink
 from sllmsim.fault_player import FaultPlayer
 from sllmsim.faults import ControllerCrash
 from sllmsim.setup import SimSetup
@@ -81,6 +82,6 @@ def simulate(
     cluster = SimCluster(controller, setup, jobs, all_sinks, rebuild)
     FaultPlayer(cluster, setup.faults)
     cluster.run()
-    summary = recorder.close(cluster.last_event_at_s)
+    summary = recorder.close(cluster.control.last_event_at_s)
     bytes_by_link = {link.name: link.bytes_moved for link in cluster.all_links()}
-    return SimResult(summary, recorder, bytes_by_link, cluster.num_events)
+    return SimResult(summary, recorder, bytes_by_link, cluster.control.num_events)

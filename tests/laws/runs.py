@@ -56,9 +56,9 @@ def play(world: World) -> Run:
     log, observer, asks = Log(), Observer(), can_be_asked_again(world)
 
     def audit(now_s: float, event: Event, commands: Sequence[Command]) -> None:
-        cluster.controller.audit()
+        cluster.control.controller.audit()
         if asks:
-            check_nobody_overlooked(cluster.controller, now_s)
+            check_nobody_overlooked(cluster.control.controller, now_s)
 
     cluster = SimCluster(
         fresh(world.policy),
@@ -70,5 +70,5 @@ def play(world: World) -> Run:
     FaultPlayer(cluster, world.setup.faults)
     cluster.run()
     observer.check_over()
-    check_at_rest(cluster.controller, observer)
+    check_at_rest(cluster.control.controller, observer)
     return Run(log, observer, cluster)
