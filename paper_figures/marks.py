@@ -49,7 +49,14 @@ def published(axes: Axes, at: float, value: float, grade: str) -> None:
         label="published (grade)",
     )
     axes.annotate(
-        f"{grade}", (at, value), xytext=(0, 2), textcoords="offset points", fontsize=6, ha="center"
+        grade,
+        (at, value),
+        xytext=(0, 3),
+        textcoords="offset points",
+        fontsize=6,
+        ha="center",
+        va="bottom",
+        bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"},
     )
 
 
