@@ -1,4 +1,4 @@
-"""Hypothesis profiles: reproducible by default, `--hypothesis-profile=campaign` for the long hunt."""
+"""Hypothesis profiles: reproducible by default, `--hypothesis-profile=campaign` for a long hunt."""
 
 from hypothesis import HealthCheck, settings
 

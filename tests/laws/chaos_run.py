@@ -1,4 +1,4 @@
-"""Runs in which anything that the contract allows may happen next; then a time to heal and drain."""
+"""Runs in which anything that the contract allows may come next; then a time to heal and drain."""
 
 from collections import deque
 from collections.abc import Callable
@@ -107,12 +107,14 @@ class ChaosRun:
         for instance_id, engine in driver.engines.items():
             if not engine.ready:
                 options.append((1.0, partial(driver.finish_load, instance_id)))
-            for request_id in sorted(engine.requests):
-                options.append(
-                    (self._pace, partial(driver.finish_inference, instance_id, request_id))
-                )
-            for request_id in sorted(engine.stopping):
-                options.append((2.0, partial(driver.stop_inference, instance_id, request_id)))
+            options += [
+                (self._pace, partial(driver.finish_inference, instance_id, request_id))
+                for request_id in sorted(engine.requests)
+            ]
+            options += [
+                (2.0, partial(driver.stop_inference, instance_id, request_id))
+                for request_id in sorted(engine.stopping)
+            ]
         for move_id in driver.moves:
             if driver.movable(move_id):
                 options.append((1.0, partial(driver.finish_move, move_id)))
@@ -127,8 +129,10 @@ class ChaosRun:
             options.append((1.0, partial(driver.lose_instance, instance_id)))
             if not engine.ready:
                 options.append((2.0, partial(driver.fail_load, instance_id)))
-            for request_id in sorted(engine.requests):
-                options.append((1.0, partial(driver.fail_inference, instance_id, request_id)))
+            options += [
+                (1.0, partial(driver.fail_inference, instance_id, request_id))
+                for request_id in sorted(engine.requests)
+            ]
         options += [(4.0, partial(driver.fail_move, move_id)) for move_id in driver.moves]
         options += [(1.0, partial(self._lose, server_id)) for server_id in driver.queues]
         return options

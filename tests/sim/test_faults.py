@@ -104,7 +104,7 @@ def test_a_rate_that_is_not_positive_is_refused(every_s: float) -> None:
 
 
 def test_what_happens_while_the_controller_is_down_is_told_in_its_order() -> None:
-    faults = [ControllerCrash(1.5, 4.0), ServerCrash(2.0, "s0", 1.0)]
+    faults: list[Fault] = [ControllerCrash(1.5, 4.0), ServerCrash(2.0, "s0", 1.0)]
 
     run = run_of(one_server(), [job_of(0, "A", 0.0)], faults)
 
@@ -127,7 +127,7 @@ def test_a_move_whose_source_died_while_the_controller_was_down_is_answered() ->
     # B arrives at 2 s for the server that has it in DRAM: A moves to s1, loaded there at 4 s. The
     # source dies just before, and the controller hears of both at 5 s: first of the load.
     jobs = [job_of(0, "A", 0.0, 60), job_of(1, "B", 2.0, 60)]
-    faults = [ControllerCrash(3.5, 1.5), EngineCrash(4.5, "s0")]
+    faults: list[Fault] = [ControllerCrash(3.5, 1.5), EngineCrash(4.5, "s0")]
 
     run = run_of(two_servers(), jobs, faults)
 
@@ -163,7 +163,7 @@ def test_a_load_that_another_failure_has_called_off_does_not_fail_twice() -> Non
 
 
 def test_a_server_that_leaves_goes_when_its_last_engine_crashes() -> None:
-    faults = [ServerLeave(2.0, "s0"), EngineCrash(3.0, "s0")]
+    faults: list[Fault] = [ServerLeave(2.0, "s0"), EngineCrash(3.0, "s0")]
 
     run = run_of(two_servers(), [job_of(0, "A", 0.0, 60)], faults)
 

@@ -58,6 +58,12 @@ class Bench:
         command = Load(1, instance_id, checkpoint.model, "s0", gpus, ESTIMATE, cache_in, after)
         self.loading.begin(command, checkpoint, self.server)
 
+    def cancel(self, at_s: float, instance_id: str) -> None:
+        def cancelled(_: object) -> None:
+            self.loading.cancel(instance_id)
+
+        self.clock.call_at(at_s, cancelled)
+
     def times(self) -> dict[str, float]:
         return {event.instance_id: at_s for at_s, event in self.finished}
 
@@ -118,7 +124,7 @@ def test_when_the_load_ahead_is_broken_off_the_next_has_its_turn() -> None:
     bench = Bench((on_ssd("A", 32), on_ssd("B", 32)))
     bench.load("i1", A)
     bench.load("i2", B, (1,), after="i1")
-    bench.clock.call_at(1.0, lambda _: bench.loading.cancel("i1"))
+    bench.cancel(1.0, "i1")
 
     bench.clock.run()
 
@@ -131,7 +137,7 @@ def test_when_one_in_the_middle_is_broken_off_the_order_stays() -> None:
     bench.load("i1", A)
     bench.load("i2", B, (1,), after="i1")
     bench.load("i3", WIDE, (0, 1), after="i2")
-    bench.clock.call_at(1.0, lambda _: bench.loading.cancel("i2"))
+    bench.cancel(1.0, "i2")
 
     bench.clock.run()
 
@@ -161,7 +167,7 @@ def test_bytes_are_cached_when_the_load_is_over_and_not_before() -> None:
 def test_a_load_that_is_broken_off_leaves_nothing_and_gives_its_room_back() -> None:
     bench = Bench((on_ssd("A", 32),))
     bench.load("i1", A, cache_in=(DRAM,))
-    bench.clock.call_at(3.0, lambda _: bench.loading.cancel("i1"))
+    bench.cancel(3.0, "i1")
 
     bench.clock.run()
 
