@@ -106,7 +106,7 @@ def _cdfs(
     results: Results, panels: Sequence[tuple[Mapping[str, str], str]], columns: int
 ) -> Figure:
     rows = len(panels) // columns
-    figure = new_figure(1.6 * rows + 0.4, columns=2)
+    figure = new_figure(1.6 * rows + 0.6, columns=2)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True).flatten()
     for axes, (labels, title) in zip(grid, panels, strict=True):
         for policy in SCHEDULERS:
@@ -127,7 +127,8 @@ def _cdfs(
         axes.xaxis.set_major_formatter("{x:g}")
         dress(axes, "", "")
         axes.set_title(title, fontsize=7)
-    figure.supxlabel("startup latency (s), with pauses", fontsize=8)
+    for axes in grid[-columns:]:
+        axes.set_xlabel("startup latency (s), with pauses", fontsize=7)
     figure.supylabel("share of requests", fontsize=8)
     legend(figure, grid[0], columns=3)
     return figure
@@ -150,7 +151,7 @@ def burstiness(results: Results) -> Figure:
 
 def estimator(results: Results) -> Figure:
     """Errors of the loading estimate: 1 to 99 % of loads as a bar, the worst as a cross."""
-    figure = new_figure(2.0)
+    figure = new_figure(2.8)
     axes = figure.add_subplot()
     models = ("opt_6_7b", "opt_13b", "opt_30b")
     for offset, (tier, colour) in enumerate((("DRAM", GREEN), ("SSD", ORANGE))):
@@ -169,6 +170,6 @@ def estimator(results: Results) -> Figure:
     axes.axhline(5, color=SKY, linewidth=0.8, linestyle=":", label="published bound, 5 ms (X)")
     axes.set_xticks(range(len(models)), [NAMES[model] for model in models])
     axes.set_yscale("symlog", linthresh=1)
-    dress(axes, "", "measured - expected (ms)")
+    dress(axes, "", "measured - expected transfer (ms)")
     legend(figure, axes, columns=2)
     return figure
