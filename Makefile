@@ -34,7 +34,8 @@ check: setup ## ruff, mypy --strict, import contracts
 test: setup ## the test suite
 	$(BIN)/python -m pytest -n auto
 
-figures: $(VENV)/.sim ## regenerate the paper's figures
+figures: $(VENV)/.sim ## run what the paper's figures lack, resumable, then draw them and the comparison
+	$(BIN)/python -m experiments.figures
 	$(BIN)/python -m paper_figures all
 
 speed: $(VENV)/.sim ## time the simulator: requests per CPU-second, memory, profile

@@ -79,7 +79,7 @@ def run_cells(
         The outcomes of the cells that were run.
     """
     waiting = [cell for cell in cells if not cell.done]
-    num_workers = min(len(waiting), workers or len(os.sched_getaffinity(0)))
+    num_workers = min(len(waiting), workers or (os.cpu_count() or 1))
     outcomes = _in_turn(waiting) if num_workers <= 1 else _in_parallel(waiting, num_workers)
     seen: list[Outcome] = []
     for outcome in outcomes:
