@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m experiments.figures", description=__doc__)
     parser.add_argument("names", nargs="*", help="figures; all if none is named")
-    parser.add_argument("--workers", type=int, default=(os.cpu_count() or 1))
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     return parser.parse_args(argv)
 
 
