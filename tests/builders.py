@@ -14,7 +14,8 @@ from sllmcore.types import Checkpoint, Request, Residency, ServerSpec, StorageTi
 from sllmcore.workload import Job
 from sllmsim.catalog import GpuSpec
 from sllmsim.catalog.gpus import Architecture
-from sllmsim.cluster import SimCluster, Sink
+from sllmsim.cluster import SimCluster
+from sllmsim.control_link import Sink
 from sllmsim.fault_player import FaultPlayer
 from sllmsim.setup import ServerHardware, SimModel, SimServerSetup, SimSetup
 from sllmsim.timing.linear import LinearTiming
