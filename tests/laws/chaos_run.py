@@ -39,7 +39,7 @@ class ChaosRun:
         self.driver = ChaosDriver(fresh(world.policy), self.rng, self.observer, self.log)
         self._asks = can_be_asked_again(world)
         self._storms = storms
-        self._pace = self.rng.choice([0.03, 0.3])  # of inferences
+        self._pace = self.rng.choice([0.01, 0.03, 0.3])  # of inferences
         self._demand = self.rng.choice([0.2, 1.0])
         self._num_steps = num_steps
         self._models = [model.checkpoint for model in world.setup.models]
@@ -143,6 +143,10 @@ class ChaosRun:
             (0.03, partial(self.driver.tell, RequestCancelled(request_id)))
             for request_id in waiting
         ]
+        leaving += [  # where most can cross
+            (0.3, partial(self.driver.tell, RequestCancelled(move.request_id)))
+            for move in self.driver.moves.values()
+        ]
         return [(self._demand, self._arrive), *leaving]
 
     def _changes(self) -> list[tuple[float, _Step]]:
@@ -151,12 +155,12 @@ class ChaosRun:
             if server_id not in self.driver.queues:
                 options.append((0.5, partial(self._join, server_id)))
             elif server_id not in self._draining:
-                options.append((0.02, partial(self._drain, server_id)))
+                options.append((0.02 * self._storms, partial(self._drain, server_id)))
         for model in self._models:
             if model.model not in self._deployed:
                 options.append((0.5, partial(self._deploy, model)))
             else:
-                options.append((0.01, partial(self._delete, model)))
+                options.append((0.01 * self._storms, partial(self._delete, model)))
         return options
 
     def _arrive(self) -> None:

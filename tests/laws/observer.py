@@ -61,6 +61,7 @@ class Observer:
     instances: dict[str, SeenInstance] = field(default_factory=dict)
     requests: dict[str, SeenRequest] = field(default_factory=dict)
     moves: dict[str, SeenMove] = field(default_factory=dict)
+    owed_stops: set[str] = field(default_factory=set)  # of requests that moved while being stopped
 
     def __call__(self, now_s: float, event: Event, commands: Sequence[Command]) -> None:
         law(now_s >= self.now_s, f"time went back from {self.now_s} to {now_s}")
@@ -70,6 +71,7 @@ class Observer:
             law(command.id > self.last_id, f"id {command.id} after {self.last_id}")
             self.last_id = command.id
             self._command(command)
+        law(not self.owed_stops, f"moved on, and not told to stop again: {self.owed_stops}")
 
     def check_over(self) -> None:
         """At the end of a run nothing may be under way."""
@@ -154,6 +156,8 @@ class Observer:
         move.source.requests.discard(request.id)
         move.destination.requests.add(request.id)
         request.instance = move.destination
+        if request.stopping:
+            self.owed_stops.add(request.id)
 
     def _end(self, request_id: str, how: str) -> None:
         request = self.requests[request_id]
@@ -194,6 +198,7 @@ class Observer:
                 request = self.requests[request_id]
                 law(request.at(instance_id), f"Stop of {request_id}, not on {instance_id}")
                 request.stopping = True
+                self.owed_stops.discard(request_id)
             case Resume():
                 self._resume(command)
             case AbortResume(_, move_id):

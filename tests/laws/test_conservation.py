@@ -1,10 +1,16 @@
-"""Bytes and tokens are neither lost nor made."""
+"""Bytes and tokens are neither lost nor made.
+
+Seeded bug that these tests have caught: a migration that forgets a token. (A link that is not
+shared again when a transfer is broken off is caught by `tests/sim/test_links.py`, an interrupt that
+drops an iteration by `tests/sim/test_engine.py`, a broken-off load that keeps its turn by
+`tests/sim/test_loading.py`.)
+"""
 
 from collections import defaultdict
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from sllmcore.events import InferenceFinished, LoadFinished
 from sllmsim.links import Link, Links, Transfer
@@ -13,7 +19,6 @@ from tests.laws.worlds import World, worlds
 
 
 @given(worlds(max_faults=6))
-@settings(max_examples=60)
 def test_links_have_carried_what_their_transfers_brought(world: World) -> None:
     """Bytes that arrived, counted where transfers end and are broken off, times their weights."""
     carried: dict[Link, float] = defaultdict(float)
@@ -45,7 +50,6 @@ def test_links_have_carried_what_their_transfers_brought(world: World) -> None:
 
 
 @given(worlds(max_faults=6))
-@settings(max_examples=60)
 def test_every_answer_has_the_tokens_that_its_job_asked_for(world: World) -> None:
     """However often it was moved, preempted or started again."""
     run = play(world)
@@ -57,7 +61,6 @@ def test_every_answer_has_the_tokens_that_its_job_asked_for(world: World) -> Non
 
 
 @given(worlds())
-@settings(max_examples=60)
 def test_a_load_is_never_faster_than_its_slowest_link(world: World) -> None:
     """Physics as a bound on truth: bytes over the bandwidth of the tier that they came from."""
     setup = replace(world.setup, storage_bytes_per_s=None)

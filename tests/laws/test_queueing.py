@@ -1,6 +1,7 @@
 """Simulated queues against queueing theory: the theory's number must lie in the interval.
 
-SEEDED
+Seeded bugs that these tests have caught: a queue served last come first (the mean stays; the share
+that waits longer than four times the conditional mean shows it).
 """
 
 from collections.abc import Iterator, Sequence
@@ -70,8 +71,8 @@ def test_waiting_times_are_those_of_m_m_c(policy: str, servers: int, load: float
     assert interval(steady).half_width < 0.35 * share / rate  # or it would hold anything
     assert interval(steady).holds(share / rate)
     assert interval([float(wait_s > 0) for wait_s in steady]).holds(share)
-    tail_s = 2 / rate  # first come first served: P(W > t) = C exp(-(c - load) t)
-    assert interval([float(wait_s > tail_s) for wait_s in steady]).holds(share * exp(-2))
+    tail_s = 4 / rate  # first come first served: P(W > t) = C exp(-(c - load) t)
+    assert interval([float(wait_s > tail_s) for wait_s in steady]).holds(share * exp(-4))
 
 
 def test_loads_on_one_path_queue_as_m_d_1() -> None:

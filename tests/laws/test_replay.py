@@ -1,4 +1,7 @@
-"""What a controller does depends on what it was told, and on nothing else."""
+"""What a controller does depends on what it was told, and on nothing else.
+
+Seeded bug that these tests have caught: instances looked at in the order of their hashes.
+"""
 
 import hashlib
 import os
@@ -6,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from sllmcore.events import Event, MigrationFailed, MigrationFinished, ServerLost
 from sllmcore.journal import Entry, JournalReader, entry_line, header_line, replay
@@ -27,11 +30,13 @@ def lines(world: World, log: Log) -> list[str]:
     return [header_line(world.policy, 7)] + [entry_line(*entry) for entry in log.entries]
 
 
-def digest(seed: int) -> str:
-    """Of the journal of one busy world."""
-    world = world_of(seed, BUSY)
-    text = "\n".join(lines(world, play(world).log))
-    return hashlib.sha256(text.encode()).hexdigest()
+def digest() -> str:
+    """Of the journals of busy worlds."""
+    digested = hashlib.sha256()
+    for seed in [*BUSY_SEEDS, *range(20)]:
+        world = world_of(seed, BUSY)
+        digested.update("\n".join(lines(world, play(world).log)).encode())
+    return digested.hexdigest()
 
 
 @given(worlds(max_faults=6))
@@ -42,7 +47,6 @@ def test_a_recorded_run_replays_to_the_same_commands(world: World) -> None:
 
 
 @given(worlds(max_faults=6))
-@settings(max_examples=25)
 def test_a_journal_that_went_through_text_replays_to_the_same_commands(world: World) -> None:
     written = lines(world, play(world).log)
 
@@ -53,7 +57,6 @@ def test_a_journal_that_went_through_text_replays_to_the_same_commands(world: Wo
 
 
 @given(worlds(max_faults=6))
-@settings(max_examples=25)
 def test_the_same_world_runs_twice_to_the_same_log(world: World) -> None:
     assert play(world).log.entries == play(world).log.entries
 
@@ -97,7 +100,7 @@ def test_a_controller_killed_at_any_event_of_a_chaotic_run_goes_on_with_the_same
 
 
 def test_a_run_does_not_depend_on_the_seed_of_hashes() -> None:
-    code = f"from tests.laws.test_replay import digest; print(digest({BUSY_SEEDS[0]}))"
+    code = "from tests.laws.test_replay import digest; print(digest())"
     digests = set()
     for hash_seed in ("0", "1"):
         done = subprocess.run(
@@ -109,4 +112,4 @@ def test_a_run_does_not_depend_on_the_seed_of_hashes() -> None:
         )
         digests.add(done.stdout.strip())
 
-    assert digests == {digest(BUSY_SEEDS[0])}
+    assert digests == {digest()}

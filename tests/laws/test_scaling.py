@@ -3,7 +3,7 @@
 Counted in calls (of the core, of the estimator, of the kernel) and in requests walked over, at n,
 2n and 4n. A cost linear in n would grow fourfold.
 
-SEEDED
+Seeded bug that these tests have caught: a launch that estimates every server, not the holders.
 """
 
 import pytest

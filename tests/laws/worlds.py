@@ -69,7 +69,7 @@ def worlds(max_faults: int = 0, max_jobs: int = 24) -> st.SearchStrategy[World]:
 
 
 def world_of(seed: int, size: WorldSize) -> World:
-    """The world of that seed and size."""
+    """The world of that seed and size. Half of them invite moves; of those, most are moved in."""
     rng = Random(f"{seed}/cluster")
     max_gpus = rng.choice([1, 2, 2, 3, 4])
     models = _models(rng, max_gpus)
@@ -96,6 +96,8 @@ def world_of(seed: int, size: WorldSize) -> World:
         recovers_tokens=rng.random() < 0.5,
     )
     policy = policy_of(Random(f"{seed}/policy"))
+    if lopsided and rng.random() < 0.7:
+        policy = replace(policy, name="serverlessllm", max_candidates=8, max_room_servers=4)
     faults = tuple(
         _fault(Random(f"{seed}/fault{i}"), size.num_servers) for i in range(size.num_faults)
     )
