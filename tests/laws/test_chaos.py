@@ -1,9 +1,9 @@
 """Laws that the controller keeps whatever a driver does that the contract allows.
 
 Seeded bugs that this test has caught, one at a time: all that `test_simulated_runs` lists of the
-controller, and those that only crossings show: a request whose client left and that runs again
-when its engine crashes, a request that moves while it is
-being stopped and is not stopped where it went, requests that wait for a server that is lost.
+controller, and those that only crossings show: a request whose client left and that runs again when
+its engine crashes, a request that moves while it is being stopped and is not stopped where it went,
+requests that wait for a server that is lost.
 And bugs that nobody had seeded: a rejection of a request whose client had left; two victims of one
 newcomer, of which one was sent to an idle instance and the other given that instance's GPUs.
 """
