@@ -6,7 +6,7 @@ from itertools import islice
 from sllmcore.cluster.instance import Instance
 from sllmcore.cluster.load_queue import LoadQueue
 from sllmcore.cluster.tier_cache import TierCache
-from sllmcore.types import CACHE_TIERS, DRAM, REMOTE, SSD, Checkpoint, ServerSpec, StorageTier
+from sllmcore.types import DRAM, REMOTE, SSD, Checkpoint, ServerSpec, StorageTier
 
 
 class Server:
@@ -83,13 +83,6 @@ class Server:
     def resident_bytes(self, tier: StorageTier, model: str) -> int:
         """Bytes of `model` in a cache tier."""
         return self.caches[tier].resident_bytes(model)
-
-    def nearest_tier(self, checkpoint: Checkpoint) -> StorageTier:
-        """The nearest tier below the GPU that holds all of a checkpoint; REMOTE holds every one."""
-        for tier in CACHE_TIERS:
-            if self.caches[tier].resident_bytes(checkpoint.model) >= checkpoint.size_bytes:
-                return tier
-        return REMOTE
 
     def queue_wait_s(self, tier: StorageTier, now_s: float) -> float:
         """How long a load from `tier` would wait for the loads already on that path."""
