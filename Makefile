@@ -17,7 +17,7 @@ $(VENV)/.sim: pyproject.toml constraints.txt
 
 $(VENV)/.all: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) -e '.[sim,real,dev]'
+	$(PIP) -e '.[sim,real,serve,dev]'
 	touch $@ $(VENV)/.sim
 
 setup: $(VENV)/.all ## make .venv with everything: simulation, real backend, development tools

@@ -1,0 +1,1 @@
+"""Engines: one model's weights, many requests, a token for each at every step."""

@@ -1,0 +1,27 @@
+"""What goes wrong in an engine."""
+
+from sllmcore.errors import ClusterError, UsageError
+
+
+class UnknownSequenceError(UsageError):
+    """No sequence of this request is in the engine."""
+
+
+class NoSlotError(ClusterError):
+    """All slots are taken."""
+
+
+class ContextTooLongError(UsageError):
+    """Prompt and output do not fit into the model's context."""
+
+
+class BadTokenError(UsageError):
+    """A token is not in the model's vocabulary."""
+
+
+class BadStateError(UsageError):
+    """A KV block does not fit this engine or this place."""
+
+
+class EngineLostError(ClusterError):
+    """The engine's process has ended or does not answer."""

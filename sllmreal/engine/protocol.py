@@ -1,0 +1,190 @@
+"""What an engine is: one loaded model that gives every running request one token per step.
+
+An engine has no clock, no thread and no socket: `step` does one iteration, whoever calls it owns
+the pace. A sequence is a prompt and the output so far. It is *held* or *released*: a held one is
+prefilled and may be extended by tokens that another engine generated, but generates none itself;
+a released one generates. Migration is no more than that:
+
+    source       sequence S, released         hold(S)  ...  cancel(S)
+    destination  start(S, held), extend(S, tokens of the source) ...  release(S)
+
+Generation is a function of (weights, tokens, sampling): what is random at an output index is
+derived from (seed, index), so that nothing random travels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from sllmcore.errors import UsageError
+
+
+class FinishReason(StrEnum):
+    """Why a sequence ended, in the words of the OpenAI API."""
+
+    STOP = "stop"  # a stop token was generated
+    LENGTH = "length"  # max_output_tokens, or the context is full
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen. temperature 0 is greedy, whatever the rest says."""
+
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature <= 100:
+            raise UsageError(f"temperature must be in [0, 100], got {self.temperature}")
+        if self.top_k is not None and self.top_k < 1:
+            raise UsageError(f"top_k must be at least 1, got {self.top_k}")
+        if not 0 < self.top_p <= 1:
+            raise UsageError(f"top_p must be in (0, 1], got {self.top_p}")
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceSpec:
+    """A request as an engine sees it. `output` holds what was generated elsewhere already."""
+
+    request_id: str
+    prompt: tuple[int, ...]
+    max_output_tokens: int
+    sampling: Sampling = Sampling()
+    stop_tokens: frozenset[int] = frozenset()
+    output: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.prompt:
+            raise UsageError("a prompt must have at least one token")
+        if self.max_output_tokens < 1:
+            raise UsageError(f"max_output_tokens must be at least 1, got {self.max_output_tokens}")
+
+
+@dataclass(frozen=True, slots=True)
+class OutputToken:
+    """One generated token. `index` counts a sequence's output from 0."""
+
+    request_id: str
+    index: int
+    token: int
+    finish: FinishReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a sequence is. Known tokens are prompt and output; cached ones have been computed."""
+
+    num_known: int
+    num_cached: int
+    num_output: int
+    held: bool
+    finish: FinishReason | None
+
+
+@dataclass(frozen=True, slots=True)
+class KVBlock:
+    """The KV cache of positions [begin, end) of one sequence, as contiguous bytes per layer.
+
+    `layers[i]` is the key and the value of layer i, each of shape (heads, end - begin, head_dim)
+    in the engine's dtype and memory order, one after the other.
+    """
+
+    begin: int
+    end: int
+    layers: tuple[memoryview, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(layer.nbytes for layer in self.layers)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine can do; asked instead of its class."""
+
+    model: str  # identity of the weights: a KV cache only moves between equal ones
+    context_tokens: int  # prompt and output together
+    num_slots: int  # sequences at once, held ones included
+    vocab_size: int
+    exports_kv: bool
+    kv_bytes_per_token: int  # 0 where the cache cannot be exported
+    kv_layout: str  # dtype, layers, heads, head_dim: equal on both sides of a copy
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatistics:
+    """Totals since the engine was made, and what it holds."""
+
+    num_sequences: int
+    num_steps: int
+    prefilled_tokens: int
+    generated_tokens: int
+    model_s: float  # inside the model's forward passes
+    step_s: float  # inside `step` altogether
+    kv_bytes: int  # of cache in use by sequences
+
+
+class Engine(Protocol):
+    """One model, ready. Not thread-safe: one thread calls it.
+
+    Every method that takes a request_id raises UnknownSequenceError for one that is not there.
+    """
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    def start(self, spec: SequenceSpec, *, held: bool = False) -> None:
+        """Take a slot. Prefill happens in later steps. Raises NoSlotError, ContextTooLongError,
+        BadTokenError or UsageError, and then nothing has changed."""
+        ...
+
+    def extend(self, request_id: str, tokens: Sequence[int]) -> None:
+        """Append output that another engine generated, to a held sequence."""
+        ...
+
+    def hold(self, request_id: str) -> Progress:
+        """Generate no more for this sequence until released. Its cache stays."""
+        ...
+
+    def release(self, request_id: str) -> None:
+        """Generate from here on. The next step computes what is known but not cached, and the
+        same forward pass gives the next token."""
+        ...
+
+    def cancel(self, request_id: str) -> None:
+        """Forget a sequence, finished or not, and free its slot and cache."""
+        ...
+
+    def step(self) -> list[OutputToken]:
+        """One iteration: at most a chunk of prefill, and one token for each released sequence that
+        is caught up. A finished sequence stays, generating nothing, until it is cancelled."""
+        ...
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step would do anything."""
+        ...
+
+    def progress(self, request_id: str) -> Progress: ...
+
+    def output(self, request_id: str) -> tuple[int, ...]:
+        """All output tokens known so far."""
+        ...
+
+    def export_kv(self, request_id: str, begin: int, end: int) -> KVBlock:
+        """The cache of these positions, all cached by now. A copy: it outlives the sequence."""
+        ...
+
+    def import_kv(self, request_id: str, block: KVBlock) -> None:
+        """Put a block at its place in a held sequence whose cache ends at `block.begin`, and whose
+        known tokens reach at least to `block.end`. Raises BadStateError, changing nothing."""
+        ...
+
+    def statistics(self) -> EngineStatistics: ...
+
+    def close(self) -> None:
+        """Give memory and threads back."""
+        ...
