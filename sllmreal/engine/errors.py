@@ -20,7 +20,7 @@ class BadTokenError(UsageError):
 
 
 class BadStateError(UsageError):
-    """A KV block does not fit this engine or this place."""
+    """A KV block, or a call, does not fit the state of this engine or sequence."""
 
 
 class EngineLostError(ClusterError):

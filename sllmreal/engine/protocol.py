@@ -142,7 +142,8 @@ class Engine(Protocol):
         ...
 
     def extend(self, request_id: str, tokens: Sequence[int]) -> None:
-        """Append output that another engine generated, to a held sequence."""
+        """Append output that another engine generated, to a held sequence. Raises BadTokenError,
+        ContextTooLongError, or BadStateError where nothing may follow; then nothing has changed."""
         ...
 
     def hold(self, request_id: str) -> Progress:
@@ -151,7 +152,7 @@ class Engine(Protocol):
 
     def release(self, request_id: str) -> None:
         """Generate from here on. The next step computes what is known but not cached, and the
-        same forward pass gives the next token."""
+        same forward pass gives the next token; a tail longer than a chunk takes several steps."""
         ...
 
     def cancel(self, request_id: str) -> None:
@@ -179,8 +180,9 @@ class Engine(Protocol):
         ...
 
     def import_kv(self, request_id: str, block: KVBlock) -> None:
-        """Put a block at its place in a held sequence whose cache ends at `block.begin`, and whose
-        known tokens reach at least to `block.end`. Raises BadStateError, changing nothing."""
+        """Put a block at its place in a held sequence: what was cached from `block.begin` on is
+        replaced, so that the cache ends at `block.end`. There may be no gap before the block, and
+        the known tokens must reach to its end. Raises BadStateError, changing nothing."""
         ...
 
     def statistics(self) -> EngineStatistics: ...

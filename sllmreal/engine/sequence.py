@@ -1,0 +1,87 @@
+"""One running sequence: what is known of it, what is cached, and when it is at its end."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sllmreal.engine.errors import BadStateError, BadTokenError, ContextTooLongError
+from sllmreal.engine.protocol import Capabilities, FinishReason, Progress, SequenceSpec
+
+
+@dataclass(slots=True, eq=False)
+class RunningSequence:
+    """A sequence in an engine. `tokens` are prompt and output, the first `num_cached` computed."""
+
+    spec: SequenceSpec
+    held: bool
+    tokens: list[int] = field(init=False)
+    num_prompt: int = field(init=False)
+    num_cached: int = 0
+    finish: FinishReason | None = None
+
+    def __post_init__(self) -> None:
+        self.tokens = [*self.spec.prompt, *self.spec.output]
+        self.num_prompt = len(self.spec.prompt)
+
+    @property
+    def num_output(self) -> int:
+        return len(self.tokens) - self.num_prompt
+
+    @property
+    def progress(self) -> Progress:
+        num_known = len(self.tokens)
+        return Progress(num_known, self.num_cached, self.num_output, self.held, self.finish)
+
+    @property
+    def generates(self) -> bool:
+        return not self.held and self.finish is None
+
+    @property
+    def target(self) -> int:
+        """How many tokens a step should compute: all, where the last one's result is the next
+        token; all but the last of a held sequence, so that a release needs no special pass."""
+        if self.finish is not None:
+            return self.num_cached
+        return len(self.tokens) - self.held
+
+
+def finish_of(sequence: RunningSequence, context_tokens: int) -> FinishReason | None:
+    """Why the sequence ends with its last token; the tokens before that did not end it."""
+    spec = sequence.spec
+    if sequence.num_output and sequence.tokens[-1] in spec.stop_tokens:
+        return FinishReason.STOP
+    if sequence.num_output >= spec.max_output_tokens or len(sequence.tokens) >= context_tokens:
+        return FinishReason.LENGTH
+    return None
+
+
+def check_spec(spec: SequenceSpec, capabilities: Capabilities) -> None:
+    """Raises ContextTooLongError, BadTokenError or BadStateError."""
+    context = capabilities.context_tokens
+    if len(spec.prompt) >= context:
+        raise ContextTooLongError(
+            f"a prompt of {len(spec.prompt)} tokens leaves no room in a context of {context}"
+        )
+    _check_vocabulary(spec.prompt, capabilities.vocab_size)
+    check_continuation(spec, 0, spec.output, capabilities)
+
+
+def check_continuation(
+    spec: SequenceSpec, num_output: int, tokens: Sequence[int], capabilities: Capabilities
+) -> None:
+    """Raises unless `tokens` may follow an output that has not ended: nothing follows an end."""
+    _check_vocabulary(tokens, capabilities.vocab_size)
+    total = num_output + len(tokens)
+    if len(spec.prompt) + total > capabilities.context_tokens:
+        raise ContextTooLongError(
+            f"{len(spec.prompt)} + {total} tokens exceed a context of {capabilities.context_tokens}"
+        )
+    if total > spec.max_output_tokens:
+        raise BadStateError(f"{total} output tokens exceed the limit of {spec.max_output_tokens}")
+    if not spec.stop_tokens.isdisjoint(tokens[:-1]):
+        raise BadStateError("the output goes on after a stop token")
+
+
+def _check_vocabulary(tokens: Sequence[int], vocab_size: int) -> None:
+    if tokens and (min(tokens) < 0 or max(tokens) >= vocab_size):
+        bad = next(token for token in tokens if not 0 <= token < vocab_size)
+        raise BadTokenError(f"token {bad} is not in a vocabulary of {vocab_size}")

@@ -1,0 +1,161 @@
+"""An engine without a model: tokens by hashing, at a calibrated pace.
+
+    state[p] = splitmix64(state[p - 1] ^ token[p]),   state[-1] from the model's name
+    next token = splitmix64(state[last] ^ noise) mod vocabulary,
+    noise = 0 when greedy, else splitmix64(splitmix64(seed) + output index)
+
+The states are the cache. They come from the tokens before them alone, so that a token lost,
+repeated or out of place changes everything after it, and a block of the wrong states is told.
+"""
+
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sllmcore.errors import UsageError
+from sllmreal.engine.errors import BadStateError
+from sllmreal.engine.mixing import splitmix64
+from sllmreal.engine.protocol import Capabilities, KVBlock
+from sllmreal.engine.sequence import RunningSequence
+from sllmreal.engine.slots import Clock, SlotEngine
+
+_STATE_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long computing takes; decoding b sequences, decode_step_s + b decode_sequence_s."""
+
+    prefill_token_s: float = 0.0
+    decode_step_s: float = 0.0
+    decode_sequence_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.prefill_token_s, self.decode_step_s, self.decode_sequence_s) < 0:
+            raise UsageError(f"a pace is not negative, got {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOptions:
+    """What a timed engine claims to be."""
+
+    model: str = "timed"
+    context_tokens: int = 4096
+    num_slots: int = 8
+    vocab_size: int = 32000
+    num_layers: int = 2
+    exports_kv: bool = True
+    prefill_chunk_tokens: int = 256
+    pace: Pace = Pace()
+
+    def __post_init__(self) -> None:
+        smallest = min(self.num_slots, self.vocab_size, self.num_layers)
+        if smallest < 1 or self.context_tokens < 2:
+            raise UsageError(f"sizes must be positive, a context at least 2, got {self}")
+
+
+def timed_engine(
+    options: TimedOptions | None = None,
+    *,
+    sleep: Callable[[float], object] = time.sleep,
+    clock: Clock = time.perf_counter,
+) -> SlotEngine:
+    """An engine that sleeps in `step` as long as a model would have computed."""
+    chosen = options or TimedOptions()
+    return SlotEngine(
+        TimedModel(chosen, sleep), prefill_chunk_tokens=chosen.prefill_chunk_tokens, clock=clock
+    )
+
+
+class TimedModel:
+    """The states of every sequence."""
+
+    def __init__(self, options: TimedOptions, sleep: Callable[[float], object]) -> None:
+        layers = options.num_layers if options.exports_kv else 0
+        self.capabilities = Capabilities(
+            model=options.model,
+            context_tokens=options.context_tokens,
+            num_slots=options.num_slots,
+            vocab_size=options.vocab_size,
+            exports_kv=options.exports_kv,
+            kv_bytes_per_token=2 * _STATE_BYTES * layers,
+            kv_layout=f"uint8, {layers} layers, 1 head, {_STATE_BYTES}",
+        )
+        self.num_layers = options.num_layers
+        self.model_s = 0.0
+        self._pace = options.pace
+        self._sleep = sleep
+        self._origin = splitmix64(zlib.crc32(options.model.encode()))
+        self._states: dict[RunningSequence, list[int]] = {}
+
+    def admit(self, sequence: RunningSequence) -> None:
+        self._states[sequence] = []
+
+    def forget(self, sequence: RunningSequence) -> None:
+        del self._states[sequence]
+
+    def prefill(self, sequence: RunningSequence, end: int, *, sample: bool) -> int | None:
+        self._pass((end - sequence.num_cached) * self._pace.prefill_token_s)
+        self._compute(sequence, end)
+        return self._next_token(sequence) if sample else None
+
+    def decode(self, sequences: Sequence[RunningSequence]) -> list[int]:
+        self._pass(self._pace.decode_step_s + len(sequences) * self._pace.decode_sequence_s)
+        for sequence in sequences:
+            self._compute(sequence, len(sequence.tokens))
+        return [self._next_token(sequence) for sequence in sequences]
+
+    def export_kv(self, sequence: RunningSequence, begin: int, end: int) -> KVBlock:
+        states = self._states[sequence][begin:end]
+        return KVBlock(begin, end, self._layers(states))
+
+    def import_kv(self, sequence: RunningSequence, block: KVBlock) -> None:
+        states = self._chain(sequence, block.begin, block.end)
+        if any(
+            ours != theirs for ours, theirs in zip(self._layers(states), block.layers, strict=True)
+        ):
+            raise BadStateError(
+                f"the block [{block.begin}, {block.end}) is not of the tokens of request "
+                f"{sequence.spec.request_id}"
+            )
+        self._states[sequence][block.begin :] = states
+
+    def close(self) -> None:
+        self._states.clear()
+
+    def _pass(self, duration_s: float) -> None:
+        self.model_s += duration_s
+        if duration_s > 0:
+            self._sleep(duration_s)
+
+    def _compute(self, sequence: RunningSequence, end: int) -> None:
+        begin = sequence.num_cached
+        self._states[sequence][begin:] = self._chain(sequence, begin, end)
+
+    def _chain(self, sequence: RunningSequence, begin: int, end: int) -> list[int]:
+        """States of the positions [begin, end), from the state before them."""
+        state = self._states[sequence][begin - 1] if begin else self._origin
+        chain = []
+        for token in sequence.tokens[begin:end]:
+            state = splitmix64(state ^ token)
+            chain.append(state)
+        return chain
+
+    def _next_token(self, sequence: RunningSequence) -> int:
+        sampling = sequence.spec.sampling
+        noise = 0
+        if sampling.temperature > 0:
+            noise = splitmix64(splitmix64(sampling.seed) + sequence.num_output)
+        return splitmix64(self._states[sequence][-1] ^ noise) % self.capabilities.vocab_size
+
+    def _layers(self, states: list[int]) -> tuple[memoryview, ...]:
+        """Of each layer the states, then their bits rotated by the layer's number plus one."""
+        keys = np.array(states, dtype="<u8")
+        layers = []
+        for shift in range(1, self.num_layers + 1):
+            values = keys << np.uint64(shift % 64) | keys >> np.uint64(-shift % 64)
+            layers.append(np.concatenate((keys, values)).view(np.uint8).data)
+        return tuple(layers)
