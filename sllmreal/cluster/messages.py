@@ -208,10 +208,7 @@ Order = WorkerOrder | GatewayOrder
 FromPeer = Hello | Report | Executed | Alive
 FromLeader = Welcome | Reset | Heard | Models | Alive | Order
 
-_EVENTS: dict[str, type[ReportedEvent]] = {
-    kind.__name__: kind
-    for kind in ReportedEvent.__args__
-}
+_EVENTS: dict[str, type[ReportedEvent]] = {kind.__name__: kind for kind in ReportedEvent.__args__}
 
 
 def report(number: int, event: ReportedEvent) -> Report:

@@ -1,0 +1,267 @@
+"""Channels of typed messages between processes or within one; frames are bounded, authenticated.
+
+A connection begins with nonces of both ends and proofs that both hold the key; each frame then is
+
+    u32 length | 16 bytes of HMAC-SHA256(session key of the direction, counter | payload) | payload
+
+so that nothing can be injected, repeated or cut out. The payload is MessagePack. There is no
+secrecy: across an untrusted network, tunnel it.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import os
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+from sllmcore.errors import UsageError
+from sllmreal.cluster.errors import ChannelClosedError
+
+MAX_FRAME_BYTES = 4 << 20
+MAX_BACKLOG_BYTES = 16 << 20  # of frames that a slow reader has not taken
+HANDSHAKE_S = 5.0
+_LENGTH = struct.Struct("<I")
+_COUNTER = struct.Struct("<Q")
+_MAC_BYTES = 16
+_NONCE_BYTES = 32
+MIN_KEY_BYTES = 16
+Out = TypeVar("Out", contravariant=True)
+In = TypeVar("In", covariant=True)
+M = TypeVar("M")
+
+
+class Channel(Protocol[Out, In]):
+    """One end of a connection. In order, each message once, until it is closed."""
+
+    def post(self, message: Out) -> None:
+        """Send without waiting. Raises ChannelClosedError, also for a reader that is too slow."""
+        ...
+
+    async def receive(self) -> In:
+        """The next message. Raises ChannelClosedError when there will be none."""
+        ...
+
+    def close(self) -> None:
+        """Close both directions; may be called twice."""
+        ...
+
+
+class MemoryChannel(Generic[Out, In]):
+    """One end of a pair within a process."""
+
+    def __init__(self) -> None:
+        self._incoming: asyncio.Queue[Any] = asyncio.Queue()
+        self._other: MemoryChannel[Any, Any] | None = None
+        self._closed = False
+
+    def post(self, message: Out) -> None:
+        if self._closed or self._other is None or self._other._closed:
+            raise ChannelClosedError("the other end has closed")
+        self._other._incoming.put_nowait(message)
+
+    async def receive(self) -> In:
+        message = None if self._closed else await self._incoming.get()
+        if message is None:
+            self._closed = True
+            raise ChannelClosedError("the other end has closed")
+        received: In = message
+        return received
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._incoming.put_nowait(None)
+            if self._other is not None:
+                self._other._incoming.put_nowait(None)
+
+
+def memory_pair() -> tuple[MemoryChannel[Any, Any], MemoryChannel[Any, Any]]:
+    """Both ends of a connection within this process."""
+    one: MemoryChannel[Any, Any] = MemoryChannel()
+    other: MemoryChannel[Any, Any] = MemoryChannel()
+    one._other, other._other = other, one
+    return one, other
+
+
+class SocketChannel(Generic[Out, In]):
+    """One end of an authenticated stream connection; made by `dial` and `listening`."""
+
+    def __init__(
+        self,
+        streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        keys: tuple[bytes, bytes],
+        kind: Any,
+    ) -> None:
+        self._reader, self._writer = streams
+        self._sending_key, self._receiving_key = keys
+        self._num_sent = 0
+        self._num_received = 0
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder = msgspec.msgpack.Decoder(kind)
+
+    def post(self, message: Out) -> None:
+        payload = self._encoder.encode(message)
+        if len(payload) > MAX_FRAME_BYTES:
+            raise UsageError(f"a message of {len(payload)} bytes; {MAX_FRAME_BYTES} are allowed")
+        transport = self._writer.transport
+        if transport.is_closing() or transport.get_write_buffer_size() > MAX_BACKLOG_BYTES:
+            self.close()
+            raise ChannelClosedError("the other end is gone, or too slow")
+        mac = _mac(self._sending_key, self._num_sent, payload)
+        self._num_sent += 1
+        self._writer.write(_LENGTH.pack(len(payload)) + mac + payload)
+
+    async def receive(self) -> In:
+        try:
+            (size_bytes,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
+            if size_bytes > MAX_FRAME_BYTES:
+                raise ChannelClosedError(f"a frame of {size_bytes} bytes")
+            mac = await self._reader.readexactly(_MAC_BYTES)
+            payload = await self._reader.readexactly(size_bytes)
+            if not hmac.compare_digest(mac, _mac(self._receiving_key, self._num_received, payload)):
+                raise ChannelClosedError("a frame's authentication code is wrong")
+            self._num_received += 1
+            message: In = self._decoder.decode(payload)
+        except (OSError, EOFError, msgspec.DecodeError, RecursionError) as error:
+            self.close()
+            raise ChannelClosedError(f"the other end is gone: {error}") from error
+        except ChannelClosedError:
+            self.close()
+            raise
+        return message
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+async def dial(address: str, key: bytes, receives: Any) -> SocketChannel[Any, Any]:
+    """Connect to `unix:PATH` or `HOST:PORT`. `receives` is the union of messages to come.
+
+    Raises ChannelClosedError when nobody listens there or the key is not theirs.
+    """
+    _check_key(key)
+    try:
+        async with asyncio.timeout(HANDSHAKE_S):
+            reader, writer = await _connected(address)
+            try:
+                keys = await _prove_as_client(reader, writer, key)
+            except BaseException:
+                writer.close()
+                raise
+    except (OSError, EOFError) as error:
+        raise ChannelClosedError(f"{address} cannot be reached: {error}") from error
+    return SocketChannel((reader, writer), keys, receives)
+
+
+@asynccontextmanager
+async def listening(
+    address: str,
+    key: bytes,
+    receives: Any,
+    serve: Callable[[SocketChannel[Any, Any]], Awaitable[None]],
+) -> AsyncIterator[str]:
+    """Accept connections and run `serve` for each; yields the address, its port filled in."""
+    _check_key(key)
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            async with asyncio.timeout(HANDSHAKE_S):
+                keys = await _prove_as_server(reader, writer, key)
+            await serve(SocketChannel((reader, writer), keys, receives))
+        except (OSError, EOFError, ChannelClosedError):
+            return
+        finally:
+            tasks.discard(task)
+            writer.close()
+
+    server, bound = await _listening(address, accepted)
+    try:
+        yield bound
+    finally:
+        server.close()
+        for task in list(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _connected(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if address.startswith("unix:"):
+        return await asyncio.open_unix_connection(address.removeprefix("unix:"))
+    host, port = _host_and_port(address)
+    return await asyncio.open_connection(host, port)
+
+
+async def _listening(address: str, accepted: Any) -> tuple[asyncio.Server, str]:
+    if address.startswith("unix:"):
+        path = _free_path(address.removeprefix("unix:"))
+        mask = os.umask(0o177)  # the socket is this user's only, from its first moment
+        try:
+            return await asyncio.start_unix_server(accepted, path), address
+        finally:
+            os.umask(mask)
+    host, port = _host_and_port(address)
+    server = await asyncio.start_server(accepted, host, port)
+    return server, f"{host}:{server.sockets[0].getsockname()[1]}"
+
+
+def _free_path(path: str) -> Path:
+    """Where a socket may be bound: what a dead process left there is removed."""
+    bindable = Path(path)
+    with suppress(FileNotFoundError):
+        bindable.unlink()
+    return bindable
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise UsageError(f"an address is unix:PATH or HOST:PORT, got {address!r}")
+    return host, int(port)
+
+
+def _check_key(key: bytes) -> None:
+    if len(key) < MIN_KEY_BYTES:
+        raise UsageError(f"a cluster's key has at least {MIN_KEY_BYTES} bytes, got {len(key)}")
+
+
+async def _prove_as_client(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: bytes
+) -> tuple[bytes, bytes]:
+    ours = os.urandom(_NONCE_BYTES)
+    writer.write(ours)
+    theirs = await reader.readexactly(_NONCE_BYTES)
+    proof = await reader.readexactly(hashlib.sha256().digest_size)
+    if not hmac.compare_digest(proof, _derived(key, b"server", ours + theirs)):
+        raise ChannelClosedError("the other end does not hold this cluster's key")
+    writer.write(_derived(key, b"client", ours + theirs))
+    return _derived(key, b"up", ours + theirs), _derived(key, b"down", ours + theirs)
+
+
+async def _prove_as_server(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: bytes
+) -> tuple[bytes, bytes]:
+    theirs = await reader.readexactly(_NONCE_BYTES)
+    ours = os.urandom(_NONCE_BYTES)
+    writer.write(ours + _derived(key, b"server", theirs + ours))
+    proof = await reader.readexactly(hashlib.sha256().digest_size)
+    if not hmac.compare_digest(proof, _derived(key, b"client", theirs + ours)):
+        raise ChannelClosedError("the other end does not hold this cluster's key")
+    return _derived(key, b"down", theirs + ours), _derived(key, b"up", theirs + ours)
+
+
+def _derived(key: bytes, label: bytes, nonces: bytes) -> bytes:
+    return hmac.digest(key, label + b"\0" + nonces, "sha256")
+
+
+def _mac(key: bytes, counter: int, payload: bytes) -> bytes:
+    return hmac.digest(key, _COUNTER.pack(counter) + payload, "sha256")[:_MAC_BYTES]

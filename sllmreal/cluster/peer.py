@@ -1,0 +1,192 @@
+"""A peer's side of its link to the leader: orders executed once, reports heard once.
+
+The link outlives connections and leaders. What was reported and not yet heard is sent again to
+whoever leads; an order that was executed before is passed over by its id.
+"""
+
+import asyncio
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from sllmreal.cluster.channel import Channel
+from sllmreal.cluster.errors import ChannelClosedError
+from sllmreal.cluster.messages import (
+    VERSION,
+    Alive,
+    Executed,
+    FromLeader,
+    FromPeer,
+    Heard,
+    Hello,
+    Models,
+    Offer,
+    Order,
+    Report,
+    ReportedEvent,
+    Reset,
+    Welcome,
+    report,
+)
+from sllmreal.cluster.model import ModelSpec
+
+LeaderChannel = Channel[FromPeer, FromLeader]
+
+
+class PeerHandler(Protocol):
+    """What a peer does. Nothing here may block."""
+
+    def offer(self) -> Offer | None:
+        """What to bring into the cluster now."""
+        ...
+
+    def execute(self, order: Order) -> None:
+        """Carry out an order. They come in the order of their ids."""
+        ...
+
+    def deployed(self, models: tuple[ModelSpec, ...]) -> None:
+        """These are the cluster's models."""
+        ...
+
+    def reset(self) -> Awaitable[None]:
+        """Drop everything that belongs to the incarnation that was declared lost."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSettings:
+    """How a link notices that the other end is gone, and how fast it tries again."""
+
+    heartbeat_s: float = 0.5
+    silence_s: float = 3.0
+    redial_s: float = 0.1
+
+
+class LeaderLink:
+    """Keeps a peer attached to whoever leads, until `run` is cancelled.
+
+    Args:
+        kind: What the peer is.
+        peer_id: Its name; a worker's is its server's id.
+        dial: Finds and connects to the present leader. Raises ChannelClosedError.
+        handler: What carries orders out.
+        settings: Time-outs.
+    """
+
+    def __init__(
+        self,
+        kind: Literal["worker", "gateway"],
+        peer_id: str,
+        dial: Callable[[], Awaitable[LeaderChannel]],
+        handler: PeerHandler,
+        settings: LinkSettings | None = None,
+    ) -> None:
+        self._kind: Literal["worker", "gateway"] = kind
+        self._peer_id = peer_id
+        self._dial = dial
+        self._handler = handler
+        self._settings = settings or LinkSettings()
+        self._channel: LeaderChannel | None = None
+        self._epoch = 0
+        self.connected = asyncio.Event()
+        self._begin()
+
+    def _begin(self) -> None:
+        self.incarnation = uuid.uuid4().hex
+        self._last_order = 0
+        self._num_reports = 0
+        self._unheard: deque[Report] = deque()
+
+    @property
+    def num_unheard(self) -> int:
+        """Reports that are not known to be in the journal."""
+        return len(self._unheard)
+
+    def report(self, event: ReportedEvent) -> None:
+        """Have the controller hear of an event, once, whatever happens to connections."""
+        self._num_reports += 1
+        message = report(self._num_reports, event)
+        self._unheard.append(message)
+        if self.connected.is_set():
+            self._post(message)
+
+    async def run(self) -> None:
+        """Stay attached."""
+        while True:
+            try:
+                self._channel = channel = await self._dial()
+                await self._attached(channel)
+            except ChannelClosedError:
+                await asyncio.sleep(self._settings.redial_s)
+            finally:
+                self.connected.clear()
+                if self._channel is not None:
+                    self._channel.close()
+
+    async def _attached(self, channel: LeaderChannel) -> None:
+        offer = self._handler.offer()
+        channel.post(
+            Hello(VERSION, self._kind, self._peer_id, self.incarnation, self._last_order, offer)
+        )
+        beating = asyncio.create_task(self._beat(channel))
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(self._settings.silence_s):
+                        message = await channel.receive()
+                except TimeoutError as error:
+                    raise ChannelClosedError("the leader is silent") from error
+                await self._take(message)
+        finally:
+            beating.cancel()
+
+    async def _beat(self, channel: LeaderChannel) -> None:
+        while True:
+            await asyncio.sleep(self._settings.heartbeat_s)
+            self._post(Alive())
+
+    async def _take(self, message: FromLeader) -> None:
+        match message:
+            case Welcome(epoch, last_report):
+                self._welcomed(epoch, last_report)
+            case Heard(last_report):
+                self._forget(last_report)
+            case Models(models):
+                self._handler.deployed(models)
+            case Reset():
+                await self._handler.reset()
+                self._begin()
+                raise ChannelClosedError(f"declared lost: {message.reason}")
+            case Alive():
+                pass
+            case _:
+                self._execute(message)
+
+    def _welcomed(self, epoch: int, last_report: int) -> None:
+        if epoch < self._epoch:
+            raise ChannelClosedError(f"leader {epoch} is deposed, {self._epoch} was heard of")
+        self._epoch = epoch
+        self._forget(last_report)
+        self.connected.set()
+        for unheard in tuple(self._unheard):
+            self._post(unheard)
+
+    def _execute(self, order: Order) -> None:
+        if order.id > self._last_order:
+            self._handler.execute(order)
+            self._last_order = order.id
+        self._post(Executed(self._last_order))
+
+    def _forget(self, last_report: int) -> None:
+        while self._unheard and self._unheard[0].number <= last_report:
+            self._unheard.popleft()
+
+    def _post(self, message: Any) -> None:
+        """Send if there is a connection; `receive` will notice if there is none."""
+        try:
+            if self._channel is not None:
+                self._channel.post(message)
+        except ChannelClosedError:
+            self._channel = None
