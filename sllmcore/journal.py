@@ -128,13 +128,21 @@ class JournalReader:
             JournalError: A line is not an entry.
         """
         for number, line in self._lines:
-            plain = _parsed(line, number)
-            try:
-                event = self._read(plain["event"])
-                commands = tuple(self._read(command) for command in plain["commands"])
-                yield Entry(plain["t"], event, commands)
-            except (KeyError, TypeError, ValueError) as error:
-                raise JournalError(f"line {number} is not an entry: {error}") from error
+            yield self.entry(line, number)
+
+    def entry(self, line: str, number: int) -> Entry:
+        """One line after the first.
+
+        Raises:
+            JournalError: It is not an entry.
+        """
+        plain = _parsed(line, number)
+        try:
+            event = self._read(plain["event"])
+            commands = tuple(self._read(command) for command in plain["commands"])
+            return Entry(plain["t"], event, commands)
+        except (KeyError, TypeError, ValueError) as error:
+            raise JournalError(f"line {number} is not an entry: {error}") from error
 
     def _read(self, plain: dict[str, Any]) -> Any:
         values = dict(plain)

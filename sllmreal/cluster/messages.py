@@ -72,10 +72,14 @@ class Hello(_Message, frozen=True):
 
 
 class Welcome(_Message, frozen=True):
-    """Reports up to `last_report` have been heard. Leaders with a lower `epoch` are deposed."""
+    """Reports up to `last_report` have been heard. Leaders with a lower `epoch` are deposed.
+
+    The cluster's time is the wall clock's less `zero_at_s`.
+    """
 
     epoch: int
     last_report: int
+    zero_at_s: float
 
 
 class Reset(_Message, frozen=True):

@@ -5,6 +5,7 @@ whoever leads; an order that was executed before is passed over by its id.
 """
 
 import asyncio
+import time
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -90,6 +91,7 @@ class LeaderLink:
         self._settings = settings or LinkSettings()
         self._channel: LeaderChannel | None = None
         self._epoch = 0
+        self._zero_at_s = 0.0
         self.connected = asyncio.Event()
         self._begin()
 
@@ -103,6 +105,10 @@ class LeaderLink:
     def num_unheard(self) -> int:
         """Reports that are not known to be in the journal."""
         return len(self._unheard)
+
+    def now_s(self) -> float:
+        """The cluster's time. Meaningful once the link has been connected."""
+        return time.time() - self._zero_at_s
 
     def report(self, event: ReportedEvent) -> None:
         """Have the controller hear of an event, once, whatever happens to connections."""
@@ -149,8 +155,8 @@ class LeaderLink:
 
     async def _take(self, message: FromLeader) -> None:
         match message:
-            case Welcome(epoch, last_report):
-                self._welcomed(epoch, last_report)
+            case Welcome():
+                self._welcomed(message)
             case Heard(last_report):
                 self._forget(last_report)
             case Models(models):
@@ -164,11 +170,11 @@ class LeaderLink:
             case _:
                 self._execute(message)
 
-    def _welcomed(self, epoch: int, last_report: int) -> None:
-        if epoch < self._epoch:
-            raise ChannelClosedError(f"leader {epoch} is deposed, {self._epoch} was heard of")
-        self._epoch = epoch
-        self._forget(last_report)
+    def _welcomed(self, welcome: Welcome) -> None:
+        if welcome.epoch < self._epoch:
+            raise ChannelClosedError(f"leader {welcome.epoch} is deposed by {self._epoch}")
+        self._epoch, self._zero_at_s = welcome.epoch, welcome.zero_at_s
+        self._forget(welcome.last_report)
         self.connected.set()
         for unheard in tuple(self._unheard):
             self._post(unheard)

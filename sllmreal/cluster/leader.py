@@ -1,0 +1,224 @@
+"""The leader: one controller, its log, and the peers that carry its commands out.
+
+Whoever holds the lease runs one of these. It reads the log, waits for the peers to come back, and
+goes on. A worker or gateway whose connection stays away for `grace_s` is declared lost.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import msgspec
+
+from sllmcore.build import PolicySettings, build_controller
+from sllmcore.errors import UsageError
+from sllmcore.events import (
+    Event,
+    ModelDeleted,
+    ModelDeployed,
+    RequestCancelled,
+    ServerJoined,
+    ServerLost,
+)
+from sllmcore.journal import header_line
+from sllmcore.protocols import RandomSource
+from sllmreal.cluster.control_loop import ControlLoop
+from sllmreal.cluster.errors import ChannelClosedError
+from sllmreal.cluster.messages import (
+    VERSION,
+    Alive,
+    Executed,
+    Hello,
+    Models,
+    Report,
+    Reset,
+    Welcome,
+    reported_event,
+)
+from sllmreal.cluster.model import ModelSpec
+from sllmreal.cluster.peer import LinkSettings
+from sllmreal.cluster.record import JOINED, LOST, Log, Origin
+from sllmreal.cluster.roster import PeerChannel, PeerState, Roster
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderSettings:
+    """How the leader treats its peers.
+
+    Args:
+        policy: The controller's.
+        seed: Of the policy's chance.
+        grace_s: How long a peer may be away before it is declared lost.
+        link: Heartbeats.
+    """
+
+    policy: PolicySettings = field(default_factory=PolicySettings)
+    seed: int = 0
+    grace_s: float = 2.0
+    link: LinkSettings = field(default_factory=LinkSettings)
+
+    def __post_init__(self) -> None:
+        if self.grace_s <= 0:
+            raise UsageError(f"grace_s must be positive, got {self.grace_s}")
+
+
+class Leader:
+    """Leads from `running` on. `epoch` grows from leader to leader: peers refuse a lower one."""
+
+    def __init__(
+        self,
+        settings: LeaderSettings,
+        rng: RandomSource,
+        log: Log,
+        epoch: int,
+    ) -> None:
+        self.roster = Roster()
+        controller = build_controller(settings.policy, rng)
+        header = header_line(settings.policy, settings.seed)
+        self.loop = ControlLoop(controller, log, self.roster, header)
+        self._settings = settings
+        self._epoch = epoch
+        self._goodbyes: dict[str, asyncio.TimerHandle] = {}
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["asyncio.Task[None]"]:
+        """Recover, then lead. The task that is yielded ends only by an error: deposed, or worse."""
+        await self.loop.recover()
+        for peer in self.roster.peers.values():
+            if not peer.lost:
+                self._expect_back(peer)
+        task = asyncio.create_task(self.loop.run())
+        try:
+            yield task
+        finally:
+            task.cancel()
+            self.loop.close()
+            for goodbye in self._goodbyes.values():
+                goodbye.cancel()
+            for peer in self.roster.peers.values():
+                if peer.channel is not None:
+                    peer.channel.close()
+
+    # Models.
+
+    def deploy(self, spec: ModelSpec) -> None:
+        """Serve a model. Raises UsageError when one of that name is deployed already."""
+        if spec.name in self.roster.deployed:
+            raise UsageError(f"model {spec.name} is deployed already")
+        self.loop.tell(ModelDeployed(spec.checkpoint, spec.num_slots), model=spec)
+        self.roster.broadcast(Models(self.models()))
+
+    def delete(self, name: str) -> None:
+        """Take no more requests for a model. Raises UsageError when there is none."""
+        if name not in self.roster.deployed:
+            raise UsageError(f"no model {name} is deployed")
+        self._tell(ModelDeleted(name))
+        self.roster.broadcast(Models(self.models()))
+
+    def models(self) -> tuple[ModelSpec, ...]:
+        """What is deployed."""
+        return tuple(self.roster.models[name] for name in self.roster.deployed)
+
+    # Peers.
+
+    async def serve_peer(self, channel: PeerChannel) -> None:
+        """Talk with one peer until its connection ends."""
+        peer: PeerState | None = None
+        silence_s = self._settings.link.silence_s
+        beating = asyncio.create_task(self._beat(channel))
+        try:
+            async with asyncio.timeout(silence_s):
+                hello = await channel.receive()
+            if not isinstance(hello, Hello) or hello.version != VERSION:
+                raise ChannelClosedError("a peer says Hello first, in our version")
+            peer = self._greeted(hello, channel)
+            while peer is not None:
+                async with asyncio.timeout(silence_s):
+                    message = await channel.receive()
+                match message:
+                    case Report():
+                        self._hear(peer, message)
+                    case Executed(last_order):
+                        self.roster.executed(peer, last_order)
+                    case Alive():
+                        pass
+                    case Hello():
+                        raise ChannelClosedError("a peer says Hello once")
+        except (ChannelClosedError, TimeoutError):
+            return
+        finally:
+            beating.cancel()
+            channel.close()
+            if peer is not None and peer.channel is channel:
+                peer.channel = None
+                self._expect_back(peer)
+
+    async def _beat(self, channel: PeerChannel) -> None:
+        while True:
+            await asyncio.sleep(self._settings.link.heartbeat_s)
+            channel.post(Alive())
+
+    def _greeted(self, hello: Hello, channel: PeerChannel) -> PeerState | None:
+        """Attach a peer; None when it has to come back as another incarnation."""
+        peer = self.roster.peers.get(hello.peer_id)
+        if peer is not None and peer.incarnation == hello.incarnation:
+            if peer.lost:
+                channel.post(Reset("it was away for too long"))
+                return None
+        else:
+            if peer is not None and not peer.lost:
+                self._declare_lost(peer)
+            peer = self._joined(hello)
+        if peer.channel is not None:
+            peer.channel.close()
+        goodbye = self._goodbyes.pop(peer.id, None)
+        if goodbye is not None:
+            goodbye.cancel()
+        peer.channel = channel
+        peer.address = "" if hello.offer is None else hello.offer.address
+        zero_at_s = self.loop.clock.zero_at_s
+        channel.post(Welcome(self._epoch, peer.last_report, zero_at_s))
+        if peer.kind == "gateway":
+            channel.post(Models(self.models()))
+        self.roster.resend(peer, hello.last_order)
+        return peer
+
+    def _joined(self, hello: Hello) -> PeerState:
+        if hello.kind == "worker":
+            if hello.offer is None or hello.offer.server.id != hello.peer_id:
+                raise ChannelClosedError("a worker offers its own server")
+            event = ServerJoined(hello.offer.server, hello.offer.resident)
+            self._tell(event, Origin(hello.peer_id, hello.incarnation, JOINED))
+            return self.roster.peers[hello.peer_id]
+        return self.roster.join(hello.peer_id, "gateway", hello.incarnation)
+
+    def _hear(self, peer: PeerState, message: Report) -> None:
+        if message.number != peer.last_report + 1:
+            if message.number <= peer.last_report:
+                return  # heard before
+            raise ChannelClosedError(f"report {message.number} after {peer.last_report}")
+        try:
+            event = reported_event(message)
+        except msgspec.DecodeError as error:
+            raise ChannelClosedError(f"a malformed report: {error}") from error
+        self._tell(event, Origin(peer.id, peer.incarnation, message.number))
+
+    def _expect_back(self, peer: PeerState) -> None:
+        """Declare a peer lost unless it comes back in time."""
+        loop = asyncio.get_running_loop()
+        goodbye = loop.call_later(self._settings.grace_s, lambda: self._declare_lost(peer))
+        self._goodbyes[peer.id] = goodbye
+
+    def _declare_lost(self, peer: PeerState) -> None:
+        self._goodbyes.pop(peer.id, None)
+        origin = Origin(peer.id, peer.incarnation, LOST)
+        if peer.kind == "worker":
+            self._tell(ServerLost(peer.id), origin)
+        else:
+            for request_id in self.roster.open_requests(peer.id):
+                self._tell(RequestCancelled(request_id), origin)
+            peer.lost = True
+
+    def _tell(self, event: Event, origin: Origin | None = None) -> None:
+        self.loop.tell(event, origin)

@@ -1,0 +1,65 @@
+"""What the leader writes before anything takes effect: journal entries, and who reported them."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from sllmcore.errors import ClusterError
+from sllmreal.cluster.model import ModelSpec
+
+JOINED = 0  # in place of a report's number: the incarnation said Hello
+LOST = -1  # the leader itself declared the incarnation lost
+
+
+class Origin(msgspec.Struct, frozen=True, array_like=True):
+    """The report that an event came with."""
+
+    peer_id: str
+    incarnation: str
+    number: int
+
+
+class Header(msgspec.Struct, frozen=True, array_like=True):
+    """The log's first line: the journal's header, and when by the wall clock its time was 0."""
+
+    line: str
+    zero_at_s: float
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True):
+    """A line of the journal, and its origin; None: the leader's own (a deployment, a wake-up).
+
+    `model` comes with a deployment: what the controller need not know.
+    """
+
+    line: str
+    origin: Origin | None = None
+    model: ModelSpec | None = None
+
+
+T = TypeVar("T", Header, Record)
+
+
+class Log(Protocol):
+    """Durable lines in order, written by one leader at a time."""
+
+    async def append(self, lines: Sequence[bytes]) -> None:
+        """Durable on return, all of them. Raises ClusterError when this leader may not write."""
+        ...
+
+    def read(self) -> AsyncIterator[bytes]:
+        """All lines from the first."""
+        ...
+
+
+def encoded(line: Header | Record) -> bytes:
+    return msgspec.json.encode(line)
+
+
+def decoded(line: bytes, kind: type[T]) -> T:
+    """The inverse. Raises ClusterError for what is no such line."""
+    try:
+        return msgspec.json.decode(line, type=kind)
+    except msgspec.DecodeError as error:
+        raise ClusterError(f"the log holds something that is no record: {error}") from error

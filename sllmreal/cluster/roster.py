@@ -1,0 +1,228 @@
+"""The leader's view of its peers: who is there, what each has heard, which orders it still owes.
+
+Everything here but the connections follows from the records, so that a new leader has the same
+roster after reading them.
+"""
+
+from collections import deque
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, field
+from typing import Literal, assert_never
+
+from sllmcore.commands import (
+    AbortResume,
+    Command,
+    Evict,
+    Infer,
+    Load,
+    Reject,
+    Resume,
+    Stop,
+    TimeOut,
+    Unload,
+)
+from sllmcore.events import (
+    Event,
+    InferenceFailed,
+    InferenceFinished,
+    InferenceStopped,
+    InstanceLost,
+    LoadFailed,
+    LoadFinished,
+    ModelDeleted,
+    ModelDeployed,
+    RequestArrived,
+    RequestCancelled,
+    ServerJoined,
+    ServerLost,
+)
+from sllmreal.cluster.channel import Channel
+from sllmreal.cluster.errors import ChannelClosedError
+from sllmreal.cluster.messages import (
+    FromLeader,
+    FromPeer,
+    Heard,
+)
+from sllmreal.cluster.model import ModelSpec
+from sllmreal.cluster.orders import Due, order
+from sllmreal.cluster.record import JOINED, LOST, Origin
+
+PeerChannel = Channel[FromLeader, FromPeer]
+
+
+@dataclass(slots=True)
+class PeerState:
+    """One peer, in its present incarnation."""
+
+    id: str
+    kind: Literal["worker", "gateway"]
+    incarnation: str
+    last_report: int = 0
+    lost: bool = False
+    due: deque[Due] = field(default_factory=deque)
+    address: str = ""
+    channel: PeerChannel | None = None
+
+
+class Roster:
+    """Peers by id, instances by server, requests by gateway."""
+
+    def __init__(self) -> None:
+        self.peers: dict[str, PeerState] = {}
+        self.models: dict[str, ModelSpec] = {}  # all that ever were, in their last version
+        self.deployed: dict[str, None] = {}
+        self._servers: dict[str, str] = {}  # by instance
+        self._loaded: set[str] = set()
+        self._gateways: dict[str, str] = {}  # by request
+
+    def open_requests(self, gateway_id: str) -> list[str]:
+        """Requests of a gateway that have not ended."""
+        return [one for one, owner in self._gateways.items() if owner == gateway_id]
+
+    def note_event(self, event: Event, origin: Origin | None, model: ModelSpec | None) -> None:
+        """Keep track of an event that the controller is about to hear."""
+        if origin is not None:
+            self._note_origin(event, origin)
+        match event:
+            case ModelDeployed() if model is not None:
+                self.models[model.name] = model
+                self.deployed[model.name] = None
+            case ModelDeleted(name):
+                self.deployed.pop(name, None)
+            case LoadFinished(instance_id):
+                self._loaded.add(instance_id)
+            case InstanceLost(instance_id) | LoadFailed(instance_id):
+                self._forget_instance(instance_id)
+            case ServerLost(server_id):
+                for instance_id in [i for i, s in self._servers.items() if s == server_id]:
+                    self._forget_instance(instance_id)
+            case _:
+                pass
+
+    def _note_origin(self, event: Event, origin: Origin) -> None:
+        peer = self.peers.get(origin.peer_id)
+        if origin.number == JOINED:
+            kind: Literal["worker", "gateway"]
+            kind = "worker" if isinstance(event, ServerJoined) else "gateway"
+            self.join(origin.peer_id, kind, origin.incarnation)
+        elif origin.number == LOST:
+            if peer is not None and peer.incarnation == origin.incarnation:
+                peer.lost = True
+                peer.due.clear()
+        else:
+            if peer is None or peer.incarnation != origin.incarnation:  # a gateway's first report
+                peer = self.join(origin.peer_id, "gateway", origin.incarnation)
+            peer.last_report = origin.number
+            if isinstance(event, RequestArrived):
+                self._gateways[event.request.id] = origin.peer_id
+
+    def join(self, peer_id: str, kind: Literal["worker", "gateway"], incarnation: str) -> PeerState:
+        """A new incarnation of a peer takes the place of any earlier one."""
+        peer = self.peers[peer_id] = PeerState(peer_id, kind, incarnation)
+        return peer
+
+    def note_end(self, event: Event, tickets: Container[str]) -> None:
+        """Forget the request of an event that has been heard, if it was its last."""
+        match event:
+            case (
+                InferenceFinished(request_id)
+                | InferenceFailed(request_id)
+                | InferenceStopped(request_id)
+                | RequestCancelled(request_id)
+            ) if request_id not in tickets:
+                self._gateways.pop(request_id, None)
+            case _:
+                pass
+
+    def note_commands(self, commands: Iterable[Command]) -> list[tuple[PeerState, Due]]:
+        """Whom each command is for. Those for peers that are lost are void."""
+        routed = []
+        for command in commands:
+            peer_id, due = self._routed(command)
+            peer = self.peers.get(peer_id)
+            if peer is not None and not peer.lost:
+                routed.append((peer, due))
+        return routed
+
+    def _routed(self, command: Command) -> tuple[str, Due]:
+        if isinstance(command, Load | Unload | Evict):
+            return self._for_worker(command)
+        return self._for_gateway(command)
+
+    def _for_worker(self, command: Load | Unload | Evict) -> tuple[str, Due]:
+        match command:
+            case Load(_, instance_id, model, server_id):
+                self._servers[instance_id] = server_id
+                return server_id, Due(command, server_id, model=self.models.get(model))
+            case Unload(_, instance_id):
+                loaded = instance_id in self._loaded
+                server_id = self._servers.get(instance_id, "")
+                self._forget_instance(instance_id)
+                return server_id, Due(command, server_id, loaded=loaded)
+            case Evict(_, server_id):
+                return server_id, Due(command, server_id)
+            case _:
+                assert_never(command)
+
+    def _for_gateway(
+        self, command: Infer | Stop | Resume | AbortResume | Reject | TimeOut
+    ) -> tuple[str, Due]:
+        gateway = self._gateways.get(command.request_id, "")
+        match command:
+            case Infer(instance_id=instance_id) | Stop(instance_id=instance_id):
+                return gateway, Due(command, self._servers.get(instance_id, ""))
+            case Resume(source_id=source_id, destination_id=destination_id):
+                source = self._servers.get(source_id, "")
+                return gateway, Due(command, source, self._servers.get(destination_id, ""))
+            case AbortResume():
+                return gateway, Due(command)
+            case Reject(request_id=request_id) | TimeOut(request_id=request_id):
+                self._gateways.pop(request_id, None)
+                return gateway, Due(command)
+            case _:
+                assert_never(command)
+
+    def _forget_instance(self, instance_id: str) -> None:
+        self._servers.pop(instance_id, None)
+        self._loaded.discard(instance_id)
+
+    def send(self, peer: PeerState, due: Due) -> None:
+        """Owe a peer an order, and send it now if it is connected."""
+        peer.due.append(due)
+        self._post(peer, order(due, self._address))
+
+    def resend(self, peer: PeerState, last_order: int) -> None:
+        """Everything that a peer has not executed."""
+        self.executed(peer, last_order)
+        for due in tuple(peer.due):
+            self._post(peer, order(due, self._address))
+
+    def executed(self, peer: PeerState, last_order: int) -> None:
+        while peer.due and peer.due[0].command.id <= last_order:
+            peer.due.popleft()
+
+    def acknowledge(self, origin: Origin) -> None:
+        """A report is in the log: its peer may forget it."""
+        peer = self.peers.get(origin.peer_id)
+        if peer is not None and peer.incarnation == origin.incarnation and origin.number > 0:
+            self._post(peer, Heard(origin.number))
+
+    def broadcast(self, message: FromLeader) -> None:
+        """To all gateways."""
+        for peer in self.peers.values():
+            if peer.kind == "gateway":
+                self._post(peer, message)
+
+    @staticmethod
+    def _post(peer: PeerState, message: FromLeader) -> None:
+        if peer.channel is None:
+            return
+        try:
+            peer.channel.post(message)
+        except ChannelClosedError:
+            peer.channel = None
+
+    def _address(self, server_id: str) -> str:
+        """Where a server's data plane listens; empty while that is not known."""
+        peer = self.peers.get(server_id)
+        return "" if peer is None else peer.address

@@ -1,0 +1,205 @@
+"""Leader and links: orders once, reports once, whatever becomes of connections and leaders."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from sllmcore.errors import ClusterError, UsageError
+from sllmcore.events import InferenceFinished, LoadFinished, RequestArrived
+from sllmcore.types import Request, StorageTier
+from sllmreal.cluster.channel import memory_pair
+from sllmreal.cluster.errors import ChannelClosedError
+from sllmreal.cluster.leader import Leader, LeaderSettings
+from sllmreal.cluster.messages import RunRequest, StartInstance
+from sllmreal.cluster.peer import LeaderChannel, LeaderLink, LinkSettings
+from tests.cluster.scripted import ListLog, Recorder, model, worker_offer
+
+pytestmark = pytest.mark.asyncio
+LINK = LinkSettings(heartbeat_s=0.05, silence_s=5.0, redial_s=0.001)
+SETTINGS = LeaderSettings(grace_s=0.05, link=LINK)
+
+
+class World:
+    """A leader that can be killed and replaced, and what dials it."""
+
+    def __init__(self) -> None:
+        self.log = ListLog()
+        self.leader: Leader | None = None
+        self.epoch = 0
+        self._serving: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def led(self) -> AsyncIterator[Leader]:
+        """One leader's time: on leaving, it is dead at once, and what it had in hand is lost."""
+        self.epoch += 1
+        leader = Leader(SETTINGS, random.Random(0), self.log, self.epoch)
+        async with leader.running():
+            self.leader = leader
+            try:
+                yield leader
+            finally:
+                self.leader = None
+                for task in self._serving:
+                    task.cancel()
+
+    async def dial(self) -> LeaderChannel:
+        if self.leader is None:
+            raise ChannelClosedError("nobody leads")
+        ours, theirs = memory_pair()
+        task = asyncio.create_task(self.leader.serve_peer(theirs))
+        self._serving.add(task)
+        return ours
+
+
+@asynccontextmanager
+async def attached(link: LeaderLink) -> AsyncIterator[LeaderLink]:
+    task = asyncio.create_task(link.run())
+    try:
+        await asyncio.wait_for(link.connected.wait(), 5)
+        yield link
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition: object) -> None:
+    assert callable(condition)
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - many things change it
+            await asyncio.sleep(0.001)
+
+
+def arrival(number: int, name: str = "a") -> RequestArrived:
+    return RequestArrived(Request(f"r{number}", name, 0.0, 10))
+
+
+async def test_an_arrival_becomes_a_load_and_then_an_inference() -> None:
+    world, gateway, worker = World(), Recorder(), Recorder(worker_offer("s0"))
+
+    async with (
+        world.led() as leader,
+        attached(LeaderLink("worker", "s0", world.dial, worker, LINK)) as from_worker,
+        attached(LeaderLink("gateway", "g0", world.dial, gateway, LINK)) as from_gateway,
+    ):
+        leader.deploy(model("a"))
+        from_gateway.report(arrival(0))
+        await until(lambda: worker.orders)
+        load = worker.orders[0]
+        assert isinstance(load, StartInstance)
+        from_worker.report(LoadFinished(load.instance_id, StorageTier.REMOTE, 10, 0.1, 0.0))
+        await until(lambda: gateway.orders)
+        await until(lambda: from_gateway.num_unheard == 0)
+
+    infer = gateway.orders[0]
+    assert isinstance(infer, RunRequest)
+    assert (infer.request_id, infer.instance_id, infer.address) == (
+        "r0",
+        load.instance_id,
+        "memory:s0",
+    )
+    assert gateway.models == (model("a"),)
+
+
+async def test_a_new_leader_goes_on_where_the_log_ends() -> None:
+    world, gateway, worker = World(), Recorder(), Recorder(worker_offer("s0"))
+    worker_link = LeaderLink("worker", "s0", world.dial, worker, LINK)
+    gateway_link = LeaderLink("gateway", "g0", world.dial, gateway, LINK)
+
+    async with world.led() as leader, attached(worker_link), attached(gateway_link):
+        leader.deploy(model("a"))
+        gateway_link.report(arrival(0))
+        await until(lambda: worker.orders)
+    load = worker.orders[0]
+    assert isinstance(load, StartInstance)
+    worker_link.report(LoadFinished(load.instance_id, StorageTier.REMOTE, 10, 0.1, 0.0))
+    gateway_link.report(arrival(1))
+    async with world.led() as leader, attached(worker_link), attached(gateway_link):
+        await until(lambda: gateway.orders)
+        gateway_link.report(InferenceFinished("r0", load.instance_id, 5, 1.0))
+        await until(lambda: len(gateway.orders) == 2)
+
+        assert leader.models() == (model("a"),)
+        assert [order.id for order in worker.orders] == [load.id], "the load was not ordered twice"
+        assert [o.request_id for o in gateway.orders if isinstance(o, RunRequest)] == ["r0", "r1"]
+        assert gateway.num_resets == worker.num_resets == 0
+
+
+async def test_a_worker_that_stays_away_is_lost_and_comes_back_as_another() -> None:
+    world, gateway = World(), Recorder()
+    first, second = Recorder(worker_offer("s0")), Recorder(worker_offer("s1"))
+    link = LeaderLink("worker", "s0", world.dial, first, LINK)
+
+    async with world.led() as leader:
+        leader.deploy(model("a"))
+        async with attached(LeaderLink("gateway", "g0", world.dial, gateway, LINK)) as to_leader:
+            async with attached(link):
+                to_leader.report(arrival(0))
+                await until(lambda: first.orders)
+            incarnation = link.incarnation
+            async with attached(LeaderLink("worker", "s1", world.dial, second, LINK)):
+                await until(lambda: second.orders)
+                assert "s0" not in leader.loop.controller.cluster.servers
+            again = asyncio.create_task(link.run())
+            await until(lambda: "s0" in leader.loop.controller.cluster.servers)
+            again.cancel()
+
+    assert first.num_resets == 1
+    assert link.incarnation != incarnation
+
+
+async def test_requests_of_a_gateway_that_stays_away_are_cancelled() -> None:
+    world, gateway = World(), Recorder()
+
+    async with world.led() as leader:
+        leader.deploy(model("a"))
+        async with attached(LeaderLink("gateway", "g0", world.dial, gateway, LINK)) as to_leader:
+            to_leader.report(arrival(0))
+            await until(lambda: leader.loop.controller.cluster.tickets)
+        await until(lambda: not leader.loop.controller.cluster.tickets)
+
+
+async def test_nothing_takes_effect_that_is_not_in_the_log() -> None:
+    world, gateway, worker = World(), Recorder(), Recorder(worker_offer("s0"))
+
+    async with (
+        world.led() as leader,
+        attached(LeaderLink("worker", "s0", world.dial, worker, LINK)),
+        attached(LeaderLink("gateway", "g0", world.dial, gateway, LINK)) as to_leader,
+    ):
+        leader.deploy(model("a"))
+        await until(lambda: world.log.lines)
+        world.log.broken = ClusterError("another leads")
+        to_leader.report(arrival(0))
+        await until(lambda: leader.loop.controller.cluster.instances)
+        await asyncio.sleep(0.02)
+
+        assert not worker.orders
+        assert to_leader.num_unheard == 1
+
+
+async def test_a_log_of_another_policy_is_refused() -> None:
+    world = World()
+    async with world.led() as leader:
+        leader.deploy(model("a"))
+        await until(lambda: world.log.lines)
+    other = Leader(LeaderSettings(seed=1), random.Random(1), world.log, 2)
+
+    with pytest.raises(ClusterError, match="belongs to another policy"):
+        async with other.running():
+            pass
+
+
+async def test_a_name_is_deployed_once() -> None:
+    world = World()
+    async with world.led() as leader:
+        leader.deploy(model("a"))
+
+        with pytest.raises(UsageError, match="deployed already"):
+            leader.deploy(model("a"))
+        leader.delete("a")
+        with pytest.raises(UsageError, match="no model"):
+            leader.delete("a")
+        leader.deploy(model("a"))
