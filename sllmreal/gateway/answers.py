@@ -1,0 +1,195 @@
+"""What the two generating routes answer, whole and in pieces, field by field as OpenAI does."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+DONE = b"data: [DONE]\n\n"
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens of a request: its prompts, and all its choices."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of one choice. Its last has a `finish`, and perhaps text that was held back."""
+
+    index: int
+    text: str
+    tokens: tuple[int, ...]
+    finish: str | None = None
+
+
+class TextChoice(msgspec.Struct, frozen=True):
+    text: str
+    index: int
+    logprobs: None = None
+    finish_reason: str | None = None
+    token_ids: tuple[int, ...] | UnsetType = UNSET
+
+
+class TextCompletion(msgspec.Struct, frozen=True):
+    id: str
+    object: str
+    created: int
+    model: str
+    choices: tuple[TextChoice, ...]
+    usage: Usage | UnsetType | None = UNSET
+
+
+class ChatText(msgspec.Struct, frozen=True):
+    role: str | UnsetType = UNSET
+    content: str | UnsetType = UNSET
+
+
+class ChatChoice(msgspec.Struct, frozen=True):
+    index: int
+    message: ChatText | UnsetType = UNSET
+    delta: ChatText | UnsetType = UNSET
+    logprobs: None = None
+    finish_reason: str | None = None
+    token_ids: tuple[int, ...] | UnsetType = UNSET
+
+
+class ChatCompletion(msgspec.Struct, frozen=True):
+    id: str
+    object: str
+    created: int
+    model: str
+    choices: tuple[ChatChoice, ...]
+    usage: Usage | UnsetType | None = UNSET
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """What stands in every answer to one request, and what it asked to be told."""
+
+    id: str
+    created: int
+    model: str
+    token_ids: bool  # tell them beside the text
+    usage: bool  # in a stream
+
+
+class Dialect(Protocol):
+    """One route's way of saying the same."""
+
+    def opening(self, index: int) -> bytes:
+        """The events before a choice's first text."""
+        ...
+
+    def piece(self, delta: Delta) -> bytes:
+        """The events of a delta."""
+        ...
+
+    def closing(self, usage: Usage) -> bytes:
+        """The events after the last choice's end."""
+        ...
+
+    def whole(self, choices: list[Delta], usage: Usage) -> bytes:
+        """The answer at once, as JSON."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TextDialect:
+    """/v1/completions"""
+
+    heading: Heading
+
+    def opening(self, index: int) -> bytes:
+        return b""
+
+    def piece(self, delta: Delta) -> bytes:
+        events = b""
+        if delta.text or (delta.tokens and self.heading.token_ids):
+            choice = TextChoice(delta.text, delta.index, token_ids=_ids(self.heading, delta.tokens))
+            events = self._event((choice,))
+        if delta.finish is not None:
+            events += self._event((TextChoice("", delta.index, finish_reason=delta.finish),))
+        return events
+
+    def closing(self, usage: Usage) -> bytes:
+        return (self._event((), usage) if self.heading.usage else b"") + DONE
+
+    def whole(self, choices: list[Delta], usage: Usage) -> bytes:
+        answers = tuple(
+            TextChoice(
+                one.text,
+                one.index,
+                finish_reason=one.finish,
+                token_ids=_ids(self.heading, one.tokens),
+            )
+            for one in choices
+        )
+        return msgspec.json.encode(self._object(answers, usage))
+
+    def _event(self, choices: tuple[TextChoice, ...], usage: Usage | None = None) -> bytes:
+        shown = usage if self.heading.usage else UNSET
+        return b"data: " + msgspec.json.encode(self._object(choices, shown)) + b"\n\n"
+
+    def _object(
+        self, choices: tuple[TextChoice, ...], usage: Usage | UnsetType | None
+    ) -> TextCompletion:
+        heading = self.heading
+        return TextCompletion(
+            heading.id, "text_completion", heading.created, heading.model, choices, usage
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ChatDialect:
+    """/v1/chat/completions"""
+
+    heading: Heading
+
+    def opening(self, index: int) -> bytes:
+        return self._event((ChatChoice(index, delta=ChatText("assistant", "")),))
+
+    def piece(self, delta: Delta) -> bytes:
+        events = b""
+        if delta.text or (delta.tokens and self.heading.token_ids):
+            text = ChatText(content=delta.text)
+            ids = _ids(self.heading, delta.tokens)
+            events = self._event((ChatChoice(delta.index, delta=text, token_ids=ids),))
+        if delta.finish is not None:
+            end = ChatChoice(delta.index, delta=ChatText(), finish_reason=delta.finish)
+            events += self._event((end,))
+        return events
+
+    def closing(self, usage: Usage) -> bytes:
+        return (self._event((), usage) if self.heading.usage else b"") + DONE
+
+    def whole(self, choices: list[Delta], usage: Usage) -> bytes:
+        answers = tuple(
+            ChatChoice(
+                one.index,
+                message=ChatText("assistant", one.text),
+                finish_reason=one.finish,
+                token_ids=_ids(self.heading, one.tokens),
+            )
+            for one in choices
+        )
+        return msgspec.json.encode(self._object("chat.completion", answers, usage))
+
+    def _event(self, choices: tuple[ChatChoice, ...], usage: Usage | None = None) -> bytes:
+        shown = usage if self.heading.usage else UNSET
+        answer = self._object("chat.completion.chunk", choices, shown)
+        return b"data: " + msgspec.json.encode(answer) + b"\n\n"
+
+    def _object(
+        self, kind: str, choices: tuple[ChatChoice, ...], usage: Usage | UnsetType | None
+    ) -> ChatCompletion:
+        heading = self.heading
+        return ChatCompletion(heading.id, kind, heading.created, heading.model, choices, usage)
+
+
+def _ids(heading: Heading, tokens: tuple[int, ...]) -> tuple[int, ...] | UnsetType:
+    return tokens if heading.token_ids else UNSET

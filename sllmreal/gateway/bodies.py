@@ -1,0 +1,94 @@
+"""The bodies of /v1/completions and /v1/chat/completions."""
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from sllmreal.gateway.backend import Message
+from sllmreal.gateway.fields import UNSERVED_BY_BOTH, GenerationRequest, Neutral, Strict
+
+TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
+TokenIds = Annotated[list[TokenId], Field(fail_fast=True, min_length=1)]
+Texts = Annotated[list[str], Field(fail_fast=True, min_length=1, max_length=1_024)]
+Prompts = Annotated[list[TokenIds], Field(fail_fast=True, min_length=1, max_length=1_024)]
+
+
+class CompletionRequest(GenerationRequest):
+    """Text or token ids to be continued; a list of those is answered by as many choices."""
+
+    unserved: ClassVar[Mapping[str, Neutral]] = {
+        **UNSERVED_BY_BOTH,
+        "echo": (None, False),
+        "logprobs": (None,),
+        "best_of": (None, 1),
+        "suffix": (None, ""),
+    }
+    prompt: str | TokenIds | Texts | Prompts
+
+    @property
+    def prompts(self) -> list[str] | list[list[int]]:
+        """Each prompt, as text or as token ids."""
+        prompt = self.prompt
+        if isinstance(prompt, str):
+            return [prompt]
+        if isinstance(prompt[0], int):
+            return [prompt]
+        return prompt
+
+
+class TextPart(Strict):
+    """A part of a message. Other kinds are refused by their type."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(Strict):
+    """One turn. `name` is accepted and not used, as most templates do not."""
+
+    unserved: ClassVar[Mapping[str, Neutral]] = {
+        "tool_calls": (None, []),
+        "function_call": (None,),
+        "tool_call_id": (None,),
+        "refusal": (None,),
+        "audio": (None,),
+        "annotations": (None, []),
+    }
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | Annotated[list[TextPart], Field(fail_fast=True, min_length=1, max_length=1_024)]
+    name: Annotated[str, Field(max_length=512)] | None = None
+
+    @property
+    def message(self) -> Message:
+        """As templates know it: the newer name of the system's role is told by the older."""
+        role = "system" if self.role == "developer" else self.role
+        if isinstance(self.content, str):
+            return Message(role, self.content)
+        return Message(role, "\n".join(part.text for part in self.content))
+
+
+class ChatRequest(GenerationRequest):
+    """A conversation to be continued by the assistant."""
+
+    unserved: ClassVar[Mapping[str, Neutral]] = {
+        **UNSERVED_BY_BOTH,
+        "logprobs": (None, False),
+        "top_logprobs": (None, 0),
+        "tools": (None, []),
+        "tool_choice": (None, "none", "auto"),
+        "parallel_tool_calls": (None, True, False),
+        "functions": (None, []),
+        "function_call": (None, "none", "auto"),
+        "response_format": (None, {"type": "text"}),
+        "modalities": (None, ["text"]),
+        "store": (None, False),
+        "reasoning_effort": (None,),
+    }
+    messages: Annotated[list[ChatMessage], Field(fail_fast=True, min_length=1, max_length=1 << 16)]
+    max_completion_tokens: Annotated[int, Field(ge=1, le=1 << 24)] | None = None
+
+    @property
+    def most_tokens(self) -> int | None:
+        """The output's bound by its newer name, else by its older."""
+        return self.max_completion_tokens or self.max_tokens

@@ -1,0 +1,85 @@
+"""A conversation as a model wants it: the Jinja template that comes with its tokenizer.
+
+The template is the deployer's, the messages are anybody's. It runs in Jinja's immutable sandbox
+with what templates are written against: `messages`, `add_generation_prompt`, the special tokens,
+`tojson`, `raise_exception`, `strftime_now`, loop controls and the `generation` block.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import jinja2
+from jinja2 import nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from sllmcore.errors import UsageError
+from sllmreal.gateway.backend import Message
+
+MAX_TEMPLATE_CHARS = 1 << 20
+# What a template can meet when the messages are not what its author had in mind.
+_REFUSALS = (
+    jinja2.TemplateError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    AttributeError,
+    RecursionError,
+)
+
+
+class _Generation(Extension):
+    """`{% generation %}` marks what the assistant said, for training; here it is only its body."""
+
+    tags = {"generation"}  # noqa: RUF012 - the base class declares it so
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+class ChatTemplate:
+    """A compiled template. Raises UsageError where it does not compile."""
+
+    def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
+        if len(source) > MAX_TEMPLATE_CHARS:
+            raise UsageError(f"a chat template may have {MAX_TEMPLATE_CHARS} characters")
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=["jinja2.ext.loopcontrols", _Generation],
+        )
+        environment.filters["tojson"] = _to_json
+        environment.globals["raise_exception"] = _refuse
+        environment.globals["strftime_now"] = _strftime_now
+        self._special_tokens = dict(special_tokens)
+        try:
+            self._template = environment.from_string(source)
+        except jinja2.TemplateError as error:
+            raise UsageError(f"the chat template does not compile: {error}") from error
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """The prompt up to where the assistant speaks. Raises UsageError if it is refused."""
+        turns = [{"role": turn.role, "content": turn.content} for turn in messages]
+        try:
+            return self._template.render(
+                messages=turns, add_generation_prompt=True, **self._special_tokens
+            )
+        except _REFUSALS as error:
+            reason = str(error)[:300]
+            raise UsageError(f"the model's chat template refuses the messages: {reason}") from error
+
+
+def _to_json(value: object, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _refuse(message: str) -> None:
+    raise jinja2.TemplateError(message)
+
+
+def _strftime_now(pattern: str) -> str:
+    return datetime.now(UTC).strftime(pattern)

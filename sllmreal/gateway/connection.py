@@ -1,0 +1,89 @@
+"""A client's connection: uvicorn's, with an end to everything that a client can leave undone.
+
+uvicorn waits for ever for a first request, for the rest of a request's headers, and for a reader
+that takes nothing when its connection is to be closed. Here each of them has a deadline.
+"""
+
+import asyncio
+import socket
+
+import h11
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from sllmreal.gateway.settings import GatewaySettings
+
+_KEEPALIVE_S = 20  # a peer that vanished without a word is noticed after three of these
+
+
+def connection_class(settings: GatewaySettings) -> type[H11Protocol]:
+    """The protocol class for `uvicorn.Config(http=...)`."""
+    headers_s, write_s = settings.timeouts.headers_s, settings.timeouts.write_s
+    most_connections = settings.limits.connections
+
+    class GatewayConnection(H11Protocol):
+        def __init__(
+            self,
+            config: Config,
+            server_state: ServerState,
+            app_state: dict[str, object],
+            _loop: asyncio.AbstractEventLoop | None = None,
+        ) -> None:
+            # uvicorn copies this into the state of each request's scope.
+            state = {**app_state, "abort": self._abort}
+            super().__init__(config, server_state, state, _loop)
+            self._headers_timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            if len(self.connections) > most_connections:
+                transport.abort()
+                return
+            _watch_for_dead_peer(transport)
+            self._await_headers()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self.conn.their_state is h11.IDLE:
+                self._await_headers()
+            else:
+                self._stop_waiting()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_waiting()
+            super().connection_lost(exc)
+            self._unset_keepalive_if_required()
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            if self.transport.is_closing():
+                self.loop.call_later(write_s, self._abort)
+
+        def timeout_keep_alive_handler(self) -> None:
+            super().timeout_keep_alive_handler()
+            self.loop.call_later(write_s, self._abort)
+
+        def _await_headers(self) -> None:
+            if self._headers_timer is None and not self.transport.is_closing():
+                self._headers_timer = self.loop.call_later(headers_s, self._abort)
+
+        def _stop_waiting(self) -> None:
+            if self._headers_timer is not None:
+                self._headers_timer.cancel()
+                self._headers_timer = None
+
+        def _abort(self) -> None:
+            self.transport.abort()
+
+    return GatewayConnection
+
+
+def _watch_for_dead_peer(transport: asyncio.Transport) -> None:
+    connection: socket.socket | None = transport.get_extra_info("socket")
+    if connection is None or connection.family == socket.AF_UNIX:
+        return
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
+        if hasattr(socket, option):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), _KEEPALIVE_S)

@@ -1,0 +1,59 @@
+"""What every request passes before any route: its key, and room for it.
+
+It stands before routing, so that a route added later is behind it too. Only /health is not.
+"""
+
+from collections.abc import Callable
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from sllmreal.gateway.admission import Admission
+from sllmreal.gateway.errors import ApiError
+from sllmreal.gateway.keys import Keyring
+
+OPEN_PATH = "/health"
+
+
+class Gate:
+    """ASGI middleware. Puts the request's Principal into its state."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        keyring: Keyring,
+        admission: Admission,
+        draining: Callable[[], bool],
+        refused: Callable[[ApiError], None],
+    ) -> None:
+        self._app = app
+        self._keyring = keyring
+        self._admission = admission
+        self._draining = draining
+        self._refused = refused
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] == "lifespan" or scope["path"] == OPEN_PATH:
+            await self._app(scope, receive, send)
+            return
+        try:
+            await self._enter(scope, receive, send)
+        except ApiError as error:  # of the gate: the application answers its own
+            self._refused(error)
+            await error.response()(scope, receive, send)
+
+    async def _enter(self, scope: Scope, receive: Receive, send: Send) -> None:
+        principal = self._keyring.authenticate(Headers(scope=scope).get("authorization"))
+        scope.setdefault("state", {})["principal"] = principal
+        if self._draining():
+            message = "This gateway is shutting down."
+            raise ApiError(503, message, "server_error", "draining", None, 1.0, closes=True)
+        if scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        with self._admission.request(principal):
+            await self._app(scope, receive, send)

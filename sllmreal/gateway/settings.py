@@ -1,0 +1,79 @@
+"""How a gateway is set up: where it listens, what it lets through, how long it waits."""
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sllmcore.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request, one key and all together may ask for. Beyond it: 400, 413 or 429."""
+
+    body_bytes: int = 2 << 20  # 128 Ki token ids in JSON are 0.9 MiB
+    prompt_tokens: int = 131_072
+    output_tokens: int = 32_768
+    choices: int = 16  # prompts times n: each is a sequence of its own
+    stop_strings: int = 4
+    stop_chars: int = 128
+    messages: int = 1_024
+    waiting: int = 1_024  # choices without a first token, of all keys
+    requests_per_key: int = 256  # at once; a key's own entry goes before these three
+    requests_per_s: float = 1_000.0
+    burst: int = 2_000
+    retry_after_s: float = 1.0  # told to those refused for lack of room
+    connections: int = 10_000
+    stream_buffer_bytes: int = 256 << 10  # generated, but not yet taken by the client's connection
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if getattr(self, name) <= 0:
+                raise UsageError(f"{name} must be positive, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long the gateway waits for others, in seconds."""
+
+    headers_s: float = 10.0  # for a request's headers, from its connection or first byte on
+    body_s: float = 30.0
+    idle_s: float = 30.0  # between two requests of a connection
+    write_s: float = 20.0  # for a client to take what was sent before
+    heartbeat_s: float = 15.0  # a stream with nothing to say sends a comment
+    drain_s: float = 30.0  # for running requests, at the end
+    driver_silence_s: float = 3.0  # beyond it /health says no
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if getattr(self, name) <= 0:
+                raise UsageError(f"{name} must be positive, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """Raises UsageError where the gateway would be open to the network without keys."""
+
+    host: str = "127.0.0.1"
+    port: int = 8343  # 0: any free one
+    keys_file: Path | None = None
+    limits: Limits = Limits()
+    timeouts: Timeouts = Timeouts()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 65_536:
+            raise UsageError(f"port must be in [0, 65536), got {self.port}")
+        if self.keys_file is None and not is_loopback(self.host):
+            raise UsageError(
+                f"a gateway without keys_file listens on loopback only, and {self.host!r} is not"
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a socket bound there. A name other than localhost: no."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

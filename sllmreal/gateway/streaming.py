@@ -1,0 +1,109 @@
+"""A generation as server-sent events.
+
+The status waits for the first token, so that a refusal is a refusal; but not longer than a
+heartbeat, after which comments keep the connection alive through a cold start and errors come as an
+event.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from sllmcore.errors import ClusterError
+from sllmreal.gateway.answers import Delta, Dialect
+from sllmreal.gateway.errors import ApiError, ClientLeftError, SlowReaderError, of_cluster
+from sllmreal.gateway.generation import Generation
+from sllmreal.gateway.leaving import while_connected
+from sllmreal.gateway.outbox import Outbox
+from sllmreal.gateway.settings import GatewaySettings
+
+_HEARTBEAT = b": waiting\n\n"
+_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
+
+
+class EventStream(Response):
+    """Runs a generation while its client takes the events."""
+
+    def __init__(
+        self, generation: Generation, dialect: Dialect, request_id: str, settings: GatewaySettings
+    ) -> None:
+        super().__init__(headers={**_HEADERS, "x-request-id": request_id})
+        del self.headers["content-length"]
+        self._generation = generation
+        self._dialect = dialect
+        self._settings = settings
+        self._outbox = Outbox(settings.limits.stream_buffer_bytes)
+        self._opened: set[int] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def within_deadline(message: Message) -> None:
+            try:
+                async with asyncio.timeout(self._settings.timeouts.write_s):
+                    await send(message)
+            except TimeoutError:
+                raise SlowReaderError("the client does not take what was sent") from None
+
+        try:
+            await while_connected(receive, self._produce_and_write(scope, receive, within_deadline))
+        except ClientLeftError:
+            pass
+        except SlowReaderError:
+            # Closing would wait for the reader; there may be no end of that.
+            abort: Callable[[], None] | None = scope.get("state", {}).get("abort")
+            if abort is not None:
+                abort()
+
+    async def _produce_and_write(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._produce())
+                group.create_task(self._write(scope, receive, send))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    async def _produce(self) -> None:
+        try:
+            usage = await self._generation.run(self._emit)
+        except ApiError as error:
+            self._outbox.end(error)
+        except ClusterError as error:
+            self._outbox.end(of_cluster(error))
+        else:
+            self._outbox.put(self._dialect.closing(usage))
+            self._outbox.end()
+
+    def _emit(self, delta: Delta) -> None:
+        if delta.index not in self._opened:
+            self._opened.add(delta.index)
+            self._outbox.put(self._dialect.opening(delta.index))
+        self._outbox.put(self._dialect.piece(delta))
+
+    async def _write(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+        while True:
+            try:
+                data = await self._next()
+            except ApiError as error:
+                if not started:
+                    await error.response()(scope, receive, send)
+                    return
+                data = b"data: " + error.body() + b"\n\n"
+                await send({"type": "http.response.body", "body": data, "more_body": False})
+                return
+            if not started:
+                started = True
+                await send(
+                    {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+                )
+            await send({"type": "http.response.body", "body": data, "more_body": bool(data)})
+            if not data:
+                return
+
+    async def _next(self) -> bytes:
+        try:
+            async with asyncio.timeout(self._settings.timeouts.heartbeat_s):
+                return await self._outbox.take()
+        except TimeoutError:
+            return _HEARTBEAT
