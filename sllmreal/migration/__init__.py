@@ -1,0 +1,1 @@
+"""Live migration of running inferences that loses no token and repeats none."""

@@ -1,0 +1,113 @@
+"""Links between hosts: one per move, named by its ticket, in order, alive or lost.
+
+A link that is alive loses nothing. Both ends of a link are told once when it is lost, unless they
+closed it themselves.
+"""
+
+import threading
+from typing import Protocol
+
+from sllmreal.migration.messages import ToDestination, ToSource
+
+PeerMessage = ToDestination | ToSource
+
+
+class LinkEvents(Protocol):
+    """Who is told, from any thread, and must not block."""
+
+    def received(self, ticket: bytes, message: PeerMessage) -> None: ...
+
+    def lost(self, ticket: bytes, reason: str) -> None: ...
+
+
+class Links(Protocol):
+    """The links of one host. No method waits for the other end."""
+
+    @property
+    def address(self) -> str:
+        """Where other hosts connect to."""
+        ...
+
+    def listen_to(self, events: LinkEvents) -> None:
+        """Called once, before anything else."""
+        ...
+
+    def expect(self, ticket: bytes, key: bytes) -> None: ...
+
+    def connect(self, ticket: bytes, key: bytes, address: str) -> None: ...
+
+    def transmit(self, ticket: bytes, message: PeerMessage) -> None:
+        """Queue a message. A link that is not there swallows it: its loss has been told."""
+        ...
+
+    def disconnect(self, ticket: bytes) -> None:
+        """Send what is queued, then close; expect the ticket no longer."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class LocalNetwork:
+    """Hosts of one process find each other here."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.hosts: dict[str, LocalLinks] = {}
+
+    def links(self, name: str) -> "LocalLinks":
+        with self.lock:
+            self.hosts[name] = LocalLinks(self, name)
+            return self.hosts[name]
+
+
+class LocalLinks:
+    """Links inside one process: a message is handed over as it is."""
+
+    def __init__(self, network: LocalNetwork, name: str) -> None:
+        self._network = network
+        self._name = name
+        self._events: LinkEvents | None = None
+        self._expected: dict[bytes, bytes] = {}
+        self._peers: dict[bytes, LocalLinks] = {}
+
+    @property
+    def address(self) -> str:
+        return f"local:{self._name}"
+
+    def listen_to(self, events: LinkEvents) -> None:
+        self._events = events
+
+    def expect(self, ticket: bytes, key: bytes) -> None:
+        with self._network.lock:
+            self._expected[ticket] = key
+
+    def connect(self, ticket: bytes, key: bytes, address: str) -> None:
+        with self._network.lock:
+            peer = self._network.hosts.get(address.removeprefix("local:"))
+            if peer is None or peer._expected.get(ticket) != key:
+                self._lost(ticket, f"nobody at {address} expects this move")
+                return
+            self._peers[ticket], peer._peers[ticket] = peer, self
+
+    def transmit(self, ticket: bytes, message: PeerMessage) -> None:
+        with self._network.lock:
+            peer = self._peers.get(ticket)
+            if peer is not None and peer._events is not None:
+                peer._events.received(ticket, message)
+
+    def disconnect(self, ticket: bytes) -> None:
+        with self._network.lock:
+            self._expected.pop(ticket, None)
+            peer = self._peers.pop(ticket, None)
+            if peer is not None and peer._peers.pop(ticket, None) is not None:
+                peer._lost(ticket, "the other end closed the link")
+
+    def close(self) -> None:
+        with self._network.lock:
+            self._network.hosts.pop(self._name, None)
+            for ticket in list(self._peers):
+                self.disconnect(ticket)
+
+    def _lost(self, ticket: bytes, reason: str) -> None:
+        if self._events is not None:
+            self._events.lost(ticket, reason)
