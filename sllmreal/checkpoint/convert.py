@@ -1,14 +1,14 @@
 """Making checkpoints: from safetensors, PyTorch files, adapters, or tensors at hand."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sllmreal.checkpoint.arrange import DEFAULT_CHUNK_BYTES, SourceTensor, arrange
 from sllmreal.checkpoint.assets import asset_files, copy_assets
-from sllmreal.checkpoint.errors import BadCheckpointError
+from sllmreal.checkpoint.errors import BadCheckpointError, StorageError
 from sllmreal.checkpoint.execution_order import execution_order
 from sllmreal.checkpoint.index import ASSET_DIRECTORY, INDEX_FILE, encode_index
 from sllmreal.checkpoint.layout import Layout
@@ -65,15 +65,20 @@ def save_checkpoint(
 
 @contextmanager
 def _opened_source(source: Path) -> Iterator[TensorSource]:
+    try:
+        with _source_of_its_kind(source) as tensors:
+            yield tensors
+    except OSError as error:
+        raise StorageError(f"reading {source}: {error}") from error
+
+
+def _source_of_its_kind(source: Path) -> AbstractContextManager[TensorSource]:
     pickled = pickled_files(source)
     native = (source / INDEX_FILE).exists() or source.suffix == ".safetensors"
     sharded = any((source / name).exists() for name in SHARD_INDEXES)
     if pickled and not native and not sharded and not any(source.glob("*.safetensors")):
-        with pickled_source(pickled) as tensors:
-            yield tensors
-    else:
-        with layout_source(source) as tensors:
-            yield tensors
+        return pickled_source(pickled)
+    return layout_source(source)
 
 
 def _asset_directory(source: Path) -> Path:

@@ -11,11 +11,10 @@ import msgspec
 
 from sllmreal.checkpoint.assets import read_asset
 from sllmreal.checkpoint.dtypes import ITEM_BYTES, safetensors_code, torch_dtype
-from sllmreal.checkpoint.errors import BadCheckpointError, StorageError
 from sllmreal.checkpoint.layout import TensorEntry
 from sllmreal.checkpoint.opening import OpenedFile, read_exactly
 from sllmreal.checkpoint.source import OpenedCheckpoint, opened_checkpoint
-from sllmreal.checkpoint.staging import fsync_directory
+from sllmreal.checkpoint.staging import emptied, staged, write_durably
 from sllmreal.checkpoint.writer import Progress
 
 _COPY_BYTES = 8 << 20
@@ -37,27 +36,18 @@ def export_safetensors(
     """Write the checkpoint at `path` as safetensors into the new directory `target`.
 
     Tied tensors are written once per name, strided ones row-major: safetensors has no views. The
-    directory must not exist; it appears when it is complete.
+    directory must not exist (UsageError); it appears when it is complete.
     """
-    target = Path(target).absolute()
-    if target.exists():
-        raise BadCheckpointError(f"{target} exists")
-    partial = target.parent / f".{target.name}.partial"
-    with opened_checkpoint(Path(path)) as opened:
+    with opened_checkpoint(Path(path)) as opened, staged(Path(target), replace=False) as stage:
         shards = _shards(opened.layout.tensors, max_shard_bytes, bool(_adapter(opened)))
         total = sum(_size_bytes(tensor) for tensor in opened.layout.tensors)
-        try:
-            partial.mkdir(parents=True)
-            done = 0
-            for shard in shards:
-                done = _write_shard(opened, shard, partial, progress, (done, total))
-            _write_rest(opened, shards, partial, total)
-            fsync_directory(partial)
-            partial.rename(target)
-            fsync_directory(target.parent)
-        except OSError as error:
-            raise StorageError(f"exporting to {target}: {error}") from error
-    return [target / shard.file for shard in shards]
+        emptied(stage.path)
+        done = 0
+        for shard in shards:
+            done = _write_shard(opened, shard, stage.path, progress, (done, total))
+        _write_rest(opened, shards, stage.path, total)
+        stage.publish()
+        return [stage.target / shard.file for shard in shards]
 
 
 def _adapter(opened: OpenedCheckpoint) -> bool:
@@ -163,9 +153,9 @@ def _write_rest(
     for asset in opened.layout.assets:
         content = read_asset(opened.layout, asset.file)
         assert content is not None, "an asset of the layout"
-        (directory / asset.file).write_bytes(content)
+        write_durably(directory / asset.file, content)
     if len(shards) > 1:
         weight_map = {tensor.name: shard.file for shard in shards for tensor in shard.tensors}
         index = {"metadata": {"total_size": total_bytes}, "weight_map": weight_map}
         name = f"{shards[0].file.partition('-')[0]}.safetensors.index.json"
-        (directory / name).write_bytes(msgspec.json.encode(index))
+        write_durably(directory / name, msgspec.json.encode(index))

@@ -8,12 +8,16 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from sllmreal.checkpoint.errors import BadCheckpointError, StorageError
 
+# A disk, or too many open files, and not the checkpoint: another attempt may succeed.
+_PASSING = frozenset(
+    (errno.EIO, errno.EINTR, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.ESTALE)
+)
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -40,7 +44,7 @@ def opened_directory(path: Path) -> Iterator[int]:
     try:
         yield fd
     finally:
-        os.close(fd)
+        close_unwritten(fd)
 
 
 @contextmanager
@@ -59,15 +63,25 @@ def opened_file(
     except OSError as error:
         if direct and error.errno == errno.EINVAL:
             raise
-        raise BadCheckpointError(f"cannot open {name}: {error.strerror}") from error
+        kind = StorageError if error.errno in _PASSING else BadCheckpointError
+        raise kind(f"cannot open {name}: {error.strerror}") from error
     try:
         yield _described(fd, str(name))
     finally:
+        close_unwritten(fd)
+
+
+def close_unwritten(fd: int) -> None:
+    """Close a descriptor through which nothing was written: no error of that means anything."""
+    with suppress(OSError):
         os.close(fd)
 
 
 def _described(fd: int, name: str) -> OpenedFile:
-    status = os.fstat(fd)
+    try:
+        status = os.fstat(fd)
+    except OSError as error:
+        raise StorageError(f"reading {name}: {error}") from error
     if not stat.S_ISREG(status.st_mode):
         raise BadCheckpointError(f"{name} is not a regular file")
     stamp = f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"

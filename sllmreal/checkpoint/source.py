@@ -1,5 +1,6 @@
 """Finding out what lies at a path: our own format, one safetensors file, or a sharded directory."""
 
+import errno
 import hashlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -57,8 +58,11 @@ def opened_checkpoint(path: Path) -> Iterator[OpenedCheckpoint]:
     path = Path(path)
     try:
         file = path.resolve() if path.is_file() else None
-    except (OSError, RuntimeError) as error:  # a name too long, a loop of links
-        raise BadCheckpointError(f"{str(path)[:200]}: {error.__class__.__name__}") from error
+    except RuntimeError as error:
+        raise BadCheckpointError(f"{str(path)[:200]}: a loop of links") from error
+    except OSError as error:
+        kind = BadCheckpointError if error.errno == errno.ENAMETOOLONG else StorageError
+        raise kind(f"{str(path)[:200]}: {error.strerror}") from error
     with opened_directory(path if file is None else file.parent) as dir_fd:
         try:
             layout = _layout(path, file, dir_fd)

@@ -17,6 +17,7 @@ from pathlib import Path
 from sllmcore.errors import UsageError
 from sllmreal.checkpoint.errors import StorageError
 from sllmreal.checkpoint.index import INDEX_FILE
+from sllmreal.checkpoint.opening import close_unwritten
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -33,15 +34,20 @@ class Staging:
         """Make the directory the target, durably; what was there before is deleted."""
         try:
             fsync_directory(self.path)
-            exchanged = self.target.exists()
-            if exchanged:
-                _exchange(self.path, self.target)
+            if self.target.exists():
+                self._replace()
             else:
                 self.path.rename(self.target)
-            fsync_directory(self.target.parent)
+                fsync_directory(self.target.parent)
         except OSError as error:
             raise StorageError(f"publishing {self.target}: {error}") from error
-        if exchanged:
+
+    def _replace(self) -> None:
+        # Exchanged, the old checkpoint lies where the next writer would stage: unless it is locked
+        # too, that writer fills a directory that is being deleted.
+        with _locked(self.target, wait=True):
+            _exchange(self.path, self.target)
+            fsync_directory(self.target.parent)
             # The new checkpoint is published by now: what cannot be deleted of the old one is
             # no failure of that, and the next writer of this target empties the directory.
             shutil.rmtree(self.path, ignore_errors=True)
@@ -51,30 +57,42 @@ class Staging:
 def staged(target: Path, *, replace: bool) -> Iterator[Staging]:
     """The staging directory for `target`, ours alone until the end; kept on failure, to resume.
 
-    Raises UsageError where the target exists and `replace` is not set, or is no checkpoint.
+    Raises UsageError where the target exists and `replace` is not set, or is no checkpoint, and
+    where another process is writing it; StorageError where a disk fails.
     """
     target = Path(target).absolute()
+    staging = target.parent / f".{target.name}.partial"
+    try:
+        _check_replaceable(target, replace)
+        staging.mkdir(parents=True, exist_ok=True)
+        with _locked(staging):
+            yield Staging(staging, target)
+    except OSError as error:
+        raise StorageError(f"writing {target}: {error}") from error
+
+
+def _check_replaceable(target: Path, replace: bool) -> None:
     if target.exists() or target.is_symlink():
         if not replace:
             raise UsageError(f"{target} exists")
         if target.is_symlink() or not (target / INDEX_FILE).is_file():
             raise UsageError(f"{target} is no checkpoint: refusing to replace it")
-    staging = target.parent / f".{target.name}.partial"
-    try:
-        staging.mkdir(parents=True, exist_ok=True)
-        lock_fd = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        raise StorageError(f"cannot stage in {staging}: {error}") from error
+
+
+@contextmanager
+def _locked(directory: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock of the directory that has this name; UsageError where another process does."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         try:
-            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UsageError(f"another process is writing {target}") from error
-        yield Staging(staging, target)
-    except OSError as error:
-        raise StorageError(f"writing {target}: {error}") from error
+            raise UsageError(f"another process is writing in {directory}") from error
+        if not os.path.samestat(os.fstat(fd), directory.lstat()):
+            raise UsageError(f"another process published {directory} meanwhile")
+        yield
     finally:
-        os.close(lock_fd)
+        close_unwritten(fd)
 
 
 def emptied(staging: Path) -> None:
@@ -92,7 +110,7 @@ def fsync_directory(path: Path) -> None:
     try:
         os.fsync(fd)
     finally:
-        os.close(fd)
+        close_unwritten(fd)
 
 
 def write_durably(path: Path, content: bytes) -> None:

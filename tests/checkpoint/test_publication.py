@@ -1,17 +1,21 @@
 """A reader sees the old checkpoint or the new one, whatever fails and whenever."""
 
+import fcntl
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sllmcore.errors import SllmError
+from sllmcore.errors import SllmError, UsageError
 from sllmreal.checkpoint import StorageError, save_checkpoint
 from sllmreal.checkpoint import staging as staging_module
 from sllmreal.loader import load_checkpoint
+from tests.checkpoint import syscalls
 from tests.checkpoint.kills import LOADING, OPTIONS, generation, kill_writers
+from tests.checkpoint.writers import WRITERS, Saving
 
 CALLS = ("open", "write", "pwrite", "fsync", "fdatasync", "ftruncate", "mkdir", "rename", "close")
 
@@ -100,6 +104,70 @@ def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     save_checkpoint(generation(3), tmp_path / "model", OPTIONS)
 
     assert _whole_generation(tmp_path / "model") == 3
+
+
+def test_nobody_stages_in_an_old_checkpoint_that_is_being_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails where the old checkpoint is not locked before it takes the staging directory's name."""
+    path = tmp_path / "model"
+    save_checkpoint(generation(0), path, OPTIONS)
+    delete = shutil.rmtree
+
+    def delete_while_another_writes(old: Path, ignore_errors: bool) -> None:
+        with pytest.raises(UsageError, match="another process"):
+            save_checkpoint(generation(2), path, OPTIONS)
+        delete(old, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr(shutil, "rmtree", delete_while_another_writes)
+    save_checkpoint(generation(1), path, OPTIONS)
+
+    assert _whole_generation(path) == 1
+
+
+def test_a_staging_directory_published_before_it_was_locked_is_not_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails where a lock is taken for granted although the directory has another name by then."""
+    path = tmp_path / "model"
+    flock = fcntl.flock
+
+    def published_meanwhile(fd: int, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        save_checkpoint(generation(1), path, OPTIONS)
+        flock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", published_meanwhile)
+    with pytest.raises(SllmError):
+        save_checkpoint(generation(2), path, OPTIONS)
+
+    assert _whole_generation(path) == 1
+
+
+SOME_CALLS = ("close", "fdatasync", "flock", "fsync", "mkdir", "renameat2", "unlink", "write")
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fault_inside_the_kernel_leaves_old_or_new(tmp_path: Path) -> None:
+    """Fails where an error of closing the lock is let out: the write was acknowledged by then."""
+    if (reason := syscalls.why_not()) is not None:
+        pytest.skip(reason)
+
+    done = syscalls.fail_every_call(Saving(tmp_path), ["error=EIO"], tmp_path, SOME_CALLS)
+
+    assert set(done) == set(SOME_CALLS)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("writer", WRITERS)
+def test_any_fault_at_any_system_call_of_any_writer(tmp_path: Path, writer: str) -> None:
+    if (reason := syscalls.why_not()) is not None:
+        pytest.skip(reason)
+
+    done = syscalls.fail_every_call(WRITERS[writer](tmp_path), syscalls.FAULTS, tmp_path)
+
+    assert done.total() > 100
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

@@ -1,0 +1,208 @@
+"""Everything that publishes a checkpoint, as one kind of thing: for campaigns of faults.
+
+Each writes generation `number`, a checkpoint of which every element says its generation.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors.torch import save_file
+
+from sllmreal.checkpoint import convert, export_safetensors, save_checkpoint, verify
+from sllmreal.checkpoint.assets import read_asset
+from sllmreal.checkpoint.convert import WriteOptions
+from sllmreal.checkpoint.errors import StorageError
+from sllmreal.checkpoint.source import read_layout
+from sllmreal.loader import LoadOptions, load_checkpoint
+from sllmreal.loader.remote import load_remote
+from tests.checkpoint.kills import OPTIONS, generation
+
+_ONE_THREAD_EACH = LoadOptions(65536, num_readers=1, num_verifiers=1, num_writers=1)
+
+
+class Writer(Protocol):
+    """A way to publish generations at one target."""
+
+    name: str
+
+    def prepare(self, number: int) -> None:
+        """Make ready what `write(number)` starts from; never fails."""
+        ...
+
+    def write(self, number: int) -> None:
+        """Publish generation `number`. Raises SllmError where it did not, or cannot say."""
+        ...
+
+    def found(self) -> int | None:
+        """The generation that is published, verified; None where none is. Fails on half ones."""
+        ...
+
+    def leftovers(self) -> list[str]:
+        """What lies beside the target."""
+        ...
+
+
+class _AtTarget:
+    """What the writers of one target have in common."""
+
+    def __init__(self, directory: Path) -> None:
+        self.root = directory / "published"
+        self.root.mkdir()
+        self.target = self.root / "model"
+        self.source = directory / "source"
+
+    def found(self) -> int | None:
+        return whole_generation(self.target) if self.target.exists() else None
+
+    def leftovers(self) -> list[str]:
+        return [entry.name for entry in self.root.iterdir() if entry != self.target]
+
+    def _save_source(self, number: int) -> None:
+        shutil.rmtree(self.source, ignore_errors=True)
+        self.source.mkdir()
+        save_file(generation(number), self.source / "model.safetensors")
+        (self.source / "config.json").write_text(json.dumps({"generation": number}))
+
+
+class Saving(_AtTarget):
+    """Tensors in memory, over an old checkpoint."""
+
+    name = "save"
+
+    def prepare(self, number: int) -> None:
+        self.tensors = generation(number)
+
+    def write(self, number: int) -> None:
+        save_checkpoint(self.tensors, self.target, OPTIONS)
+
+
+class Creating(Saving):
+    """Tensors in memory, where there was nothing."""
+
+    name = "create"
+
+    def prepare(self, number: int) -> None:
+        super().prepare(number)
+        shutil.rmtree(self.target, ignore_errors=True)
+
+
+class Converting(_AtTarget):
+    """Safetensors and a configuration, over an old checkpoint."""
+
+    name = "convert"
+
+    def prepare(self, number: int) -> None:
+        self._save_source(number)
+
+    def write(self, number: int) -> None:
+        convert(self.source, self.target, OPTIONS)
+
+    def found(self) -> int | None:
+        number = super().found()
+        if number is not None:
+            config = read_asset(read_layout(self.target), "config.json")
+            assert config == json.dumps({"generation": number}).encode(), "assets of another one"
+        return number
+
+
+class Resuming(Converting):
+    """The same, from where an earlier attempt was cut off."""
+
+    name = "resume"
+
+    def prepare(self, number: int) -> None:
+        super().prepare(number)
+
+        def cut_off(done_bytes: int, total_bytes: int) -> None:
+            if done_bytes * 4 > total_bytes * 3:
+                raise StorageError("cut off")
+
+        try:
+            convert(self.source, self.target, OPTIONS, cut_off)
+        except StorageError:
+            return
+        raise AssertionError("the attempt was to be cut off")
+
+
+class Exporting(_AtTarget):
+    """Our format as sharded safetensors again."""
+
+    name = "export"
+
+    def prepare(self, number: int) -> None:
+        shutil.rmtree(self.target, ignore_errors=True)
+        self._save_source(number)
+        shutil.rmtree(self.source.with_suffix(".ours"), ignore_errors=True)
+        convert(self.source, self.source.with_suffix(".ours"), OPTIONS)
+
+    def write(self, number: int) -> None:
+        export_safetensors(self.source.with_suffix(".ours"), self.target, max_shard_bytes=40_000)
+
+
+class Copying(_AtTarget):
+    """The SSD copy that a load from remote storage leaves."""
+
+    name = "copy"
+
+    def prepare(self, number: int) -> None:
+        for copy in self.root.iterdir():
+            if not copy.name.startswith("."):
+                shutil.rmtree(copy)
+        self._save_source(number)
+        shutil.rmtree(self.target, ignore_errors=True)
+        shutil.rmtree(self.source.with_suffix(".ours"), ignore_errors=True)
+        convert(self.source, self.source.with_suffix(".ours"), WriteOptions(2, 4096))
+        self.storage = _Directory(self.source.with_suffix(".ours"))
+
+    def write(self, number: int) -> None:
+        loaded = load_remote(self.storage, self.root, options=_ONE_THREAD_EACH)
+        assert generation_of(loaded) == number, "wrong tensors were handed out"
+
+    def found(self) -> int | None:
+        copies = [entry for entry in self.root.iterdir() if not entry.name.startswith(".")]
+        assert len(copies) <= 1
+        return whole_generation(copies[0]) if copies else None
+
+    def leftovers(self) -> list[str]:
+        # What is left of one model's copy waits for that model's next load, and blocks no other.
+        return []
+
+
+class _Directory:
+    """Remote storage that is a directory, without a network."""
+
+    def __init__(self, root: Path) -> None:
+        self._content = {
+            str(file.relative_to(root)): file.read_bytes()
+            for file in root.rglob("*")
+            if file.is_file()
+        }
+
+    def object_bytes(self, name: str) -> int:
+        return len(self._content[name])
+
+    def read_into(self, name: str, offset_bytes: int, target: memoryview) -> None:
+        target[:] = self._content[name][offset_bytes : offset_bytes + len(target)]
+
+
+def whole_generation(path: Path) -> int:
+    """The generation at `path`; fails unless every byte of it is sound and of one generation."""
+    if (path / "index.sllm").exists():
+        verify(path)
+    return generation_of(load_checkpoint(path, options=_ONE_THREAD_EACH))
+
+
+def generation_of(tensors: Mapping[str, torch.Tensor]) -> int:
+    values = {value for tensor in tensors.values() for value in set(tensor.flatten().tolist())}
+    assert len(tensors) == 4, "tensors are missing"
+    assert len(values) == 1, f"generations {values} mixed"
+    return int(values.pop())
+
+
+WRITERS: dict[str, Callable[[Path], Writer]] = {
+    one.name: one for one in (Saving, Creating, Converting, Resuming, Exporting, Copying)
+}
