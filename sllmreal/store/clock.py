@@ -1,0 +1,88 @@
+"""Time for leases: the system's, or one that is set by hand."""
+
+import asyncio
+import heapq
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Timer(Protocol):
+    """A call to come."""
+
+    def cancel(self) -> None:
+        """It shall not come; no matter if it has."""
+
+
+class Clock(Protocol):
+    """A monotonic clock that calls back."""
+
+    def now_s(self) -> float:
+        """Never goes backwards."""
+
+    def call_at(self, at_s: float, callback: Callable[[], object]) -> Timer:
+        """Call once, not before `at_s`, from the event loop."""
+
+
+class SystemClock:
+    """The machine's monotonic clock: all processes since the machine's start agree on it."""
+
+    def now_s(self) -> float:
+        """Seconds since the machine's start, as Linux counts."""
+        return time.monotonic()
+
+    def call_at(self, at_s: float, callback: Callable[[], object]) -> Timer:
+        """By the running event loop."""
+        delay_s = max(0.0, at_s - self.now_s())
+        return asyncio.get_running_loop().call_later(delay_s, callback)
+
+
+@dataclass(order=True, slots=True)
+class _ManualTimer:
+    at_s: float
+    number: int
+    callback: Callable[[], object] | None = field(compare=False)
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class ManualClock:
+    """Stands still until `advance`: for tests and simulated time."""
+
+    def __init__(self) -> None:
+        self._now_s = 0.0
+        self._timers: list[_ManualTimer] = []
+        self._numbers = itertools.count()
+
+    def now_s(self) -> float:
+        """What the advances add up to."""
+        return self._now_s
+
+    def call_at(self, at_s: float, callback: Callable[[], object]) -> Timer:
+        """From within the `advance` that reaches `at_s`."""
+        timer = _ManualTimer(at_s, next(self._numbers), callback)
+        heapq.heappush(self._timers, timer)
+        return timer
+
+    def advance(self, by_s: float) -> None:
+        """Let time pass, and make the calls that fall due on the way, each at its instant."""
+        until_s = self._now_s + by_s
+        while self._timers and self._timers[0].at_s <= until_s:
+            timer = heapq.heappop(self._timers)
+            self._now_s = max(self._now_s, timer.at_s)
+            if timer.callback is not None:
+                timer.callback()
+        self._now_s = until_s
+
+
+async def sleep(clock: Clock, seconds: float) -> None:
+    """Return when the clock has advanced by so much."""
+    passed = asyncio.Event()
+    timer = clock.call_at(clock.now_s() + seconds, passed.set)
+    try:
+        await passed.wait()
+    finally:
+        timer.cancel()

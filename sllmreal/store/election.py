@@ -1,0 +1,123 @@
+"""One leader among several processes, and writes that only the present leader can make.
+
+The leader's key exists while its lease does. A process may believe that it leads when its lease is
+over: it slept, or its clock is slow. So no belief is trusted: each write of a leader is a
+transaction that compares the key's `created`, the *fencing* number, which grows with each leader.
+One that was deposed compares with a number that never comes back, and its write fails.
+"""
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import replace
+
+from sllmcore.errors import UsageError
+from sllmreal.store.clock import Clock
+from sllmreal.store.errors import CompactedError, LeaseLostError, OutcomeUnknownError
+from sllmreal.store.keeper import KeptLease
+from sllmreal.store.protocol import Store
+from sllmreal.store.values import CreatedIs, Get, Put, Removed, Txn, TxnResult, VersionIs
+
+
+class Leadership:
+    """The right to write as the leader, from `campaign`.
+
+    Attributes:
+        fencing: Greater than that of every leader before.
+    """
+
+    def __init__(self, store: Store, key: str, fencing: int, lease: KeptLease) -> None:
+        self.fencing = fencing
+        self._store = store
+        self._key = key
+        self._lease = lease
+
+    @property
+    def lost(self) -> asyncio.Event:
+        """Set when the leadership is over, or may be: stop acting. Writes are fenced anyway."""
+        return self._lease.lost
+
+    async def guarded(self, txn: Txn) -> TxnResult:
+        """Carry the transaction out if this is still the leader.
+
+        Raises:
+            LeaseLostError: It is not; nothing was written.
+            UsageError: Its other branch writes: that would happen when this is not the leader.
+        """
+        if any(not isinstance(operation, Get) for operation in txn.otherwise):
+            raise UsageError("what a guarded transaction does otherwise is to read")
+        fence = CreatedIs(self._key, self.fencing)
+        guarded = replace(
+            txn, compares=(fence, *txn.compares), otherwise=(*txn.otherwise, Get(self._key))
+        )
+        result = await self._store.txn(guarded)
+        if result.succeeded:
+            return result
+        leader = result.found[-1]
+        if leader is None or leader.created != self.fencing:
+            self._lease.lost.set()
+            raise LeaseLostError(f"leader {self.fencing} of {self._key} was deposed")
+        return replace(result, found=result.found[:-1])
+
+    async def resign(self) -> None:
+        """Let another lead, at once if the store answers, else when the TTL is over."""
+        await self._lease.close()
+
+
+async def campaign(
+    store: Store, key: str, owner: bytes, ttl_s: float, clock: Clock | None = None
+) -> Leadership:
+    """Wait until this process leads; cancel it to stop waiting.
+
+    Args:
+        store: Where all candidates meet.
+        key: The leader's, of this election alone.
+        owner: Its value while this one leads: where to find it, for instance.
+        ttl_s: A leader that dies is replaced after so long.
+        clock: Of the lease's keeper; None: the system's.
+
+    Raises:
+        StoreUnavailableError: The store is away for longer than it bears: campaign again.
+    """
+    while True:
+        present = await store.range(key, limit=1)
+        if present.items and present.items[0].key == key:
+            await _removed(store, key, present.revision + 1)
+            continue
+        lease = KeptLease(store, ttl_s, clock)
+        try:
+            await lease.start()
+            created = await _taken(store, key, owner, lease.id)
+        except BaseException:
+            await lease.close()
+            raise
+        if created is not None:
+            return Leadership(store, key, created, lease)
+        await lease.close()
+
+
+async def _taken(store: Store, key: str, owner: bytes, lease_id: int) -> int | None:
+    """The revision at which this lease's holder became the leader, None if another is."""
+    take = Txn((VersionIs(key, 0),), (Put(key, owner, lease_id),), (Get(key),))
+    while True:
+        try:
+            result = await store.txn(take)
+        except OutcomeUnknownError:
+            continue  # the next answer tells, by the lease, whether the first try has won
+        except LeaseLostError:
+            return None
+        if result.succeeded:
+            return result.revision
+        leader = result.found[0]
+        if leader is not None:
+            return leader.created if leader.lease_id == lease_id else None
+
+
+async def _removed(store: Store, key: str, from_revision: int) -> None:
+    """Return when the key may be gone."""
+    async with aclosing(store.watch(key, from_revision)) as events:
+        try:
+            async for event in events:
+                if event.key == key and isinstance(event, Removed):
+                    return
+        except CompactedError:
+            return

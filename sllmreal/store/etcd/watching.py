@@ -1,0 +1,105 @@
+"""A watch that outlives the node it watches at.
+
+It continues at another node from the revision after the last event, so nothing is lost or seen
+twice. A node that is silent is asked for its progress; if it does not answer it counts as dead.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from aetcd import rpc  # type: ignore[import-untyped]
+
+from sllmreal.store.errors import CompactedError, StoreUnavailableError
+from sllmreal.store.etcd.endpoints import METADATA, Endpoint, Endpoints
+from sllmreal.store.etcd.failures import Failure, failure_of
+from sllmreal.store.etcd.messages import end_key, event, first_key
+from sllmreal.store.values import Event
+
+QUIET_S = 1.0  # after this it asks whether the node lives
+
+
+class _StreamEndedError(Exception):
+    """By the node, or by its silence."""
+
+
+async def follow(
+    endpoints: Endpoints, prefix: str, from_revision: int
+) -> AsyncGenerator[Event, None]:
+    """As `Store.watch` says."""
+    loop = asyncio.get_running_loop()
+    heard_at_s = loop.time()
+    revision = from_revision
+    while True:
+        endpoint = endpoints.current
+        try:
+            async with aclosing(_responses(endpoints, endpoint, prefix, revision)) as responses:
+                async for response in responses:
+                    heard_at_s = loop.time()
+                    for message in response.events:
+                        if message.kv.mod_revision >= revision:
+                            yield event(message)
+                    if response.events:
+                        revision = max(revision, response.events[-1].kv.mod_revision + 1)
+        except (rpc.AioRpcError, _StreamEndedError) as error:
+            refused = isinstance(error, rpc.AioRpcError) and failure_of(error) is Failure.REFUSED
+            if refused or loop.time() - heard_at_s > endpoints.patience.total_s:
+                raise StoreUnavailableError(f"etcd does not let us watch: {error}") from error
+        endpoints.leave(endpoint)
+        await asyncio.sleep(endpoints.patience.pause_s)
+
+
+async def _responses(
+    endpoints: Endpoints, endpoint: Endpoint, prefix: str, revision: int
+) -> AsyncGenerator[Any, None]:
+    """The stream of one node; _StreamEndedError or AioRpcError when it ends."""
+    requests: asyncio.Queue[Any] = asyncio.Queue()
+    requests.put_nowait(_create_request(prefix, revision))
+    call = endpoint.watch.Watch(_items(requests), metadata=METADATA)
+    try:
+        while True:
+            response = await _next_response(call, requests, endpoints.patience.attempt_s)
+            if response.canceled:
+                if response.compact_revision:
+                    raise CompactedError(revision, response.compact_revision + 1)
+                raise _StreamEndedError(response.cancel_reason)
+            yield response
+    finally:
+        call.cancel()
+
+
+async def _items(requests: "asyncio.Queue[Any]") -> AsyncGenerator[Any, None]:
+    while True:
+        yield await requests.get()
+
+
+def _create_request(prefix: str, revision: int) -> Any:
+    """From one revision earlier: etcd before 3.4.36 and 3.5.18 drops a deletion *at* the revision
+    that it compacts to, yet lets one watch from there."""
+    return rpc.WatchRequest(
+        create_request=rpc.WatchCreateRequest(
+            key=first_key(prefix),
+            range_end=end_key(prefix),
+            start_revision=max(1, revision - 1),
+        )
+    )
+
+
+async def _next_response(call: Any, requests: "asyncio.Queue[Any]", answer_s: float) -> Any:
+    read = asyncio.ensure_future(call.read())
+    try:
+        done, _ = await asyncio.wait({read}, timeout=QUIET_S)
+        if not done:
+            requests.put_nowait(rpc.WatchRequest(progress_request=rpc.WatchProgressRequest()))
+            done, _ = await asyncio.wait({read}, timeout=answer_s)
+        if not done:
+            raise _StreamEndedError("the node is silent")
+        if read.cancelled():  # the channel was closed
+            raise _StreamEndedError("the connection was closed")
+        response = read.result()
+    finally:
+        read.cancel()
+    if not isinstance(response, rpc.WatchResponse):
+        raise _StreamEndedError("the node has ended the stream")
+    return response

@@ -1,0 +1,190 @@
+"""A durable log of journal lines in a store: appended by the leader alone, read from the start.
+
+Under the log's prefix lie `bounds`, which says which batches there are, and `batch/<number>`, one
+key for each commit. A commit is one transaction of the leader: it compares the version of `bounds`,
+moves it and writes the batch, so batches are numbered without a gap whoever leads, and a commit
+whose answer was lost can be sent again without writing twice.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+
+from sllmcore.errors import SllmError, UsageError
+from sllmreal.store.batches import (
+    MAX_BATCH_BYTES,
+    Batch,
+    Bounds,
+    batch_key,
+    bounds_key,
+    read_lines,
+)
+from sllmreal.store.election import Leadership
+from sllmreal.store.errors import (
+    JournalGapError,
+    LeaseLostError,
+    OutcomeUnknownError,
+    StoreUnavailableError,
+)
+from sllmreal.store.protocol import Store
+from sllmreal.store.values import DeleteRange, Get, Put, Txn, TxnResult, VersionIs
+
+TRUNCATED_PER_TXN = 1000  # deleting more at once would keep other writers waiting
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    lines: tuple[str, ...]
+    size_bytes: int
+    appended: asyncio.Future[int]
+
+
+class JournalLog:
+    """The leader's end of a log. Make it with `await JournalLog.open(store, prefix, leadership)`.
+
+    Lines of concurrent appends share a commit: while one is under way, the next one gathers.
+    After an error nothing more can be appended: open the log anew, as the leader, and read it.
+    """
+
+    def __init__(self, store: Store, prefix: str, leadership: Leadership, bounds: Bounds) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._leadership = leadership
+        self._bounds = bounds
+        self._waiting: deque[_Waiting] = deque()
+        self._writer: asyncio.Task[None] | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._failure: SllmError | None = None
+
+    @classmethod
+    async def open(cls, store: Store, prefix: str, leadership: Leadership) -> "JournalLog":
+        """Continue the log where it ends, or begin it.
+
+        Raises:
+            JournalGapError: What is there is no log.
+        """
+        return cls(store, prefix, leadership, await Bounds.read(store, prefix))
+
+    @property
+    def next_batch(self) -> int:
+        """The number that the next commit's batch will have."""
+        return self._bounds.next
+
+    def lines(self) -> AsyncGenerator[str, None]:
+        """All lines, from the oldest on, as of now. See `read_lines`."""
+        return read_lines(self._store, self._prefix)
+
+    async def append(self, lines: Sequence[str]) -> int:
+        """Write lines, in the order of the calls; return when they are durable.
+
+        Cancelling it does not take the lines back.
+
+        Returns:
+            The number of the batch that holds them, all of them, with those of other calls.
+
+        Raises:
+            LeaseLostError: This is not the leader any more; nothing was written.
+            OutcomeUnknownError: The store went away; whoever leads next will see.
+            UsageError: A line feed within a line, or more bytes than a batch can hold.
+        """
+        if self._failure is not None:
+            raise self._failure
+        size_bytes = sum(len(line.encode()) + 1 for line in lines)
+        if size_bytes > MAX_BATCH_BYTES:
+            raise UsageError(f"a batch has up to {MAX_BATCH_BYTES} bytes, got {size_bytes}")
+        if any("\n" in line for line in lines):
+            raise UsageError("a line of a journal has no line feed within")
+        appended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(tuple(lines), size_bytes, appended))
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write(), name=f"log {self._prefix}")
+        return await appended
+
+    async def truncate_before(self, batch: int) -> None:
+        """Forget the batches before this one: they are behind a snapshot kept elsewhere.
+
+        Raises:
+            LeaseLostError: This is not the leader any more.
+            UsageError: There is no such batch, and the next one is another.
+        """
+        async with self._one_at_a_time:
+            if not self._bounds.first <= batch <= self._bounds.next:
+                raise UsageError(
+                    f"the log goes from {self._bounds.first} to {self._bounds.next}, got {batch}"
+                )
+            while self._bounds.first < batch:
+                first = min(batch, self._bounds.first + TRUNCATED_PER_TXN)
+                gone = DeleteRange(
+                    batch_key(self._prefix, self._bounds.first), batch_key(self._prefix, first)
+                )
+                await self._move(self._bounds.starting_at(first), gone)
+
+    async def close(self) -> None:
+        """Wait for the appends under way."""
+        if self._writer is not None:
+            await self._writer
+
+    async def _write(self) -> None:
+        while self._waiting:
+            async with self._one_at_a_time:
+                group = self._gathered()
+                lines = tuple(line for waiting in group for line in waiting.lines)
+                batch = Batch(
+                    self._bounds.next, self._leadership.fencing, self._bounds.num_lines, lines
+                )
+                put = Put(batch_key(self._prefix, batch.number), batch.encoded())
+                try:
+                    await self._move(self._bounds.extended_by(len(lines)), put)
+                except SllmError as error:
+                    self._fail(error, group)
+                    return
+            for waiting in group:
+                if not waiting.appended.done():
+                    waiting.appended.set_result(batch.number)
+
+    def _gathered(self) -> list[_Waiting]:
+        """Those that fit into one batch."""
+        group = [self._waiting.popleft()]
+        size_bytes = group[0].size_bytes
+        while self._waiting and size_bytes + self._waiting[0].size_bytes <= MAX_BATCH_BYTES:
+            group.append(self._waiting.popleft())
+            size_bytes += group[-1].size_bytes
+        return group
+
+    def _fail(self, error: SllmError, group: list[_Waiting]) -> None:
+        self._failure = error
+        for waiting in [*group, *self._waiting]:
+            if not waiting.appended.done():
+                waiting.appended.set_exception(error)
+        self._waiting.clear()
+
+    async def _move(self, bounds: Bounds, operation: Put | DeleteRange) -> None:
+        """Commit the change of the bounds together with what makes it true."""
+        key = bounds_key(self._prefix)
+        moved = Put(key, bounds.encoded(self._leadership.fencing))
+        compare = VersionIs(key, self._bounds.version)
+        result = await self._committed(Txn((compare,), (moved, operation), (Get(key),)))
+        version = result.revision
+        if not result.succeeded:
+            # An answer was lost: this leader alone writes this value, so it was the first try.
+            found = result.found[0]
+            if found is None or found.value != moved.value:
+                raise JournalGapError(f"{key} was changed by another than leader {moved.value!r}")
+            version = found.version
+        self._bounds = bounds.at_version(version)
+
+    async def _committed(self, txn: Txn) -> TxnResult:
+        """Try until an answer comes, as long as this may be the leader."""
+        unknown: OutcomeUnknownError | None = None
+        while True:
+            try:
+                return await self._leadership.guarded(txn)
+            except OutcomeUnknownError as error:
+                unknown = error
+                if self._leadership.lost.is_set():
+                    raise
+            except (LeaseLostError, StoreUnavailableError) as error:
+                if unknown is not None:
+                    raise unknown from error
+                raise

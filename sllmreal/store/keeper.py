@@ -1,0 +1,78 @@
+"""Keeps a lease alive, and knows, without asking the store, when it may have ended."""
+
+import asyncio
+from contextlib import suppress
+
+from sllmreal.store.clock import Clock, SystemClock, Timer, sleep
+from sllmreal.store.errors import LeaseLostError, OutcomeUnknownError, StoreUnavailableError
+from sllmreal.store.lease import Lease
+from sllmreal.store.protocol import Store
+
+KEEP_ALIVES_PER_TTL = 3
+
+
+class KeptLease:
+    """A lease that lives until `close`, or until the store could not be told in time.
+
+    `lost` is set as soon as the lease has ended, or `ttl_s` have passed since the last keep-alive
+    that succeeded was *sent*: never later than the store's own clock ends it, if both run alike.
+
+    Attributes:
+        lost: Whoever acts by the lease stops when this is set.
+    """
+
+    def __init__(self, store: Store, ttl_s: float, clock: Clock | None = None) -> None:
+        self._store = store
+        self._ttl_s = ttl_s
+        self._clock = clock or SystemClock()
+        self._timer: Timer | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._lease: Lease | None = None
+        self.lost = asyncio.Event()
+
+    async def start(self) -> "KeptLease":
+        """Get the lease. Once."""
+        asked_at_s = self._clock.now_s()
+        lease = self._lease = await self._store.lease(self._ttl_s)
+        self._hold_from(asked_at_s, lease.ttl_s)
+        self._task = asyncio.create_task(self._keep(lease), name=f"keep lease {lease.id}")
+        return self
+
+    @property
+    def id(self) -> int:
+        """Of the lease."""
+        assert self._lease is not None, "started"
+        return self._lease.id
+
+    async def close(self) -> None:
+        """End it; if the store does not answer, its keys go when the TTL is over."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        if self._timer is not None:
+            self._timer.cancel()
+        self.lost.set()
+        if self._lease is not None:
+            with suppress(StoreUnavailableError, OutcomeUnknownError):
+                await self._lease.revoke()
+
+    def _hold_from(self, asked_at_s: float, ttl_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._clock.call_at(asked_at_s + ttl_s, self.lost.set)
+
+    async def _keep(self, lease: Lease) -> None:
+        period_s = pause_s = lease.ttl_s / KEEP_ALIVES_PER_TTL
+        while not self.lost.is_set():
+            await sleep(self._clock, pause_s)
+            asked_at_s = self._clock.now_s()
+            try:
+                await lease.keep_alive()
+            except LeaseLostError:
+                self.lost.set()
+            except (StoreUnavailableError, OutcomeUnknownError):
+                pause_s = period_s / KEEP_ALIVES_PER_TTL
+            else:
+                self._hold_from(asked_at_s, lease.ttl_s)
+                pause_s = period_s
