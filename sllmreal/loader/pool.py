@@ -9,13 +9,14 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 
 from sllmcore.errors import UsageError
 from sllmreal.checkpoint.errors import StorageError
 from sllmreal.checkpoint.layout import Layout
+from sllmreal.checkpoint.opening import close_unwritten
 from sllmreal.loader.errors import CheckpointInUseError
 from sllmreal.loader.ledger import PoolLedger, ResidentChunk
 from sllmreal.loader.memory import (
@@ -73,7 +74,7 @@ class ChunkPool:
 
     def close(self) -> None:
         """Give the memory back, as far as no tensor lives in it."""
-        os.close(self.fd)
+        close_unwritten(self.fd)
         self._image.mapping.close()
 
     @property
@@ -179,17 +180,17 @@ class Reservation:
 
 def _shared_memory(size_bytes: int) -> tuple[int, Image, bool]:
     """A descriptor, its whole mapping, and whether that is on huge pages."""
-    fd = os.memfd_create("sllm-pool", os.MFD_CLOEXEC)
-    try:
-        os.ftruncate(fd, size_bytes)
+    with ExitStack() as on_error:
+        try:
+            fd = os.memfd_create("sllm-pool", os.MFD_CLOEXEC)
+            on_error.callback(close_unwritten, fd)
+            os.ftruncate(fd, size_bytes)
+        except OSError as error:
+            raise StorageError(f"no shared memory for {size_bytes} bytes: {error}") from error
         image = reserve_image(size_bytes)
         map_file(image.address, fd, 0, size_bytes, flags=mmap.MAP_SHARED)
         advise_huge_range(image.address, size_bytes)
         populate(image.address, size_bytes)
-        return fd, image, collapse(image.address, size_bytes)
-    except OSError as error:
-        os.close(fd)
-        raise StorageError(f"no shared memory for {size_bytes} bytes: {error}") from error
-    except StorageError:
-        os.close(fd)
-        raise
+        huge_pages = collapse(image.address, size_bytes)
+        on_error.pop_all()
+    return fd, image, huge_pages

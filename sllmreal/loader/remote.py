@@ -50,10 +50,10 @@ def load_remote(
     A copy in the cache is loaded instead. Raises RemoteError when the storage fails for good,
     CorruptCheckpointError when it serves a wrong byte; what was right stays in the cache.
     """
-    index = _fetched_index(storage)
+    index = fetched_index(storage)
     layout = decode_index(index, cache)
     local = Path(cache) / layout.identity
-    if local.exists():
+    if _exists(local):
         return load_checkpoint(local, device, pool=pool, options=options)
     tensors: dict[str, torch.Tensor] = {}
     request = LoadRequest(chosen_devices(device), pool, None, options)
@@ -68,7 +68,15 @@ def load_remote(
     return {entry.name: tensors[entry.name] for entry in layout.tensors}
 
 
-def _fetched_index(storage: RemoteStorage) -> bytes:
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise StorageError(f"looking for {path}: {error}") from error
+
+
+def fetched_index(storage: RemoteStorage) -> bytes:
+    """The bytes of the index. Raises BadCheckpointError when it is implausibly long."""
     size_bytes = storage.object_bytes(INDEX_FILE)
     if not HEADER_BYTES < size_bytes <= HEADER_BYTES + MAX_BODY_BYTES:
         raise BadCheckpointError(f"{INDEX_FILE} of {size_bytes} bytes in the remote storage")

@@ -138,7 +138,7 @@ def test_a_staging_directory_published_before_it_was_locked_is_not_written_to(
         flock(fd, how)
 
     monkeypatch.setattr(fcntl, "flock", published_meanwhile)
-    with pytest.raises(SllmError):
+    with pytest.raises(UsageError, match="published"):
         save_checkpoint(generation(2), path, OPTIONS)
 
     assert _whole_generation(path) == 1

@@ -12,12 +12,14 @@ from typing import Protocol
 import torch
 from safetensors.torch import save_file
 
+from sllmcore.errors import SllmError
 from sllmreal.checkpoint import convert, export_safetensors, save_checkpoint, verify
 from sllmreal.checkpoint.assets import read_asset
 from sllmreal.checkpoint.convert import WriteOptions
 from sllmreal.checkpoint.errors import StorageError
 from sllmreal.checkpoint.source import read_layout
-from sllmreal.loader import LoadOptions, load_checkpoint
+from sllmreal.loader import ChunkPool, LoadOptions, load_checkpoint
+from sllmreal.loader.memory import HUGE_PAGE_BYTES
 from sllmreal.loader.remote import load_remote
 from tests.checkpoint.kills import OPTIONS, generation
 
@@ -172,6 +174,35 @@ class Copying(_AtTarget):
         return []
 
 
+class Loading(_AtTarget):
+    """A load, which publishes nothing: it must give the right tensors, or a typed error."""
+
+    name = "load"
+
+    def prepare(self, number: int) -> None:
+        save_checkpoint(generation(number), self.target, OPTIONS)
+
+    def write(self, number: int) -> None:
+        loaded = load_checkpoint(self.target, options=_ONE_THREAD_EACH)
+        assert generation_of(loaded) == number, "wrong tensors were handed out"
+
+
+class LoadingIntoPool(Loading):
+    """The same through a pool, all of whose chunks must be free again after an error."""
+
+    name = "load into a pool"
+
+    def write(self, number: int) -> None:
+        with ChunkPool(4 * HUGE_PAGE_BYTES, HUGE_PAGE_BYTES) as pool:
+            try:
+                loaded = load_checkpoint(self.target, pool=pool, options=_ONE_THREAD_EACH)
+            except SllmError:
+                assert pool.status().num_free == 4, "chunks are lost"
+                raise
+            assert generation_of(loaded) == number, "wrong tensors were handed out"
+            assert pool.status().num_free == 2
+
+
 class _Directory:
     """Remote storage that is a directory, without a network."""
 
@@ -204,5 +235,12 @@ def generation_of(tensors: Mapping[str, torch.Tensor]) -> int:
 
 
 WRITERS: dict[str, Callable[[Path], Writer]] = {
-    one.name: one for one in (Saving, Creating, Converting, Resuming, Exporting, Copying)
+    "save": Saving,
+    "create": Creating,
+    "convert": Converting,
+    "resume": Resuming,
+    "export": Exporting,
+    "copy": Copying,
+    "load": Loading,
+    "load into a pool": LoadingIntoPool,
 }
