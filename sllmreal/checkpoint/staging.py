@@ -88,11 +88,18 @@ def _locked(directory: Path, *, wait: bool = False) -> Iterator[None]:
             fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UsageError(f"another process is writing in {directory}") from error
-        if not os.path.samestat(os.fstat(fd), directory.lstat()):
+        if not _has_name(fd, directory):
             raise UsageError(f"another process published {directory} meanwhile")
         yield
     finally:
         close_unwritten(fd)
+
+
+def _has_name(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def emptied(staging: Path) -> None:
