@@ -1,5 +1,6 @@
 """Any causal language model of transformers, built on tensors that this loader loaded."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from sllmreal.loader.load import Device, load_checkpoint
 from sllmreal.loader.pool import ChunkPool
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 _CONFIG = "config.json"
 
@@ -27,20 +28,40 @@ def load_pretrained(
     Parameters are the loaded tensors themselves, in their dtypes, except where transformers joins
     several into one (fused experts). A CUDA device needs `accelerate`, as in transformers.
     """
+    kind = model_class(path)
+    return assembled(kind, load_checkpoint(path, device, pool=pool), device)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelClass:
+    """What to build: a class of transformers, and the configuration of one model."""
+
+    kind: "type[PreTrainedModel]"
+    config: "PretrainedConfig"
+
+
+def model_class(path: str | Path) -> ModelClass:
+    """The class that the `config.json` at `path` asks for; no weights are read."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    layout = read_layout(Path(path))
-    config = AutoConfig.from_pretrained(_config_directory(layout))
-    tensors = load_checkpoint(path, device, pool=pool)
-    placement = {} if torch.device(device).type == "cpu" else {"device_map": {"": str(device)}}
+    config = AutoConfig.from_pretrained(_config_directory(read_layout(Path(path))))
     automatic: Any = AutoModelForCausalLM  # its methods have no annotations
     with torch.device("meta"):
-        kind = type(automatic.from_config(config))
-    model: PreTrainedModel = kind.from_pretrained(
-        None, config=config, state_dict=tensors, dtype="auto", **placement
+        return ModelClass(type(automatic.from_config(config)), config)
+
+
+def assembled(
+    model: ModelClass, tensors: dict[str, torch.Tensor], device: Device
+) -> "PreTrainedModel":
+    """A model whose parameters are `tensors`, which are on `device`."""
+    placement: dict[str, Any] = (
+        {} if torch.device(device).type == "cpu" else {"device_map": {"": str(device)}}
     )
-    model.train(False)
-    return model
+    built = model.kind.from_pretrained(
+        None, config=model.config, state_dict=tensors, dtype="auto", **placement
+    )
+    built.train(False)
+    return built
 
 
 def _config_directory(layout: Layout) -> Path:

@@ -7,7 +7,6 @@ from sllmreal.engine.protocol import Sampling, SequenceSpec
 from sllmreal.engine.timed import Pace, TimedOptions, timed_engine
 from tests.engine.driving import whole_output
 
-
 GREEDY = Sampling()
 
 

@@ -1,0 +1,131 @@
+"""From a checkpoint to an engine, and how long each part of that cold start took.
+
+While a thread reads the weights, this one imports transformers and builds the model's class: the
+whole takes less than the sum of its phases.
+
+    total = max(import + model object, weights) + assign + warm-up,  nearly
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sllmreal.checkpoint.source import read_layout
+from sllmreal.engine.attention import use_grouped_attention
+from sllmreal.engine.slots import SlotEngine
+from sllmreal.engine.transformers_model import ModelOptions, TransformersModel
+from sllmreal.loader import ChunkPool, load_checkpoint
+from sllmreal.loader.load import Device
+from sllmreal.loader.pretrained import assembled, model_class
+
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True, slots=True)
+class ColdStart:
+    """Phases in seconds. Import and model object run beside the weights' load."""
+
+    import_s: float  # of transformers; 0 where it is imported already
+    model_object_s: float  # its class and configuration, without weights
+    weights_s: float  # from the checkpoint into the device's memory, verified
+    assign_s: float  # the model built around the weights
+    warm_up_s: float  # the first forward pass
+    total_s: float  # by the clock on the wall
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What an engine is to be like. `model` is the weights' identity, None for that on disk."""
+
+    num_slots: int = 8
+    context_tokens: int | None = None
+    prefill_chunk_tokens: int = 256
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltEngine:
+    """A ready engine and what it took."""
+
+    engine: SlotEngine
+    cold_start: ColdStart
+
+
+def build_engine(
+    path: str | Path,
+    device: Device = "cpu",
+    options: EngineOptions | None = None,
+    *,
+    pool: ChunkPool | None = None,
+) -> BuiltEngine:
+    """Load the model at `path` and make it ready to take requests.
+
+    Raises what `load_checkpoint` raises, BadCheckpointError where there is no configuration, and
+    UsageError for a model that this engine cannot run.
+    """
+    chosen = options or EngineOptions()
+    began_s = time.perf_counter()
+    with ThreadPoolExecutor(1, "weights") as reader:
+        reading = reader.submit(_timed, lambda: load_checkpoint(path, device, pool=pool))
+        _, import_s = _timed(_import_transformers)
+        kind, model_object_s = _timed(lambda: model_class(path))
+        weights, weights_s = reading.result()
+    with _without_progress_bars():
+        model, assign_s = _timed(lambda: assembled(kind, weights, device))
+    use_grouped_attention(model)
+    identity = chosen.model or weights_identity(path)
+    described = ModelOptions(identity, chosen.num_slots, chosen.context_tokens)
+    ready, warm_up_s = _timed(lambda: TransformersModel(model, described))
+    total_s = time.perf_counter() - began_s
+    return BuiltEngine(
+        SlotEngine(ready, prefill_chunk_tokens=chosen.prefill_chunk_tokens),
+        ColdStart(import_s, model_object_s, weights_s, assign_s, warm_up_s, total_s),
+    )
+
+
+def weights_identity(path: str | Path) -> str:
+    """What tells these weights from others: their hashes, or the place and time of plain files."""
+    layout = read_layout(Path(path))
+    digest = hashlib.sha256()
+    hashed = all(part.sha256 for part in layout.partitions)
+    directory = layout.path if layout.path.is_dir() else layout.path.parent
+    for part in layout.partitions:
+        if hashed:
+            digest.update(part.sha256.encode())
+        else:
+            status = (directory / part.file).stat()
+            place = f"{(directory / part.file).resolve()} {status.st_size} {status.st_mtime_ns}"
+            digest.update(place.encode())
+    return f"{'sha256' if hashed else 'files'}:{digest.hexdigest()[:32]}"
+
+
+def _timed(make: Callable[[], Made]) -> tuple[Made, float]:
+    """What was made, and in how many seconds."""
+    began_s = time.perf_counter()
+    made = make()
+    return made, time.perf_counter() - began_s
+
+
+def _import_transformers() -> None:
+    import transformers  # noqa: F401
+    from transformers import AutoConfig, AutoModelForCausalLM  # noqa: F401
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """transformers draws a bar on stderr for every model it assembles."""
+    from transformers.utils import logging as untyped
+
+    logging: Any = untyped
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

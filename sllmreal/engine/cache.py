@@ -1,0 +1,143 @@
+"""The KV cache of an engine: one row per slot, allocated once, touched as sequences grow.
+
+A forward pass sees a *window*: some rows, where its new tokens go, and how far it may look. The
+window's views of all layers are made at once, so that a layer costs two copies and no arithmetic.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from sllmreal.engine.protocol import KVBlock
+
+
+@dataclass(frozen=True, slots=True)
+class CacheShape:
+    """What a model writes for one token."""
+
+    num_layers: int
+    num_heads: int
+    head_dim: int
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def token_bytes(self) -> int:
+        return 2 * self.num_layers * self.num_heads * self.head_dim * self.dtype.itemsize
+
+    @property
+    def layout(self) -> str:
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"{dtype}, {self.num_layers} layers, {self.num_heads} heads, {self.head_dim}"
+
+
+class PassCache:
+    """What transformers' models ask of `past_key_values`, beside `update`: sizes of a pass."""
+
+    is_compileable = False
+
+    def __init__(self) -> None:
+        self.num_past = 0  # positions before the new tokens, where all rows have as many
+        self.end = 0  # positions that the pass may see
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return self.num_past
+
+    def get_query_offset(self, layer_idx: int = 0) -> int:
+        return self.num_past
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
+        return self.end, 0
+
+
+class ProbeCache(PassCache):
+    """Keeps nothing but the shapes of what each layer would have cached."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.end = 1
+        self.written: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def update(
+        self, key: torch.Tensor, value: torch.Tensor, layer_idx: int, *_ignored: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self.written.append((key, value))
+        return key, value
+
+
+class RowCache(PassCache):
+    """Keys and values, of shape (layers, 2, rows, heads, positions, head_dim)."""
+
+    def __init__(self, shape: CacheShape, num_rows: int, num_positions: int) -> None:
+        super().__init__()
+        self.shape = shape
+        self._kv = torch.empty(
+            (shape.num_layers, 2, num_rows, shape.num_heads, num_positions, shape.head_dim),
+            dtype=shape.dtype,
+            device=shape.device,
+        )
+        self._visible: tuple[torch.Tensor, ...] = ()
+        self._fresh: tuple[torch.Tensor, ...] = ()
+        self._index: torch.Tensor | None = None
+
+    def open_rows(self, first: int, num_rows: int, begin: int, end: int) -> None:
+        """The next pass computes positions [begin, end) of these rows."""
+        rows = self._kv[:, :, first : first + num_rows]
+        self._visible = rows[:, :, :, :, :end].flatten(0, 1).unbind()
+        self._fresh = rows[:, :, :, :, begin:end].flatten(0, 1).unbind()
+        self._index = None
+        self.num_past, self.end = begin, end
+
+    def open_ragged(self, positions: torch.Tensor, end: int) -> None:
+        """The next pass computes one token of each of the first rows, at `positions`, (rows,)."""
+        num_rows = len(positions)
+        self._visible = self._kv[:, :, :num_rows, :, :end].flatten(0, 1).unbind()
+        shape = (num_rows, self.shape.num_heads, 1, self.shape.head_dim)
+        self._index = positions.view(-1, 1, 1, 1).expand(shape)
+        self.num_past, self.end = end - 1, end
+
+    def update(
+        self, key: torch.Tensor, value: torch.Tensor, layer_idx: int, *_ignored: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Store a layer's new keys and values, (rows, heads, new, head_dim); all it may see."""
+        number = 2 * layer_idx
+        keys, values = self._visible[number], self._visible[number + 1]
+        if self._index is None:
+            self._fresh[number].copy_(key)
+            self._fresh[number + 1].copy_(value)
+        else:
+            keys.scatter_(2, self._index, key)
+            values.scatter_(2, self._index, value)
+        return keys, values
+
+    def move(self, source: int, target: int, num_positions: int) -> None:
+        """Copy a row over another."""
+        self._kv[:, :, target, :, :num_positions] = self._kv[:, :, source, :, :num_positions]
+
+    def swap(self, row: int, other: int, num_positions: int) -> None:
+        """Exchange the first positions of two rows."""
+        kept = self._kv[:, :, row, :, :num_positions].clone()
+        self.move(other, row, num_positions)
+        self._kv[:, :, other, :, :num_positions] = kept
+
+    def exported(self, row: int, begin: int, end: int) -> KVBlock:
+        """A copy in host memory."""
+        part = self._kv[:, :, row, :, begin:end]
+        host = torch.empty(part.shape, dtype=part.dtype).copy_(part)
+        flat = host.view(self.shape.num_layers, -1).view(torch.uint8).numpy()
+        return KVBlock(begin, end, tuple(layer.data for layer in flat))
+
+    def insert(self, row: int, block: KVBlock) -> None:
+        """Write a block of the right size."""
+        shape = (2, self.shape.num_heads, block.end - block.begin, self.shape.head_dim)
+        host = torch.empty(shape, dtype=self.shape.dtype)
+        staged = host.view(-1).view(torch.uint8).numpy().data
+        for layer, kept in zip(block.layers, self._kv, strict=True):
+            staged[:] = layer.cast("B")
+            kept[:, row, :, block.begin : block.end] = host
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        self._visible = self._fresh = ()
+        self._index = None
+        self._kv = torch.empty(0)

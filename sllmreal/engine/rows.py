@@ -1,0 +1,57 @@
+"""Which cache row each sequence has: a batch to decode must have the first rows, without gaps."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sllmreal.engine.sequence import RunningSequence
+
+
+@dataclass(frozen=True, slots=True)
+class RowChange:
+    """Exchange the first `num_positions` of two rows, or copy where `source` is all that counts."""
+
+    source: int
+    target: int
+    num_positions: int
+    both: bool
+
+
+class Rows:
+    """An assignment of sequences to rows. Rows change only when a batch would have gaps."""
+
+    def __init__(self, num_rows: int) -> None:
+        self._occupants: list[RunningSequence | None] = [None] * num_rows
+        self._row_of: dict[RunningSequence, int] = {}
+
+    def __getitem__(self, sequence: RunningSequence) -> int:
+        return self._row_of[sequence]
+
+    def add(self, sequence: RunningSequence) -> None:
+        """Give it the lowest free row; the caller knows that there is one."""
+        self._put(sequence, self._occupants.index(None))
+
+    def remove(self, sequence: RunningSequence) -> None:
+        self._occupants[self._row_of.pop(sequence)] = None
+
+    def gathered(self, batch: Sequence[RunningSequence]) -> Iterator[RowChange]:
+        """Bring a batch to the first rows: each change is to be carried out before the next."""
+        outside = [one for one in batch if self._row_of[one] >= len(batch)]
+        if not outside:
+            return
+        wanted = set(batch)
+        for row in range(len(batch)):
+            occupant = self._occupants[row]
+            if occupant in wanted:
+                continue
+            newcomer = outside.pop()
+            source = self._row_of[newcomer]
+            num_displaced = occupant.num_cached if occupant is not None else 0
+            yield RowChange(source, row, max(newcomer.num_cached, num_displaced), num_displaced > 0)
+            self._occupants[source] = None
+            if occupant is not None:
+                self._put(occupant, source)
+            self._put(newcomer, row)
+
+    def _put(self, sequence: RunningSequence, row: int) -> None:
+        self._occupants[row] = sequence
+        self._row_of[sequence] = row

@@ -1,0 +1,29 @@
+"""Engines to test: every law of the contract holds for each of them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.engine.makers import EngineMaker, TimedMaker, TransformersMaker
+
+KINDS = ("timed", "falcon", "llama", "opt", "qwen")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where sample models are written, each once."""
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(params=KINDS)
+def maker(request: pytest.FixtureRequest, models: Path) -> EngineMaker:
+    """Makes engines of one kind and of the same weights."""
+    if request.param == "timed":
+        return TimedMaker()
+    return TransformersMaker(models, f"{request.param}-tiny")
