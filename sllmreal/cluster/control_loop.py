@@ -64,7 +64,7 @@ class ControlLoop:
         self._log = log
         self._roster = roster
         self._header = header
-        self._lines: list[bytes] = []
+        self._lines: list[str] = []
         self._effects: list[_Effects] = []
         self._wanted = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
@@ -78,7 +78,7 @@ class ControlLoop:
         reader = JournalReader([self._header])
         header: Header | None = None
         last_s = 0.0
-        async for line in self._log.read():
+        async for line in self._log.lines():
             if header is None:
                 header = self._checked(decoded(line, Header))
             else:
@@ -105,12 +105,21 @@ class ControlLoop:
         return entry.now_s
 
     def tell(
-        self, event: Event, origin: Origin | None = None, model: ModelSpec | None = None
+        self,
+        event: Event,
+        origin: Origin | None = None,
+        model: ModelSpec | None = None,
+        address: str = "",
     ) -> list[Command]:
-        """Have the controller hear of an event; its commands follow when the record is durable."""
+        """Have the controller hear of an event; its commands follow when the record is durable.
+
+        The other arguments are those of the `Record`.
+        """
         now_s = self.clock.now_s()
-        effects, commands = self._handle(event, now_s, Record("", origin, model))
-        self._lines.append(encoded(Record(entry_line(now_s, event, commands), origin, model)))
+        record = Record("", origin, model, address)
+        effects, commands = self._handle(event, now_s, record)
+        line = entry_line(now_s, event, commands)
+        self._lines.append(encoded(Record(line, origin, model, address)))
         self._effects.append(effects)
         self._wanted.set()
         for sink in self.sinks:
@@ -131,7 +140,7 @@ class ControlLoop:
 
     def _handle(self, event: Event, now_s: float, record: Record) -> tuple[_Effects, list[Command]]:
         self.num_events += 1
-        self._roster.note_event(event, record.origin, record.model)
+        self._roster.note_event(event, record)
         commands = self.controller.handle(event, now_s)
         routed = self._roster.note_commands(commands)
         self._roster.note_end(event, self.controller.cluster.tickets)

@@ -34,6 +34,7 @@ from sllmreal.cluster.messages import (
     Report,
     Reset,
     Welcome,
+    Workers,
     reported_event,
 )
 from sllmreal.cluster.model import ModelSpec
@@ -120,6 +121,11 @@ class Leader:
         """What is deployed."""
         return tuple(self.roster.models[name] for name in self.roster.deployed)
 
+    def _workers(self) -> Workers:
+        """Those that are there, or expected back: what is known of where they listen."""
+        workers = [one for one in self.roster.peers.values() if one.kind == "worker"]
+        return Workers(tuple(one.address for one in workers if one.address and not one.lost))
+
     # Peers.
 
     async def serve_peer(self, channel: PeerChannel) -> None:
@@ -176,11 +182,13 @@ class Leader:
         if goodbye is not None:
             goodbye.cancel()
         peer.channel = channel
-        peer.address = "" if hello.offer is None else hello.offer.address
         zero_at_s = self.loop.clock.zero_at_s
         channel.post(Welcome(self._epoch, peer.last_report, zero_at_s))
         if peer.kind == "gateway":
             channel.post(Models(self.models()))
+            channel.post(self._workers())
+        else:
+            self.roster.broadcast(self._workers())
         self.roster.resend(peer, hello.last_order)
         return peer
 
@@ -189,7 +197,8 @@ class Leader:
             if hello.offer is None or hello.offer.server.id != hello.peer_id:
                 raise ChannelClosedError("a worker offers its own server")
             event = ServerJoined(hello.offer.server, hello.offer.resident)
-            self._tell(event, Origin(hello.peer_id, hello.incarnation, JOINED))
+            origin = Origin(hello.peer_id, hello.incarnation, JOINED)
+            self.loop.tell(event, origin, address=hello.offer.address)
             return self.roster.peers[hello.peer_id]
         return self.roster.join(hello.peer_id, "gateway", hello.incarnation)
 
@@ -215,6 +224,7 @@ class Leader:
         origin = Origin(peer.id, peer.incarnation, LOST)
         if peer.kind == "worker":
             self._tell(ServerLost(peer.id), origin)
+            self.roster.broadcast(self._workers())
         else:
             for request_id in self.roster.open_requests(peer.id):
                 self._tell(RequestCancelled(request_id), origin)

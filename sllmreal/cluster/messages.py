@@ -124,6 +124,13 @@ class Models(_Message, frozen=True):
     models: tuple[ModelSpec, ...]
 
 
+class Workers(_Message, frozen=True):
+    """The data planes of all workers that are not lost: what ran elsewhere is gone. To gateways,
+    at the start and at every change."""
+
+    addresses: tuple[str, ...]
+
+
 # Orders to a worker.
 
 
@@ -210,7 +217,7 @@ WorkerOrder = StartInstance | StopInstance | EvictCopy
 GatewayOrder = RunRequest | StopRequest | MoveRequest | AbortMove | RefuseRequest
 Order = WorkerOrder | GatewayOrder
 FromPeer = Hello | Report | Executed | Alive
-FromLeader = Welcome | Reset | Heard | Models | Alive | Order
+FromLeader = Welcome | Reset | Heard | Models | Workers | Alive | Order
 
 _EVENTS: dict[str, type[ReportedEvent]] = {kind.__name__: kind for kind in ReportedEvent.__args__}
 

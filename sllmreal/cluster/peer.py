@@ -29,6 +29,7 @@ from sllmreal.cluster.messages import (
     ReportedEvent,
     Reset,
     Welcome,
+    Workers,
     report,
 )
 from sllmreal.cluster.model import ModelSpec
@@ -49,6 +50,10 @@ class PeerHandler(Protocol):
 
     def deployed(self, models: tuple[ModelSpec, ...]) -> None:
         """These are the cluster's models."""
+        ...
+
+    def alive(self, addresses: tuple[str, ...]) -> None:
+        """These are the data planes of the workers that are not lost."""
         ...
 
     def reset(self) -> Awaitable[None]:
@@ -165,6 +170,8 @@ class LeaderLink:
                 await self._handler.reset()
                 self._begin()
                 raise ChannelClosedError(f"declared lost: {message.reason}")
+            case Workers(addresses):
+                self._handler.alive(addresses)
             case Alive():
                 pass
             case _:

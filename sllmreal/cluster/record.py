@@ -30,34 +30,36 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
 class Record(msgspec.Struct, frozen=True, array_like=True):
     """A line of the journal, and its origin; None: the leader's own (a deployment, a wake-up).
 
-    `model` comes with a deployment: what the controller need not know.
+    With some events comes what peers need and the controller does not: the `model` deployed, the
+    `address` of the data plane of a worker that joined.
     """
 
     line: str
     origin: Origin | None = None
     model: ModelSpec | None = None
+    address: str = ""
 
 
 T = TypeVar("T", Header, Record)
 
 
 class Log(Protocol):
-    """Durable lines in order, written by one leader at a time."""
+    """Durable lines in order, written by one leader at a time: `sllmreal.store.JournalLog`."""
 
-    async def append(self, lines: Sequence[bytes]) -> None:
+    async def append(self, lines: Sequence[str]) -> int:
         """Durable on return, all of them. Raises ClusterError when this leader may not write."""
         ...
 
-    def read(self) -> AsyncIterator[bytes]:
+    def lines(self) -> AsyncIterator[str]:
         """All lines from the first."""
         ...
 
 
-def encoded(line: Header | Record) -> bytes:
-    return msgspec.json.encode(line)
+def encoded(line: Header | Record) -> str:
+    return msgspec.json.encode(line).decode()
 
 
-def decoded(line: bytes, kind: type[T]) -> T:
+def decoded(line: str, kind: type[T]) -> T:
     """The inverse. Raises ClusterError for what is no such line."""
     try:
         return msgspec.json.decode(line, type=kind)

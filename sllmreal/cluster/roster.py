@@ -45,7 +45,7 @@ from sllmreal.cluster.messages import (
 )
 from sllmreal.cluster.model import ModelSpec
 from sllmreal.cluster.orders import Due, order
-from sllmreal.cluster.record import JOINED, LOST, Origin
+from sllmreal.cluster.record import JOINED, LOST, Origin, Record
 
 PeerChannel = Channel[FromLeader, FromPeer]
 
@@ -79,10 +79,11 @@ class Roster:
         """Requests of a gateway that have not ended."""
         return [one for one, owner in self._gateways.items() if owner == gateway_id]
 
-    def note_event(self, event: Event, origin: Origin | None, model: ModelSpec | None) -> None:
+    def note_event(self, event: Event, record: Record) -> None:
         """Keep track of an event that the controller is about to hear."""
-        if origin is not None:
-            self._note_origin(event, origin)
+        model = record.model
+        if record.origin is not None:
+            self._note_origin(event, record.origin, record.address)
         match event:
             case ModelDeployed() if model is not None:
                 self.models[model.name] = model
@@ -99,12 +100,12 @@ class Roster:
             case _:
                 pass
 
-    def _note_origin(self, event: Event, origin: Origin) -> None:
+    def _note_origin(self, event: Event, origin: Origin, address: str) -> None:
         peer = self.peers.get(origin.peer_id)
         if origin.number == JOINED:
             kind: Literal["worker", "gateway"]
             kind = "worker" if isinstance(event, ServerJoined) else "gateway"
-            self.join(origin.peer_id, kind, origin.incarnation)
+            self.join(origin.peer_id, kind, origin.incarnation).address = address
         elif origin.number == LOST:
             if peer is not None and peer.incarnation == origin.incarnation:
                 peer.lost = True

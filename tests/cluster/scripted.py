@@ -11,18 +11,19 @@ class ListLog:
     """Lines in memory; `broken` makes the next append fail with that error."""
 
     def __init__(self) -> None:
-        self.lines: list[bytes] = []
+        self.entries: list[str] = []
         self.num_appends = 0
         self.broken: Exception | None = None
 
-    async def append(self, lines: Sequence[bytes]) -> None:
+    async def append(self, lines: Sequence[str]) -> int:
         if self.broken is not None:
             raise self.broken
         self.num_appends += 1
-        self.lines += lines
+        self.entries += lines
+        return self.num_appends
 
-    async def read(self) -> AsyncIterator[bytes]:
-        for line in tuple(self.lines):
+    async def lines(self) -> AsyncIterator[str]:
+        for line in tuple(self.entries):
             yield line
 
 
@@ -32,6 +33,7 @@ class Recorder:
     def __init__(self, offer: Offer | None = None) -> None:
         self.orders: list[Order] = []
         self.models: tuple[ModelSpec, ...] = ()
+        self.addresses: tuple[str, ...] = ()
         self.num_resets = 0
         self._offer = offer
 
@@ -43,6 +45,9 @@ class Recorder:
 
     def deployed(self, models: tuple[ModelSpec, ...]) -> None:
         self.models = models
+
+    def alive(self, addresses: tuple[str, ...]) -> None:
+        self.addresses = addresses
 
     async def reset(self) -> None:
         self.num_resets += 1

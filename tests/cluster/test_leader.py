@@ -170,7 +170,7 @@ async def test_nothing_takes_effect_that_is_not_in_the_log() -> None:
         attached(LeaderLink("gateway", "g0", world.dial, gateway, LINK)) as to_leader,
     ):
         leader.deploy(model("a"))
-        await until(lambda: world.log.lines)
+        await until(lambda: world.log.entries)
         world.log.broken = ClusterError("another leads")
         to_leader.report(arrival(0))
         await until(lambda: leader.loop.controller.cluster.instances)
@@ -184,7 +184,7 @@ async def test_a_log_of_another_policy_is_refused() -> None:
     world = World()
     async with world.led() as leader:
         leader.deploy(model("a"))
-        await until(lambda: world.log.lines)
+        await until(lambda: world.log.entries)
     other = Leader(LeaderSettings(seed=1), random.Random(1), world.log, 2)
 
     with pytest.raises(ClusterError, match="belongs to another policy"):
