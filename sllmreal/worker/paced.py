@@ -1,0 +1,73 @@
+"""Tiers without bytes, at given bandwidths: for engines without weights, tests and soaks.
+
+transfer_s = sum over the tiers read from of  bytes / bandwidth
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+from sllmcore.errors import UsageError
+from sllmcore.types import DRAM, REMOTE, SSD, Residency, ServerSpec, StorageTier
+from sllmreal.cluster.model import ModelSpec
+from sllmreal.worker.marks import TierMarks
+from sllmreal.worker.storage import LoadResult, farthest
+
+Sleep = Callable[[float], Awaitable[object]]
+
+
+class PacedStorage:
+    """A `Storage` whose loads take as long as the server's bandwidths say.
+
+    Args:
+        server: Capacities, and bytes per second from each tier.
+        resident: What the tiers hold at the start.
+        sleep: Lets that many seconds pass.
+    """
+
+    def __init__(
+        self,
+        server: ServerSpec,
+        resident: Iterable[Residency] = (),
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._bytes_per_s: Mapping[StorageTier, float] = {
+            REMOTE: server.remote_bytes_per_s,
+            SSD: server.ssd_bytes_per_s,
+            DRAM: server.dram_bytes_per_s,
+        }
+        self._marks = TierMarks({DRAM: server.dram_bytes, SSD: server.ssd_bytes}, resident)
+        self._models: dict[str, ModelSpec] = {}  # by instance whose load has begun
+        self._sleep = sleep
+
+    def begin(self, instance_id: str, model: ModelSpec, cache_in: tuple[StorageTier, ...]) -> None:
+        self._marks.promise(instance_id, model.name, model.size_bytes, cache_in)
+        self._models[instance_id] = model
+
+    async def load(self, instance_id: str) -> LoadResult:
+        model = self._models.get(instance_id)
+        if model is None:
+            raise UsageError(f"no load of {instance_id} has begun")
+        from_dram = min(model.size_bytes, self._marks.held_bytes(DRAM, model.name))
+        from_ssd = min(model.size_bytes - from_dram, self._marks.held_bytes(SSD, model.name))
+        from_remote = model.size_bytes - from_dram - from_ssd
+        moved = {DRAM: from_dram, SSD: from_ssd, REMOTE: from_remote}
+        await self._sleep(sum(size / self._bytes_per_s[tier] for tier, size in moved.items()))
+        if self._models.get(instance_id) is model:
+            self._marks.fill(instance_id)
+        return farthest(moved)
+
+    def end(self, instance_id: str, *, heard: bool) -> None:
+        self._models.pop(instance_id, None)
+        self._marks.end(instance_id, heard=heard)
+
+    def evict(self, tier: StorageTier, model: str, keep_bytes: int) -> None:
+        self._marks.evict(tier, model, keep_bytes)
+
+    def resident(self) -> tuple[Residency, ...]:
+        return self._marks.resident()
+
+    async def settled(self) -> None:
+        return
+
+    async def close(self) -> None:
+        self._models.clear()

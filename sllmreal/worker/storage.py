@@ -1,0 +1,99 @@
+"""What a worker needs of its server's storage tiers, whether they hold bytes or only pretend to.
+
+What a tier *counts as resident* is decided by orders alone and changes at once; the storage sees to
+it that the bytes follow. An instance's weights stay readable while it lives, resident or not.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from sllmcore.types import DRAM, Residency, StorageTier
+from sllmreal.cluster.model import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPlace:
+    """Chunk `number` of a partition lies in chunk `chunk` of the pool."""
+
+    partition: int
+    number: int
+    chunk: int
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Where an engine finds its model while its instance lives.
+
+    `directory` holds configuration, tokenizer and index; the tensors' bytes are in the pool, which
+    is the memory behind the descriptor `pool_fd` of process `pool_pid`.
+    """
+
+    directory: Path
+    identity: str
+    pool_pid: int
+    pool_fd: int
+    chunk_bytes: int
+    places: tuple[PoolPlace, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """`num_bytes` came from `source`, the farthest tier that any came from.
+
+    `weights` is None where there are no bytes.
+    """
+
+    source: StorageTier
+    num_bytes: int
+    weights: Weights | None = None
+
+
+def farthest(moved_bytes: Mapping[StorageTier, int]) -> LoadResult:
+    """The result of a load that took so many bytes from each tier."""
+    source = min((tier for tier, size in moved_bytes.items() if size), default=DRAM)
+    return LoadResult(source, moved_bytes.get(source, 0))
+
+
+class Storage(Protocol):
+    """The tiers of one server. Called from one event loop."""
+
+    def begin(self, instance_id: str, model: ModelSpec, cache_in: tuple[StorageTier, ...]) -> None:
+        """A load is coming whose bytes are to stay in `cache_in`: promise them the room.
+
+        Raises:
+            ControlError: There is not so much room.
+        """
+        ...
+
+    async def load(self, instance_id: str) -> LoadResult:
+        """Bring the bytes of a load that has begun into memory, verified, from the nearest tiers.
+
+        Cancelled or failed it leaves the tiers as they were, possibly after it has returned.
+
+        Raises:
+            SllmError: The bytes cannot be had.
+        """
+        ...
+
+    def end(self, instance_id: str, *, heard: bool) -> None:
+        """The instance, or its load, is gone. Unless the controller had `heard` that the load
+        finished, what that brought into the tiers does not stay. Unknown instances are ignored."""
+        ...
+
+    def evict(self, tier: StorageTier, model: str, keep_bytes: int) -> None:
+        """Only the first `keep_bytes` of a model count as resident from here on."""
+        ...
+
+    def resident(self) -> tuple[Residency, ...]:
+        """What the tiers hold, as a worker offers it."""
+        ...
+
+    async def settled(self) -> None:
+        """Return when the bytes of all that has ended or was evicted are gone."""
+        ...
+
+    async def close(self) -> None:
+        """Give memory back; the SSD keeps what counts as resident there."""
+        ...

@@ -1,0 +1,54 @@
+"""An instance's weights as tensors: views of the worker's pool, in this process or another one."""
+
+import os
+from dataclasses import dataclass, replace
+
+import torch
+
+from sllmreal.checkpoint.errors import StorageError
+from sllmreal.checkpoint.layout import Layout
+from sllmreal.checkpoint.source import read_layout
+from sllmreal.loader.plan import ChunkKey
+from sllmreal.loader.pool import ChunkPool
+from sllmreal.loader.tensors import HostViews
+from sllmreal.loader.window import map_window
+from sllmreal.worker.storage import Weights
+
+
+@dataclass(frozen=True, slots=True)
+class MappedWeights:
+    """Tensors by name; the memory is mapped as long as one of them lives."""
+
+    layout: Layout
+    tensors: dict[str, torch.Tensor]
+
+
+def mapped_weights(weights: Weights, pool: ChunkPool | None = None) -> MappedWeights:
+    """The tensors, without a copy. Writing to one changes neither the pool nor anybody's view.
+
+    In the worker's own process `pool` is given, which then knows that its chunks are in use; in
+    another one the pool's memory is reached through the worker, whose user must be the same.
+
+    Raises:
+        StorageError: The worker is gone, or its memory cannot be mapped.
+    """
+    layout = replace(read_layout(weights.directory), identity=weights.identity)
+    chunks = {ChunkKey(place.partition, place.number): place.chunk for place in weights.places}
+    if pool is not None:
+        images = pool.window(layout, chunks)
+    else:
+        pool_fd = _opened_pool(weights)
+        try:
+            images = map_window(layout, weights.chunk_bytes, pool_fd, chunks)
+        finally:
+            os.close(pool_fd)
+    views = HostViews(images)
+    return MappedWeights(layout, {entry.name: views.tensor(entry) for entry in layout.tensors})
+
+
+def _opened_pool(weights: Weights) -> int:
+    path = f"/proc/{weights.pool_pid}/fd/{weights.pool_fd}"
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise StorageError(f"the worker's pool cannot be opened: {error}") from error

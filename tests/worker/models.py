@@ -1,0 +1,61 @@
+"""Small models and the servers that hold them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from sllmcore.types import ServerSpec
+from sllmreal.checkpoint import read_layout, save_checkpoint
+from sllmreal.checkpoint.convert import WriteOptions
+from sllmreal.cluster.model import ModelSpec
+
+CHUNK_BYTES = 2 << 20
+MIB = 1 << 20
+
+SERVER = ServerSpec(
+    id="s0",
+    num_gpus=2,
+    gpu_memory_bytes=8 * MIB,
+    dram_bytes=16 * MIB,
+    ssd_bytes=64 * MIB,
+    remote_bytes_per_s=1e9,
+    ssd_bytes_per_s=2e9,
+    dram_bytes_per_s=4e9,
+)
+
+
+def small_server(**changes: int) -> ServerSpec:
+    return replace(SERVER, **changes)  # type: ignore[arg-type]
+
+
+def tensors(seed: int = 0, num_mib: int = 6) -> dict[str, torch.Tensor]:
+    """Tensors of that many MiB together, random but for the seed."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = {f"layers.{n}.weight": (MIB // 4,) for n in range(num_mib)}
+    return {name: torch.randn(size, generator=generator) for name, size in sizes.items()}
+
+
+def native_model(directory: Path, name: str = "m", seed: int = 0, num_mib: int = 6) -> ModelSpec:
+    """A model in the toolkit's format, of `num_mib` MiB: chunks of 2, 2, 2 for 6."""
+    source = directory / f"{name}-{seed}"
+    assets = directory / f"{name}-{seed}.assets"
+    assets.mkdir()
+    config = assets / "config.json"
+    config.write_text('{"model_type": "none"}')
+    save_checkpoint(tensors(seed, num_mib), source, WriteOptions(chunk_bytes=1 << 20), [config])
+    return spec_of(source, name)
+
+
+def safetensors_model(directory: Path, name: str = "m", seed: int = 0) -> ModelSpec:
+    """A directory with one safetensors file and a configuration."""
+    source = directory / f"{name}-{seed}"
+    source.mkdir()
+    save_file(tensors(seed), source / "model.safetensors")
+    (source / "config.json").write_text('{"model_type": "none"}')
+    return spec_of(source, name)
+
+
+def spec_of(source: Path, name: str, *, url: str | None = None) -> ModelSpec:
+    return ModelSpec(name, url or str(source), read_layout(source).size_bytes, 64, 1.0)
