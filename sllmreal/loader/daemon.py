@@ -27,6 +27,7 @@ from sllmreal.loader.fill import Fill, filling
 from sllmreal.loader.plan import DEFAULT_CHUNK_BYTES, ByteRange, ChunkKey
 from sllmreal.loader.pool import ChunkPool
 from sllmreal.loader.reading import opened_reader
+from sllmreal.loader.resident import resident_check
 from sllmreal.loader.transfer import DEFAULT_OPTIONS, LoadOptions, transfer
 
 VERSION = 1
@@ -139,7 +140,10 @@ class PoolDaemon:
             lease = session.lease(self._pool, layout.identity)
             try:
                 ranges = _ranges(command, layout)
-                with filling(self._pool, layout, ranges, through=False, keep_landed=True) as fill:
+                check = resident_check(self._pool, self._options)
+                with filling(
+                    self._pool, layout, ranges, through=False, keep_landed=True, check=check
+                ) as fill:
                     landed = _announce(fill, lease, session.connection)
                     memory = PoolMemory(fill.plan, self._pool, fill.chunks)
                     transfer(fill, reader, memory, landed, self._options)
@@ -249,10 +253,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, required=True, help="checkpoints lie under it")
     parser.add_argument("--pool-bytes", type=int, required=True)
     parser.add_argument("--chunk-bytes", type=int, default=DEFAULT_CHUNK_BYTES)
+    parser.add_argument("--verify-resident", action="store_true", help="hash hits as well")
     arguments = parser.parse_args(argv)
     try:
         with ChunkPool(arguments.pool_bytes, arguments.chunk_bytes) as pool:
-            daemon = PoolDaemon(pool, arguments.root, arguments.socket)
+            options = LoadOptions(verify_resident=arguments.verify_resident)
+            daemon = PoolDaemon(pool, arguments.root, arguments.socket, options)
 
             def stop(number: int, frame: FrameType | None) -> None:
                 daemon.stop()

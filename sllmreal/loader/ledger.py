@@ -1,6 +1,7 @@
 """Which chunk of the pool holds what: bookkeeping without memory, threads or I/O.
 
-Every pool chunk is either free, reserved by a load, or resident as one chunk of one checkpoint.
+Every pool chunk is either free, reserved by a load, or resident as one chunk of one checkpoint. Of
+those some may be spoilt: kept until they are loaded again or evicted, and never handed out.
 """
 
 import heapq
@@ -29,6 +30,7 @@ class PoolLedger:
         self.num_chunks = num_chunks
         self._free = list(range(num_chunks))  # a heap: low chunks first, so that runs are long
         self._resident: dict[str, dict[ChunkKey, ResidentChunk]] = {}
+        self._spoilt: dict[str, set[ChunkKey]] = {}
 
     @property
     def num_free(self) -> int:
@@ -48,16 +50,28 @@ class PoolLedger:
             heapq.heappush(self._free, chunk)
 
     def commit(self, identity: str, chunks: Mapping[ChunkKey, ResidentChunk]) -> None:
-        """Reserved chunks now hold verified bytes of a checkpoint."""
+        """Reserved chunks, or spoilt ones, now hold verified bytes of a checkpoint."""
         if chunks:
             known = self._resident.setdefault(identity, {})
-            assert known.keys().isdisjoint(chunks), "a chunk is loaded once"
+            spoilt = self._spoilt.get(identity, set())
+            assert (known.keys() - spoilt).isdisjoint(chunks), "a chunk is loaded once"
             known.update(chunks)
+            spoilt.difference_update(chunks)
+
+    def spoil(self, identity: str, keys: Iterable[ChunkKey]) -> None:
+        """Bytes of these resident chunks are wrong."""
+        self._spoilt.setdefault(identity, set()).update(keys)
 
     def resident(self, identity: str) -> dict[ChunkKey, int]:
         """Pool chunks of a checkpoint by place; empty when nothing of it is resident."""
+        spoilt = self._spoilt.get(identity, set())
         held = self._resident.get(identity, {})
-        return {key: resident.chunk for key, resident in held.items()}
+        return {key: one.chunk for key, one in held.items() if key not in spoilt}
+
+    def spoilt(self, identity: str) -> dict[ChunkKey, int]:
+        """Pool chunks of a checkpoint that must be loaded again, by place."""
+        held = self._resident.get(identity, {})
+        return {key: held[key].chunk for key in self._spoilt.get(identity, ())}
 
     def resident_bytes(self) -> dict[str, int]:
         """Bytes resident of every checkpoint that has any."""
@@ -78,8 +92,10 @@ class PoolLedger:
             if num_bytes is not None and freed_bytes >= num_bytes:
                 break
             resident = held.pop(key)
+            self._spoilt.get(identity, set()).discard(key)
             freed_bytes += resident.size_bytes
             heapq.heappush(self._free, resident.chunk)
         if not held:
             self._resident.pop(identity, None)
+            self._spoilt.pop(identity, None)
         return freed_bytes

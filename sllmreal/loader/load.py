@@ -23,6 +23,7 @@ from sllmreal.loader.pipeline import Cancellation
 from sllmreal.loader.plan import ByteRange, plan_load
 from sllmreal.loader.pool import ChunkPool
 from sllmreal.loader.reading import opened_reader
+from sllmreal.loader.resident import resident_check
 from sllmreal.loader.shard import Shard, sliced, wanted_ranges
 from sllmreal.loader.tensors import HostViews
 from sllmreal.loader.transfer import DEFAULT_OPTIONS, Destination, LoadOptions, Reader, transfer
@@ -188,7 +189,10 @@ def _load_through_pool(
 ) -> None:
     on_device = request.devices[0].type != "cpu"
     ranges = wanted(layout, request.shard)
-    with filling(pool, layout, ranges, through=on_device, keep_landed=keep_landed) as fill:
+    check = resident_check(pool, request.options)
+    with filling(
+        pool, layout, ranges, through=on_device, keep_landed=keep_landed, check=check
+    ) as fill:
         if on_device:
             source = PoolChunks(fill.plan, pool, fill.chunks)
             copiers = request.options.num_copiers

@@ -8,7 +8,7 @@ import mmap
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -100,6 +100,16 @@ class ChunkPool:
         """The pool chunks that hold a checkpoint's chunks."""
         with self._lock:
             return self._ledger.resident(identity)
+
+    def spoil(self, identity: str, keys: Collection[ChunkKey]) -> None:
+        """Bytes of these resident chunks are wrong: they count as missing until loaded again."""
+        with self._lock:
+            self._ledger.spoil(identity, keys)
+
+    def spoilt(self, identity: str) -> dict[ChunkKey, int]:
+        """The pool chunks of those."""
+        with self._lock:
+            return self._ledger.spoilt(identity)
 
     @contextmanager
     def pinned(self, identity: str) -> Iterator[None]:

@@ -31,10 +31,11 @@ class LoadOptions:
     num_copiers: int = 2  # per device: one copy runs while the next is queued
     queue_chunks: int = 16
     staging_chunks: int = 16  # of pinned memory, when a device is loaded without a pool
+    verify_resident: bool = False  # hash again what the pool has; what differs is read again
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            if getattr(self, name) <= 0:
+            if name != "verify_resident" and getattr(self, name) <= 0:
                 raise UsageError(f"{name} must be positive, got {getattr(self, name)}")
 
 

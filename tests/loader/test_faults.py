@@ -22,7 +22,9 @@ from sllmreal.loader import (
     PoolExhaustedError,
     load_checkpoint,
 )
-from tests.checkpoint.corruption import inject
+from sllmreal.loader.memory import buffer_at
+from sllmreal.loader.plan import ChunkKey
+from tests.checkpoint.corruption import inject, inject_resident
 from tests.checkpoint.samples import assert_same, random_tensor, saved, small_model
 from tests.loader.test_load import MIB, SMALL, large_model, open_descriptors
 
@@ -209,3 +211,49 @@ def test_an_unknown_device_is_refused(tmp_path: Path, device: Any) -> None:
 def test_errors_are_rooted(tmp_path: Path) -> None:
     with pytest.raises(SllmError):
         load_checkpoint(tmp_path / "nothing")
+
+
+def test_corruptions_of_resident_chunks_are_caught_and_put_right(tmp_path: Path) -> None:
+    """Fails where a hit is handed out as it lies in the pool."""
+    assert inject_resident(40, seed=5, directory=tmp_path) == 40
+
+
+VERIFIED = LoadOptions(verify_resident=True)
+
+
+def _flip_a_resident_bit(pool: ChunkPool, identity: str) -> None:
+    place = pool.chunk_address(pool.resident(identity)[ChunkKey(0, 0)])
+    buffer_at(place + 5000, 1)[0] ^= 4
+
+
+def test_without_a_file_to_read_again_a_spoilt_hit_is_an_error_until_it_can_be(
+    tmp_path: Path, pool: ChunkPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = saved(tmp_path / "model")
+    load_checkpoint(tmp_path / "model", pool=pool)
+    _flip_a_resident_bit(pool, layout.identity)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "preadv", _failing(errno.EIO))
+        for options in (VERIFIED, LoadOptions()):  # known to be spoilt: no more handed out
+            with pytest.raises(StorageError):
+                load_checkpoint(tmp_path / "model", pool=pool, options=options)
+
+    assert_same(load_checkpoint(tmp_path / "model", pool=pool), small_model())
+    gc.collect()
+    assert pool.evict(layout.identity) == layout.size_bytes
+    assert pool.status().num_free == 8
+
+
+def test_a_spoilt_chunk_is_put_right_under_the_tensors_that_use_it(
+    tmp_path: Path, pool: ChunkPool
+) -> None:
+    layout = saved(tmp_path / "model")
+    used = load_checkpoint(tmp_path / "model", pool=pool)
+    _flip_a_resident_bit(pool, layout.identity)
+    num_free = pool.status().num_free
+
+    load_checkpoint(tmp_path / "model", pool=pool, options=VERIFIED)
+
+    assert_same(used, small_model())
+    assert pool.status().num_free == num_free
