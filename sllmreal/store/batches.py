@@ -1,18 +1,19 @@
 """What a log of lines looks like in a store, and how it is checked when it is read.
 
-    <prefix>/bounds               {"first": 0, "next": 2, "lines": 5, "leader": 41}
-    <prefix>/batch/0...0          {"batch": 0, "leader": 41, "first_line": 0, "lines": 3}
-                                  and behind this header the lines, each after a line feed
-    <prefix>/batch/0...1          ...
+    <prefix>/bounds          {"first": 0, "next": 2, "lines": 5, "leader": 41}
+    <prefix>/batch/0...0     {"batch": 0, "leader": 41, "first_line": 0, "lines": 3, "crc32": 7}
+                             and behind this header the lines, each after a line feed
+    <prefix>/batch/0...1     ...
 
 `first` and `next` say which batches there are, `lines` how many lines were ever appended, `leader`
-is the fencing number of the writer.
+is the fencing number of the writer; the checksum is that of what stands behind the header.
 """
 
 import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from typing import Any
+from zlib import crc32
 
 from sllmreal.store.errors import JournalGapError
 from sllmreal.store.limits import MAX_VALUE_BYTES
@@ -95,26 +96,29 @@ class Batch:
 
     def encoded(self) -> bytes:
         """As the key's value."""
+        body = b"".join(b"\n" + line.encode() for line in self.lines)
         header = _plain(
             batch=self.number,
             leader=self.leader,
             first_line=self.first_line,
             lines=len(self.lines),
+            crc32=crc32(body),
         )
-        return b"\n".join([header, *(line.encode() for line in self.lines)])
+        return header + body
 
     @classmethod
     def decoded(cls, item: KeyValue) -> "Batch":
         """JournalGapError if it is none, or not whole."""
         header, *lines = item.value.split(b"\n")
+        body = item.value[len(header) :]
         plain = _parsed(item.key, header)
         try:
             number, leader, first_line = plain["batch"], plain["leader"], plain["first_line"]
-            num_lines = plain["lines"]
+            num_lines, checksum = plain["lines"], plain["crc32"]
         except KeyError as error:
             raise JournalGapError(f"{item.key} lacks {error}") from error
-        if num_lines != len(lines):
-            raise JournalGapError(f"{item.key} has {len(lines)} lines instead of {num_lines}")
+        if num_lines != len(lines) or checksum != crc32(body):
+            raise JournalGapError(f"{item.key} is not what was written: {num_lines} lines")
         return cls(number, leader, first_line, tuple(line.decode() for line in lines))
 
 

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from sllmreal.store import MemoryStore, Store
 from sllmreal.store.sqlite import SqliteStore
+from sllmreal.store.values import Event
 from tests.store.etcd_cluster import ETCD, EtcdCluster
 
 _NUMBERS = itertools.count()
@@ -32,6 +33,17 @@ class Place:
     def key(self, name: str) -> str:
         """A key of this test."""
         return self.prefix + name
+
+
+async def first_events(store: Store, prefix: str, from_revision: int, count: int) -> list[Event]:
+    """So many, waiting for them."""
+    events: list[Event] = []
+    async with aclosing(store.watch(prefix, from_revision)) as stream:
+        async for event in stream:
+            events.append(event)
+            if len(events) == count:
+                break
+    return events
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ raises the revision without writing; a lease that keeps its keys; a watch that b
 """
 
 import asyncio
-from contextlib import aclosing
 
 import pytest
 
@@ -16,12 +15,10 @@ from sllmreal.store.errors import (
     LeaseLostError,
     StoreUnavailableError,
 )
-from sllmreal.store.protocol import Store
 from sllmreal.store.values import (
     CreatedIs,
     Delete,
     DeleteRange,
-    Event,
     Get,
     KeyValue,
     Put,
@@ -30,20 +27,9 @@ from sllmreal.store.values import (
     VersionIs,
     Written,
 )
-from tests.store.conftest import Place
+from tests.store.conftest import Place, first_events
 
 pytestmark = pytest.mark.asyncio
-
-
-async def first_events(store: Store, prefix: str, from_revision: int, count: int) -> list[Event]:
-    """So many, waiting for them."""
-    events: list[Event] = []
-    async with aclosing(store.watch(prefix, from_revision)) as stream:
-        async for event in stream:
-            events.append(event)
-            if len(events) == count:
-                break
-    return events
 
 
 async def test_what_was_put_is_found_with_its_version(place: Place) -> None:

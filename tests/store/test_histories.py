@@ -6,6 +6,7 @@ compare that always holds; leases that can be attached after their end.
 
 import asyncio
 from collections.abc import Sequence
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -20,7 +21,7 @@ CLIENTS = 6
 
 
 def test_the_checker_takes_what_an_atomic_register_can_do() -> None:
-    overlapping = [
+    overlapping: list[Call] = [
         Swap(0, 10, 0, 1, Outcome.DONE),
         Read(1, 2, 0),
         Read(3, 4, 1),
@@ -93,7 +94,7 @@ async def test_increments_by_compare_are_never_lost_nor_doubled(place: Place) ->
     first = await place.store.put(key, b"0")
 
     async def increment(store: Store) -> list[int]:
-        versions = []
+        versions: list[int] = []
         while len(versions) < 20:
             item = await store.get(key)
             assert item is not None
@@ -122,20 +123,25 @@ async def test_a_key_on_a_lease_is_held_by_one_at_a_time(place: Place) -> None:
     holds: list[tuple[int, int]] = []
 
     async def hold(store: Store) -> None:
-        for _ in range(4):
+        num_holds = 0
+        while num_holds < 4:
             lease = await store.lease(60.0)
             take = Txn((VersionIs(key, 0),), (Put(key, b"", lease.id),))
-            while not (taken := await store.txn(take)).succeeded:
-                await asyncio.sleep(0)
+            taken = await store.txn(take)
+            if not taken.succeeded:
+                await lease.revoke()
+                continue
+            num_holds += 1
             last = await store.put(place.key("work"), b"")
             holds.append((taken.revision, last))
             await lease.revoke()
 
-    await asyncio.gather(*(hold(await place.another()) for _ in range(CLIENTS)))
+    stores = [await place.another() for _ in range(CLIENTS)]
+    await asyncio.gather(*(hold(store) for store in stores))
 
     ordered = sorted(holds)
     assert len(ordered) == 4 * CLIENTS
-    assert all(end < begin for (_, end), (begin, _) in zip(ordered, ordered[1:], strict=False))
+    assert all(end < begin for (_, end), (begin, _) in pairwise(ordered))
 
 
 @pytest.mark.asyncio

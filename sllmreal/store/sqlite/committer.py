@@ -93,8 +93,8 @@ class Committer:
                 self._serve(connection, SqlTable(connection, boot_id(), self._clock.now_s()))
         except StoreFormatError as error:
             end = error
-        except sqlite3.Error as error:
-            foreign = error.sqlite_errorname == "SQLITE_NOTADB"
+        except (sqlite3.Error, OSError) as error:
+            foreign = getattr(error, "sqlite_errorname", "") == "SQLITE_NOTADB"
             kind = StoreFormatError if foreign else StoreUnavailableError
             end = kind(f"{self._path}: {error}")
         finally:

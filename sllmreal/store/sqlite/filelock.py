@@ -4,7 +4,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from sllmreal.store.errors import StoreInUseError
+from sllmreal.store.errors import StoreInUseError, StoreUnavailableError
 
 
 class FileLock:
@@ -14,10 +14,15 @@ class FileLock:
 
     Raises:
         StoreInUseError: Another holds it; the message says its process.
+        StoreUnavailableError: The file cannot be made.
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            self._file = os.open(path, flags, 0o600)
+        except OSError as error:
+            raise StoreUnavailableError(f"{path}: {error}") from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -1,0 +1,303 @@
+"""What the store in etcd promises beyond the contract: nodes die, hang, and ask who we are.
+
+Seeded by hand and seen to fail: a watch that resumes from the revision it began at (events twice),
+or one behind the next (one lost); a put without compare that is sent again (a later one is undone).
+"""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from sllmcore.errors import UsageError
+from sllmreal.store import JournalLog, Store, campaign, read_lines
+from sllmreal.store.errors import (
+    CompactedError,
+    OutcomeUnknownError,
+    StoreUnavailableError,
+)
+from sllmreal.store.etcd import EtcdStore, EtcdTls, Patience
+from sllmreal.store.values import Delete, Txn, Written
+from tests.store.conftest import first_events
+from tests.store.etcd_cluster import ETCD, EtcdCluster
+from tests.store.proxy import Proxy
+
+pytestmark = [
+    pytest.mark.asyncio,
+    pytest.mark.skipif(ETCD is None, reason="etcd is not installed (Debian: etcd-server)"),
+]
+
+
+@pytest_asyncio.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[EtcdCluster]:
+    """Three nodes, ready."""
+    with EtcdCluster(tmp_path, 3) as cluster:
+        store = await EtcdStore.open(cluster.addresses, patience=Patience(total_s=20.0))
+        await store.close()
+        yield cluster
+
+
+async def _leader(cluster: EtcdCluster) -> int:
+    """The number of the node that leads: the one that says that it is its own leader."""
+    from aetcd import rpc  # type: ignore[import-untyped]
+
+    for number, address in enumerate(cluster.addresses):
+        async with rpc.insecure_channel(address) as channel:
+            status = await rpc.MaintenanceStub(channel).Status(rpc.StatusRequest())
+            if status.leader == status.header.member_id:
+                return number
+    raise AssertionError("no node leads")
+
+
+class _Counter:
+    """Counts a key up by compare, notes what was acknowledged and the longest wait for it."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        self._store = store
+        self._key = key
+        self.acknowledged = 0
+        self.stall_s = 0.0
+        self.grown = asyncio.Event()
+
+    async def run(self) -> None:
+        loop, version = asyncio.get_running_loop(), 0
+        while True:
+            began_s = loop.time()
+            value = str(self.acknowledged + 1).encode()
+            try:
+                version = await self._store.put(self._key, value, if_version=version)
+            except OutcomeUnknownError:
+                item = await self._store.get(self._key)
+                version = item.version if item else 0
+                if not item or item.value != value:
+                    continue
+            self.acknowledged += 1
+            self.stall_s = max(self.stall_s, loop.time() - began_s)
+            self.grown.set()
+
+    async def grow(self, by: int) -> None:
+        """Return when so many more are acknowledged."""
+        target = self.acknowledged + by
+        while self.acknowledged < target:
+            self.grown.clear()
+            await self.grown.wait()
+
+
+async def test_a_dead_leader_loses_no_acknowledged_write(cluster: EtcdCluster) -> None:
+    stores = [await EtcdStore.open(cluster.addresses) for _ in range(4)]
+    counters = [_Counter(store, f"k{number}") for number, store in enumerate(stores)]
+    seen: list[int] = []
+    watched = asyncio.Event()
+
+    async def watch() -> None:
+        async with aclosing(stores[0].watch("k0", 1)) as events:
+            async for event in events:
+                assert isinstance(event, Written)
+                seen.append(int(event.item.value))
+                watched.set()
+
+    tasks = [asyncio.create_task(counter.run()) for counter in counters]
+    tasks.append(asyncio.create_task(watch()))
+    await asyncio.gather(*(counter.grow(20) for counter in counters))
+    leader = await _leader(cluster)
+    cluster.kill(leader)
+    await asyncio.gather(*(counter.grow(20) for counter in counters))
+    while len(seen) < counters[0].acknowledged:
+        watched.clear()
+        await watched.wait()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+    for number, counter in enumerate(counters):
+        item = await stores[number].get(f"k{number}")
+        assert item is not None
+        assert counter.acknowledged <= int(item.value) <= counter.acknowledged + 1
+    assert seen == list(range(1, len(seen) + 1))
+    total = sum(counter.acknowledged for counter in counters)
+    stall_s = max(counter.stall_s for counter in counters)
+    print(f"leader killed: 0 of {total} acknowledged writes lost, stall {stall_s:.2f} s")
+    for store in stores:
+        await store.close()
+
+
+async def test_a_node_that_hangs_is_left_for_another(cluster: EtcdCluster) -> None:
+    leader = await _leader(cluster)
+    follower = (leader + 1) % 3
+    addresses = [cluster.addresses[follower], cluster.addresses[leader]]
+    store = await EtcdStore.open(addresses)
+    loop = asyncio.get_running_loop()
+    async with aclosing(store.watch("a", 1)) as events:
+        version = await store.put("a", b"1")
+        assert (await anext(events)).revision == version
+        cluster.freeze(follower)
+
+        began_s = loop.time()
+        item = await store.get("a")
+        second = await store.put("a", b"2", if_version=version)
+        answered_s = loop.time() - began_s
+        event = await anext(events)
+        heard_s = loop.time() - began_s
+
+    assert item is not None
+    assert event.revision == second
+    assert answered_s < 2.0
+    assert heard_s < 5.0
+    cluster.thaw(follower)
+    await store.close()
+
+
+async def test_without_a_majority_writes_fail_and_say_how(cluster: EtcdCluster) -> None:
+    store = await EtcdStore.open(cluster.addresses, patience=Patience(total_s=1.0))
+    version = await store.put("a", b"1")
+    leader = await _leader(cluster)
+    cluster.kill((leader + 1) % 3)
+    cluster.kill((leader + 2) % 3)
+
+    with pytest.raises(OutcomeUnknownError):
+        await store.put("a", b"2")
+    with pytest.raises((OutcomeUnknownError, StoreUnavailableError)):
+        await store.put("a", b"2", if_version=version)
+    with pytest.raises(StoreUnavailableError):
+        await store.get("a")
+    with pytest.raises(StoreUnavailableError):
+        await (await store.lease(2.0)).keep_alive()
+    cluster.kill(leader)
+    with pytest.raises(StoreUnavailableError):
+        await store.put("a", b"3")
+
+    await store.close()
+
+
+async def test_a_watch_goes_on_after_its_line_was_cut(etcd_node: EtcdCluster) -> None:
+    direct = await EtcdStore.open(etcd_node.addresses)
+    async with Proxy(etcd_node.addresses[0]) as line:
+        store = await EtcdStore.open([line.address])
+        first = await direct.put("cut/a", b"1")
+        async with aclosing(store.watch("cut/", first)) as events:
+            await anext(events)
+            line.cut()
+            second = await direct.put("cut/a", b"2")
+            third = await direct.put("cut/b", b"3")
+            line.mend()
+
+            assert [(await anext(events)).revision for _ in range(2)] == [second, third]
+        await store.close()
+    await direct.close()
+
+
+async def test_a_watch_that_comes_back_behind_a_compaction_is_told(etcd_node: EtcdCluster) -> None:
+    direct = await EtcdStore.open(etcd_node.addresses)
+    async with Proxy(etcd_node.addresses[0]) as line:
+        store = await EtcdStore.open([line.address])
+        first = await direct.put("cut/a", b"1")
+        async with aclosing(store.watch("cut/", first)) as events:
+            await anext(events)
+            line.cut()
+            await direct.put("cut/a", b"2")
+            removed = (await direct.txn(Txn((), (Delete("cut/a"),)))).revision
+            await direct.compact(removed)
+            line.mend()
+
+            with pytest.raises(CompactedError) as behind:
+                await anext(events)
+        assert behind.value.oldest == removed + 1
+        await store.close()
+    await direct.close()
+
+
+async def test_a_lost_answer_is_never_taken_for_a_failure(etcd_node: EtcdCluster) -> None:
+    direct = await EtcdStore.open(etcd_node.addresses)
+    async with Proxy(etcd_node.addresses[0]) as line:
+        store = await EtcdStore.open([line.address])
+        version = await store.put("lost/a", b"1")
+
+        line.hold_answers()
+        with pytest.raises(OutcomeUnknownError):
+            await store.put("lost/b", b"unconditional")
+        compared = asyncio.create_task(store.put("lost/a", b"2", if_version=version))
+        await first_events(direct, "lost/a", version + 1, 1)
+        await asyncio.sleep(store._endpoints.patience.attempt_s)  # an attempt is over
+        line.pass_answers()
+
+        with pytest.raises(OutcomeUnknownError):
+            await compared
+        item = await direct.get("lost/b")
+        assert item is not None
+        assert item.value == b"unconditional"
+        await store.close()
+    await direct.close()
+
+
+async def test_a_log_gets_over_lost_answers(etcd_node: EtcdCluster) -> None:
+    direct = await EtcdStore.open(etcd_node.addresses)
+    async with Proxy(etcd_node.addresses[0]) as line:
+        store = await EtcdStore.open([line.address])
+        began = (await direct.range("log")).revision
+        log = await JournalLog.open(store, "log", await campaign(store, "leader", b"", 30.0))
+        await log.append(["1"])
+
+        line.hold_answers()
+        appended = asyncio.create_task(log.append(["2"]))
+        await first_events(direct, "log/batch/", began + 1, 2)
+        await asyncio.sleep(store._endpoints.patience.attempt_s)  # an attempt is over
+        line.pass_answers()
+
+        assert await appended == 1
+        assert await log.append(["3"]) == 2
+        assert [text async for text in read_lines(direct, "log")] == ["1", "2", "3"]
+        await store.close()
+    await direct.close()
+
+
+def _openssl(folder: Path, *arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def certificates(folder: Path) -> EtcdTls:
+    """An authority, and one certificate of it for both ends."""
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    _openssl(folder, "req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca")
+    _openssl(folder, "req", *key, "-keyout", "node.key", "-out", "node.csr", "-subj", "/CN=node")
+    (folder / "node.ext").write_text("subjectAltName = IP:127.0.0.1\n")
+    _openssl(
+        folder,
+        *("x509", "-req", "-in", "node.csr", "-CA", "ca.pem", "-CAkey", "ca.key"),
+        *("-CAcreateserial", "-out", "node.pem", "-extfile", "node.ext"),
+    )
+    return EtcdTls(folder / "ca.pem", folder / "node.pem", folder / "node.key")
+
+
+async def test_by_tls_both_ends_show_who_they_are(tmp_path: Path) -> None:
+    for name in ("ours", "foreign", "etcd"):
+        (tmp_path / name).mkdir()
+    ours, foreign = certificates(tmp_path / "ours"), certificates(tmp_path / "foreign")
+    strangers = [
+        None,
+        replace(ours, certificate=None, key=None),
+        foreign,
+        replace(ours, ca=foreign.ca),
+    ]
+    with EtcdCluster(tmp_path / "etcd", 1, ours) as node:
+        store = await EtcdStore.open(node.addresses, ours, Patience(total_s=20.0))
+        lease = await store.lease(5.0)
+        revision = await store.put("a", b"1", lease_id=lease.id)
+        await lease.keep_alive()
+        async with aclosing(store.watch("a", revision)) as events:
+            assert (await anext(events)).revision == revision
+
+        for stranger in strangers:
+            with pytest.raises(StoreUnavailableError):
+                await EtcdStore.open(node.addresses, stranger, Patience(total_s=0.5))
+
+        await store.close()
+
+
+async def test_a_cluster_has_an_endpoint() -> None:
+    with pytest.raises(UsageError):
+        await EtcdStore.open([])
