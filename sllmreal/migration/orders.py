@@ -29,7 +29,7 @@ class MoveOrder:
 class OwnerOptions:
     """How patient an owner is. A host's lease must be several times `poll_s`."""
 
-    poll_s: float = 2.0  # between words to the hosts of a quiet stream
+    poll_s: float = 2.0  # between words to the host of a stream
     resend_s: float = 1.0  # of what must be answered
     gap_s: float = 0.05  # between requests for missing tokens
     move_s: float = 120.0  # for a whole move, until it is committed

@@ -13,7 +13,6 @@ Setting the route is the commit, here and nowhere else. All that a host has besi
 stop until it says that it has.
 """
 
-from dataclasses import replace
 from typing import assert_never
 
 from sllmcore.events import (
@@ -38,6 +37,8 @@ from sllmreal.migration.orders import (
     StreamEvent,
 )
 from sllmreal.migration.owned_move import OwnedMove, Route, Stage
+from sllmreal.migration.stream_messages import StreamMessages
+from sllmreal.migration.token_log import TokenLog
 
 _DEFAULTS = OwnerOptions()
 
@@ -48,19 +49,18 @@ class StreamOwner:
     def __init__(self, spec: SequenceSpec, options: OwnerOptions = _DEFAULTS) -> None:
         self._spec = spec
         self._options = options
-        self._log = list(spec.output)
+        self._messages = StreamMessages(spec)
+        self._log = TokenLog(spec)
         self._finish: FinishReason | None = None
         self._epoch = 0
         self._route: Route | None = None
         self._move: OwnedMove | None = None
         self._farewells = Farewells(options.resend_s)
-        self._first_token_at_s: float | None = None
-        self._last_token_at_s = 0.0
         self._outputs: list[Output] = []
 
     @property
     def log(self) -> tuple[int, ...]:
-        return tuple(self._log)
+        return self._log.tokens
 
     @property
     def finish(self) -> FinishReason | None:
@@ -96,7 +96,7 @@ class StreamOwner:
     def infer(self, instance_id: str, now_s: float) -> None:
         """Run, or go on after an interruption, on an instance."""
         self._leave_route(now_s)
-        finish = self._finish_of_log()
+        finish = self._log.finish
         if finish is not None:  # its last message was lost with the instance before
             self._finished(instance_id, finish, now_s)
             return
@@ -110,7 +110,7 @@ class StreamOwner:
         self._report_moved(now_s)
         self._fail_move("the request was stopped", now_s)
         self._route = None
-        self._dismiss(Farewell(instance_id, self._stop_of(route.epoch), now_s, stopping=True))
+        self._dismiss(Farewell(instance_id, self._messages.stop(route.epoch), now_s, stopping=True))
 
     def resume(self, order: MoveOrder, now_s: float) -> None:
         """Move. Answered by MigrationFinished or MigrationFailed, unless the destination is lost,
@@ -122,7 +122,7 @@ class StreamOwner:
         self._fail_move("another move began", now_s)
         move = OwnedMove(order, self._next_epoch(), now_s, self._options)
         self._move = move
-        self._send(order.destination_id, self._prepare(move))
+        self._send_prepare(move)
 
     def abort(self, move_id: str, now_s: float) -> None:
         """Call a move off. One that is committed has finished, and says so."""
@@ -135,7 +135,7 @@ class StreamOwner:
         route, move = self._route, self._move
         if move is not None and not move.committed and move.order.destination_id == instance_id:
             self._move = None
-            self._send(move.order.source_id, self._stay(move))
+            self._send_stay(move)
         if move is not None and instance_id in (move.order.source_id, move.order.destination_id):
             self._report_moved(now_s)  # else the controller would take its request for lost
         if route is not None and route.instance_id == instance_id:
@@ -184,9 +184,9 @@ class StreamOwner:
             self._fail_move("took too long", now_s)
         elif move.repeat_due(now_s):
             if move.stage is Stage.PREPARING:
-                self._send(move.order.destination_id, self._prepare(move))
+                self._send_prepare(move)
             else:
-                poll = wire.Poll(self._spec.request_id, move.epoch, len(self._log))
+                poll = self._messages.poll(move.epoch, len(self._log))
                 self._send(move.order.destination_id, poll)
                 self._send_migrate(move)
 
@@ -197,32 +197,21 @@ class StreamOwner:
         if route is None or not self._listens(instance_id, message.epoch):
             self._refuse_stale(instance_id, message.epoch)
             return
-        route.poll_at_s = now_s + self._options.poll_s
         have = len(self._log)
         if message.first > have:
             if now_s >= route.gap_asked_at_s + self._options.gap_s:
                 route.gap_asked_at_s = now_s
                 self._poll(route, now_s)
             return
-        new = message.tokens[have - message.first :]
-        complete = message.finish is not None and have <= message.first + len(message.tokens)
-        finish = message.finish if complete else None
-        if new:
+        if message.first + len(message.tokens) > have:
             self._report_moved(now_s)
-            self._log += new
-            if self._first_token_at_s is None:
-                self._first_token_at_s = now_s
-            self._last_token_at_s = now_s
-        if new and finish is None:
-            self._outputs.append(Deliver(have, new, None))
-        elif finish is not None:
-            self._outputs.append(Deliver(have, new, finish))
-            self._route_finished(route, finish, now_s)
-
-    def _route_finished(self, route: Route, finish: FinishReason, now_s: float) -> None:
-        self._report_moved(now_s)
-        self._leave_route(now_s)
-        self._conclude(route.instance_id, finish, now_s)
+        new = self._log.append(message.first, message.tokens, now_s)
+        if new or message.finish is not None:
+            self._outputs.append(Deliver(have, new, message.finish))
+        if message.finish is not None:
+            self._report_moved(now_s)
+            self._leave_route(now_s)
+            self._conclude(instance_id, message.finish, now_s)
 
     def _finished(self, instance_id: str, finish: FinishReason, now_s: float) -> None:
         self._outputs.append(Deliver(len(self._log), (), finish))
@@ -230,15 +219,8 @@ class StreamOwner:
 
     def _conclude(self, instance_id: str, finish: FinishReason, now_s: float) -> None:
         self._finish = finish
-        began_s = now_s if self._first_token_at_s is None else self._first_token_at_s
+        began_s = now_s if self._log.first_at_s is None else self._log.first_at_s
         self._report(InferenceFinished(self._spec.request_id, instance_id, len(self._log), began_s))
-
-    def _finish_of_log(self) -> FinishReason | None:
-        if self._log and self._log[-1] in self._spec.stop_tokens:
-            return FinishReason.STOP
-        if len(self._log) >= self._spec.max_output_tokens:
-            return FinishReason.LENGTH
-        return None
 
     # Routes.
 
@@ -248,20 +230,22 @@ class StreamOwner:
         self._report_moved(now_s)
         epoch = self._next_epoch()
         self._route = Route(instance_id, epoch, now_s + self._options.poll_s)
-        spec = wire.Spec.of(replace(self._spec, output=tuple(self._log)))
-        self._send(instance_id, wire.Start(epoch, spec))
+        self._send(instance_id, self._messages.start(epoch, self._log.tokens))
 
     def _leave_route(self, now_s: float) -> None:
         self._fail_move("the source finished", now_s)
         if self._route is not None:
             route, self._route = self._route, None
-            self._dismiss(Farewell(route.instance_id, self._stop_of(route.epoch), now_s))
+            self._dismiss(Farewell(route.instance_id, self._messages.stop(route.epoch), now_s))
 
     def _poll(self, route: Route, now_s: float) -> None:
-        poll = wire.Poll(self._spec.request_id, route.epoch, len(self._log))
-        self._send(route.instance_id, self._commit_of(route.epoch) if self._committed else poll)
-        pause_s = self._options.resend_s if self._committed else self._options.poll_s
-        route.poll_at_s = now_s + pause_s
+        have = len(self._log)
+        if self._committed:
+            self._send(route.instance_id, self._messages.commit(route.epoch, have))
+            route.poll_at_s = now_s + self._options.resend_s
+        else:
+            self._send(route.instance_id, self._messages.poll(route.epoch, have))
+            route.poll_at_s = now_s + self._options.poll_s
 
     def _listens(self, instance_id: str, epoch: Epoch) -> bool:
         route = self._route
@@ -270,7 +254,7 @@ class StreamOwner:
     def _refuse_stale(self, instance_id: str, epoch: Epoch) -> None:
         """Tell a host that goes on with what nobody wants."""
         if not self._awaits(epoch) and epoch not in self._farewells:
-            self._send(instance_id, self._stop_of(epoch))
+            self._send(instance_id, self._messages.stop(epoch))
 
     def _receive_refused(self, instance_id: str, message: wire.Refused, now_s: float) -> None:
         if self._awaits(message.epoch):
@@ -323,7 +307,7 @@ class StreamOwner:
     def _receive_ready(self, instance_id: str, message: wire.Ready, now_s: float) -> None:
         move, route = self._move, self._route
         if self._listens(instance_id, message.epoch):  # the commit was lost
-            self._send(instance_id, self._commit_of(message.epoch))
+            self._send(instance_id, self._messages.commit(message.epoch, len(self._log)))
         elif move is None or route is None or not self._awaits(message.epoch):
             self._refuse_stale(instance_id, message.epoch)
         elif message.num_output < len(self._log):
@@ -337,8 +321,8 @@ class StreamOwner:
         self._route = Route(destination_id, move.epoch, now_s + self._options.resend_s)
         move.enter(Stage.COMMITTED, now_s)
         move.num_recomputed, move.ready_at_s = ready.num_recomputed, now_s
-        self._send(destination_id, self._commit_of(move.epoch))
-        self._dismiss(Farewell(source.instance_id, self._stop_of(source.epoch), now_s))
+        self._send(destination_id, self._messages.commit(move.epoch, len(self._log)))
+        self._dismiss(Farewell(source.instance_id, self._messages.stop(source.epoch), now_s))
 
     def _report_moved(self, now_s: float) -> None:
         """A committed move has finished: with its first token, or with what came instead."""
@@ -346,7 +330,7 @@ class StreamOwner:
         if move is None or not move.committed:
             return
         self._move = None
-        last_s = move.ready_at_s if self._first_token_at_s is None else self._last_token_at_s
+        last_s = move.ready_at_s if self._log.last_at_s is None else self._log.last_at_s
         self._report(
             MigrationFinished(
                 move.order.move_id,
@@ -365,9 +349,8 @@ class StreamOwner:
         if move is None or move.committed:
             return
         self._move = None
-        if self._route is not None and move.stage is Stage.MOVING:
-            self._send(move.order.source_id, self._stay(move))
-        destination_id, stop = move.order.destination_id, self._stop_of(move.epoch)
+        self._send_stay(move)
+        destination_id, stop = move.order.destination_id, self._messages.stop(move.epoch)
         self._dismiss(
             Farewell(destination_id, stop, now_s, move_id=move.order.move_id, reason=reason)
         )
@@ -376,8 +359,6 @@ class StreamOwner:
         self._report(
             MigrationFailed(order.move_id, self._spec.request_id, order.destination_id, reason)
         )
-
-    # Messages.
 
     def _next_epoch(self) -> Epoch:
         self._epoch += 1
@@ -389,27 +370,18 @@ class StreamOwner:
     def _report(self, event: StreamEvent) -> None:
         self._outputs.append(Report(event))
 
-    def _stop_of(self, epoch: Epoch) -> wire.Stop:
-        return wire.Stop(self._spec.request_id, epoch)
+    # A move that is not committed has the route as its source.
 
-    def _commit_of(self, epoch: Epoch) -> wire.Commit:
-        return wire.Commit(self._spec.request_id, epoch, len(self._log))
-
-    def _prepare(self, move: OwnedMove) -> wire.Prepare:
-        spec = wire.Spec.of(replace(self._spec, output=()))
-        return wire.Prepare(move.epoch, spec, move.order.terms)
-
-    def _stay(self, move: OwnedMove) -> wire.Stay:
-        assert self._route is not None
-        return wire.Stay(self._spec.request_id, self._route.epoch, move.epoch)
+    def _send_prepare(self, move: OwnedMove) -> None:
+        message = self._messages.prepare(move.epoch, move.order)
+        self._send(move.order.destination_id, message)
 
     def _send_migrate(self, move: OwnedMove) -> None:
         assert self._route is not None
-        message = wire.Migrate(
-            self._spec.request_id,
-            self._route.epoch,
-            move.epoch,
-            move.order.address,
-            move.order.terms,
-        )
-        self._send(move.order.source_id, message)
+        message = self._messages.migrate(self._route.epoch, move.epoch, move.order)
+        self._send(self._route.instance_id, message)
+
+    def _send_stay(self, move: OwnedMove) -> None:
+        if self._route is not None and move.stage is Stage.MOVING:
+            message = self._messages.stay(self._route.epoch, move.epoch)
+            self._send(self._route.instance_id, message)

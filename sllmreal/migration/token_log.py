@@ -1,0 +1,41 @@
+"""What a client has of its answer: it only grows, by tokens that continue it."""
+
+from collections.abc import Sequence
+
+from sllmreal.engine.protocol import FinishReason, SequenceSpec
+
+
+class TokenLog:
+    """Output tokens from index 0 on, and when they came."""
+
+    def __init__(self, spec: SequenceSpec) -> None:
+        self._tokens = list(spec.output)
+        self._max_tokens = spec.max_output_tokens
+        self._stop_tokens = spec.stop_tokens
+        self.first_at_s: float | None = None
+        self.last_at_s: float | None = None
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        return tuple(self._tokens)
+
+    @property
+    def finish(self) -> FinishReason | None:
+        """What its last token says by itself."""
+        if self._tokens and self._tokens[-1] in self._stop_tokens:
+            return FinishReason.STOP
+        return FinishReason.LENGTH if len(self._tokens) >= self._max_tokens else None
+
+    def append(self, first: int, tokens: Sequence[int], now_s: float) -> tuple[int, ...]:
+        """Take in what is new of the tokens from index `first` on, and return it."""
+        have = len(self._tokens)
+        assert first <= have, "a gap"
+        new = tuple(tokens[have - first :])
+        if new:
+            self._tokens += new
+            self.first_at_s = now_s if self.first_at_s is None else self.first_at_s
+            self.last_at_s = now_s
+        return new
