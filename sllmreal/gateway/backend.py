@@ -7,9 +7,9 @@ which cancels it and frees what it held.
 """
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, Self
+from typing import Protocol
 
 from sllmcore.errors import ClusterError
 from sllmreal.engine.protocol import FinishReason, Sampling
@@ -69,7 +69,7 @@ class FailedError(ClusterError):
 class Stream(Protocol):
     """The output of one submission. Raises RejectedError, TimedOutError or FailedError."""
 
-    def __aiter__(self) -> Self: ...
+    def __aiter__(self) -> AsyncIterator[Generated]: ...
 
     async def __anext__(self) -> Generated: ...
 

@@ -8,10 +8,12 @@ from pydantic import Field
 from sllmreal.gateway.backend import Message
 from sllmreal.gateway.fields import UNSERVED_BY_BOTH, GenerationRequest, Neutral, Strict
 
+MAX_ITEMS = 1_024  # prompts, messages, parts of a message
 TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
 TokenIds = Annotated[list[TokenId], Field(fail_fast=True, min_length=1)]
-Texts = Annotated[list[str], Field(fail_fast=True, min_length=1, max_length=1_024)]
-Prompts = Annotated[list[TokenIds], Field(fail_fast=True, min_length=1, max_length=1_024)]
+Texts = Annotated[list[str], Field(fail_fast=True, min_length=1, max_length=MAX_ITEMS)]
+Prompts = Annotated[list[TokenIds], Field(fail_fast=True, min_length=1, max_length=MAX_ITEMS)]
+Prompt = Annotated[str | TokenIds | Texts | Prompts, Field(union_mode="left_to_right")]
 
 
 class CompletionRequest(GenerationRequest):
@@ -24,7 +26,7 @@ class CompletionRequest(GenerationRequest):
         "best_of": (None, 1),
         "suffix": (None, ""),
     }
-    prompt: str | TokenIds | Texts | Prompts
+    prompt: Prompt
 
     @property
     def prompts(self) -> list[str] | list[list[int]]:
@@ -44,6 +46,9 @@ class TextPart(Strict):
     text: str
 
 
+TextParts = Annotated[list[TextPart], Field(fail_fast=True, min_length=1, max_length=MAX_ITEMS)]
+
+
 class ChatMessage(Strict):
     """One turn. `name` is accepted and not used, as most templates do not."""
 
@@ -56,7 +61,7 @@ class ChatMessage(Strict):
         "annotations": (None, []),
     }
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[TextPart], Field(fail_fast=True, min_length=1, max_length=1_024)]
+    content: str | TextParts
     name: Annotated[str, Field(max_length=512)] | None = None
 
     @property
@@ -66,6 +71,9 @@ class ChatMessage(Strict):
         if isinstance(self.content, str):
             return Message(role, self.content)
         return Message(role, "\n".join(part.text for part in self.content))
+
+
+Messages = Annotated[list[ChatMessage], Field(fail_fast=True, min_length=1, max_length=MAX_ITEMS)]
 
 
 class ChatRequest(GenerationRequest):
@@ -85,7 +93,7 @@ class ChatRequest(GenerationRequest):
         "store": (None, False),
         "reasoning_effort": (None,),
     }
-    messages: Annotated[list[ChatMessage], Field(fail_fast=True, min_length=1, max_length=1 << 16)]
+    messages: Messages
     max_completion_tokens: Annotated[int, Field(ge=1, le=1 << 24)] | None = None
 
     @property

@@ -6,6 +6,7 @@ that takes nothing when its connection is to be closed. Here each of them has a 
 
 import asyncio
 import socket
+import struct
 
 import h11
 from uvicorn.config import Config
@@ -14,6 +15,7 @@ from uvicorn.server import ServerState
 
 from sllmreal.gateway.settings import GatewaySettings
 
+_RESET = struct.pack("ii", 1, 0)  # linger for 0 s
 _KEEPALIVE_S = 20  # a peer that vanished without a word is noticed after three of these
 
 
@@ -74,6 +76,10 @@ def connection_class(settings: GatewaySettings) -> type[H11Protocol]:
                 self._headers_timer = None
 
         def _abort(self) -> None:
+            # By a reset: what the kernel still holds for this client is let go of at once.
+            connection: socket.socket | None = self.transport.get_extra_info("socket")
+            if connection is not None and connection.fileno() >= 0:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.transport.abort()
 
     return GatewayConnection

@@ -123,20 +123,27 @@ def load_keys(path: Path) -> list[KeyEntry]:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise UsageError(f"cannot read the keys file {path}: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise UsageError(f"the keys file {path} is not a regular file")
-        if status.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
-            mode = stat.S_IMODE(status.st_mode)
-            raise UsageError(f"the keys file {path} is open to others (mode {mode:o}): chmod 600")
-        raw = file.read(_MAX_FILE_BYTES + 1)
-    if len(raw) > _MAX_FILE_BYTES:
-        raise UsageError(f"the keys file {path} is larger than {_MAX_FILE_BYTES} bytes")
     try:
+        raw = _content(descriptor)
         return msgspec.json.decode(raw, type=list[KeyEntry])
-    except msgspec.DecodeError as error:
+    except (UsageError, msgspec.DecodeError) as error:
         raise UsageError(f"the keys file {path} is wrong: {error}") from error
+    finally:
+        os.close(descriptor)
+
+
+def _content(descriptor: int) -> bytes:
+    """The bytes of an open keys file, if it is one and is for its owner's eyes."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise UsageError("it is not a regular file")
+    if status.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
+        mode = stat.S_IMODE(status.st_mode)
+        raise UsageError(f"it is open to others (mode {mode:o}): chmod 600")
+    if status.st_size > _MAX_FILE_BYTES:
+        raise UsageError(f"it is larger than {_MAX_FILE_BYTES} bytes")
+    with os.fdopen(descriptor, "rb", closefd=False) as file:
+        return file.read(_MAX_FILE_BYTES)
 
 
 def new_key(tenant: str) -> tuple[str, KeyEntry]:

@@ -54,8 +54,6 @@ class Planner:
         """A plan with `n` answers to a conversation."""
         model = self.model(body.model)
         self._check(body, 1)
-        if len(body.messages) > self._limits.messages:
-            raise bad_request(f"at most {self._limits.messages} messages are taken", "messages")
         tokenizer = self._backend.tokenizer(model.name)
         if tokenizer is None:
             raise _speaks_ids_only(model.name)

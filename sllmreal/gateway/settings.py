@@ -11,13 +11,12 @@ from sllmcore.errors import UsageError
 class Limits:
     """What one request, one key and all together may ask for. Beyond it: 400, 413 or 429."""
 
-    body_bytes: int = 2 << 20  # 128 Ki token ids in JSON are 0.9 MiB
+    body_bytes: int = 1 << 20  # 128 Ki token ids in JSON are 0.9 MiB
     prompt_tokens: int = 131_072
     output_tokens: int = 32_768
     choices: int = 16  # prompts times n: each is a sequence of its own
     stop_strings: int = 4
     stop_chars: int = 128
-    messages: int = 1_024
     waiting: int = 1_024  # choices without a first token, of all keys
     requests_per_key: int = 256  # at once; a key's own entry goes before these three
     requests_per_s: float = 1_000.0

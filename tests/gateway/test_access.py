@@ -1,0 +1,149 @@
+"""Who may see and do what: every route, every key, other tenants' models, rates."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from starlette.routing import Route
+
+from sllmreal.gateway import GatewaySettings, create_app
+from tests.gateway.clients import OPEN, bearer, in_process, keys_file, with_limits
+from tests.gateway.fakes import FakeBackend, endless
+
+BODY = {"model": "tiny/chat", "prompt": "Hello"}
+pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> GatewaySettings:
+    """Keys `a` and `b` of tenants of those names, and some that may do less or more."""
+    path = keys_file(
+        tmp_path,
+        a={"tenant": "a"},
+        b={"tenant": "b"},
+        narrow={"tenant": "b", "models": ["ids-only"]},
+        operator={"tenant": "a", "operator": True},
+        slow={"tenant": "a", "requests_per_s": 0.1, "burst": 2},
+        one={"tenant": "a", "max_requests": 1},
+        old={"tenant": "a", "expires_at_s": 1.0},
+    )
+    return replace(OPEN, keys_file=path)
+
+
+async def test_every_route_but_health_denies_without_a_good_key(settings: GatewaySettings) -> None:
+    """Fails when a route is added outside of the gate, or the gate knows paths it lets through."""
+    app = create_app(FakeBackend(), settings)
+    paths = {route.path for route in _routes(app.routes)}
+    assert {"/v1/models", "/v1/completions", "/v1/chat/completions", "/metrics"} <= paths
+    denied = 0
+    async with in_process(FakeBackend(), settings) as client:
+        for path in sorted(
+            paths | {"/", "/docs", "/openapi.json", "/nowhere", "/health/", "//health"}
+        ):
+            for method in ("GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE"):
+                for headers in ({}, bearer("wrong"), bearer("old"), {"authorization": "Basic a"}):
+                    response = await client.request(method, path, headers=headers)
+                    if path == "/health":
+                        assert response.status_code == (200 if method == "GET" else 405)
+                    else:
+                        assert response.status_code == 401, (method, path, headers)
+                        denied += 1
+    assert denied >= 8 * 4 * 10
+
+
+def _routes(routes: object) -> list[Route]:
+    found: list[Route] = []
+    for route in routes:  # type: ignore[attr-defined]
+        if isinstance(route, Route):
+            found.append(route)
+        found.extend(_routes(getattr(route, "routes", None) or []))
+        inner = getattr(route, "original_router", None)
+        found.extend(_routes(inner.routes) if inner is not None else [])
+    return found
+
+
+async def test_another_tenants_model_is_not_there(settings: GatewaySettings) -> None:
+    async with in_process(FakeBackend(), settings) as client:
+        seen = {}
+        for key in ("a", "b", "narrow"):
+            models = (await client.get("/v1/models", headers=bearer(key))).json()["data"]
+            seen[key] = [model["id"] for model in models]
+        requests = [
+            client.get("/v1/models/secret", headers=bearer("a")),
+            client.post("/v1/completions", json=BODY | {"model": "secret"}, headers=bearer("a")),
+            client.post(
+                "/v1/completions", json=BODY | {"model": "secret"}, headers=bearer("narrow")
+            ),
+        ]
+        hidden = [await request for request in requests]
+        absent = await client.get("/v1/models/sacred", headers=bearer("a"))
+        own = await client.get("/v1/models/secret", headers=bearer("b"))
+
+    assert seen == {
+        "a": ["tiny/chat", "ids-only"],
+        "b": ["tiny/chat", "ids-only", "secret"],
+        "narrow": ["ids-only"],
+    }
+    assert own.status_code == 200
+    assert own.json()["max_model_len"] == 512
+    for response in hidden:
+        assert response.status_code == 404
+        assert response.text.replace("secret", "sacred") == absent.text
+
+
+async def test_a_submission_carries_the_tenant_of_its_key(settings: GatewaySettings) -> None:
+    backend = FakeBackend()
+    async with in_process(backend, settings) as client:
+        await client.post("/v1/completions", json=BODY | {"user": "root"}, headers=bearer("b"))
+
+    assert backend.submissions[0].tenant == "b"
+
+
+async def test_metrics_are_for_operators(settings: GatewaySettings) -> None:
+    async with in_process(FakeBackend(), settings) as client:
+        user = await client.get("/metrics", headers=bearer("a"))
+        operator = await client.get("/metrics", headers=bearer("operator"))
+
+    assert (user.status_code, operator.status_code) == (403, 200)
+
+
+async def test_a_key_beyond_its_rate_is_told_when_to_come_back(settings: GatewaySettings) -> None:
+    async with in_process(FakeBackend(), settings) as client:
+        answers = [
+            await client.post("/v1/completions", json=BODY, headers=bearer("slow"))
+            for _ in range(3)
+        ]
+        other = await client.post("/v1/completions", json=BODY, headers=bearer("a"))
+
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert answers[2].json()["error"]["code"] == "rate_limit_exceeded"
+    assert 9 <= int(answers[2].headers["retry-after"]) <= 10
+    assert other.status_code == 200
+
+
+async def test_a_request_beyond_a_keys_share_is_refused(settings: GatewaySettings) -> None:
+    backend = FakeBackend(endless)
+    async with in_process(backend, settings) as client:
+        first = asyncio.create_task(
+            client.post("/v1/completions", json=BODY, headers=bearer("one"))
+        )
+        await backend.until(lambda it: len(it.running) == 1)
+        second = await client.post("/v1/completions", json=BODY, headers=bearer("one"))
+        first.cancel()
+
+    assert second.status_code == 429
+    assert second.json()["error"]["code"] == "concurrency_limit_exceeded"
+
+
+async def test_a_full_queue_refuses_whole_requests() -> None:
+    backend = FakeBackend(lambda _: [asyncio.Event()])
+    async with in_process(backend, with_limits(waiting=3)) as client:
+        first = asyncio.create_task(client.post("/v1/completions", json=BODY | {"n": 2}))
+        await backend.until(lambda it: len(it.running) == 2)
+        second = await client.post("/v1/completions", json=BODY | {"n": 2})
+        first.cancel()
+
+    assert second.status_code == 429
+    assert second.json()["error"]["code"] == "queue_full"
+    assert second.headers["retry-after"] == "1"
