@@ -60,6 +60,9 @@ class PacedStorage:
         self._models.pop(instance_id, None)
         self._marks.end(instance_id, heard=heard)
 
+    def release(self, instance_id: str) -> None:
+        self._models.pop(instance_id, None)
+
     def evict(self, tier: StorageTier, model: str, keep_bytes: int) -> None:
         self._marks.evict(tier, model, keep_bytes)
 

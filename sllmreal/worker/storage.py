@@ -1,7 +1,8 @@
 """What a worker needs of its server's storage tiers, whether they hold bytes or only pretend to.
 
 What a tier *counts as resident* is decided by orders alone and changes at once; the storage sees to
-it that the bytes follow. An instance's weights stay readable while it lives, resident or not.
+it that the bytes follow. An instance's weights stay readable until it releases them, resident or
+not.
 """
 
 from collections.abc import Mapping
@@ -70,7 +71,7 @@ class Storage(Protocol):
     async def load(self, instance_id: str) -> LoadResult:
         """Bring the bytes of a load that has begun into memory, verified, from the nearest tiers.
 
-        Cancelled or failed it leaves the tiers as they were, possibly after it has returned.
+        Cancelled or failed it leaves the tiers as they were, once the instance is released.
 
         Raises:
             SllmError: The bytes cannot be had.
@@ -78,8 +79,15 @@ class Storage(Protocol):
         ...
 
     def end(self, instance_id: str, *, heard: bool) -> None:
-        """The instance, or its load, is gone. Unless the controller had `heard` that the load
-        finished, what that brought into the tiers does not stay. Unknown instances are ignored."""
+        """The controller has done with the instance; a load under way is to be cancelled.
+
+        Unless the controller had `heard` that the load finished, what that brought into the tiers
+        does not count as resident any more. Unknown instances are ignored.
+        """
+        ...
+
+    def release(self, instance_id: str) -> None:
+        """Nobody reads the instance's weights any more. Unknown instances are ignored."""
         ...
 
     def evict(self, tier: StorageTier, model: str, keep_bytes: int) -> None:
@@ -91,7 +99,7 @@ class Storage(Protocol):
         ...
 
     async def settled(self) -> None:
-        """Return when the bytes of all that has ended or was evicted are gone."""
+        """Return when the bytes of all that was released or evicted are gone."""
         ...
 
     async def close(self) -> None:

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from sllmcore.errors import SllmError, UsageError
 from sllmcore.types import DRAM, SSD, Residency, ServerSpec, StorageTier
+from sllmreal.checkpoint.errors import StorageError
 from sllmreal.cluster.model import ModelSpec
 from sllmreal.loader.errors import LoadCancelledError
 from sllmreal.loader.pipeline import Cancellation
@@ -40,6 +41,7 @@ class _Use:
     cache_in: tuple[StorageTier, ...]
     cancellation: Cancellation = field(default_factory=Cancellation)
     identity: str | None = None  # of the weights, once they are known
+    ended: bool = False  # the controller has done with it
 
 
 class TierStorage:
@@ -105,7 +107,7 @@ class TierStorage:
             await self.settled()
             async with self._locks[use.model.name]:
                 result = await self._load(use)
-                if self._uses.get(instance_id) is not use:
+                if use.ended:
                     raise LoadCancelledError(f"{instance_id} was stopped")
                 self._marks.fill(instance_id)
                 return result
@@ -116,15 +118,20 @@ class TierStorage:
             self._trim(use.model.name)
 
     def end(self, instance_id: str, *, heard: bool) -> None:
-        use = self._uses.pop(instance_id, None)
         self._marks.end(instance_id, heard=heard)
+        use = self._uses.get(instance_id)
         if use is None:
             return
-        use.cancellation.cancel()
-        under_way = self._loading.get(instance_id)
-        if under_way is not None:
-            self._ending.add(under_way)
+        use.ended = True
+        if instance_id in self._loading:
+            use.cancellation.cancel()
+            self._ending.add(self._loading[instance_id])
         self._trim(use.model.name)
+
+    def release(self, instance_id: str) -> None:
+        use = self._uses.pop(instance_id, None)
+        if use is not None:
+            self._trim(use.model.name)
 
     def evict(self, tier: StorageTier, model: str, keep_bytes: int) -> None:
         self._marks.evict(tier, model, keep_bytes)
@@ -141,6 +148,7 @@ class TierStorage:
     async def close(self) -> None:
         for instance_id in list(self._uses):
             self.end(instance_id, heard=True)
+            self.release(instance_id)
         await self.settled()
         self._threads.shutdown()
         self._memory.pool.close()
@@ -162,6 +170,8 @@ class TierStorage:
         running = asyncio.get_running_loop().run_in_executor(self._threads, work)
         try:
             return await asyncio.shield(running)
+        except OSError as error:
+            raise StorageError(f"{use.model.name}: {error}") from error
         except asyncio.CancelledError:
             use.cancellation.cancel()
             while not running.done():

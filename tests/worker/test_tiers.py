@@ -66,6 +66,11 @@ async def load(
     return await storage.load(instance)
 
 
+def stop(storage: TierStorage, instance: str, *, heard: bool) -> None:
+    storage.end(instance, heard=heard)
+    storage.release(instance)
+
+
 def came_from(result: LoadResult) -> tuple[StorageTier, int]:
     return result.source, result.num_bytes
 
@@ -89,10 +94,10 @@ def test_the_first_load_comes_from_the_origin_the_next_from_dram_or_ssd(
         async with opened(tmp_path) as storage:
             first = await load(storage, model)
             check_tensors(storage, first)
-            storage.end("i1", heard=True)
+            stop(storage, "i1", heard=True)
             shutil.rmtree(model.source)  # from here on it can only come from the server's tiers
             second = await load(storage, model, (), "i2")
-            storage.end("i2", heard=True)
+            stop(storage, "i2", heard=True)
             storage.evict(DRAM, "m", 0)
             third = await load(storage, model, (DRAM,), "i3")
             check_tensors(storage, third)
@@ -131,7 +136,7 @@ def test_a_load_that_caches_nothing_leaves_nothing(tmp_path: Path) -> None:
             await load(storage, model, ())
             assert storage.resident() == ()
             assert storage.pool.status().resident_bytes != {}  # the instance's own weights
-            storage.end("i1", heard=True)
+            stop(storage, "i1", heard=True)
             await storage.settled()
 
             assert storage.pool.status().resident_bytes == {}
@@ -146,10 +151,10 @@ def test_what_was_kept_of_a_model_is_not_read_again(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with opened(tmp_path) as storage:
             await load(storage, model)
-            storage.end("i1", heard=True)
+            stop(storage, "i1", heard=True)
             storage.evict(DRAM, "m", 4 * MIB)
             from_ssd = await load(storage, model, (DRAM,), "i2")
-            storage.end("i2", heard=True)
+            stop(storage, "i2", heard=True)
             storage.evict(DRAM, "m", 2 * MIB)
             storage.evict(SSD, "m", 4 * MIB)
             mixed = await load(storage, model, BOTH, "i3")
@@ -171,7 +176,7 @@ def test_room_that_eviction_frees_is_free_on_the_disk(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with opened(tmp_path) as storage:
             await load(storage, model)
-            storage.end("i1", heard=True)
+            stop(storage, "i1", heard=True)
             await storage.settled()
             assert disk_bytes() >= 6 * MIB
             storage.evict(SSD, "m", 3 * MIB)  # whole chunks within: 2 MiB
@@ -194,11 +199,11 @@ def test_a_model_evicted_while_in_use_is_freed_with_its_last_instance(tmp_path: 
             await load(storage, model, (), "i2")
             storage.evict(DRAM, "m", 0)
             storage.evict(SSD, "m", 0)
-            storage.end("i1", heard=True)
+            stop(storage, "i1", heard=True)
             await storage.settled()
             assert storage.resident() == ()
             check_tensors(storage, first)  # i2 uses the same bytes
-            storage.end("i2", heard=True)
+            stop(storage, "i2", heard=True)
             await storage.settled()
 
             assert storage.pool.status().resident_bytes == {}
@@ -217,7 +222,7 @@ def test_tensors_that_outlive_their_instance_keep_their_chunks_until_they_go(
             result = await load(storage, model, ())
             assert result.weights is not None
             held = mapped_weights(result.weights, storage.pool).tensors
-            storage.end("i1", heard=True)
+            stop(storage, "i1", heard=True)
             await storage.settled()
             assert all(same_bytes(held[name], one) for name, one in tensors().items())
             held.clear()
@@ -234,7 +239,7 @@ def test_a_load_that_the_controller_did_not_hear_of_leaves_nothing(tmp_path: Pat
     async def scenario() -> None:
         async with opened(tmp_path) as storage:
             await load(storage, model)
-            storage.end("i1", heard=False)
+            stop(storage, "i1", heard=False)
             await storage.settled()
 
             assert storage.resident() == ()
@@ -250,11 +255,11 @@ def test_an_unheard_load_leaves_what_was_there_before(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with opened(tmp_path) as storage:
             await load(storage, model)
-            storage.end("i1", heard=True)
+            stop(storage, "i1", heard=True)
             storage.evict(DRAM, "m", 0)
             storage.evict(SSD, "m", 4 * MIB)
             await load(storage, model, BOTH, "i2")
-            storage.end("i2", heard=False)
+            stop(storage, "i2", heard=False)
             assert storage.resident() == (Residency(SSD, "m", 4 * MIB),)
             again = await load(storage, model, BOTH, "i3")
 
@@ -275,7 +280,7 @@ def test_a_load_cancelled_at_any_chunk_leaves_nothing(
             storage.begin("i1", model, BOTH)
             loading = asyncio.create_task(storage.load("i1"))
             await asyncio.to_thread(held_up.reached.wait, 10)
-            storage.end("i1", heard=False)
+            stop(storage, "i1", heard=False)
             loading.cancel()
             held_up.go_on.set()
             await storage.settled()
@@ -326,7 +331,7 @@ def test_a_load_waits_for_the_chunks_of_the_one_that_is_being_cancelled(
             storage.begin("i1", first, ())
             loading = asyncio.create_task(storage.load("i1"))
             await asyncio.to_thread(held_up.reached.wait, 10)
-            storage.end("i1", heard=False)
+            stop(storage, "i1", heard=False)
             loading.cancel()
             asyncio.get_running_loop().call_later(0.05, held_up.go_on.set)
             result = await load(storage, second, (), "i2")
@@ -345,13 +350,13 @@ def test_a_corrupt_chunk_on_the_ssd_is_fetched_again_and_mended(
         async with opened(tmp_path) as storage:
             first = await load(storage, model)
             assert first.weights is not None
-            storage.end("i1", heard=True)
+            stop(storage, "i1", heard=True)
             storage.evict(DRAM, "m", 0)
             await storage.settled()
             spoil(first.weights.directory, 3 * MIB)
             second = await load(storage, model, (DRAM,), "i2")
             check_tensors(storage, second)
-            storage.end("i2", heard=True)
+            stop(storage, "i2", heard=True)
             storage.evict(DRAM, "m", 0)
             third = await load(storage, model, (DRAM,), "i3")
 
@@ -375,14 +380,14 @@ def test_a_corrupt_chunk_fails_the_load_when_the_origin_is_gone(tmp_path: Path) 
         async with opened(tmp_path) as storage:
             first = await load(storage, model)
             assert first.weights is not None
-            storage.end("i1", heard=True)
+            stop(storage, "i1", heard=True)
             storage.evict(DRAM, "m", 0)
             await storage.settled()
             spoil(first.weights.directory, 3 * MIB)
             shutil.rmtree(model.source)
             with pytest.raises(UsageError, match="no directory"):
                 await load(storage, model, (DRAM,), "i2")
-            storage.end("i2", heard=False)
+            stop(storage, "i2", heard=False)
             await storage.settled()
             assert storage.resident() == (Residency(SSD, "m", model.size_bytes),)
 
@@ -403,7 +408,7 @@ def test_a_wrong_byte_from_the_origin_is_never_served(tmp_path: Path) -> None:
             async with opened(tmp_path) as storage:
                 with pytest.raises(CorruptCheckpointError):
                     await load(storage, model)
-                storage.end("i1", heard=False)
+                stop(storage, "i1", heard=False)
                 await storage.settled()
                 assert storage.pool.status().resident_bytes == {}
                 assert copies_in(tmp_path) == []
@@ -424,7 +429,7 @@ def test_a_full_disk_fails_the_load_and_leaves_nothing(
             monkeypatch.setattr("sllmreal.worker.ssd_copy.os.pwrite", full)
             with pytest.raises(StorageError, match="No space left"):
                 await load(storage, model)
-            storage.end("i1", heard=False)
+            stop(storage, "i1", heard=False)
             await storage.settled()
             assert storage.pool.status().resident_bytes == {}
             assert copies_in(tmp_path) == []
@@ -441,7 +446,7 @@ def test_a_restarted_worker_finds_its_copies_and_nothing_half_written(tmp_path: 
         async with opened(tmp_path) as storage:
             for instance, model in (("i1", whole), ("i2", partial), ("i3", half)):
                 await load(storage, model, (SSD,), instance)
-                storage.end(instance, heard=True)
+                stop(storage, instance, heard=True)
             storage.evict(SSD, "partial", 4 * MIB)
         [copy] = (tmp_path / "ssd").glob("half.*")
         manifest = (copy / "copy.json").read_text()
@@ -472,7 +477,7 @@ def test_a_restarted_worker_removes_a_copy_that_is_none(tmp_path: Path, damage: 
     async def scenario() -> None:
         async with opened(tmp_path) as storage:
             await load(storage, model, (SSD,))
-            storage.end("i1", heard=True)
+            stop(storage, "i1", heard=True)
         [copy] = (tmp_path / "ssd").iterdir()
         match damage:
             case "truncated":
@@ -517,7 +522,7 @@ def test_a_smaller_ssd_keeps_what_fits(tmp_path: Path) -> None:
         async with opened(tmp_path) as storage:
             for number, model in enumerate(models):
                 await load(storage, model, (SSD,), f"i{number}")
-                storage.end(f"i{number}", heard=True)
+                stop(storage, f"i{number}", heard=True)
         for number, model in enumerate(models):
             [copy] = (tmp_path / "ssd").glob(f"{model.name}.*")
             os.utime(copy / "copy.json", (number, number))
@@ -547,7 +552,7 @@ def test_a_pool_without_room_fails_the_load(tmp_path: Path) -> None:
         async with opened(tmp_path, small) as storage:
             with pytest.raises(PoolExhaustedError):
                 await load(storage, model, ())
-            storage.end("i1", heard=False)
+            stop(storage, "i1", heard=False)
 
     run(scenario)
 
@@ -559,7 +564,7 @@ def test_a_model_deployed_anew_with_the_same_bytes_keeps_its_copies(tmp_path: Pa
     async def scenario() -> None:
         async with opened(tmp_path) as storage:
             await load(storage, model)
-            storage.end("i1", heard=True)
+            stop(storage, "i1", heard=True)
             shutil.move(model.source, moved)
             again = ModelSpec("m", str(moved), model.size_bytes, 64, 2.0)
             result = await load(storage, again, (), "i2")
@@ -578,8 +583,8 @@ def test_a_model_deployed_anew_with_other_bytes_is_fetched_again(tmp_path: Path)
             assert came_from(result) == (REMOTE, new.size_bytes)
             check_tensors(storage, result, seed=2)
             assert before.weights is not None
-            storage.end("i1", heard=True)
-            storage.end("i2", heard=True)
+            stop(storage, "i1", heard=True)
+            stop(storage, "i2", heard=True)
             await storage.settled()
             again = await load(storage, new, (), "i3")
             assert came_from(again) == (DRAM, new.size_bytes)
@@ -598,8 +603,8 @@ def test_two_models_of_the_same_bytes_share_memory_and_outlive_each_other(tmp_pa
                 load(storage, one, BOTH, "i1"), load(storage, other, BOTH, "i2")
             )
             assert {first.source, second.source} == {REMOTE, DRAM}
-            storage.end("i1", heard=True)
-            storage.end("i2", heard=True)
+            stop(storage, "i1", heard=True)
+            stop(storage, "i2", heard=True)
             storage.evict(DRAM, "a", 0)
             await storage.settled()
             third = await load(storage, other, (), "i3")
@@ -617,7 +622,7 @@ def test_a_model_of_another_size_than_it_was_deployed_with_is_refused(tmp_path: 
         async with opened(tmp_path) as storage:
             with pytest.raises(UsageError, match="was deployed with"):
                 await load(storage, wrong)
-            storage.end("i1", heard=False)
+            stop(storage, "i1", heard=False)
 
     run(scenario)
 
@@ -635,7 +640,7 @@ def test_loads_of_different_models_overlap(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with opened(tmp_path) as storage:
             await load(storage, fast, (DRAM,), "i0")
-            storage.end("i0", heard=True)
+            stop(storage, "i0", heard=True)
             with serving(behaviour) as url:
                 behaviour.spoil = held_up
                 remote = ModelSpec("slow", url, slow.size_bytes, 64, 1.0)

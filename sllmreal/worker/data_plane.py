@@ -1,0 +1,163 @@
+"""Where gateways reach a worker's engines: a relay of messages between connections and hosts.
+
+A message about a request goes to the connection that spoke last of that request on that instance,
+so that a gateway that comes back has its streams again as soon as it asks for them. Nothing is kept
+here: hosts keep the output, resend it when polled, and drop the streams of a gateway that is gone
+when their lease ends.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import assert_never
+
+import msgspec
+
+from sllmreal.cluster.channel import Channel, MemoryChannel, listening, memory_pair
+from sllmreal.cluster.errors import ChannelClosedError
+from sllmreal.engine import wire
+
+
+class ToInstance(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """From a gateway to the host of an instance."""
+
+    instance_id: str
+    message: wire.ToHost
+
+
+class FromInstance(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """From the host of an instance to a gateway.
+
+    Beside what is said of a gateway's own requests, every gateway hears `Online` of each instance
+    that lives and `Broken` when one is gone, stopped or crashed; `Broken` is also the answer for
+    one that is not here.
+    """
+
+    instance_id: str
+    message: wire.ToOwner
+
+
+GatewayChannel = Channel[FromInstance, ToInstance]
+Post = Callable[[wire.ToHost], None]
+
+
+class DataPlane:
+    """The relay of one worker. `address` is where gateways find it."""
+
+    def __init__(self, address: str = "memory") -> None:
+        self.address = address
+        self._hosts: dict[str, Post] = {}
+        self._online: dict[str, wire.Online] = {}
+        self._gateways: list[GatewayChannel] = []
+        self._routes: dict[tuple[str, str], GatewayChannel] = {}  # by instance and request
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def attach(self, instance_id: str, post: Post) -> None:
+        """Messages to this instance are given to `post`, which must not block."""
+        self._hosts[instance_id] = post
+
+    def detach(self, instance_id: str, reason: str) -> None:
+        """The instance is gone, and with it all that ran there."""
+        del self._hosts[instance_id]
+        self._online.pop(instance_id, None)
+        self._routes = {at: to for at, to in self._routes.items() if at[0] != instance_id}
+        self._broadcast(FromInstance(instance_id, wire.Broken(reason)))
+
+    def deliver(self, instance_id: str, message: wire.ToOwner) -> None:
+        """A host has said something. Dropped when it concerns nobody who is connected."""
+        if instance_id not in self._hosts:
+            return
+        match message:
+            case wire.Online():
+                self._online[instance_id] = message
+                self._broadcast(FromInstance(instance_id, message))
+            case wire.Broken() | wire.Report():
+                pass  # the worker tells the end of an instance itself, and asks nothing
+            case _:
+                at = (instance_id, message.request_id)
+                gateway = self._routes.get(at)
+                if gateway is not None:
+                    self._post(gateway, FromInstance(instance_id, message))
+                if isinstance(message, wire.Stopped):
+                    self._routes.pop(at, None)
+
+    async def serve(self, gateway: GatewayChannel) -> None:
+        """Relay for one connection until it closes."""
+        self._gateways.append(gateway)
+        try:
+            for instance_id, online in self._online.items():
+                gateway.post(FromInstance(instance_id, online))
+            while True:
+                self._take(gateway, await gateway.receive())
+        except ChannelClosedError:
+            return
+        finally:
+            self._forget(gateway)
+
+    def connect(self) -> MemoryChannel[ToInstance, FromInstance]:
+        """The gateway's end of a connection within this process."""
+        ours, theirs = memory_pair()
+        task = asyncio.get_running_loop().create_task(self.serve(ours))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return theirs
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for gateway in list(self._gateways):
+            self._forget(gateway)
+        await asyncio.gather(*self._tasks)
+
+    def _take(self, gateway: GatewayChannel, envelope: ToInstance) -> None:
+        instance_id, message = envelope.instance_id, envelope.message
+        host = self._hosts.get(instance_id)
+        match message:
+            case wire.Inspect() | wire.Shutdown():
+                return  # hosts are the worker's
+            case wire.Start() | wire.Prepare():
+                request_id = message.spec.request_id
+            case (
+                wire.Stop(request_id)
+                | wire.Poll(request_id)
+                | wire.Migrate(request_id)
+                | wire.Commit(request_id)
+                | wire.Stay(request_id)
+            ):
+                pass
+            case _:
+                assert_never(message)
+        if host is None:
+            self._post(gateway, FromInstance(instance_id, wire.Broken("it is not here")))
+        else:
+            self._routes[instance_id, request_id] = gateway
+            host(message)
+
+    def _broadcast(self, envelope: FromInstance) -> None:
+        for gateway in list(self._gateways):
+            self._post(gateway, envelope)
+
+    def _post(self, gateway: GatewayChannel, envelope: FromInstance) -> None:
+        try:
+            gateway.post(envelope)
+        except ChannelClosedError:  # it will come back and ask
+            self._forget(gateway)
+
+    def _forget(self, gateway: GatewayChannel) -> None:
+        gateway.close()
+        if gateway in self._gateways:
+            self._gateways.remove(gateway)
+            self._routes = {at: to for at, to in self._routes.items() if to is not gateway}
+
+
+@asynccontextmanager
+async def serving(plane: DataPlane, address: str, key: bytes) -> AsyncIterator[str]:
+    """Let gateways connect to `unix:PATH` or `HOST:PORT`; yields the address, its port filled in.
+
+    `key` is the cluster's.
+    """
+    async with listening(address, key, ToInstance, plane.serve) as bound:
+        plane.address = bound
+        try:
+            yield bound
+        finally:
+            await plane.close()

@@ -1,0 +1,120 @@
+"""An engine in a thread of the worker's own process: no isolation, no cost."""
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sllmcore.errors import SllmError
+from sllmreal.cluster.model import ModelSpec
+from sllmreal.engine import wire
+from sllmreal.engine.errors import EngineLostError
+from sllmreal.engine.host import EngineHost
+from sllmreal.engine.host_options import HostOptions
+from sllmreal.engine.protocol import Engine
+from sllmreal.migration.links import LocalNetwork
+from sllmreal.worker.engines import check_settings, make_engine
+from sllmreal.worker.runner import Launch, Runner, Send
+from sllmreal.worker.storage import Weights
+
+if TYPE_CHECKING:
+    from sllmreal.loader.pool import ChunkPool
+
+MakeEngine = Callable[[ModelSpec, Weights | None], Engine]
+
+
+class ThreadRunner:
+    """Runs an engine that `make` makes, its host's links being those of `network`."""
+
+    def __init__(
+        self,
+        instance_id: str,
+        model: ModelSpec,
+        send: Send,
+        network: LocalNetwork,
+        make: MakeEngine,
+        options: HostOptions,
+    ) -> None:
+        self._instance_id = instance_id
+        self._model = model
+        self._send = send
+        self._network = network
+        self._make = make
+        self._options = options
+        self._loop = asyncio.get_running_loop()
+        self._host: EngineHost | None = None
+        self._online: asyncio.Future[None] = self._loop.create_future()
+        self._lost: asyncio.Future[str] = self._loop.create_future()
+        self._making: asyncio.Future[Engine] | None = None
+
+    async def boot(self) -> None:
+        check_settings(self._model)
+
+    async def start(self, weights: Weights | None) -> None:
+        make, model = self._make, self._model
+        self._making = self._loop.run_in_executor(None, make, model, weights)
+        try:
+            engine = await asyncio.shield(self._making)
+        except SllmError:
+            raise
+        except Exception as error:  # whatever a model's code breaks with, the load has failed
+            raise EngineLostError(f"{type(error).__name__}: {error}") from error
+        self._host = EngineHost(
+            engine,
+            self._heard_in_thread,
+            links=self._network.links(self._instance_id),
+            options=self._options,
+        )
+        self._host.start()
+        await self._online
+
+    def post(self, message: wire.ToHost) -> None:
+        if self._host is not None:
+            self._host.post(message)
+
+    async def lost(self) -> str:
+        return await asyncio.shield(self._lost)
+
+    async def stop(self) -> None:
+        if self._making is not None and self._host is None:
+            await asyncio.wait([self._making])
+            if self._making.exception() is None:
+                self._making.result().close()
+        if self._host is not None:
+            self._host.post(wire.Shutdown())
+            await asyncio.to_thread(self._host.join)
+            self._host = None
+        self._making = None
+
+    def _heard_in_thread(self, message: wire.ToOwner) -> None:
+        self._loop.call_soon_threadsafe(self._heard, message)
+
+    def _heard(self, message: wire.ToOwner) -> None:
+        match message:
+            case wire.Online() if not self._online.done():
+                self._online.set_result(None)
+            case wire.Broken(reason):
+                if not self._online.done():
+                    self._online.set_exception(EngineLostError(reason))
+                if not self._lost.done():
+                    self._lost.set_result(reason)
+            case _:
+                pass
+        self._send(message)
+
+
+def thread_launch(
+    pool: "ChunkPool | None" = None,
+    network: LocalNetwork | None = None,
+    options: HostOptions | None = None,
+) -> Launch:
+    """Runs every instance in a thread; weights are views of `pool`, the worker's own."""
+    shared = network or LocalNetwork()
+    chosen = options or HostOptions()
+
+    def launch(instance_id: str, model: ModelSpec, send: Send) -> Runner:
+        def make(spec: ModelSpec, weights: Weights | None) -> Engine:
+            return make_engine(spec, weights, pool)
+
+        return ThreadRunner(instance_id, model, send, shared, make, chosen)
+
+    return launch
