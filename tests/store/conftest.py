@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from experiments.store.etcd_cluster import ETCD, EtcdCluster
 from sllmreal.store import MemoryStore, Store
 from sllmreal.store.sqlite import SqliteStore
 from sllmreal.store.values import Event
-from tests.store.etcd_cluster import ETCD, EtcdCluster
 
 _NUMBERS = itertools.count()
 

@@ -14,17 +14,18 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from experiments.store.etcd_cluster import ETCD, EtcdCluster
 from sllmcore.errors import UsageError
-from sllmreal.store import JournalLog, Store, campaign, read_lines
+from sllmreal.store import JournalLog, campaign, read_lines
 from sllmreal.store.errors import (
     CompactedError,
     OutcomeUnknownError,
     StoreUnavailableError,
 )
 from sllmreal.store.etcd import EtcdStore, EtcdTls, Patience
-from sllmreal.store.values import Delete, Txn, Written
+from sllmreal.store.values import Delete, Txn
 from tests.store.conftest import first_events
-from tests.store.etcd_cluster import ETCD, EtcdCluster
+from tests.store.failover import Writers, leader_of
 from tests.store.proxy import Proxy
 
 pytestmark = [
@@ -42,92 +43,21 @@ async def cluster(tmp_path: Path) -> AsyncIterator[EtcdCluster]:
         yield cluster
 
 
-async def _leader(cluster: EtcdCluster) -> int:
-    """The number of the node that leads: the one that says that it is its own leader."""
-    from aetcd import rpc  # type: ignore[import-untyped]
-
-    for number, address in enumerate(cluster.addresses):
-        async with rpc.insecure_channel(address) as channel:
-            status = await rpc.MaintenanceStub(channel).Status(rpc.StatusRequest())
-            if status.leader == status.header.member_id:
-                return number
-    raise AssertionError("no node leads")
-
-
-class _Counter:
-    """Counts a key up by compare, notes what was acknowledged and the longest wait for it."""
-
-    def __init__(self, store: Store, key: str) -> None:
-        self._store = store
-        self._key = key
-        self.acknowledged = 0
-        self.stall_s = 0.0
-        self.grown = asyncio.Event()
-
-    async def run(self) -> None:
-        loop, version = asyncio.get_running_loop(), 0
-        while True:
-            began_s = loop.time()
-            value = str(self.acknowledged + 1).encode()
-            try:
-                version = await self._store.put(self._key, value, if_version=version)
-            except OutcomeUnknownError:
-                item = await self._store.get(self._key)
-                version = item.version if item else 0
-                if not item or item.value != value:
-                    continue
-            self.acknowledged += 1
-            self.stall_s = max(self.stall_s, loop.time() - began_s)
-            self.grown.set()
-
-    async def grow(self, by: int) -> None:
-        """Return when so many more are acknowledged."""
-        target = self.acknowledged + by
-        while self.acknowledged < target:
-            self.grown.clear()
-            await self.grown.wait()
-
-
 async def test_a_dead_leader_loses_no_acknowledged_write(cluster: EtcdCluster) -> None:
-    stores = [await EtcdStore.open(cluster.addresses) for _ in range(4)]
-    counters = [_Counter(store, f"k{number}") for number, store in enumerate(stores)]
-    seen: list[int] = []
-    watched = asyncio.Event()
+    async with Writers(cluster.addresses) as writers:
+        await writers.grow(20)
+        cluster.kill(await leader_of(cluster))
+        await writers.grow(20)
 
-    async def watch() -> None:
-        async with aclosing(stores[0].watch("k0", 1)) as events:
-            async for event in events:
-                assert isinstance(event, Written)
-                seen.append(int(event.item.value))
-                watched.set()
-
-    tasks = [asyncio.create_task(counter.run()) for counter in counters]
-    tasks.append(asyncio.create_task(watch()))
-    await asyncio.gather(*(counter.grow(20) for counter in counters))
-    leader = await _leader(cluster)
-    cluster.kill(leader)
-    await asyncio.gather(*(counter.grow(20) for counter in counters))
-    while len(seen) < counters[0].acknowledged:
-        watched.clear()
-        await watched.wait()
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-    for number, counter in enumerate(counters):
-        item = await stores[number].get(f"k{number}")
-        assert item is not None
-        assert counter.acknowledged <= int(item.value) <= counter.acknowledged + 1
-    assert seen == list(range(1, len(seen) + 1))
-    total = sum(counter.acknowledged for counter in counters)
-    stall_s = max(counter.stall_s for counter in counters)
-    print(f"leader killed: 0 of {total} acknowledged writes lost, stall {stall_s:.2f} s")
-    for store in stores:
-        await store.close()
+        assert await writers.losses() == []
+    print(
+        f"leader killed: 0 of {writers.acknowledged} acknowledged writes lost, "
+        f"stall {writers.stall_s:.2f} s"
+    )
 
 
 async def test_a_node_that_hangs_is_left_for_another(cluster: EtcdCluster) -> None:
-    leader = await _leader(cluster)
+    leader = await leader_of(cluster)
     follower = (leader + 1) % 3
     addresses = [cluster.addresses[follower], cluster.addresses[leader]]
     store = await EtcdStore.open(addresses)
@@ -155,7 +85,7 @@ async def test_a_node_that_hangs_is_left_for_another(cluster: EtcdCluster) -> No
 async def test_without_a_majority_writes_fail_and_say_how(cluster: EtcdCluster) -> None:
     store = await EtcdStore.open(cluster.addresses, patience=Patience(total_s=1.0))
     version = await store.put("a", b"1")
-    leader = await _leader(cluster)
+    leader = await leader_of(cluster)
     cluster.kill((leader + 1) % 3)
     cluster.kill((leader + 2) % 3)
 

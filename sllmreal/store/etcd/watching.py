@@ -29,14 +29,14 @@ async def follow(
 ) -> AsyncGenerator[Event, None]:
     """As `Store.watch` says."""
     loop = asyncio.get_running_loop()
-    heard_at_s = loop.time()
+    failing_since_s: float | None = None
     revision = from_revision
     while True:
         endpoint = endpoints.current
         try:
             async with aclosing(_responses(endpoints, endpoint, prefix, revision)) as responses:
                 async for response in responses:
-                    heard_at_s = loop.time()
+                    failing_since_s = None
                     for message in response.events:
                         if message.kv.mod_revision >= revision:
                             yield event(message)
@@ -44,7 +44,8 @@ async def follow(
                         revision = max(revision, response.events[-1].kv.mod_revision + 1)
         except (rpc.AioRpcError, _StreamEndedError) as error:
             refused = isinstance(error, rpc.AioRpcError) and failure_of(error) is Failure.REFUSED
-            if refused or loop.time() - heard_at_s > endpoints.patience.total_s:
+            failing_since_s = loop.time() if failing_since_s is None else failing_since_s
+            if refused or loop.time() - failing_since_s > endpoints.patience.total_s:
                 raise StoreUnavailableError(f"etcd does not let us watch: {error}") from error
         endpoints.leave(endpoint)
         await asyncio.sleep(endpoints.patience.pause_s)

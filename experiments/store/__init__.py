@@ -1,0 +1,1 @@
+"""The store benchmark: how long durable writes and watches take, store by store."""
