@@ -85,10 +85,19 @@ ReplayTokens = Callable[[MoveFacts], int | None]
 
 
 class RequestDesk:
-    """Open requests by id. Everything happens in one event loop."""
+    """Open requests by id. Everything happens in one event loop.
+
+    Args:
+        plane: To the engines.
+        link: To the leader; this desk is its handler.
+        replay_tokens: Decides how each request moves.
+    """
 
     def __init__(
-        self, plane: DataPlane, link: Link, replay_tokens: ReplayTokens = lambda _: None
+        self,
+        plane: DataPlane,
+        link: Link,
+        replay_tokens: ReplayTokens = lambda _: None,
     ) -> None:
         self.models: dict[str, ModelSpec] = {}
         self.calls: dict[str, Call] = {}

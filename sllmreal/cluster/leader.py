@@ -5,6 +5,7 @@ goes on. A worker or gateway whose connection stays away for `grace_s` is declar
 """
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,7 +23,6 @@ from sllmcore.events import (
     ServerLost,
 )
 from sllmcore.journal import header_line
-from sllmcore.protocols import RandomSource
 from sllmreal.cluster.control_loop import ControlLoop
 from sllmreal.cluster.errors import ChannelClosedError
 from sllmreal.cluster.messages import (
@@ -70,11 +70,11 @@ class Leader:
     def __init__(
         self,
         settings: LeaderSettings,
-        rng: RandomSource,
         log: Log,
         epoch: int,
     ) -> None:
         self.roster = Roster()
+        rng = random.Random(settings.seed)  # noqa: S311 - a policy's chance has to repeat
         controller = build_controller(settings.policy, rng)
         header = header_line(settings.policy, settings.seed)
         self.loop = ControlLoop(controller, log, self.roster, header)

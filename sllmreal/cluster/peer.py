@@ -77,7 +77,6 @@ class LeaderLink:
         kind: What the peer is.
         peer_id: Its name; a worker's is its server's id.
         dial: Finds and connects to the present leader. Raises ChannelClosedError.
-        handler: What carries orders out.
         settings: Time-outs.
     """
 
@@ -86,13 +85,11 @@ class LeaderLink:
         kind: Literal["worker", "gateway"],
         peer_id: str,
         dial: Callable[[], Awaitable[LeaderChannel]],
-        handler: PeerHandler,
         settings: LinkSettings | None = None,
     ) -> None:
         self._kind: Literal["worker", "gateway"] = kind
         self._peer_id = peer_id
         self._dial = dial
-        self._handler = handler
         self._settings = settings or LinkSettings()
         self._channel: LeaderChannel | None = None
         self._epoch = 0
@@ -123,12 +120,12 @@ class LeaderLink:
         if self.connected.is_set():
             self._post(message)
 
-    async def run(self) -> None:
-        """Stay attached."""
+    async def run(self, handler: PeerHandler) -> None:
+        """Stay attached; `handler` carries orders out."""
         while True:
             try:
                 self._channel = channel = await self._dial()
-                await self._attached(channel)
+                await self._attached(channel, handler)
             except ChannelClosedError:
                 await asyncio.sleep(self._settings.redial_s)
             finally:
@@ -136,8 +133,8 @@ class LeaderLink:
                 if self._channel is not None:
                     self._channel.close()
 
-    async def _attached(self, channel: LeaderChannel) -> None:
-        offer = self._handler.offer()
+    async def _attached(self, channel: LeaderChannel, handler: PeerHandler) -> None:
+        offer = handler.offer()
         channel.post(
             Hello(VERSION, self._kind, self._peer_id, self.incarnation, self._last_order, offer)
         )
@@ -149,7 +146,7 @@ class LeaderLink:
                         message = await channel.receive()
                 except TimeoutError as error:
                     raise ChannelClosedError("the leader is silent") from error
-                await self._take(message)
+                await self._take(message, handler)
         finally:
             beating.cancel()
 
@@ -158,24 +155,24 @@ class LeaderLink:
             await asyncio.sleep(self._settings.heartbeat_s)
             self._post(Alive())
 
-    async def _take(self, message: FromLeader) -> None:
+    async def _take(self, message: FromLeader, handler: PeerHandler) -> None:
         match message:
             case Welcome():
                 self._welcomed(message)
             case Heard(last_report):
                 self._forget(last_report)
             case Models(models):
-                self._handler.deployed(models)
+                handler.deployed(models)
             case Reset():
-                await self._handler.reset()
+                await handler.reset()
                 self._begin()
                 raise ChannelClosedError(f"declared lost: {message.reason}")
             case Workers(addresses):
-                self._handler.alive(addresses)
+                handler.alive(addresses)
             case Alive():
                 pass
             case _:
-                self._execute(message)
+                self._execute(message, handler)
 
     def _welcomed(self, welcome: Welcome) -> None:
         if welcome.epoch < self._epoch:
@@ -186,9 +183,9 @@ class LeaderLink:
         for unheard in tuple(self._unheard):
             self._post(unheard)
 
-    def _execute(self, order: Order) -> None:
+    def _execute(self, order: Order, handler: PeerHandler) -> None:
         if order.id > self._last_order:
-            self._handler.execute(order)
+            handler.execute(order)
             self._last_order = order.id
         self._post(Executed(self._last_order))
 

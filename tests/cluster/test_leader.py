@@ -1,7 +1,6 @@
 """Leader and links: orders once, reports once, whatever becomes of connections and leaders."""
 
 import asyncio
-import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -35,7 +34,7 @@ class World:
     async def led(self) -> AsyncIterator[Leader]:
         """One leader's time: on leaving, it is dead at once, and what it had in hand is lost."""
         self.epoch += 1
-        leader = Leader(SETTINGS, random.Random(0), self.log, self.epoch)
+        leader = Leader(SETTINGS, self.log, self.epoch)
         async with leader.running():
             self.leader = leader
             try:
@@ -55,8 +54,8 @@ class World:
 
 
 @asynccontextmanager
-async def attached(link: LeaderLink) -> AsyncIterator[LeaderLink]:
-    task = asyncio.create_task(link.run())
+async def attached(link: LeaderLink, handler: Recorder) -> AsyncIterator[LeaderLink]:
+    task = asyncio.create_task(link.run(handler))
     try:
         await asyncio.wait_for(link.connected.wait(), 5)
         yield link
@@ -81,8 +80,8 @@ async def test_an_arrival_becomes_a_load_and_then_an_inference() -> None:
 
     async with (
         world.led() as leader,
-        attached(LeaderLink("worker", "s0", world.dial, worker, LINK)) as from_worker,
-        attached(LeaderLink("gateway", "g0", world.dial, gateway, LINK)) as from_gateway,
+        attached(LeaderLink("worker", "s0", world.dial, LINK), worker) as from_worker,
+        attached(LeaderLink("gateway", "g0", world.dial, LINK), gateway) as from_gateway,
     ):
         leader.deploy(model("a"))
         from_gateway.report(arrival(0))
@@ -105,10 +104,14 @@ async def test_an_arrival_becomes_a_load_and_then_an_inference() -> None:
 
 async def test_a_new_leader_goes_on_where_the_log_ends() -> None:
     world, gateway, worker = World(), Recorder(), Recorder(worker_offer("s0"))
-    worker_link = LeaderLink("worker", "s0", world.dial, worker, LINK)
-    gateway_link = LeaderLink("gateway", "g0", world.dial, gateway, LINK)
+    worker_link = LeaderLink("worker", "s0", world.dial, LINK)
+    gateway_link = LeaderLink("gateway", "g0", world.dial, LINK)
 
-    async with world.led() as leader, attached(worker_link), attached(gateway_link):
+    async with (
+        world.led() as leader,
+        attached(worker_link, worker),
+        attached(gateway_link, gateway),
+    ):
         leader.deploy(model("a"))
         gateway_link.report(arrival(0))
         await until(lambda: worker.orders)
@@ -116,7 +119,11 @@ async def test_a_new_leader_goes_on_where_the_log_ends() -> None:
     assert isinstance(load, StartInstance)
     worker_link.report(LoadFinished(load.instance_id, StorageTier.REMOTE, 10, 0.1, 0.0))
     gateway_link.report(arrival(1))
-    async with world.led() as leader, attached(worker_link), attached(gateway_link):
+    async with (
+        world.led() as leader,
+        attached(worker_link, worker),
+        attached(gateway_link, gateway),
+    ):
         await until(lambda: gateway.orders)
         gateway_link.report(InferenceFinished("r0", load.instance_id, 5, 1.0))
         await until(lambda: len(gateway.orders) == 2)
@@ -130,19 +137,19 @@ async def test_a_new_leader_goes_on_where_the_log_ends() -> None:
 async def test_a_worker_that_stays_away_is_lost_and_comes_back_as_another() -> None:
     world, gateway = World(), Recorder()
     first, second = Recorder(worker_offer("s0")), Recorder(worker_offer("s1"))
-    link = LeaderLink("worker", "s0", world.dial, first, LINK)
+    link = LeaderLink("worker", "s0", world.dial, LINK)
 
     async with world.led() as leader:
         leader.deploy(model("a"))
-        async with attached(LeaderLink("gateway", "g0", world.dial, gateway, LINK)) as to_leader:
-            async with attached(link):
+        async with attached(LeaderLink("gateway", "g0", world.dial, LINK), gateway) as to_leader:
+            async with attached(link, first):
                 to_leader.report(arrival(0))
                 await until(lambda: first.orders)
             incarnation = link.incarnation
-            async with attached(LeaderLink("worker", "s1", world.dial, second, LINK)):
+            async with attached(LeaderLink("worker", "s1", world.dial, LINK), second):
                 await until(lambda: second.orders)
                 assert "s0" not in leader.loop.controller.cluster.servers
-            again = asyncio.create_task(link.run())
+            again = asyncio.create_task(link.run(first))
             await until(lambda: "s0" in leader.loop.controller.cluster.servers)
             again.cancel()
 
@@ -155,7 +162,7 @@ async def test_requests_of_a_gateway_that_stays_away_are_cancelled() -> None:
 
     async with world.led() as leader:
         leader.deploy(model("a"))
-        async with attached(LeaderLink("gateway", "g0", world.dial, gateway, LINK)) as to_leader:
+        async with attached(LeaderLink("gateway", "g0", world.dial, LINK), gateway) as to_leader:
             to_leader.report(arrival(0))
             await until(lambda: leader.loop.controller.cluster.tickets)
         await until(lambda: not leader.loop.controller.cluster.tickets)
@@ -166,8 +173,8 @@ async def test_nothing_takes_effect_that_is_not_in_the_log() -> None:
 
     async with (
         world.led() as leader,
-        attached(LeaderLink("worker", "s0", world.dial, worker, LINK)),
-        attached(LeaderLink("gateway", "g0", world.dial, gateway, LINK)) as to_leader,
+        attached(LeaderLink("worker", "s0", world.dial, LINK), worker),
+        attached(LeaderLink("gateway", "g0", world.dial, LINK), gateway) as to_leader,
     ):
         leader.deploy(model("a"))
         await until(lambda: world.log.entries)
@@ -185,7 +192,7 @@ async def test_a_log_of_another_policy_is_refused() -> None:
     async with world.led() as leader:
         leader.deploy(model("a"))
         await until(lambda: world.log.entries)
-    other = Leader(LeaderSettings(seed=1), random.Random(1), world.log, 2)
+    other = Leader(LeaderSettings(seed=1), world.log, 2)
 
     with pytest.raises(ClusterError, match="belongs to another policy"):
         async with other.running():
