@@ -67,6 +67,7 @@ class ControlLoop:
         self._lines: list[str] = []
         self._effects: list[_Effects] = []
         self._wanted = asyncio.Event()
+        self._waiting: list[asyncio.Future[None]] = []
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at_s = inf
 
@@ -127,6 +128,13 @@ class ControlLoop:
         self._arm()
         return commands
 
+    async def durable(self) -> None:
+        """Return when everything that was told so far is in the log."""
+        if self._lines:
+            waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiting)
+            await waiting
+
     async def run(self) -> None:
         """Write and carry out until cancelled. Raises what the log raises: this leader is over."""
         while True:
@@ -134,7 +142,11 @@ class ControlLoop:
             self._wanted.clear()
             lines, self._lines = self._lines, []
             effects, self._effects = self._effects, []
+            waiting, self._waiting = self._waiting, []
             await self._log.append(lines)
+            for one in waiting:
+                if not one.done():
+                    one.set_result(None)
             for effect in effects:
                 self._carry_out(effect)
 

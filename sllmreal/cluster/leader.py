@@ -23,13 +23,18 @@ from sllmcore.events import (
     ServerLost,
 )
 from sllmcore.journal import header_line
+from sllmreal.cluster.answers import answer
 from sllmreal.cluster.control_loop import ControlLoop
 from sllmreal.cluster.errors import ChannelClosedError
 from sllmreal.cluster.messages import (
     VERSION,
     Alive,
+    Delete,
+    Deploy,
     Executed,
+    FromPeer,
     Hello,
+    Inspect,
     Models,
     Report,
     Reset,
@@ -79,7 +84,7 @@ class Leader:
         header = header_line(settings.policy, settings.seed)
         self.loop = ControlLoop(controller, log, self.roster, header)
         self._settings = settings
-        self._epoch = epoch
+        self.epoch = epoch
         self._goodbyes: dict[str, asyncio.TimerHandle] = {}
 
     @asynccontextmanager
@@ -129,36 +134,45 @@ class Leader:
     # Peers.
 
     async def serve_peer(self, channel: PeerChannel) -> None:
-        """Talk with one peer until its connection ends."""
-        peer: PeerState | None = None
-        silence_s = self._settings.link.silence_s
+        """Talk with one peer, or one operator's command, until its connection ends."""
         beating = asyncio.create_task(self._beat(channel))
         try:
-            async with asyncio.timeout(silence_s):
-                hello = await channel.receive()
-            if not isinstance(hello, Hello) or hello.version != VERSION:
-                raise ChannelClosedError("a peer says Hello first, in our version")
-            peer = self._greeted(hello, channel)
+            message = await self._next(channel)
+            if isinstance(message, Hello):
+                await self._serve_hello(message, channel)
+            while isinstance(message, Deploy | Delete | Inspect):
+                channel.post(await answer(self, message))
+                message = await channel.receive()
+        except ChannelClosedError:
+            return
+        finally:
+            beating.cancel()
+            channel.close()
+
+    async def _serve_hello(self, hello: Hello, channel: PeerChannel) -> None:
+        peer = self._greeted(hello, channel)
+        try:
             while peer is not None:
-                async with asyncio.timeout(silence_s):
-                    message = await channel.receive()
-                match message:
-                    case Report():
+                match await self._next(channel):
+                    case Report() as message:
                         self._hear(peer, message)
                     case Executed(last_order):
                         self.roster.executed(peer, last_order)
                     case Alive():
                         pass
-                    case Hello():
-                        raise ChannelClosedError("a peer says Hello once")
-        except (ChannelClosedError, TimeoutError):
-            return
+                    case _:
+                        raise ChannelClosedError("a peer reports, and says nothing else")
         finally:
-            beating.cancel()
-            channel.close()
             if peer is not None and peer.channel is channel:
                 peer.channel = None
                 self._expect_back(peer)
+
+    async def _next(self, channel: PeerChannel) -> FromPeer:
+        try:
+            async with asyncio.timeout(self._settings.link.silence_s):
+                return await channel.receive()
+        except TimeoutError as error:
+            raise ChannelClosedError("the peer is silent") from error
 
     async def _beat(self, channel: PeerChannel) -> None:
         while True:
@@ -167,6 +181,8 @@ class Leader:
 
     def _greeted(self, hello: Hello, channel: PeerChannel) -> PeerState | None:
         """Attach a peer; None when it has to come back as another incarnation."""
+        if hello.version != VERSION:
+            raise ChannelClosedError(f"version {VERSION} is spoken here, not {hello.version}")
         peer = self.roster.peers.get(hello.peer_id)
         if peer is not None and peer.incarnation == hello.incarnation:
             if peer.lost:
@@ -183,7 +199,7 @@ class Leader:
             goodbye.cancel()
         peer.channel = channel
         zero_at_s = self.loop.clock.zero_at_s
-        channel.post(Welcome(self._epoch, peer.last_report, zero_at_s))
+        channel.post(Welcome(self.epoch, peer.last_report, zero_at_s))
         if peer.kind == "gateway":
             channel.post(Models(self.models()))
             channel.post(self._workers())

@@ -131,6 +131,70 @@ class Workers(_Message, frozen=True):
     addresses: tuple[str, ...]
 
 
+# From an operator's command, instead of Hello; each is answered by one Answer.
+
+
+class Deploy(_Message, frozen=True):
+    """Serve a model from now on."""
+
+    model: ModelSpec
+
+
+class Delete(_Message, frozen=True):
+    """Take no more requests for a model."""
+
+    name: str
+
+
+class Inspect(_Message, frozen=True):
+    """Ask for the Status."""
+
+
+class Done(_Message, frozen=True):
+    """It is done, and durable."""
+
+
+class Refused(_Message, frozen=True):
+    """It is not done, because."""
+
+    reason: str
+
+
+class ServerStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A server as the controller believes it to be. `connected`: its worker is, just now."""
+
+    id: str
+    num_gpus: int
+    num_free: int
+    connected: bool
+    draining: bool
+    dram_used_bytes: int
+    ssd_used_bytes: int
+
+
+class InstanceStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An instance as the controller believes it to be."""
+
+    id: str
+    model: str
+    server_id: str
+    gpu_indices: tuple[int, ...]
+    ready: bool
+    num_requests: int
+
+
+class Status(_Message, frozen=True):
+    """The cluster as its controller sees it."""
+
+    epoch: int
+    now_s: float
+    num_waiting: int
+    num_events: int
+    models: tuple[ModelSpec, ...]
+    servers: tuple[ServerStatus, ...]
+    instances: tuple[InstanceStatus, ...]
+
+
 # Orders to a worker.
 
 
@@ -216,8 +280,10 @@ class RefuseRequest(_Message, frozen=True):
 WorkerOrder = StartInstance | StopInstance | EvictCopy
 GatewayOrder = RunRequest | StopRequest | MoveRequest | AbortMove | RefuseRequest
 Order = WorkerOrder | GatewayOrder
-FromPeer = Hello | Report | Executed | Alive
-FromLeader = Welcome | Reset | Heard | Models | Workers | Alive | Order
+Asked = Deploy | Delete | Inspect
+Answer = Done | Refused | Status
+FromPeer = Hello | Report | Executed | Alive | Asked
+FromLeader = Welcome | Reset | Heard | Models | Workers | Alive | Order | Answer
 
 _EVENTS: dict[str, type[ReportedEvent]] = {kind.__name__: kind for kind in ReportedEvent.__args__}
 

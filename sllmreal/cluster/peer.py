@@ -17,6 +17,7 @@ from sllmreal.cluster.errors import ChannelClosedError
 from sllmreal.cluster.messages import (
     VERSION,
     Alive,
+    Done,
     Executed,
     FromLeader,
     FromPeer,
@@ -25,9 +26,11 @@ from sllmreal.cluster.messages import (
     Models,
     Offer,
     Order,
+    Refused,
     Report,
     ReportedEvent,
     Reset,
+    Status,
     Welcome,
     Workers,
     report,
@@ -169,8 +172,8 @@ class LeaderLink:
                 raise ChannelClosedError(f"declared lost: {message.reason}")
             case Workers(addresses):
                 handler.alive(addresses)
-            case Alive():
-                pass
+            case Alive() | Done() | Refused() | Status():
+                pass  # answers are for those who asked
             case _:
                 self._execute(message, handler)
 
