@@ -101,6 +101,8 @@ class RequestDesk:
     ) -> None:
         self.models: dict[str, ModelSpec] = {}
         self.calls: dict[str, Call] = {}
+        self.num_workers = 0
+        self.heard: list[Callable[[ReportedEvent], None]] = []  # who else wants to know events
         self._plane = plane
         self._link = link
         self._replay_tokens = replay_tokens
@@ -142,6 +144,7 @@ class RequestDesk:
 
     def alive(self, addresses: tuple[str, ...]) -> None:
         """Whatever ran on other workers is lost."""
+        self.num_workers = len(addresses)
         self._plane.keep(addresses)
         lost = [one for one, address in self._addresses.items() if address not in addresses]
         for instance_id in lost:
@@ -277,6 +280,8 @@ class RequestDesk:
         elif isinstance(event, InferenceFinished) and not call.over:
             raise ControlError(f"{event.request_id} finished and its client does not know")
         self._link.report(event)
+        for listener in self.heard:
+            listener(event)
 
     def _forget(self, call: Call) -> None:
         request_id = call.submission.request_id

@@ -97,6 +97,8 @@ class LeaderLink:
         self._channel: LeaderChannel | None = None
         self._epoch = 0
         self._zero_at_s = 0.0
+        self.num_leaders = 0
+        self.heard_at_s = 0.0  # when the leader last said anything, by the monotonic clock
         self.connected = asyncio.Event()
         self._begin()
 
@@ -149,6 +151,7 @@ class LeaderLink:
                         message = await channel.receive()
                 except TimeoutError as error:
                     raise ChannelClosedError("the leader is silent") from error
+                self.heard_at_s = time.monotonic()
                 await self._take(message, handler)
         finally:
             beating.cancel()
@@ -180,6 +183,8 @@ class LeaderLink:
     def _welcomed(self, welcome: Welcome) -> None:
         if welcome.epoch < self._epoch:
             raise ChannelClosedError(f"leader {welcome.epoch} is deposed by {self._epoch}")
+        if welcome.epoch > self._epoch:
+            self.num_leaders += 1
         self._epoch, self._zero_at_s = welcome.epoch, welcome.zero_at_s
         self._forget(welcome.last_report)
         self.connected.set()

@@ -1,0 +1,63 @@
+"""The directory of a cluster on one machine: its key, its store, its sockets."""
+
+import os
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sllmcore.errors import ClusterError, UsageError
+
+KEY_BYTES = 32
+# A Unix socket's path has at most 107 bytes; the names under a home take up to 40.
+MAX_PATH_BYTES = 67
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Paths under `directory`, which is for this user only."""
+
+    directory: Path
+
+    @property
+    def store(self) -> Path:
+        return self.directory / "store.db"
+
+    @property
+    def leader(self) -> str:
+        """Where the leader listens."""
+        return f"unix:{self.directory / 'leader.sock'}"
+
+    def worker(self, server_id: str) -> str:
+        """Where a worker's data plane listens."""
+        return f"unix:{self.directory / f'{server_id[:24]}.sock'}"
+
+    def ssd(self, server_id: str) -> Path:
+        """A worker's copies."""
+        return self.directory / "ssd" / server_id
+
+    def key(self) -> bytes:
+        """The cluster's key. Raises ClusterError where there is none, or others can read it."""
+        try:
+            file = self.directory / "key"
+            if file.stat().st_mode & 0o077:
+                raise ClusterError(f"{file} must be readable by its owner only")
+            return bytes.fromhex(file.read_text())
+        except (OSError, ValueError) as error:
+            raise ClusterError(f"no cluster at {self.directory}: {error}") from error
+
+
+def opened_home(directory: Path) -> Home:
+    """The home at `directory`, made if it is not there. Raises UsageError where it cannot be."""
+    directory = directory.expanduser().absolute()
+    if len(os.fsencode(directory)) > MAX_PATH_BYTES:
+        raise UsageError(f"a cluster's directory has up to {MAX_PATH_BYTES} bytes: {directory}")
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            fd = os.open(directory / "key", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(fd, "w") as file:
+                file.write(secrets.token_hex(KEY_BYTES))
+    except OSError as error:
+        raise UsageError(f"{directory} cannot be a cluster's directory: {error}") from error
+    return Home(directory)

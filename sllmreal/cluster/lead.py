@@ -1,0 +1,83 @@
+"""A leader's process: waits for the leadership, leads, and ends when it is over.
+
+    python -m sllmreal.cluster.lead --home DIRECTORY
+
+Whoever runs it starts it again when it has ended: what it knew is in the store.
+"""
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sllmcore.build import PolicySettings, check_policy
+from sllmcore.errors import SllmError, UsageError
+from sllmreal.cluster.channel import listening
+from sllmreal.cluster.home import Home, opened_home
+from sllmreal.cluster.leader import Leader, LeaderSettings
+from sllmreal.cluster.messages import FromPeer
+from sllmreal.store import JournalLog, Store, campaign
+from sllmreal.store.sqlite import SqliteStore
+
+LEADER_KEY = "leader"
+LOG_PREFIX = "journal/"
+LEASE_S = 2.0  # etcd keeps none shorter
+
+
+async def lead(home: Home, store: Store, settings: LeaderSettings) -> None:
+    """Lead until deposed or cancelled. Raises what ended the leadership."""
+    leadership = await campaign(store, LEADER_KEY, home.leader.encode(), LEASE_S)
+    try:
+        log = await JournalLog.open(store, LOG_PREFIX, leadership)
+        leader = Leader(settings, log, leadership.fencing)
+        async with (
+            leader.running() as leading,
+            listening(home.leader, home.key(), FromPeer, leader.serve_peer),
+        ):
+            deposed = asyncio.create_task(leadership.lost.wait())
+            try:
+                await asyncio.wait([leading, deposed], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                deposed.cancel()
+            if leading.done():
+                leading.result()
+    finally:
+        await leadership.resign()
+
+
+async def _main(home: Home, settings: LeaderSettings) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    store = await SqliteStore.open(home.store)
+    try:
+        await lead(home, store, settings)
+    except asyncio.CancelledError:
+        return
+    finally:
+        await store.close()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 when told to stop; 1 when the leadership or the store was lost; 2 for bad arguments."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--home", type=Path, required=True, help="the cluster's directory")
+    parser.add_argument("--policy", default="serverlessllm")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args(argv)
+    try:
+        check_policy(arguments.policy)
+        policy = PolicySettings(name=arguments.policy)
+        settings = LeaderSettings(policy, arguments.seed)
+        asyncio.run(_main(opened_home(arguments.home), settings))
+    except SllmError as error:
+        sys.stderr.write(f"leader: {error}\n")
+        return 2 if isinstance(error, UsageError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

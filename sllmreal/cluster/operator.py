@@ -1,0 +1,42 @@
+"""An operator's side of the leader: ask, and get the answer or the reason why not."""
+
+import asyncio
+from typing import cast
+
+from sllmcore.errors import ClusterError, UsageError
+from sllmreal.cluster.channel import dial
+from sllmreal.cluster.errors import ChannelClosedError
+from sllmreal.cluster.home import Home
+from sllmreal.cluster.messages import Alive, Asked, FromLeader, Refused, Status
+
+WAIT_S = 15.0  # a leader may be on its way
+
+
+async def ask(home: Home, asked: Asked, wait_s: float = WAIT_S) -> Status | None:
+    """Have the leader do it; the Status where that was asked.
+
+    Raises UsageError with the leader's reason, ClusterError when nobody leads for `wait_s`.
+    """
+    key = home.key()
+    try:
+        async with asyncio.timeout(wait_s):
+            while True:
+                try:
+                    return await _answered(home, key, asked)
+                except ChannelClosedError:
+                    await asyncio.sleep(0.1)
+    except TimeoutError as error:
+        raise ClusterError(f"nobody leads the cluster at {home.directory}") from error
+
+
+async def _answered(home: Home, key: bytes, asked: Asked) -> Status | None:
+    channel = await dial(home.leader, key, FromLeader)
+    try:
+        channel.post(asked)
+        while isinstance(message := cast(FromLeader, await channel.receive()), Alive):
+            pass
+    finally:
+        channel.close()
+    if isinstance(message, Refused):
+        raise UsageError(message.reason)
+    return message if isinstance(message, Status) else None
