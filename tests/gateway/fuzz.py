@@ -49,7 +49,11 @@ class Findings:
 
 
 class Turns:
-    """Measures every turn of the event loop while entered."""
+    """Measures every turn of the event loop while entered.
+
+    Where the CPU clock is slow to read, it would be most of what a turn takes: it is read every
+    20 ms, so that up to 20 ms of earlier turns' CPU time count with a turn's own.
+    """
 
     def __init__(self) -> None:
         self.longest_s = 0.0
@@ -57,7 +61,8 @@ class Turns:
 
     async def __aenter__(self) -> "Turns":
         self._running = True
-        self._wall_s, self._cpu_s = time.perf_counter(), time.process_time()
+        self._wall_s = self._read_s = time.perf_counter()
+        self._cpu_s = time.process_time()
         asyncio.get_running_loop().call_soon(self._turn)
         await asyncio.sleep(0)
         return self
@@ -67,9 +72,12 @@ class Turns:
         self._running = False
 
     def _turn(self) -> None:
-        wall_s, cpu_s = time.perf_counter(), time.process_time()
-        self.longest_s = max(self.longest_s, min(wall_s - self._wall_s, cpu_s - self._cpu_s))
-        self._wall_s, self._cpu_s = wall_s, cpu_s
+        wall_s = time.perf_counter()
+        turn_s, self._wall_s = wall_s - self._wall_s, wall_s
+        if wall_s - self._read_s > 0.02:
+            cpu_s = time.process_time()
+            self.longest_s = max(self.longest_s, min(turn_s, cpu_s - self._cpu_s))
+            self._cpu_s, self._read_s = cpu_s, wall_s
         if self._running:
             asyncio.get_running_loop().call_soon(self._turn)
 
@@ -126,14 +134,14 @@ def judged(status: int, content: bytes) -> str | None:
     return None if answer["error"]["message"] else "no message"
 
 
-async def campaign(num_requests: int, seed: int) -> Findings:
-    """Send that many bodies, and every monster once."""
+async def campaign(num_requests: int, seed: int, most_bytes: int = 1 << 20) -> Findings:
+    """Send that many bodies, and every monster once, as long as `most_bytes` permits."""
     # So many requests of one client at once are the test's doing.
-    settings = with_limits(requests_per_s=1e9, burst=10**9)
+    settings = with_limits(requests_per_s=1e9, burst=10**9, body_bytes=most_bytes)
     backend = FakeBackend(says("Hello world", batch=4))
     app = create_app(backend, settings)
     maker, findings = Maker(Random(seed)), Findings()
-    giants = monsters(settings.limits.body_bytes)
+    giants = monsters(most_bytes)
 
     async def send(name: str, body: Body) -> None:
         status, content = await answered(app, body)

@@ -1,0 +1,1 @@
+"""How the gateway bears overload, idle connections and clients that do not read."""
