@@ -60,7 +60,7 @@ def killed_after(path: Path, delay_s: float, acknowledged: Acknowledged) -> None
 async def losses(path: Path, acknowledged: Acknowledged) -> list[str]:
     """What is missing from the file, in words; a log with a gap raises JournalGapError.
 
-    A client has one write under way, which may be there too; from then on it counts as acknowledged.
+    A client has one write under way, which may be there too; then it counts as acknowledged.
     """
     store = await SqliteStore.open(path)
     try:

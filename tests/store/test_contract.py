@@ -1,7 +1,8 @@
 """What every store promises, tried on each.
 
 Seeded by hand and seen to fail: a compare on `created` instead of the version; a transaction that
-raises the revision without writing; a lease that keeps its keys; a watch that begins one later.
+raises the revision without writing; a lease that keeps its keys, or takes more after its end; a
+watch that begins one later.
 """
 
 import asyncio

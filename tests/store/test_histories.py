@@ -1,7 +1,7 @@
 """Many clients at once: what they saw could have come from one store that is atomic.
 
-Seeded by hand and seen to fail: a `get` of the memory store answered from before the last put; a
-compare that always holds; leases that can be attached after their end.
+Seeded by hand and seen to fail: a `get` of the memory store that answers what the twelfth one
+before it found; a compare that always holds.
 """
 
 import asyncio

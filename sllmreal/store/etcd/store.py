@@ -152,13 +152,11 @@ class EtcdStore:
         request = rpc.LeaseKeepAliveRequest(ID=lease_id)
 
         async def attempt(node: Endpoint) -> float:
-            call = node.lease.LeaseKeepAlive(
-                _once(request), timeout=self._attempt_s, metadata=METADATA
-            )
+            call = node.lease.LeaseKeepAlive([request], timeout=self._attempt_s, metadata=METADATA)
             async for response in call:
                 call.cancel()
                 return float(response.TTL)
-            raise StoreUnavailableError("etcd did not answer a keep-alive")
+            raise StoreUnavailableError("etcd closed a keep-alive without an answer")
 
         if await self._ask(attempt) <= 0:
             raise LeaseLostError(f"lease {lease_id} has ended")
@@ -221,7 +219,3 @@ class EtcdStore:
             return await self._endpoints.tell(attempt, repeatable=repeatable)
         except rpc.AioRpcError as error:
             raise refusal(error) from error
-
-
-async def _once(request: Any) -> AsyncGenerator[Any, None]:
-    yield request

@@ -55,9 +55,9 @@ async def _responses(
     endpoints: Endpoints, endpoint: Endpoint, prefix: str, revision: int
 ) -> AsyncGenerator[Any, None]:
     """The stream of one node; _StreamEndedError or AioRpcError when it ends."""
-    requests: asyncio.Queue[Any] = asyncio.Queue()
-    requests.put_nowait(_create_request(prefix, revision))
-    call = endpoint.watch.Watch(_items(requests), metadata=METADATA)
+    requests = _Requests()
+    requests.send(_create_request(prefix, revision))
+    call = endpoint.watch.Watch(requests, metadata=METADATA)
     try:
         while True:
             response = await _next_response(call, requests, endpoints.patience.attempt_s)
@@ -67,12 +67,30 @@ async def _responses(
                 raise _StreamEndedError(response.cancel_reason)
             yield response
     finally:
+        requests.end()
         call.cancel()
 
 
-async def _items(requests: "asyncio.Queue[Any]") -> AsyncGenerator[Any, None]:
-    while True:
-        yield await requests.get()
+class _Requests:
+    """What the node is still to be asked. gRPC reads it until `end`, even when its call is over."""
+
+    def __init__(self) -> None:
+        self._waiting: asyncio.Queue[Any] = asyncio.Queue()
+
+    def send(self, request: Any) -> None:
+        self._waiting.put_nowait(request)
+
+    def end(self) -> None:
+        self._waiting.put_nowait(None)
+
+    def __aiter__(self) -> "_Requests":
+        return self
+
+    async def __anext__(self) -> Any:
+        request = await self._waiting.get()
+        if request is None:
+            raise StopAsyncIteration
+        return request
 
 
 def _create_request(prefix: str, revision: int) -> Any:
@@ -87,12 +105,12 @@ def _create_request(prefix: str, revision: int) -> Any:
     )
 
 
-async def _next_response(call: Any, requests: "asyncio.Queue[Any]", answer_s: float) -> Any:
+async def _next_response(call: Any, requests: _Requests, answer_s: float) -> Any:
     read = asyncio.ensure_future(call.read())
     try:
         done, _ = await asyncio.wait({read}, timeout=QUIET_S)
         if not done:
-            requests.put_nowait(rpc.WatchRequest(progress_request=rpc.WatchProgressRequest()))
+            requests.send(rpc.WatchRequest(progress_request=rpc.WatchProgressRequest()))
             done, _ = await asyncio.wait({read}, timeout=answer_s)
         if not done:
             raise _StreamEndedError("the node is silent")
