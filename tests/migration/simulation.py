@@ -8,7 +8,7 @@ The laws, of every run:
   - the request ends, and a while later no host that lives holds anything of it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from sllmcore.events import (
@@ -42,7 +42,7 @@ ENGINE = TimedOptions(
 HOST = HostOptions(
     lease_s=12.0,
     source=SourceOptions(
-        final_gap=2, stall_s=3.0, hold_s=1.5, delta_bytes=512, window_bytes=1024, resend_s=0.2
+        final_gap=2, stall_s=3.0, delta_bytes=512, window_bytes=1024, resend_s=0.2
     ),
     destination=DestinationOptions(progress_s=0.05, resend_s=0.3),
 )
@@ -114,6 +114,11 @@ class World:
         self._moves: dict[str, MoveOrder] = {}  # asked for and not answered
         self._stopping = False
         self._num_moves = 0
+        # A source that gives up early goes on while its destination takes over.
+        hold_s = self.rng.choice((1.5, 1.5, self.rng.uniform(0.001, 0.05)))
+        delta_bytes = self.rng.choice((32, 512))
+        source = replace(HOST.source, hold_s=hold_s, delta_bytes=delta_bytes)
+        self._options = replace(HOST, source=source)
         self._node = OwnerNode(self.clock, StreamOwner(self.spec, OWNER), self)
         self._host("source")
         self._host("destination")
@@ -131,7 +136,7 @@ class World:
 
     def _host(self, name: str) -> HostNode:
         origin = 12345 if self._alike else len(self.network.hosts) + 1
-        node = HostNode(self.clock, name, ENGINE, HOST, splitmix64(origin))
+        node = HostNode(self.clock, name, ENGINE, self._options, splitmix64(origin))
         node.carry_out = self._carry_out_host
         self.network.hosts[name] = node
         return node

@@ -1,0 +1,175 @@
+"""Links over Unix or TCP sockets, at `unix:/path` or `tcp:host:port`, port 0 for any.
+
+A link has a thread that reads and one that writes; no caller ever waits for the other end. Every
+read and write has a deadline. A connection whose first frame does not prove to know the key of an
+expected move is closed, and has cost little.
+"""
+
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from sllmreal.migration.errors import AuthenticationError, LinkError, MigrationError
+from sllmreal.migration.frames import (
+    HELLO_BYTES,
+    NONCE_BYTES,
+    Keys,
+    Opener,
+    Sealer,
+    pack_hello,
+    unpack_hello,
+)
+from sllmreal.migration.links import LinkEvents, PeerMessage
+from sllmreal.migration.messages import ToDestination, ToSource
+from sllmreal.migration.socket_link import LinkTimeouts, Opened, SocketLink, read_message
+from sllmreal.migration.sockets import (
+    address_of,
+    connected,
+    listening,
+    read_fully,
+    without_delay,
+    write_fully,
+)
+
+_MAX_STRANGERS = 32  # connections at once that have proven nothing yet
+_DEFAULTS = LinkTimeouts()
+
+
+class SocketLinks:
+    """The links of one host, which listens at `address`. Raises LinkError, UsageError."""
+
+    def __init__(self, address: str, timeouts: LinkTimeouts = _DEFAULTS) -> None:
+        self._timeouts = timeouts
+        self._listener = listening(address)
+        self._address = address_of(self._listener)
+        self._events: LinkEvents | None = None
+        self._lock = threading.Lock()
+        self._expected: dict[bytes, bytes] = {}
+        self._links: dict[bytes, SocketLink] = {}
+        self._strangers = threading.BoundedSemaphore(_MAX_STRANGERS)
+
+    @property
+    def address(self) -> str:
+        return self._address
+
+    def listen_to(self, events: LinkEvents) -> None:
+        self._events = events
+        threading.Thread(target=self._accept, name="link listener", daemon=True).start()
+
+    def expect(self, ticket: bytes, key: bytes) -> None:
+        with self._lock:
+            self._expected[ticket] = key
+
+    def connect(self, ticket: bytes, key: bytes, address: str) -> None:
+        link = self._link(ticket, lambda: self._greet(ticket, key, address))
+        with self._lock:
+            self._links[ticket] = link
+        link.start()
+
+    def transmit(self, ticket: bytes, message: PeerMessage) -> None:
+        with self._lock:
+            link = self._links.get(ticket)
+        if link is not None:
+            link.transmit(message)
+
+    def disconnect(self, ticket: bytes) -> None:
+        with self._lock:
+            self._expected.pop(ticket, None)
+            link = self._links.pop(ticket, None)
+        if link is not None:
+            link.close()
+
+    def close(self) -> None:
+        with self._lock:
+            links, self._links = list(self._links.values()), {}
+            self._expected.clear()
+        for link in links:
+            link.close()
+        try:
+            self._listener.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # closed before
+        finally:
+            self._listener.close()
+            kind, _, path = self._address.partition(":")
+            if kind == "unix":
+                Path(path).unlink(missing_ok=True)
+
+    def _link(self, ticket: bytes, open_: Callable[[], Opened]) -> SocketLink:
+        assert self._events is not None, "listen_to comes first"
+        events = self._events
+        return SocketLink(
+            open_,
+            received=lambda message: events.received(ticket, message),
+            ended=lambda reason: events.lost(ticket, reason),
+            timeouts=self._timeouts,
+        )
+
+    def _greet(self, ticket: bytes, key: bytes, address: str) -> Opened:
+        """As the source."""
+        connection = connected(address, self._timeouts.connect_s)
+        try:
+            deadline_s = time.monotonic() + self._timeouts.connect_s
+            nonce, answer = secrets.token_bytes(NONCE_BYTES), bytearray(NONCE_BYTES)
+            write_fully(connection, [pack_hello(ticket, nonce)], deadline_s)
+            read_fully(connection, memoryview(answer), deadline_s)
+        except LinkError:
+            connection.close()
+            raise
+        keys = Keys.of(key, nonce, bytes(answer))
+        return Opened(connection, Sealer(keys.from_source), Opener(keys.from_destination, ToSource))
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            if not self._strangers.acquire(blocking=False):
+                connection.close()
+                continue
+            threading.Thread(
+                target=self._meet, args=(connection,), name="link stranger", daemon=True
+            ).start()
+
+    def _meet(self, connection: socket.socket) -> None:
+        """Become a link if the first frame is right; a stranger only costs a little time."""
+        try:
+            self._admit(connection)
+        except MigrationError:
+            connection.close()
+        finally:
+            self._strangers.release()
+
+    def _admit(self, connection: socket.socket) -> None:
+        without_delay(connection)
+        deadline_s = time.monotonic() + self._timeouts.connect_s
+        raw, nonce = bytearray(HELLO_BYTES), secrets.token_bytes(NONCE_BYTES)
+        read_fully(connection, memoryview(raw), deadline_s)
+        hello = unpack_hello(bytes(raw))
+        with self._lock:
+            key = self._expected.get(hello.ticket)
+        if key is None:
+            raise AuthenticationError("nobody expects this move")
+        write_fully(connection, [nonce], deadline_s)
+        keys = Keys.of(key, hello.nonce, nonce)
+        opened = Opened(
+            connection, Sealer(keys.from_destination), Opener(keys.from_source, ToDestination)
+        )
+        hurried = replace(self._timeouts, idle_s=self._timeouts.connect_s)
+        first = read_message(opened, hurried)
+        self._adopt(hello.ticket, opened, first)
+
+    def _adopt(self, ticket: bytes, opened: Opened, first: PeerMessage) -> None:
+        link = self._link(ticket, lambda: opened)
+        with self._lock:
+            if ticket not in self._expected or ticket in self._links:
+                raise AuthenticationError("this move has its link, or is over")
+            self._links[ticket] = link
+        assert self._events is not None
+        self._events.received(ticket, first)
+        link.start()

@@ -1,0 +1,178 @@
+"""Links over sockets: two hosts' worth of them, and strangers."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+
+import pytest
+
+from sllmcore.errors import UsageError
+from sllmreal.engine.host_effects import ticket_of
+from sllmreal.migration.errors import LinkError
+from sllmreal.migration.frames import Keys, Sealer, pack_hello
+from sllmreal.migration.links import PeerMessage
+from sllmreal.migration.messages import Ack, Final, LogDelta, StateDelta
+from sllmreal.migration.socket_link import LinkTimeouts
+from sllmreal.migration.socket_links import SocketLinks
+from sllmreal.migration.sockets import connected, listening, read_fully
+from tests.migration.samples import KEY
+
+TICKET = ticket_of(KEY)
+HURRIED = LinkTimeouts(connect_s=0.3, frame_s=0.3, idle_s=5.0)
+
+
+class Heard:
+    """What a host hears of its links."""
+
+    def __init__(self) -> None:
+        self.messages: SimpleQueue[PeerMessage] = SimpleQueue()
+        self.losses: SimpleQueue[str] = SimpleQueue()
+
+    def received(self, ticket: bytes, message: PeerMessage) -> None:
+        assert ticket == TICKET
+        self.messages.put(message)
+
+    def lost(self, ticket: bytes, reason: str) -> None:
+        assert ticket == TICKET
+        self.losses.put(reason)
+
+    def next_message(self) -> PeerMessage:
+        return self.messages.get(timeout=5)
+
+    def next_loss(self) -> str:
+        return self.losses.get(timeout=5)
+
+
+@contextmanager
+def links_at(address: str, timeouts: LinkTimeouts = HURRIED) -> Iterator[tuple[SocketLinks, Heard]]:
+    links, heard = SocketLinks(address, timeouts), Heard()
+    links.listen_to(heard)
+    try:
+        yield links, heard
+    finally:
+        links.close()
+
+
+@pytest.fixture(params=["unix", "tcp"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
+    if request.param == "unix":
+        return lambda name: f"unix:{tmp_path / name}"
+    return lambda name: "tcp:127.0.0.1:0"
+
+
+def test_messages_arrive_whole_and_in_order(address: Callable[[str], str]) -> None:
+    cache = memoryview(bytes(range(256)) * 4096)
+    sent: list[PeerMessage] = [
+        LogDelta(0, 1, memoryview(b"\1\0\0\0")),
+        StateDelta(0, 2, (cache[: 1 << 19], cache[1 << 19 :])),
+        Final(1, 2),
+    ]
+    with links_at(address("a")) as (source, at_source), links_at(address("b")) as (other, heard):
+        other.expect(TICKET, KEY)
+        source.connect(TICKET, KEY, other.address)
+        for message in sent:
+            source.transmit(TICKET, message)
+        received = [heard.next_message() for _ in sent]
+        other.transmit(TICKET, Ack(1, 2, 2))
+
+        assert received == sent
+        assert at_source.next_message() == Ack(1, 2, 2)
+
+
+def test_closing_one_end_is_heard_at_the_other(address: Callable[[str], str]) -> None:
+    with links_at(address("a")) as (source, at_source), links_at(address("b")) as (other, heard):
+        other.expect(TICKET, KEY)
+        source.connect(TICKET, KEY, other.address)
+        source.transmit(TICKET, Final(1, 1))
+        heard.next_message()
+
+        other.disconnect(TICKET)
+
+        assert "closed" in at_source.next_loss()
+        assert heard.losses.empty()
+
+
+def test_what_is_queued_is_sent_before_an_end_closes(address: Callable[[str], str]) -> None:
+    with links_at(address("a")) as (source, _), links_at(address("b")) as (other, heard):
+        other.expect(TICKET, KEY)
+        source.connect(TICKET, KEY, other.address)
+        for number in range(50):
+            source.transmit(TICKET, Final(number, 0))
+        source.disconnect(TICKET)
+
+        assert [heard.next_message() for _ in range(50)] == [Final(n, 0) for n in range(50)]
+
+
+def test_nobody_there_is_a_lost_link(tmp_path: Path) -> None:
+    with links_at(f"unix:{tmp_path / 'a'}") as (source, at_source):
+        source.connect(TICKET, KEY, f"unix:{tmp_path / 'nobody'}")
+
+        assert "nobody" in at_source.next_loss()
+
+
+@pytest.mark.parametrize("expected", [None, bytes(32)])
+def test_a_source_without_the_right_key_is_turned_away(
+    expected: bytes | None, address: Callable[[str], str]
+) -> None:
+    with links_at(address("a")) as (source, at_source), links_at(address("b")) as (other, heard):
+        if expected is not None:
+            other.expect(TICKET, expected)
+        source.connect(TICKET, KEY, other.address)
+        source.transmit(TICKET, Final(1, 1))
+
+        at_source.next_loss()
+        assert heard.messages.empty()
+
+
+def test_a_recorded_connection_cannot_be_played_again(tmp_path: Path) -> None:
+    """The destination's nonce is new each time, so the first frame fails."""
+    with links_at(f"unix:{tmp_path / 'b'}") as (other, heard):
+        other.expect(TICKET, KEY)
+        nonce = bytes(16)
+        replayed = Sealer(Keys.of(KEY, nonce, bytes(16)).from_source).seal(Final(1, 1))
+        with connected(other.address, 1.0) as stranger:
+            stranger.sendall(pack_hello(TICKET, nonce))
+            read_fully(stranger, memoryview(bytearray(16)), time.monotonic() + 5)
+            stranger.sendall(b"".join(replayed))
+            assert stranger.recv(1) == b""
+        assert heard.messages.empty()
+
+
+def test_a_stranger_who_says_nothing_is_dropped_in_time(tmp_path: Path) -> None:
+    with links_at(f"unix:{tmp_path / 'b'}") as (other, _), connected(other.address, 5.0) as silent:
+        assert silent.recv(1) == b""
+
+
+def test_a_destination_that_stops_reading_is_a_lost_link(tmp_path: Path) -> None:
+    """Its kernel buffers fill, and then a write runs into its deadline."""
+    with (
+        listening(f"unix:{tmp_path / 'deaf'}") as deaf,
+        links_at(f"unix:{tmp_path / 'a'}") as (source, at_source),
+    ):
+        source.connect(TICKET, KEY, f"unix:{tmp_path / 'deaf'}")
+        connection, _ = deaf.accept()
+        with connection:
+            connection.sendall(bytes(16))
+            source.transmit(TICKET, StateDelta(0, 1, (memoryview(bytes(8 << 20)),)))
+
+            assert "too slow" in at_source.next_loss()
+
+
+def test_an_address_of_no_known_kind_is_refused() -> None:
+    for wrong in ("", "unix:", "tcp:localhost", "tcp:localhost:x", "http://x:1"):
+        with pytest.raises(UsageError):
+            SocketLinks(wrong)
+
+
+def test_an_address_in_use_is_told(tmp_path: Path) -> None:
+    with listening(f"unix:{tmp_path / 'a'}"), pytest.raises(LinkError):
+        SocketLinks(f"unix:{tmp_path / 'a'}")
+
+
+def test_a_unix_socket_is_for_its_user_only(tmp_path: Path) -> None:
+    with listening(f"unix:{tmp_path / 'a'}") as listener:
+        assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600
+        assert listener.family == socket.AF_UNIX
