@@ -1,10 +1,10 @@
 """The store in an etcd cluster: survives its machines, and lets a standby take over.
 
-Spoken over gRPC with the messages of `aetcd`; connections, transactions and watches are our own,
-because its client knows one endpoint, no TLS, no reads in a transaction, and ends its watches when
-a stream breaks. etcd's JSON gateway would do without gRPC, but took 1.9 times as long for a put and
-2.9 times for a get (p50, medians of five interleaved rounds, one node on loopback, etcd 3.4.23, 2
-CPUs shared with others, November 2026: `python -m experiments.store`).
+Spoken over gRPC with the messages of `aetcd`; connections, retries and watches are our own, because
+its client knows one endpoint and no TLS, and ends its watches when a stream breaks. etcd's JSON
+gateway would do without gRPC, but took 1.9 times as long for a put and 2.9 times for a get (p50,
+medians of five interleaved rounds, one node on loopback, etcd 3.4.23, 2 CPUs shared with others,
+November 2026: `python -m experiments.store`).
 
 Let etcd compact by itself (`--auto-compaction-mode=revision --auto-compaction-retention=10000`),
 or it fills its quota. Its limits on requests and operations may stay as they are.
