@@ -8,16 +8,20 @@ from sllmcore.controller import Controller, ControllerSettings
 from sllmcore.errors import UsageError
 from sllmcore.estimator import BandwidthEstimator
 from sllmcore.migration import LinearMigrationPredictor, MigrationProfile
-from sllmcore.protocols import RandomSource, Scheduler, TicketView
+from sllmcore.prewarming import PrewarmSettings, WarmServePrewarmer
+from sllmcore.protocols import Prewarmer, RandomSource, Scheduler, TicketView
 from sllmcore.residency import LruResidency
 from sllmcore.scheduling.availability import AvailabilityScheduler
+from sllmcore.scheduling.hydraserve import HydraServeScheduler, SplitSettings
 from sllmcore.scheduling.launch_search import LaunchSearch
 from sllmcore.scheduling.locality import LocalityScheduler
 from sllmcore.scheduling.room_search import RoomSearch, anyone
 from sllmcore.scheduling.serverless import ServerlessScheduler
 from sllmcore.scheduling.serverlessllm import ServerlessLLMScheduler
 from sllmcore.scheduling.shepherd import ShepherdScheduler
+from sllmcore.scheduling.soonest import SoonestScheduler
 from sllmcore.scheduling.startup_time import StartupTimeSearch
+from sllmcore.types import UNWRITTEN_DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,9 @@ class PolicySettings:
         predictor_smoothing: Weight of the newest sample in the learnt migration time.
         migration: First belief about migrations, of models without one of their own.
         migration_by_model: Profiled beliefs.
+        splitting: How loads are split over servers, where the policy splits them.
+        prewarming: Launch ahead of demand, under whatever policy; None: only if the policy's name
+            asks for it (`PREWARMED`).
     """
 
     name: str = "serverlessllm"
@@ -47,6 +54,8 @@ class PolicySettings:
     migration_by_model: Mapping[str, MigrationProfile] = field(default_factory=dict)
     residency: LruResidency = field(default_factory=LruResidency)
     controller: ControllerSettings = field(default_factory=ControllerSettings)
+    splitting: SplitSettings = field(default_factory=SplitSettings, metadata=UNWRITTEN_DEFAULT)
+    prewarming: PrewarmSettings | None = field(default=None, metadata=UNWRITTEN_DEFAULT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +93,29 @@ def _locality(parts: _Parts) -> Scheduler:
     return LocalityScheduler(parts.estimator, parts.settings.max_candidates)
 
 
+def _warmserve(parts: _Parts) -> Scheduler:
+    launches = LaunchSearch(parts.estimator, parts.settings.max_candidates)
+    return SoonestScheduler(StartupTimeSearch(launches, None))
+
+
+def _hydraserve(parts: _Parts) -> Scheduler:
+    settings = parts.settings
+    launches = LaunchSearch(parts.estimator, settings.max_candidates)
+    return HydraServeScheduler(
+        launches, settings.splitting, settings.migration, settings.migration_by_model
+    )
+
+
 POLICIES: Mapping[str, Callable[[_Parts], Scheduler]] = {
     "serverlessllm": _serverlessllm,
     "shepherd": _shepherd,
     "serverless": _serverless,
     "availability": _availability,
     "locality": _locality,
+    "warmserve": _warmserve,
+    "hydraserve": _hydraserve,
 }
+PREWARMED = frozenset({"warmserve"})  # policies that launch ahead of demand
 
 
 def check_policy(name: str) -> None:
@@ -121,4 +146,16 @@ def build_controller(settings: PolicySettings, rng: RandomSource) -> Controller:
         settings.migration, settings.migration_by_model, settings.predictor_smoothing
     )
     scheduler = POLICIES[settings.name](_Parts(settings, estimator, predictor, rng))
-    return Controller(scheduler, estimator, predictor, settings.residency, settings.controller)
+    prewarmer = _prewarmer(settings, estimator)
+    return Controller(
+        scheduler, estimator, predictor, settings.residency, settings.controller, prewarmer
+    )
+
+
+def _prewarmer(settings: PolicySettings, estimator: BandwidthEstimator) -> Prewarmer | None:
+    prewarming = settings.prewarming
+    if prewarming is None and settings.name in PREWARMED:
+        prewarming = PrewarmSettings()
+    if prewarming is None:
+        return None
+    return WarmServePrewarmer(prewarming, estimator, settings.max_candidates)

@@ -5,9 +5,9 @@ that a `Load` onto GPUs follows the `Unload` that clears them. Ids never repeat,
 delivered twice can be recognised.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from sllmcore.types import LoadEstimate, StorageTier
+from sllmcore.types import UNWRITTEN_DEFAULT, LoadEstimate, StorageTier
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,12 @@ class Load:
     The bytes are kept in the tiers `cache_in` on their way. The transfer takes its turn `after`
     that of another instance on the same I/O path (or as soon as that one is gone); whatever
     else a cold start needs need not wait.
+
+    With `helpers` the checkpoint comes from remote storage in equal parts, each over the network of
+    one server: of this one, and of the helpers, in whose GPU memory it lies beside what is there.
+    The load has finished when all parts are in, for then they serve as a pipeline; the rest follows
+    to these GPUs by itself, and until it is in, losing a helper is losing the instance. A split
+    load leaves nothing in the tiers. A driver that cannot split loads the whole.
     """
 
     id: int
@@ -27,6 +33,7 @@ class Load:
     estimate: LoadEstimate
     cache_in: tuple[StorageTier, ...]
     after: str | None
+    helpers: tuple[str, ...] = field(default=(), metadata=UNWRITTEN_DEFAULT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,14 @@ class Refuse:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Prewarm:
+    """Load a model that nobody waits for, onto GPUs that are free or held by idle instances."""
+
+    model: str
+    placement: Placement
+
+
 Decision = (
     Start | Launch | MigrateThenLaunch | PreemptThenLaunch | WaitForServers | WaitForGPUs | Refuse
 )

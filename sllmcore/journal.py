@@ -3,14 +3,15 @@
 The first line says how the controller was made, each further line is one entry:
 `{"t": now_s, "event": {"type": ..., fields}, "commands": [{"type": ..., fields}, ...]}`.
 Values are written field by field under their own names, tiers by name; floats as Python writes
-them, so that they read back to the same bits. Fed to a fresh controller made alike, the events
+them, so that they read back to the same bits; a field marked `UNWRITTEN_DEFAULT` only where it has
+another value than its default. Fed to a fresh controller made alike, the events
 give the same commands: that is the regression test, the recovery after a crash, and the format of
 a bug report.
 """
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from types import UnionType
@@ -22,6 +23,7 @@ from sllmcore.commands import Command
 from sllmcore.controller import Controller
 from sllmcore.errors import UsageError
 from sllmcore.events import Event
+from sllmcore.types import UNWRITTEN_DEFAULT
 
 FORMAT = "sllm-journal"
 VERSION = 1
@@ -74,6 +76,17 @@ def _field_names(kind: Any) -> tuple[str, ...]:
     return tuple(field.name for field in fields(kind))
 
 
+@cache
+def _unwritten(kind: Any) -> dict[str, Any]:
+    """The defaults that are left out, by the field's name."""
+    marked = [field for field in fields(kind) if field.metadata == UNWRITTEN_DEFAULT]
+    return {field.name: _default(field) for field in marked}
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
 def to_plain(value: Any) -> Any:
     """A frozen value as what JSON can say."""
     if type(value) in _PLAIN:
@@ -85,7 +98,11 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: to_plain(item) for key, item in value.items()}
     kind: Any = type(value)
-    return {name: to_plain(getattr(value, name)) for name in _field_names(kind)}
+    plain = {name: to_plain(getattr(value, name)) for name in _field_names(kind)}
+    for name, default in _unwritten(kind).items():
+        if getattr(value, name) == default:
+            del plain[name]
+    return plain
 
 
 def _tagged(value: Event | Command) -> dict[str, Any]:
@@ -94,6 +111,9 @@ def _tagged(value: Event | Command) -> dict[str, Any]:
     for name in _field_names(kind):
         field = getattr(value, name)
         plain[name] = field if type(field) in _PLAIN else to_plain(field)
+    for name, default in _unwritten(kind).items():
+        if getattr(value, name) == default:
+            del plain[name]
     return plain
 
 

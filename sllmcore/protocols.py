@@ -7,7 +7,7 @@ read-only: a policy that writes to them breaks every other one.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from sllmcore.decisions import Decision
+from sllmcore.decisions import Decision, Prewarm
 from sllmcore.types import (
     Checkpoint,
     LoadEstimate,
@@ -43,6 +43,8 @@ class InstanceView(Protocol):
     @property
     def ready_at_s(self) -> float: ...
     @property
+    def helpers(self) -> tuple[str, ...]: ...
+    @property
     def load_s(self) -> float: ...
     @property
     def idle_since_s(self) -> float | None: ...
@@ -65,6 +67,11 @@ class ServerView(Protocol):
     def draining(self) -> bool: ...
     @property
     def instances(self) -> Mapping[str, InstanceView]: ...
+    @property
+    def helped(self) -> Mapping[str, InstanceView]:
+        """Instances elsewhere that this server has fetched a part for."""
+        ...
+
     def could_hold(self, checkpoint: Checkpoint) -> bool: ...
     def free_gpus(self) -> Iterator[int]: ...
     def pick_gpus(self, num_gpus: int) -> tuple[int, ...] | None: ...
@@ -92,6 +99,8 @@ class ClusterView(Protocol):
 
     @property
     def checkpoints(self) -> Mapping[str, Checkpoint]: ...
+    @property
+    def num_slots(self) -> Mapping[str, int]: ...
     @property
     def servers(self) -> Mapping[str, ServerView]: ...
     @property
@@ -178,3 +187,31 @@ class Scheduler(Protocol):
     """Chooses where a request runs. Same arguments, same history: same decision."""
 
     def decide(self, request: Request, cluster: ClusterView, now_s: float) -> Decision: ...
+
+
+class TicketWatcher(Protocol):
+    """Hears of each request that comes and of each that ends, however it ends."""
+
+    def opened(self, model: str) -> None: ...
+
+    def closed(self, model: str) -> None: ...
+
+
+class Prewarmer(Protocol):
+    """Launches instances ahead of demand, now and then. Same history: same plans."""
+
+    @property
+    def watcher(self) -> TicketWatcher: ...
+
+    def advance(self, now_s: float) -> None:
+        """It is `now_s`: said before anything else that happens then."""
+        ...
+
+    def next_plan_at_s(self) -> float | None:
+        """When to ask for a plan; None: not before something happens."""
+        ...
+
+    def plan(self, cluster: ClusterView, now_s: float) -> Sequence[Prewarm]:
+        """What to launch now, in this order. No two of them share a GPU, and what is there now
+        and has a request keeps its own."""
+        ...

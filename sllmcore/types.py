@@ -19,6 +19,10 @@ class StorageTier(IntEnum):
     GPU = 3
 
 
+# Metadata of a field that a journal leaves out while it has its default, so that a journal without
+# it has the same bytes as one from before the field was added.
+UNWRITTEN_DEFAULT = {"journal": "unless default"}
+
 # Looked up on the class, a member costs Python 3.11 as much as a call.
 REMOTE, SSD, DRAM, GPU = StorageTier
 CACHE_TIERS = (StorageTier.DRAM, StorageTier.SSD)  # what a server keeps of its own, nearest first
@@ -102,11 +106,12 @@ class LoadEstimate:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """GPUs of one server, chosen for a model."""
+    """GPUs of one server, chosen for a model; `helpers` fetch a part each, see `commands.Load`."""
 
     server_id: str
     gpu_indices: tuple[int, ...]
     load: LoadEstimate
+    helpers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

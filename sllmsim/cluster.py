@@ -41,6 +41,7 @@ from sllmsim.loading import Loading
 from sllmsim.migrating import Migrating
 from sllmsim.server import SimServer
 from sllmsim.setup import SimSetup
+from sllmsim.splitting import PipelineTiming
 
 
 class _Instance:
@@ -93,7 +94,7 @@ class SimCluster:
         self.setup = setup
         self.servers: dict[str, SimServer] = {}
         self._jobs: Iterator[Job] = iter(jobs)
-        self._loading = Loading(self.clock, self.links, setup, self.control.tell)
+        self._loading = Loading(self.clock, self.links, setup, self.control.tell, self._retime)
         self._migrating = Migrating(self.clock, setup.migration, self.control.tell)
         self._models = {model.checkpoint.model: model for model in setup.models}
         self._built = {server.id: SimServer(server) for server in setup.servers}
@@ -186,7 +187,18 @@ class SimCluster:
         engine = BatchEngine(self.clock, model.timing, self._finisher(command.instance_id))
         instance = _Instance(command.instance_id, command.model, server, engine)
         self._instances[command.instance_id] = instance
-        self._loading.begin(command, model.checkpoint, server)
+        helpers = tuple(self._sessions.get(helper_id) for helper_id in command.helpers)
+        there = tuple(helper for helper in helpers if helper is not None)
+        if len(there) < len(helpers):  # one has died, which the controller does not know yet
+            self._break(instance, LoadFailed(instance.id, "a helper is lost"))
+        else:
+            self._loading.begin(command, model.checkpoint, server, there)
+
+    def _retime(self, instance_id: str, num_parts: int) -> None:
+        """From now on an instance runs over so many servers."""
+        instance = self._instances[instance_id]
+        timing = self._models[instance.model].timing
+        instance.engine.retime(timing if num_parts == 1 else PipelineTiming(timing, num_parts))
 
     def _unload(self, instance_id: str) -> None:
         instance = self._instances.pop(instance_id, None)
@@ -269,6 +281,7 @@ class SimCluster:
         self._joins.pop(server_id, None)
         for instance in [i for i in self._instances.values() if i.server is server]:
             self._lose(instance)
+        self._break_helped(server)
         server.crash()
         self.control.tell(ServerLost(server_id))
         return server
@@ -293,7 +306,16 @@ class SimCluster:
         del self.servers[server.id]
         self._sessions.pop(server.id, None)
         self._joins.pop(server.id, None)
+        self._break_helped(server)
         self.control.tell(ServerLost(server.id))
+
+    def _break_helped(self, server: SimServer) -> None:
+        """The parts on a server are gone, and the instances elsewhere that need them."""
+        for instance_id in self._loading.splits.helped_by(server):
+            event: InstanceLost | LoadFailed = InstanceLost(instance_id, "a helper is lost")
+            if self._loading.loads(instance_id):
+                event = LoadFailed(instance_id, "a helper is lost")
+            self._break(self._instances[instance_id], event)
 
     def crash_engine(self, server_id: str) -> None:
         """The engine launched last on a server dies."""

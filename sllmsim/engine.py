@@ -63,6 +63,7 @@ class BatchEngine:
         "_iterations",
         "_joining",
         "_leaving",
+        "_next_timing",
         "_on_finished",
         "_prefill",
         "_queue",
@@ -76,6 +77,7 @@ class BatchEngine:
     ) -> None:
         self._clock = clock
         self.timing = timing
+        self._next_timing = timing
         self._on_finished = on_finished
         self._batch: dict[str, Stream] = {}  # decoding, by request id
         self._queue: deque[_Prefill] = deque()
@@ -106,6 +108,11 @@ class BatchEngine:
     def adopt(self, stream: Stream) -> None:
         """Decode a request whose KV cache is here already, from the next iteration on."""
         self._joining.append(stream)
+        self._interrupt()
+
+    def retime(self, timing: InferenceTiming) -> None:
+        """Be as fast as that from the next iteration on; prompts that wait count as they were."""
+        self._next_timing = timing
         self._interrupt()
 
     def take(self, request_id: str, on_taken: Callable[[Stream], None]) -> None:
@@ -213,6 +220,7 @@ class BatchEngine:
         for stream in self._joining:
             self._batch[stream.request_id] = stream
         self._joining.clear()
+        self.timing = self._next_timing
         self._prefill = self._queue.popleft() if self._queue else None
         new = self._prefill.stream if self._prefill is not None else None
         if self._prefill is None and not self._batch:

@@ -1,28 +1,20 @@
 """Loads as they really go: phases, turns on the I/O path, bytes over shared links."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from random import Random
 
 from simpy.events import Timeout
 
 from sllmcore.commands import Load
 from sllmcore.events import LoadFinished
-from sllmcore.types import DRAM, REMOTE, SSD, Checkpoint, StorageTier
+from sllmcore.types import REMOTE, Checkpoint, StorageTier
 from sllmsim.clock import Clock
-from sllmsim.links import Hop, Link, Links, Transfer
+from sllmsim.links import Link, Links, Transfer
+from sllmsim.load_plan import LoadPlans, Part
 from sllmsim.phases import ColdStartPhases
 from sllmsim.server import SimServer
 from sllmsim.setup import SimSetup
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Bytes of one load that come the same way, and how fast its loader takes them."""
-
-    num_bytes: int
-    hops: tuple[Hop, ...]
-    limit_bytes_per_s: float
+from sllmsim.splitting import Splits
 
 
 class _Job:
@@ -35,10 +27,12 @@ class _Job:
         "command",
         "filling",
         "followers",
+        "helpers",
         "issued_at_s",
         "over",
         "phases",
         "prepared",
+        "rest",
         "server",
         "source",
         "source_bytes",
@@ -54,12 +48,14 @@ class _Job:
         command: Load,
         checkpoint: Checkpoint,
         server: SimServer,
+        helpers: tuple[SimServer, ...],
         phases: ColdStartPhases,
         now_s: float,
     ) -> None:
         self.command = command
         self.checkpoint = checkpoint
         self.server = server
+        self.helpers = helpers  # that fetch a part each
         self.phases = phases
         self.issued_at_s = now_s
         self.filling: tuple[StorageTier, ...] = ()
@@ -72,22 +68,19 @@ class _Job:
         self.transfer_s: float | None = None
         self.source = REMOTE
         self.source_bytes = 0
-        self.stages: list[list[_Part]] = []
+        self.stages: list[tuple[Part, ...]] = []
+        self.rest: Part | None = None  # of a split load, to follow it
         self.transfers: dict[Transfer, None] = {}
         self.timer: Timeout | None = None
 
-    def note_source(self, from_dram: int, from_ssd: int, from_remote: int) -> None:
-        """The farthest tier that bytes come from, and how many."""
-        if from_remote:
-            self.source, self.source_bytes = REMOTE, from_remote
-        elif from_ssd:
-            self.source, self.source_bytes = SSD, from_ssd
-        else:
-            self.source, self.source_bytes = DRAM, from_dram
-
 
 class Loading:
-    """Carries out `Load`. `on_ready` gets the `LoadFinished` of each load that succeeds."""
+    """Carries out `Load`.
+
+    Args:
+        on_ready: Gets the `LoadFinished` of each load that succeeds.
+        retime: Called with an instance and over how many servers it runs from now on.
+    """
 
     def __init__(
         self,
@@ -95,21 +88,32 @@ class Loading:
         links: Links,
         setup: SimSetup,
         on_ready: Callable[[LoadFinished], None],
+        retime: Callable[[str, int], None],
     ) -> None:
         self._clock = clock
         self._links = links
-        self._loader = setup.loader
         self._phases = setup.phases
         self._rng = Random(f"{setup.seed}/phases")  # noqa: S311 - a simulation, not a secret
         self._on_ready = on_ready
         self._jobs: dict[str, _Job] = {}  # by instance id
+        self.splits = Splits(links, retime)
         bytes_per_s = setup.storage_bytes_per_s
         self.storage = None if bytes_per_s is None else Link("storage", bytes_per_s)
+        self._plans = LoadPlans(setup.loader, self.storage)
 
-    def begin(self, command: Load, checkpoint: Checkpoint, server: SimServer) -> None:
+    def begin(
+        self,
+        command: Load,
+        checkpoint: Checkpoint,
+        server: SimServer,
+        helpers: tuple[SimServer, ...] = (),
+    ) -> None:
         """Start the phases that come before the bytes; queue for the I/O path."""
-        job = _Job(command, checkpoint, server, self._phases.draw(self._rng), self._clock.now)
+        phases = self._phases.draw(self._rng)
+        job = _Job(command, checkpoint, server, helpers, phases, self._clock.now)
         self._jobs[command.instance_id] = job
+        if helpers:
+            self.splits.begin(command.instance_id, server, helpers)
         self._promise(job)
         ahead = self._jobs.get(command.after) if command.after is not None else None
         if ahead is not None and ahead.transfer_s is None:
@@ -123,6 +127,7 @@ class Loading:
 
     def cancel(self, instance_id: str) -> bool:
         """Break a load off; its room and its turn go to others. False: there is none."""
+        self.splits.end(instance_id)
         job = self._jobs.pop(instance_id, None)
         if job is None:
             return False
@@ -136,6 +141,7 @@ class Loading:
             self._next_turn(job)
         else:
             self._step_aside(job, job.ahead)
+        self.splits.go_on()
         return True
 
     def told(self, instance_id: str) -> None:
@@ -149,9 +155,15 @@ class Loading:
         """The instance is gone: a load under way with it, but not what one that was over cached."""
         job = self._jobs.get(instance_id)
         if job is not None and job.over:
+            self.splits.end(instance_id)
             self.told(instance_id)
         else:
             self.cancel(instance_id)
+
+    def loads(self, instance_id: str) -> bool:
+        """Whether an instance is loading still."""
+        job = self._jobs.get(instance_id)
+        return job is not None and not job.over
 
     def under_way(self, server_id: str) -> list[str]:
         """Instances that are loading on a server."""
@@ -190,7 +202,11 @@ class Loading:
 
     def _transfer(self, job: _Job) -> None:
         job.turn_at_s = self._clock.now
-        job.stages = self._plan(job)
+        plan = self._plans.plan(
+            job.checkpoint, job.server, job.command.gpu_indices, job.filling, job.helpers
+        )
+        job.source, job.source_bytes = plan.source, plan.source_bytes
+        job.stages, job.rest = list(plan.stages), plan.rest
         self._next_stage(job)
 
     def _next_stage(self, job: _Job) -> None:
@@ -200,58 +216,25 @@ class Loading:
         for part in job.stages.pop(0):
             self._send(job, part)
 
-    def _send(self, job: _Job, part: _Part) -> None:
+    def _send(self, job: _Job, part: Part) -> None:
         def arrived() -> None:
             del job.transfers[transfer]
             if not job.transfers:
                 self._next_stage(job)
+            self.splits.go_on()
 
+        self.splits.make_way(part.hops)
         transfer = self._links.start(part.num_bytes, part.hops, arrived, part.limit_bytes_per_s)
         job.transfers[transfer] = None
-
-    def _plan(self, job: _Job) -> list[list[_Part]]:
-        """Stages of concurrent transfers; what rests in several tiers comes from all at once."""
-        server, loader, hardware = job.server, self._loader, job.server.hardware
-        model, size_bytes = job.checkpoint.model, job.checkpoint.size_bytes
-        from_dram = min(size_bytes, server.held_bytes(DRAM, model))
-        from_ssd = min(size_bytes - from_dram, server.held_bytes(SSD, model))
-        from_remote = size_bytes - from_dram - from_ssd
-        job.note_source(from_dram, from_ssd, from_remote)
-        to_gpus = server.to_gpus(job.command.gpu_indices)
-        dram_limit = (
-            loader.dram_efficiency * len(job.command.gpu_indices) * hardware.pcie_bytes_per_s
-        )
-        if from_dram == size_bytes:
-            return [[_Part(from_dram, to_gpus, dram_limit)]]
-        ssd_limit = min(dram_limit, loader.ssd_efficiency * hardware.ssd_read_bytes_per_s)
-        read = (Hop(server.ssd_read), *to_gpus)
-        if not from_remote and not from_dram:
-            return [[_Part(from_ssd, read, ssd_limit)]]
-        nic_limit = loader.remote_efficiency * hardware.nic_bytes_per_s
-        fetch = self._fetch_hops(job)
-        stages = []
-        if from_remote and not loader.pipelined:
-            stages.append([_Part(from_remote, fetch, nic_limit)])
-            from_ssd, from_remote = from_ssd + from_remote, 0
-        last = (
-            _Part(from_dram, to_gpus, dram_limit),
-            _Part(from_ssd, read, ssd_limit),
-            _Part(from_remote, (*fetch, *to_gpus), min(nic_limit, dram_limit)),
-        )
-        stages.append([part for part in last if part.num_bytes])
-        return stages
-
-    def _fetch_hops(self, job: _Job) -> tuple[Hop, ...]:
-        """From remote storage to the server, and onto its SSD where the bytes are to stay."""
-        storage = () if self.storage is None else (Hop(self.storage),)
-        on_ssd = SSD in job.filling or not self._loader.pipelined
-        write = (Hop(job.server.ssd_write),) if on_ssd else ()
-        return (*storage, Hop(job.server.nic), *write)
 
     def _transferred(self, job: _Job) -> None:
         assert job.turn_at_s is not None
         now_s = self._clock.now
         job.transfer_s = now_s - job.turn_at_s
+        if job.rest is not None:
+            self.splits.join(job.command.instance_id, job.rest)
+        elif job.helpers:
+            self.splits.whole(job.command.instance_id)
         self._next_turn(job)
         init_s = job.before_ended_at_s + job.phases.overlapped_s - now_s
         rest_s = max(0.0, init_s) + job.phases.after_s

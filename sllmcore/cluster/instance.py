@@ -19,6 +19,7 @@ class Instance:
     __slots__ = (
         "awaits",
         "gpu_indices",
+        "helpers",
         "id",
         "idle_since_s",
         "incoming",
@@ -48,7 +49,8 @@ class Instance:
         self.leaving = False  # its inferences are being moved or stopped: nothing new may start
         self.retired = False  # its server drains or its model was deleted: it leaves in any case
         self.idle_since_s: float | None = None
-        self.ready_at_s = 0.0  # as expected while it loads
+        self.helpers: tuple[str, ...] = ()  # servers that fetch a part for it
+        self.ready_at_s = 0.0  # as expected while it loads, as it was from then on
         self.load_s = 0.0  # what its cold start took, once it is over
 
     @property

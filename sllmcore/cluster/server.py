@@ -20,6 +20,7 @@ class Server:
         "caches",
         "claimants",
         "draining",
+        "helped",
         "id",
         "idle",
         "instances",
@@ -45,6 +46,7 @@ class Server:
         self.num_free = spec.num_gpus
         self.num_idle = 0
         self.instances: dict[str, Instance] = {}
+        self.helped: dict[str, Instance] = {}  # elsewhere: it fetches or fetched a part for them
         self.idle: dict[str, Instance] = {}  # least recently used first
         self.caches = {
             DRAM: TierCache(spec.dram_bytes),

@@ -14,6 +14,7 @@ from sllmcore.cluster.instance import RESERVED, Instance, InstanceState
 from sllmcore.cluster.server import Server
 from sllmcore.cluster.ticket import Ticket
 from sllmcore.errors import ControlError, UsageError
+from sllmcore.protocols import TicketWatcher
 from sllmcore.types import CACHE_TIERS, Checkpoint, Residency, ServerSpec, StorageTier
 
 _NONE: dict[str, Instance] = {}
@@ -31,6 +32,7 @@ class ClusterState:
         self.servers: dict[str, Server] = {}
         self.instances: dict[str, Instance] = {}
         self.tickets: dict[str, Ticket] = {}  # by request id, from arrival to end
+        self.watcher: TicketWatcher | None = None  # of what enters and leaves `tickets`
         self.num_arrivals = 0
         self.freed: dict[str, None] = {}  # servers that gained available GPUs, until looked at
         self._num_joined = 0
@@ -122,9 +124,25 @@ class ClusterState:
         for tier in CACHE_TIERS:
             for ids in self._holders[tier].values():
                 ids.discard(server.id)
+        for instance in server.helped.values():
+            instance.helpers = tuple(name for name in instance.helpers if name != server.id)
         self._by_available[self._bucket.pop(server.id)].discard(server.id)
         self.freed.pop(server.id, None)
         del self.servers[server.id]
+
+    # Tickets.
+
+    def open_ticket(self, ticket: Ticket) -> None:
+        """A request has come."""
+        self.tickets[ticket.request.id] = ticket
+        if self.watcher is not None:
+            self.watcher.opened(ticket.request.model)
+
+    def close_ticket(self, request_id: str) -> None:
+        """It has ended."""
+        ticket = self.tickets.pop(request_id)
+        if self.watcher is not None:
+            self.watcher.closed(ticket.request.model)
 
     # Instances.
 
@@ -145,6 +163,8 @@ class ClusterState:
             else:
                 raise ControlError(f"GPU {index} of {server.id} is held by {tenant.id}")
         self.instances[instance.id] = server.instances[instance.id] = instance
+        for helper_id in instance.helpers:
+            self.servers[helper_id].helped[instance.id] = instance
         self._index_availability(server)
 
     def remove_instance(self, instance: Instance) -> list[Instance]:
@@ -234,6 +254,8 @@ class ClusterState:
     def _forget(self, instance: Instance) -> None:
         del self.instances[instance.id]
         del self.servers[instance.server_id].instances[instance.id]
+        for helper_id in instance.helpers:
+            del self.servers[helper_id].helped[instance.id]
         self._open.get(instance.model, {}).pop(instance.id, None)
 
     def _wake(self, instance: Instance) -> None:

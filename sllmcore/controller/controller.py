@@ -6,6 +6,7 @@ same object runs a simulated and a real cluster, and a recorded list of (now_s, 
 the same commands.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -25,6 +26,7 @@ from sllmcore.decisions import (
     Launch,
     MigrateThenLaunch,
     PreemptThenLaunch,
+    Prewarm,
     Refuse,
     Start,
     WaitForGPUs,
@@ -54,6 +56,7 @@ from sllmcore.protocols import (
     ClusterView,
     LoadingTimeEstimator,
     MigrationTimePredictor,
+    Prewarmer,
     ResidencyPolicy,
     Scheduler,
 )
@@ -92,6 +95,7 @@ class Controller:
         predictor: MigrationTimePredictor,
         residency: ResidencyPolicy,
         settings: ControllerSettings | None = None,
+        prewarmer: Prewarmer | None = None,
     ) -> None:
         self._settings = settings or ControllerSettings()
         self._scheduler = scheduler
@@ -113,6 +117,9 @@ class Controller:
             self._cluster, self._launcher, self._moves, self._tickets, self._pending
         )
         self._timers = Timers(self._cluster)
+        self._prewarmer = prewarmer
+        if prewarmer is not None:
+            self._cluster.watcher = prewarmer.watcher
         self._blocked_gpus: int | None = None  # cold models of so many GPUs find no room at present
 
     @property
@@ -145,6 +152,8 @@ class Controller:
 
     def handle(self, event: Event, now_s: float) -> list[Command]:
         """Take in one event; return the commands to carry out, in order."""
+        if self._prewarmer is not None:
+            self._prewarmer.advance(now_s)
         match event:
             case RequestArrived(request):
                 self._arrived(request, now_s)
@@ -161,6 +170,8 @@ class Controller:
             case _:
                 self._handle_rare(event, now_s)
         self._settle(now_s)
+        if self._prewarmer is not None:
+            self._timers.set_plan(self._prewarmer.next_plan_at_s())
         return self._outbox.take()
 
     def _handle_rare(
@@ -227,6 +238,18 @@ class Controller:
             self._outbox.add(TimeOut(self._outbox.next_id(), request_id))
         for instance in self._timers.due_instances(now_s):
             self._launcher.unload(instance, now_s)
+        if self._prewarmer is not None and self._timers.plan_due(now_s):
+            self._prewarm(self._prewarmer.plan(self._cluster, now_s), now_s)
+
+    def _prewarm(self, plan: Iterable[Prewarm], now_s: float) -> None:
+        """Launch ahead of demand. Such an instance is idle from the first: who needs its GPUs
+        before anybody needs its model takes them, and the load is broken off."""
+        for model, place in ((each.model, each.placement) for each in plan):
+            if self._membership.serves(model):
+                instance = self._launcher.launch(
+                    model, place.server_id, place.gpu_indices, (), now_s
+                )
+                self._cluster.set_idle(instance, now_s)
 
     def _load_finished(self, event: LoadFinished, now_s: float) -> None:
         instance = self._cluster.instances.get(event.instance_id)
@@ -238,6 +261,8 @@ class Controller:
             if ticket.state is BOUND:
                 self._tickets.infer(ticket, instance, now_s)
         self._moves.resume(instance)
+        if instance.idle:  # launched ahead of demand
+            self._rest(instance, now_s)
         self._moves.touched[instance.id] = instance
 
     def _migrated(self, event: MigrationFinished) -> None:
@@ -278,9 +303,14 @@ class Controller:
             self._launcher.unload(instance, now_s)
         elif not instance.idle:
             self._cluster.set_idle(instance, now_s)
-            keep_alive_s = self._residency.instance_keep_alive_s(instance)
-            if keep_alive_s is not None:
-                self._timers.set_expiry(instance, now_s, keep_alive_s)
+            self._rest(instance, now_s)
+
+    def _rest(self, instance: Instance, now_s: float) -> None:
+        """An instance is ready and idle: from now on its keep-alive runs."""
+        instance.idle_since_s = now_s
+        keep_alive_s = self._residency.instance_keep_alive_s(instance)
+        if keep_alive_s is not None:
+            self._timers.set_expiry(instance, now_s, keep_alive_s)
 
     def _dispatch(self, now_s: float) -> None:
         """Decide for those whom the servers with newly available GPUs may help, oldest first."""
@@ -345,6 +375,11 @@ class Controller:
         self, ticket: Ticket, placement: Placement, victims: list[Instance], now_s: float
     ) -> None:
         instance = self._launcher.launch(
-            ticket.request.model, placement.server_id, placement.gpu_indices, victims, now_s
+            ticket.request.model,
+            placement.server_id,
+            placement.gpu_indices,
+            victims,
+            now_s,
+            placement.helpers,
         )
         self._tickets.bind(ticket, instance, now_s)

@@ -1,7 +1,7 @@
 """Bringing instances up and taking them down: GPUs, cache room, load queues, and their commands."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sllmcore.cluster.instance import LOADING, READY, RESERVED, Instance
 from sllmcore.cluster.server import Server
@@ -48,6 +48,7 @@ class Launcher:
         gpu_indices: tuple[int, ...],
         awaits: Sequence[Instance],
         now_s: float,
+        helpers: tuple[str, ...] = (),
     ) -> Instance:
         """Give a new instance these GPUs; idle instances on them go, `awaits` must leave first."""
         server = self._cluster.servers[server_id]
@@ -59,6 +60,7 @@ class Launcher:
         instance_id = f"i{self._num_launched}"
         slots = self._cluster.num_slots[model]
         instance = Instance(instance_id, model, server_id, gpu_indices, slots)
+        instance.helpers = helpers
         self._cluster.add_instance(instance, awaits)
         if not instance.awaits:
             self._begin_load(instance, now_s)
@@ -84,6 +86,7 @@ class Launcher:
         server = self._cluster.servers[instance.server_id]
         self._estimator.observe(checkpoint, server, event.source, event)
         instance.load_s = now_s - load.began_at_s
+        instance.ready_at_s = now_s
         self._cluster.set_state(instance, READY)
 
     def lose_server(self, server: Server) -> None:
@@ -96,6 +99,9 @@ class Launcher:
         server = self._cluster.servers[instance.server_id]
         checkpoint = self._cluster.checkpoints[instance.model]
         estimate = self._estimator.estimate(checkpoint, server, now_s)
+        if instance.helpers:
+            part_s = estimate.transfer_s / (1 + len(instance.helpers))
+            estimate = replace(estimate, transfer_s=part_s)
         self._hold_tiers(instance, server, checkpoint, estimate.source, now_s)
         queue = server.queues[estimate.source]
         after = queue.last
@@ -115,6 +121,7 @@ class Launcher:
                 estimate,
                 self._loads[instance.id].filling,
                 after,
+                instance.helpers,
             )
         )
 
@@ -135,7 +142,7 @@ class Launcher:
         filling = [
             tier
             for tier in self._residency.cache_in(source)
-            if self._make_room(server, tier, checkpoint)
+            if not instance.helpers and self._make_room(server, tier, checkpoint)
         ]
         self._loads[instance.id] = _Load(source, now_s, tuple(pinned), tuple(filling))
 

@@ -110,6 +110,6 @@ class Losses:
             self._moves.source_ended(ticket)
             self._tickets.unbind(ticket)
             if over:
-                del self._cluster.tickets[request_id]
+                self._cluster.close_ticket(request_id)
             else:
                 self._tickets.requeue(ticket)

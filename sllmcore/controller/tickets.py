@@ -42,7 +42,8 @@ class Tickets:
         if not self._membership.serves(request.model):
             self.reject(request.id, f"model {request.model} is not deployed")
             return None
-        ticket = self._cluster.tickets[request.id] = Ticket(request, self._cluster.num_arrivals)
+        ticket = Ticket(request, self._cluster.num_arrivals)
+        self._cluster.open_ticket(ticket)
         return ticket
 
     def reject(self, request_id: str, reason: str) -> None:
@@ -54,13 +55,13 @@ class Tickets:
             self.unbind(ticket)
         else:
             self._pending.remove(ticket)
-        del self._cluster.tickets[ticket.request.id]
+        self._cluster.close_ticket(ticket.request.id)
 
     def requeue(self, ticket: Ticket) -> None:
         """A request lost its instance: it waits for a decision again, in its old place."""
         ticket.state, ticket.instance = WAITING, None
         if not self._membership.serves(ticket.request.model):
-            del self._cluster.tickets[ticket.request.id]
+            self._cluster.close_ticket(ticket.request.id)
             self.reject(ticket.request.id, f"model {ticket.request.model} is not deployed")
             return
         self._pending.add(ticket, self._cluster.checkpoints[ticket.request.model].num_gpus)
@@ -129,7 +130,7 @@ class Tickets:
     def _end(self, ticket: Ticket) -> None:
         self._moves.source_ended(ticket)
         self.unbind(ticket)
-        del self._cluster.tickets[ticket.request.id]
+        self._cluster.close_ticket(ticket.request.id)
 
     def unbind(self, ticket: Ticket) -> None:
         instance = ticket.instance

@@ -1,4 +1,4 @@
-"""When the controller wants to be woken: for start deadlines and for the end of keep-alives."""
+"""When the controller wants to be woken: for start deadlines, the end of keep-alives, and plans."""
 
 from collections.abc import Iterator
 from heapq import heappop, heappush
@@ -10,13 +10,15 @@ from sllmcore.cluster.ticket import Ticket
 
 
 class Timers:
-    """Two heaps of instants. An entry whose cause has gone is dropped when it surfaces."""
+    """Two heaps of instants, and that of the next plan. An entry of a heap whose cause has gone is
+    dropped when it surfaces."""
 
     def __init__(self, cluster: ClusterState) -> None:
         self._cluster = cluster
         self._deadlines: list[tuple[float, int, str]] = []  # (at_s, order, request id)
         self._expiries: list[tuple[float, int, str, float]] = []  # (.., instance id, idle since)
         self._num_set = 0
+        self._plan_at_s: float | None = None
         self.not_before_s: float = inf  # nothing is due earlier than this
 
     def set_deadline(self, ticket: Ticket, at_s: float) -> None:
@@ -31,10 +33,21 @@ class Timers:
         heappush(self._expiries, (at_s, self._num_set, instance.id, idle_since_s))
         self.not_before_s = min(self.not_before_s, at_s)
 
+    def set_plan(self, at_s: float | None) -> None:
+        """The next plan of what to launch ahead of demand is due then; None: none is."""
+        self._plan_at_s = at_s
+        if at_s is not None:
+            self.not_before_s = min(self.not_before_s, at_s)
+
+    def plan_due(self, now_s: float) -> bool:
+        return self._plan_at_s is not None and self._plan_at_s <= now_s
+
     def next_s(self) -> float | None:
         """The earliest instant at which something is still due."""
         self._drop_gone()
         heads = [heap[0][0] for heap in (self._deadlines, self._expiries) if heap]
+        if self._plan_at_s is not None:
+            heads.append(self._plan_at_s)
         self.not_before_s = min(heads, default=inf)
         return min(heads, default=None)
 

@@ -151,6 +151,9 @@ class ChaosDriver:
     def lose_server(self, server_id: str) -> None:
         for instance_id in [i for i in self.engines if self.homes[i] == server_id]:
             self._let_go(instance_id)
+        for instance_id in [i for i, e in self.engines.items() if server_id in e.load.helpers]:
+            if self.rng.random() < 0.7:  # else its parts had joined already
+                self.lose_instance(instance_id)
         del self.queues[server_id]
         self.tell(ServerLost(server_id))
 

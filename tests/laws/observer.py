@@ -222,6 +222,11 @@ class Observer:
             ahead = self.instances.get(load.after)
             law(ahead is not None and not ahead.ready, f"{load} follows what is not loading")
             law(ahead is None or ahead.server is server, f"{load} follows a load elsewhere")
+        law(len({load.server_id, *load.helpers}) == 1 + len(load.helpers), f"not apart: {load}")
+        for helper_id in load.helpers:
+            helper = self.servers.get(helper_id)
+            law(helper is not None and not helper.draining, f"{helper_id} cannot help {load}")
+        law(not (load.helpers and load.cache_in), f"parts are to stay in tiers: {load}")
         instance = SeenInstance(load.instance_id, load.model, server, load.gpu_indices)
         self.instances[instance.id] = instance
         server.occupy(instance, self.sizes[load.model], load.cache_in)

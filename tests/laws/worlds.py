@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from sllmcore.build import POLICIES, PolicySettings
 from sllmcore.controller import ControllerSettings
+from sllmcore.prewarming import PrewarmSettings
 from sllmcore.residency import LruResidency
+from sllmcore.scheduling.hydraserve import SplitSettings
 from sllmcore.types import Checkpoint, Residency, StorageTier
 from sllmcore.workload import Job
 from sllmsim.faults import (
@@ -150,9 +152,10 @@ def _lopsided_server(
 
 
 def policy_of(rng: Random) -> PolicySettings:
-    """All five; those that move or stop others more often."""
+    """All of them; those that move or stop others more often. A third plans ahead of demand."""
+    name = rng.choice([*POLICIES, *["serverlessllm"] * 5, "shepherd", "locality"])
     return PolicySettings(
-        name=rng.choice([*POLICIES, *["serverlessllm"] * 5, "shepherd", "locality"]),
+        name=name,
         max_candidates=rng.choice([1, 2, 16, 16]),
         max_room_servers=rng.choice([1, 4, 4]),
         max_preemptions=rng.choice([1, 3]),
@@ -162,7 +165,21 @@ def policy_of(rng: Random) -> PolicySettings:
             max_load_failures=rng.choice([1, 3]),
             sequential_loading=rng.random() < 0.7,
         ),
+        prewarming=_prewarming(rng, name),
+        splitting=SplitSettings(
+            max_parts=rng.choice([1, 2, 4]),
+            ttft_slo_s=rng.choice([2.0, 6.0, 1000.0]),
+            margin_s=rng.choice([0.0, 2.0]),
+        ),
     )
+
+
+def _prewarming(rng: Random, policy: str) -> PrewarmSettings | None:
+    """Windows so short that some pass, of demand that repeats soon."""
+    if policy != "warmserve" and rng.random() < 0.8:
+        return None
+    window_s = rng.choice([1.0, 2.5, 6.0])
+    return PrewarmSettings(window_s, window_s * rng.choice([1, 3, 20]), rng.choice([1, 2, 4]))
 
 
 def _residency(rng: Random) -> LruResidency:

@@ -41,7 +41,9 @@ class Bench:
         self.clock = Clock()
         self.finished: list[tuple[float, LoadFinished]] = []
         self.server = SimServer(SimServerSetup("s0", hardware_of(2), self.resident))
-        self.loading = Loading(self.clock, Links(self.clock), self.setup, self._ready)
+        self.loading = Loading(
+            self.clock, Links(self.clock), self.setup, self._ready, lambda *_: None
+        )
 
     def _ready(self, event: LoadFinished) -> None:
         self.finished.append((self.clock.now, event))

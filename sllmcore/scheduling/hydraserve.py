@@ -1,0 +1,203 @@
+"""HydraServe's cold starts: a checkpoint fetched over the networks of several servers.
+
+HydraServe (arXiv 2502.15524; its artifact's policy) splits a cold model over up to four servers,
+which serve as a pipeline until one of them has the whole. Of 1, 2, ... parts it takes the first
+number for which, with one part on a GPU of its own and the others beside what runs on theirs,
+
+    tpot * (parts - 1 + 1 / parts) + hop * (parts - 1) <= TPOT objective
+    size / parts / band + prefill * (parts - 1 + 1 / parts) + waited + margin < TTFT objective
+
+with `band` the smallest share that the chosen networks can still give (`nic_shares`); if none is
+enough, one part, where the network has most to give. Models that lie in a server's DRAM or on its
+SSD start there, whole.
+
+Left out: several instances that start as one pipeline (here each decision launches one), helpers
+that become instances of their own, models of several GPUs (they are not split), and what a part
+takes from the GPU that it lies on. A split load leaves nothing in the caches.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from sllmcore.decisions import Decision, Launch, Start
+from sllmcore.errors import UsageError
+from sllmcore.migration import MigrationProfile
+from sllmcore.protocols import ClusterView, ServerView
+from sllmcore.scheduling.launch_search import LaunchSearch, ready_instance, soonest_instance
+from sllmcore.scheduling.nic_shares import (
+    available_bytes_per_s,
+    fetches_on,
+    joining_bytes,
+    part_bytes,
+)
+from sllmcore.scheduling.startup_time import no_room
+from sllmcore.types import CACHE_TIERS, REMOTE, Checkpoint, Placement, Request
+
+
+@dataclass(frozen=True, slots=True)
+class SplitSettings:
+    """HydraServe's objectives and constants.
+
+    Args:
+        max_parts: Servers that one load may be split over.
+        ttft_slo_s: Time to the first token, from the arrival.
+        tpot_slo_s: Time per token.
+        margin_s: What a start takes besides the bytes.
+        hop_s: Between two stages of a pipeline.
+    """
+
+    max_parts: int = 4
+    ttft_slo_s: float = 7.5
+    tpot_slo_s: float = 0.2
+    margin_s: float = 2.0
+    hop_s: float = 0.001
+
+    def __post_init__(self) -> None:
+        if self.max_parts < 1:
+            raise UsageError(f"max_parts must be >= 1, got {self.max_parts}")
+        for name in ("ttft_slo_s", "tpot_slo_s"):
+            if getattr(self, name) <= 0:
+                raise UsageError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.margin_s < 0 or self.hop_s < 0:
+            raise UsageError(f"margin_s and hop_s must not be negative, got {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Network:
+    """A server that may fetch, and the share of its network that it can give."""
+
+    server: ServerView
+    bytes_per_s: float
+    num_fetches: int
+
+
+class HydraServeScheduler:
+    """A ready instance, the soonest start from a cache, or a load split over servers.
+
+    Args:
+        profile: What is believed of the speed of models without a profile of their own.
+    """
+
+    def __init__(
+        self,
+        launches: LaunchSearch,
+        settings: SplitSettings,
+        profile: MigrationProfile,
+        profiles: Mapping[str, MigrationProfile],
+    ) -> None:
+        self._launches = launches
+        self._settings = settings
+        self._profile = profile
+        self._profiles = profiles
+
+    def decide(self, request: Request, cluster: ClusterView, now_s: float) -> Decision:
+        instances = cluster.open_instances(request.model)
+        ready = ready_instance(instances)
+        if ready is not None:
+            return Start(ready.id)
+        checkpoint = cluster.checkpoints[request.model]
+        placement = self._launches.best(checkpoint, cluster, now_s)
+        loading = soonest_instance(instances)
+        if placement is None:
+            return no_room(cluster, checkpoint.num_gpus) if loading is None else Start(loading.id)
+        if loading is not None and loading.ready_at_s - now_s <= placement.load.total_s:
+            return Start(loading.id)
+        if placement.load.source is REMOTE and checkpoint.num_gpus == 1:
+            placement = self._over_networks(request, checkpoint, cluster, now_s) or placement
+        return Launch(placement)
+
+    def _over_networks(
+        self, request: Request, checkpoint: Checkpoint, cluster: ClusterView, now_s: float
+    ) -> Placement | None:
+        """Where to fetch a model that no cache holds; None: only where a part of it lies."""
+        mains = self._networks(self._mains(checkpoint, cluster), cluster, now_s)
+        if not mains:
+            return None
+        main = mains[0]
+        beside = [s for s in self._helpers(checkpoint, cluster, now_s) if s.id != main.server.id]
+        helpers = [n for n in self._networks(beside, cluster, now_s) if n.bytes_per_s > 0]
+        for parts in range(1, min(self._settings.max_parts, 1 + len(helpers)) + 1):
+            chosen = [main, *helpers[: parts - 1]]
+            band = min(network.bytes_per_s for network in chosen)
+            if band > 0 and self._meets(request, checkpoint, parts, band, now_s):
+                return self._placement(checkpoint, chosen, now_s)
+        return self._placement(checkpoint, [main], now_s)
+
+    def _mains(self, checkpoint: Checkpoint, cluster: ClusterView) -> list[ServerView]:
+        return [
+            server
+            for server in cluster.servers_with(1, self._launches.max_candidates)
+            if server.could_hold(checkpoint) and not _holds(server, checkpoint.model)
+        ]
+
+    def _helpers(
+        self, checkpoint: Checkpoint, cluster: ClusterView, now_s: float
+    ) -> list[ServerView]:
+        """Servers with room for a part: those without any available GPU, too."""
+        most = checkpoint.size_bytes / 2
+        return [
+            server
+            for server in cluster.servers_with(0, self._launches.max_candidates)
+            if not server.draining and _spare_bytes(server, cluster, now_s) >= most
+        ]
+
+    def _networks(
+        self, servers: list[ServerView], cluster: ClusterView, now_s: float
+    ) -> list[_Network]:
+        """Most to give first; of equals that with fewer fetches, then the one that joined first."""
+        found = []
+        for server in servers:
+            fetches = fetches_on(server, cluster, now_s, self._settings.ttft_slo_s)
+            share = available_bytes_per_s(server, fetches, now_s)
+            found.append(_Network(server, share, len(fetches)))
+        return sorted(found, key=lambda n: (-n.bytes_per_s, n.num_fetches, n.server.order))
+
+    def _meets(
+        self,
+        request: Request,
+        checkpoint: Checkpoint,
+        parts: int,
+        band: float,
+        now_s: float,
+    ) -> bool:
+        """Whether so many parts at that bandwidth meet both objectives."""
+        settings = self._settings
+        profile = self._profiles.get(checkpoint.model, self._profile)
+        slower = parts - 1 + 1 / parts
+        tpot_s = profile.output_token_s * slower + settings.hop_s * (parts - 1)
+        prefill_s = profile.per_token_s * request.input_tokens + profile.fixed_s
+        fetch_s = checkpoint.size_bytes / parts / band
+        waited_s = now_s - request.arrived_at_s
+        ttft_s = fetch_s + prefill_s * slower + waited_s + settings.margin_s
+        return tpot_s <= settings.tpot_slo_s and ttft_s < settings.ttft_slo_s
+
+    def _placement(
+        self, checkpoint: Checkpoint, chosen: list[_Network], now_s: float
+    ) -> Placement | None:
+        server = chosen[0].server
+        gpus = server.pick_gpus(1)
+        if gpus is None:
+            return None
+        load = self._launches.estimator.estimate(checkpoint, server, now_s)
+        load = replace(load, transfer_s=load.transfer_s / len(chosen))
+        helpers = tuple(network.server.id for network in chosen[1:])
+        return Placement(server.id, gpus, load, helpers)
+
+
+def _holds(server: ServerView, model: str) -> bool:
+    return any(server.resident_bytes(tier, model) for tier in CACHE_TIERS)
+
+
+def _spare_bytes(server: ServerView, cluster: ClusterView, now_s: float) -> float:
+    """Of the roomiest GPU besides weights, if all parts that lie on the server were on that one."""
+    used = [0.0] * server.spec.num_gpus
+    for instance in server.instances.values():
+        share = cluster.checkpoints[instance.model].size_bytes / instance.num_gpus
+        for index in instance.gpu_indices:
+            used[index] = max(used[index], share)
+    parts = sum(
+        part_bytes(instance, cluster)
+        for instance in server.helped.values()
+        if not instance.ready or joining_bytes(instance, cluster, now_s) > 0
+    )
+    return server.spec.gpu_memory_bytes - min(used) - parts

@@ -1,0 +1,115 @@
+"""Which bytes of a load come from where, over which links, and how fast its loader takes them."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sllmcore.types import DRAM, REMOTE, SSD, Checkpoint, StorageTier
+from sllmsim.links import Hop, Link
+from sllmsim.server import SimServer
+from sllmsim.setup import LoaderProfile
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Bytes of one load that come the same way."""
+
+    num_bytes: int
+    hops: tuple[Hop, ...]
+    limit_bytes_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """Stages of concurrent transfers.
+
+    Args:
+        source: The farthest tier that bytes come from, `source_bytes` of them.
+        rest: What follows a split load to where its first part is; None: it is not split.
+    """
+
+    source: StorageTier
+    source_bytes: int
+    stages: tuple[tuple[Part, ...], ...]
+    rest: Part | None = None
+
+
+class LoadPlans:
+    """Plans for one kind of loader.
+
+    Args:
+        storage: The remote storage service, if it is a limit.
+    """
+
+    def __init__(self, loader: LoaderProfile, storage: Link | None) -> None:
+        self._loader = loader
+        self._storage = storage
+
+    def plan(
+        self,
+        checkpoint: Checkpoint,
+        server: SimServer,
+        gpu_indices: tuple[int, ...],
+        filling: Collection[StorageTier],
+        helpers: tuple[SimServer, ...],
+    ) -> LoadPlan:
+        """What rests in several tiers comes from all at once; a load without any of it in a tier
+        is split over the helpers.
+
+        Args:
+            filling: Tiers that are to keep the bytes.
+        """
+        loader, hardware = self._loader, server.hardware
+        model, size_bytes = checkpoint.model, checkpoint.size_bytes
+        from_dram = min(size_bytes, server.held_bytes(DRAM, model))
+        from_ssd = min(size_bytes - from_dram, server.held_bytes(SSD, model))
+        from_remote = size_bytes - from_dram - from_ssd
+        to_gpus = server.to_gpus(gpu_indices)
+        dram_limit = loader.dram_efficiency * len(gpu_indices) * hardware.pcie_bytes_per_s
+        if from_dram == size_bytes:
+            return LoadPlan(DRAM, from_dram, ((Part(from_dram, to_gpus, dram_limit),),))
+        ssd_limit = min(dram_limit, loader.ssd_efficiency * hardware.ssd_read_bytes_per_s)
+        read = (Hop(server.ssd_read), *to_gpus)
+        if not from_remote and not from_dram:
+            return LoadPlan(SSD, from_ssd, ((Part(from_ssd, read, ssd_limit),),))
+        nic_limit = loader.remote_efficiency * hardware.nic_bytes_per_s
+        fetch = self._fetch_hops(server, filling)
+        if helpers and from_remote == size_bytes and loader.pipelined:
+            return self._split(
+                Part(size_bytes, (*fetch, *to_gpus), min(nic_limit, dram_limit)), helpers
+            )
+        source, source_bytes = (REMOTE, from_remote) if from_remote else (SSD, from_ssd)
+        stages: list[tuple[Part, ...]] = []
+        if from_remote and not loader.pipelined:
+            stages.append((Part(from_remote, fetch, nic_limit),))
+            from_ssd, from_remote = from_ssd + from_remote, 0
+        last = (
+            Part(from_dram, to_gpus, dram_limit),
+            Part(from_ssd, read, ssd_limit),
+            Part(from_remote, (*fetch, *to_gpus), min(nic_limit, dram_limit)),
+        )
+        stages.append(tuple(part for part in last if part.num_bytes))
+        return LoadPlan(source, source_bytes, tuple(stages))
+
+    def _split(self, whole: Part, helpers: tuple[SimServer, ...]) -> LoadPlan:
+        """Equal parts, each over a server's network; the way into a helper's GPU is far wider."""
+        share = -(-whole.num_bytes // (1 + len(helpers)))
+        parts = [Part(share, whole.hops, whole.limit_bytes_per_s)]
+        left_bytes = whole.num_bytes - share
+        for helper in helpers:
+            limit = self._loader.remote_efficiency * helper.hardware.nic_bytes_per_s
+            parts.append(
+                Part(min(share, left_bytes), (*self._to_storage(), Hop(helper.nic)), limit)
+            )
+            left_bytes -= parts[-1].num_bytes
+        rest = Part(whole.num_bytes - share, whole.hops, whole.limit_bytes_per_s)
+        stage = tuple(part for part in parts if part.num_bytes)
+        return LoadPlan(REMOTE, share, (stage,), rest)
+
+    def _fetch_hops(self, server: SimServer, filling: Collection[StorageTier]) -> tuple[Hop, ...]:
+        """From remote storage to the server, and onto its SSD where the bytes are to stay."""
+        on_ssd = SSD in filling or not self._loader.pipelined
+        write = (Hop(server.ssd_write),) if on_ssd else ()
+        return (*self._to_storage(), Hop(server.nic), *write)
+
+    def _to_storage(self) -> tuple[Hop, ...]:
+        return () if self._storage is None else (Hop(self._storage),)

@@ -1,0 +1,212 @@
+"""Launches ahead of demand: what WarmServe's subset plans, and how the controller carries it out.
+
+Seeded bugs that these tests have caught: an instance warmed for nobody that does not ask who waits
+for its model when it is ready; a plan that evicts what scores as high as the newcomer.
+"""
+
+from sllmcore.build import PolicySettings
+from sllmcore.commands import Command, Evict, Infer, Load, Unload
+from sllmcore.events import (
+    InferenceFinished,
+    LoadFinished,
+    ModelDeleted,
+    RequestCancelled,
+    ServerDraining,
+    WakeUp,
+)
+from sllmcore.prewarming import PrewarmSettings
+from sllmcore.residency import LruResidency
+from sllmcore.types import Checkpoint, StorageTier
+from tests.builders import Bench, bench_of, in_dram, spec_of
+
+A, B, C = Checkpoint("A", 8), Checkpoint("B", 8), Checkpoint("C", 32)
+WINDOW_S = 64.0
+
+
+def _bench(num_gpus: int, *models: Checkpoint, keep_alive_s: float | None = 1.0) -> Bench:
+    """One server with everything in DRAM; idle instances go after `keep_alive_s`."""
+    policy = PolicySettings(
+        name="warmserve",
+        residency=LruResidency(keep_alive_s=keep_alive_s),
+        prewarming=PrewarmSettings(WINDOW_S, 20 * WINDOW_S, 2),
+    )
+    resident = tuple(in_dram(model.model, model.size_bytes) for model in models)
+    return bench_of(policy, models, [(spec_of("s0", num_gpus), resident)])
+
+
+def _serve(bench: Bench, number: int, model: str, now_s: float, until_s: float) -> str:
+    """One request from its arrival to its end; returns its instance."""
+    commands = bench.arrive(number, model, now_s)
+    loads = [c for c in commands if isinstance(c, Load)]
+    if loads:
+        commands = _loaded(bench, loads[0], now_s + 0.5)
+    (infer,) = (c for c in commands if isinstance(c, Infer))
+    bench.tell(InferenceFinished(f"r{number}", infer.instance_id, 4, now_s + 1.0), until_s)
+    return infer.instance_id
+
+
+def _loaded(bench: Bench, load: Load, now_s: float) -> list[Command]:
+    return bench.tell(LoadFinished(load.instance_id, StorageTier.DRAM, 8, 0.5, 0.0), now_s)
+
+
+def _due(bench: Bench, now_s: float) -> list[Command]:
+    at_s = bench.controller.next_wakeup_s()
+    assert at_s is not None and at_s <= now_s
+    return bench.tell(WakeUp(), now_s)
+
+
+def _launched(commands: list[Command]) -> list[str]:
+    return [command.model for command in commands if isinstance(command, Load)]
+
+
+def test_a_model_with_demand_is_loaded_again_when_a_window_begins() -> None:
+    bench = _bench(1, A)
+    _serve(bench, 1, "A", 0.0, 8.0)
+    _due(bench, 9.0)  # its keep-alive is over
+
+    commands = _due(bench, WINDOW_S)
+
+    assert _launched(commands) == ["A"]
+
+
+def test_a_request_runs_at_once_on_what_was_warmed_for_it() -> None:
+    bench = _bench(1, A, keep_alive_s=None)
+    first = _serve(bench, 1, "A", 0.0, 8.0)
+    _serve(bench, 2, "A", 10.0, 12.0)
+
+    planned = _due(bench, WINDOW_S)
+    commands = bench.arrive(3, "A", 70.0)
+
+    assert _launched(planned) == []  # the idle one counts
+    assert [type(c) for c in commands] == [Infer]
+    assert commands[0].instance_id == first  # type: ignore[union-attr]
+
+
+def test_who_needs_the_gpu_first_gets_it_and_the_load_is_broken_off() -> None:
+    bench = _bench(1, A, B)
+    _serve(bench, 1, "A", 0.0, 8.0)
+    _due(bench, 9.0)
+    (warming,) = _due(bench, WINDOW_S)
+    assert isinstance(warming, Load)
+
+    commands = bench.arrive(2, "B", WINDOW_S + 0.25)
+
+    assert [type(c) for c in commands] == [Unload, Load]
+    assert commands[0].instance_id == warming.instance_id  # type: ignore[union-attr]
+    assert _launched(commands) == ["B"]
+
+
+def test_a_request_joins_an_instance_that_is_being_warmed() -> None:
+    bench = _bench(2, A)
+    _serve(bench, 1, "A", 0.0, 8.0)
+    _due(bench, 9.0)
+    (warming,) = _due(bench, WINDOW_S)
+    assert isinstance(warming, Load)
+
+    assert bench.arrive(2, "A", WINDOW_S + 0.25) == []
+    commands = _loaded(bench, warming, WINDOW_S + 0.5)
+
+    assert [type(c) for c in commands] == [Infer]
+
+
+def test_the_keep_alive_of_what_was_warmed_runs_from_when_it_is_ready() -> None:
+    bench = _bench(1, A, keep_alive_s=4.0)
+    _serve(bench, 1, "A", 0.0, 8.0)
+    _due(bench, 12.0)
+    (warming,) = _due(bench, WINDOW_S)
+    assert isinstance(warming, Load)
+    _loaded(bench, warming, WINDOW_S + 1.0)
+
+    assert bench.controller.next_wakeup_s() == WINDOW_S + 5.0
+    assert [type(c) for c in _due(bench, WINDOW_S + 5.0)] == [Unload]
+
+
+def test_a_larger_score_takes_the_gpu_of_a_smaller_and_never_of_an_equal_one() -> None:
+    for other, expected in ((B, []), (C, ["C"])):  # C is four times as long to load
+        bench = _bench(1, A, other, keep_alive_s=None)
+        _serve(bench, 1, other.model, 0.0, 2.0)
+        _serve(bench, 2, "A", 4.0, 6.0)  # in its place
+
+        assert _launched(_due(bench, WINDOW_S)) == expected
+
+
+def test_as_many_are_warmed_as_the_peak_needs() -> None:
+    bench = _bench(4, A)
+    loads = [c for n in range(3) for c in bench.arrive(n, "A", 0.0) if isinstance(c, Load)]
+    assert len(loads) == 3
+    for number, load in enumerate(loads):
+        _loaded(bench, load, 0.5)
+        bench.tell(InferenceFinished(f"r{number}", load.instance_id, 4, 1.0), 8.0)
+    _due(bench, 9.0)
+
+    assert _launched(_due(bench, WINDOW_S)) == ["A"] * 3
+
+
+def test_plans_end_when_demand_has_been_forgotten() -> None:
+    bench = _bench(1, A)
+    _serve(bench, 1, "A", 0.0, 8.0)
+
+    wakeups = []
+    while (at_s := bench.controller.next_wakeup_s()) is not None:
+        wakeups.append(at_s)
+        for load in (c for c in bench.tell(WakeUp(), at_s) if isinstance(c, Load)):
+            _loaded(bench, load, at_s + 0.5)
+
+    assert [at_s for at_s in wakeups if at_s % WINDOW_S == 0] == [64.0, 128.0, 192.0]
+
+
+def test_a_plan_overtaken_by_an_event_at_the_same_instant_is_made_all_the_same() -> None:
+    bench = _bench(2, A, B)
+    _serve(bench, 1, "A", 0.0, 8.0)
+    _due(bench, 9.0)
+
+    bench.arrive(2, "B", WINDOW_S)
+
+    assert _launched(_due(bench, WINDOW_S)) == ["A"]
+
+
+def test_nothing_is_warmed_of_a_deleted_model_or_on_a_draining_server() -> None:
+    for event in (ModelDeleted("A"), ServerDraining("s0")):
+        bench = _bench(1, A)
+        _serve(bench, 1, "A", 0.0, 8.0)
+        _due(bench, 9.0)
+        bench.tell(event, 10.0)
+
+        assert _launched(_due(bench, WINDOW_S)) == []
+
+
+def test_a_deleted_model_is_not_warmed_to_its_end() -> None:
+    bench = _bench(1, A)
+    _serve(bench, 1, "A", 0.0, 8.0)
+    _due(bench, 9.0)
+    (warming,) = _due(bench, WINDOW_S)
+    assert isinstance(warming, Load)
+
+    commands = bench.tell(ModelDeleted("A"), WINDOW_S + 0.25)
+
+    assert [type(c) for c in commands if not isinstance(c, Evict)] == [Unload]
+
+
+def test_a_request_that_leaves_before_it_is_decided_counts_no_more() -> None:
+    bench = _bench(1, A, B)
+    bench.arrive(1, "A", 0.0)
+    bench.arrive(2, "B", 0.0)
+    bench.tell(RequestCancelled("r2"), 0.0)
+    bench.tell(RequestCancelled("r1"), 0.0)
+
+    commands = _due(bench, WINDOW_S)
+
+    assert len(_launched(commands)) == 1  # one GPU, for whichever: both peaked at 1, for no time
+
+
+def test_any_policy_can_launch_ahead_of_demand() -> None:
+    policy = PolicySettings(
+        name="serverlessllm",
+        residency=LruResidency(keep_alive_s=1.0),
+        prewarming=PrewarmSettings(WINDOW_S, 20 * WINDOW_S, 2),
+    )
+    bench = bench_of(policy, [A], [(spec_of("s0"), (in_dram("A", 8),))])
+    _serve(bench, 1, "A", 0.0, 8.0)
+    _due(bench, 9.0)
+
+    assert _launched(_due(bench, WINDOW_S)) == ["A"]
