@@ -60,6 +60,7 @@ class EngineHost:
         self._inbox: SimpleQueue[_Mail] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="engine host", daemon=True)
         self._links.listen_to(self)
+        self.failure: Exception | None = None  # what the engine broke with
 
     def start(self) -> None:
         self._thread.start()
@@ -105,8 +106,8 @@ class EngineHost:
                 self._carry_out()
             self._carry_out()
         except Exception as error:  # whatever an engine breaks with, its owner must hear of it
+            self.failure = error
             self._send(wire.Broken(f"{type(error).__name__}: {error}"))
-            raise
         finally:
             self._links.close()
             self._engine.close()

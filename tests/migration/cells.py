@@ -1,6 +1,5 @@
 """Where in a migration something may go wrong, and what: the cells that a campaign has to visit."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -27,6 +26,7 @@ class Step(StrEnum):
     ACK = "first ack"
     MORE = "later delta"
     FINAL = "final"
+    GIVE_UP = "give up"
     READY = "ready"
     COMMIT = "commit"
     RELEASE = "release source"
@@ -97,6 +97,6 @@ _PLAIN: dict[type, Step] = {
     wire.Migrate: Step.MIGRATE,
     Ack: Step.ACK,
     Final: Step.FINAL,
+    wire.MoveFailed: Step.GIVE_UP,
     wire.Ready: Step.READY,
 }
-Trigger = Callable[[Cell], None]

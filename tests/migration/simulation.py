@@ -115,7 +115,8 @@ class World:
         self._stopping = False
         self._num_moves = 0
         # A source that gives up early goes on while its destination takes over.
-        hold_s = self.rng.choice((1.5, 1.5, self.rng.uniform(0.001, 0.05)))
+        hasty = any(cell.step is Step.GIVE_UP for cell in cells) or self.rng.random() < 0.2
+        hold_s = self.rng.uniform(0.001, 0.05) if hasty else 1.5
         delta_bytes = self.rng.choice((32, 512))
         source = replace(HOST.source, hold_s=hold_s, delta_bytes=delta_bytes)
         self._options = replace(HOST, source=source)
