@@ -178,8 +178,8 @@ async def listening(
             async with asyncio.timeout(HANDSHAKE_S):
                 keys = await _prove_as_server(reader, writer, key)
             await serve(SocketChannel((reader, writer), keys, receives))
-        except (OSError, EOFError, ChannelClosedError):
-            return
+        except (OSError, EOFError, ChannelClosedError, asyncio.CancelledError):
+            return  # cancelled: the server is closing, and asyncio would log it as an error
         finally:
             tasks.discard(task)
             writer.close()

@@ -1,0 +1,1 @@
+"""The command `sllm`: serve, deploy, delete, status, models, checkpoint."""

@@ -1,0 +1,140 @@
+"""`sllm deploy` and `sllm delete`: what a model directory has to have, and telling the leader."""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from sllmcore.errors import UsageError
+from sllmreal.checkpoint.convert import WriteOptions, convert
+from sllmreal.checkpoint.source import read_layout
+from sllmreal.cluster.home import Home, opened_home
+from sllmreal.cluster.messages import Delete, Deploy
+from sllmreal.cluster.model import ModelSpec
+from sllmreal.cluster.operator import ask
+
+_CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "max_sequence_length")
+_FREE_SHARE = 1.05  # of a checkpoint's bytes, for a conversion
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a deployment says beyond the directory."""
+
+    num_slots: int = 4
+    num_gpus: int = 1
+    context_tokens: int | None = None
+    tenants: tuple[str, ...] | None = None
+    needs_tokenizer: bool = True
+
+
+def deploy_command(arguments: argparse.Namespace) -> int:
+    """Raises UsageError for a directory that cannot be served, and says why."""
+    source = Path(arguments.source).expanduser().absolute()
+    choices = Choices(
+        arguments.slots,
+        arguments.gpus,
+        arguments.context,
+        None if arguments.tenant is None else tuple(arguments.tenant),
+        needs_tokenizer=not arguments.no_tokenizer,
+    )
+    name = arguments.name or source.name
+    if arguments.convert is not None:
+        source = _converted(source, arguments.convert.expanduser().absolute())
+    spec = described(source, name, time.time(), choices)
+    asyncio.run(put(opened_home(arguments.home), spec))
+    sys.stdout.write(f"{name}: {spec.size_bytes} bytes, {spec.context_tokens} tokens of context\n")
+    return 0
+
+
+def delete_command(arguments: argparse.Namespace) -> int:
+    asyncio.run(ask(opened_home(arguments.home), Delete(arguments.name)))
+    return 0
+
+
+async def put(home: Home, spec: ModelSpec) -> None:
+    """Have the leader serve it. Raises UsageError when it will not."""
+    await ask(home, Deploy(spec))
+
+
+def described(source: Path, name: str, now_s: float, choices: Choices | None = None) -> ModelSpec:
+    """The model in a directory. Raises UsageError with what is missing there."""
+    chosen = choices or Choices()
+    config = _config(source)
+    _check_architecture(source, config)
+    if chosen.needs_tokenizer:
+        _check_tokenizer(source)
+    layout = read_layout(source)
+    own_context = next(
+        (config[one] for one in _CONTEXT_FIELDS if isinstance(config.get(one), int)), None
+    )
+    context_tokens = chosen.context_tokens or own_context
+    if not isinstance(context_tokens, int):
+        raise UsageError(f"{source}/config.json names no context length: give --context")
+    return ModelSpec(
+        name,
+        str(source),
+        sum(partition.size_bytes for partition in layout.partitions),
+        context_tokens,
+        now_s,
+        num_gpus=chosen.num_gpus,
+        num_slots=chosen.num_slots,
+        tenants=chosen.tenants,
+    )
+
+
+def _assets(source: Path) -> Path:
+    """Where config.json and the tokenizer lie: in our format, apart from the weights."""
+    return source / "assets" if (source / "assets").is_dir() else source
+
+
+def _config(source: Path) -> dict[str, object]:
+    file = _assets(source) / "config.json"
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=dict[str, object])
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{file} is no JSON object: {error}") from error
+
+
+def _check_architecture(source: Path, config: dict[str, object]) -> None:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    kind = config.get("model_type")
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise UsageError(
+            f"{source}: model_type {json.dumps(kind)} is no causal language model that the "
+            "installed transformers knows"
+        )
+
+
+def _check_tokenizer(source: Path) -> None:
+    if not (_assets(source) / "tokenizer.json").is_file():
+        raise UsageError(
+            f"{source} has no tokenizer.json: add it, or deploy with --no-tokenizer to serve "
+            "token ids only"
+        )
+
+
+def _converted(source: Path, target: Path) -> Path:
+    import shutil
+
+    size_bytes = read_layout(source).size_bytes
+    target.parent.mkdir(parents=True, exist_ok=True)
+    free_bytes = shutil.disk_usage(target.parent).free
+    if free_bytes < _FREE_SHARE * size_bytes:
+        raise UsageError(f"{target.parent} has {free_bytes} bytes free, {size_bytes} are needed")
+    convert(source, target, WriteOptions(), _progress if sys.stderr.isatty() else None)
+    return target
+
+
+def _progress(done_bytes: int, total_bytes: int) -> None:
+    sys.stderr.write(f"\rconverting: {done_bytes / max(1, total_bytes):4.0%}")
+    if done_bytes == total_bytes:
+        sys.stderr.write("\n")

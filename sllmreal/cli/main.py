@@ -1,0 +1,120 @@
+"""`sllm`: run a cluster on this machine, and tell it what to serve.
+
+Every command takes --home, the cluster's directory, and --json where it prints anything.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sllmcore.errors import SllmError, UsageError
+
+DEFAULT_HOME = Path("~/.sllm")
+DEFAULT_PORT = 8343  # ServerlessLLM's
+Run = Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command: 0 when done, 1 when a machine is at fault, 2 when the arguments are."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] == ["checkpoint"]:
+        from sllmreal.checkpoint.cli import main as checkpoint
+
+        return checkpoint(given[1:])
+    arguments = _parser().parse_args(given)
+    run: Run = arguments.run
+    try:
+        return run(arguments)
+    except KeyboardInterrupt:
+        return 130
+    except SllmError as error:
+        sys.stderr.write(f"sllm: {error}\n")
+        return 2 if isinstance(error, UsageError) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sllm", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_serve(commands.add_parser("serve", help="run a cluster and its gateway here"))
+    _add_deploy(commands.add_parser("deploy", help="serve a model from now on"))
+    _add_delete(commands.add_parser("delete", help="take no more requests for a model"))
+    _add_status(commands.add_parser("status", help="servers, instances, requests"))
+    _add_models(commands.add_parser("models", help="what is deployed"))
+    commands.add_parser("checkpoint", help="convert, verify, inspect, export checkpoints")
+    return parser
+
+
+def _common(parser: argparse.ArgumentParser, run: Run) -> None:
+    parser.add_argument("--home", type=Path, default=DEFAULT_HOME, help="the cluster's directory")
+    parser.set_defaults(run=run)
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    def run(arguments: argparse.Namespace) -> int:
+        from sllmreal.cli.serve import serve_command
+
+        return serve_command(arguments)
+
+    _common(parser, run)
+    parser.add_argument("--host", default="127.0.0.1", help="beyond loopback, keys are a must")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT)
+    parser.add_argument("--keys", type=Path, help="file of keys: python -m sllmreal.gateway.keys")
+    parser.add_argument("--policy", default="serverlessllm")
+    parser.add_argument("--workers", type=int, default=1, help="servers to run on this machine")
+    parser.add_argument("--gpus", type=int, default=1, help="engines at once on each of them")
+    parser.add_argument("--gpu-memory-gb", type=float, default=4.0, help="of one GPU or CPU slot")
+    parser.add_argument("--dram-gb", type=float, default=4.0, help="cache of checkpoints in memory")
+    parser.add_argument("--ssd-gb", type=float, default=0.0, help="cache of fetched checkpoints")
+    parser.add_argument("--paced", action="store_true", help="pretend to load (engine `timed`)")
+    parser.add_argument(
+        "--demo", action="store_true", help="deploy a small model generated on the spot"
+    )
+
+
+def _add_deploy(parser: argparse.ArgumentParser) -> None:
+    def run(arguments: argparse.Namespace) -> int:
+        from sllmreal.cli.deploy import deploy_command
+
+        return deploy_command(arguments)
+
+    _common(parser, run)
+    parser.add_argument("source", help="directory as on the Hugging Face hub, or of our format")
+    parser.add_argument("--name", help="in requests; default: the directory's name")
+    parser.add_argument("--slots", type=int, default=4, help="requests of one instance at once")
+    parser.add_argument("--gpus", type=int, default=1, help="that one instance takes")
+    parser.add_argument("--context", type=int, help="tokens; default: the model's own")
+    parser.add_argument("--tenant", action="append", help="may use it; default: everybody")
+    parser.add_argument("--convert", type=Path, help="convert to our format there, and serve that")
+    parser.add_argument("--no-tokenizer", action="store_true", help="serve token ids only")
+
+
+def _add_delete(parser: argparse.ArgumentParser) -> None:
+    def run(arguments: argparse.Namespace) -> int:
+        from sllmreal.cli.deploy import delete_command
+
+        return delete_command(arguments)
+
+    _common(parser, run)
+    parser.add_argument("name")
+
+
+def _add_status(parser: argparse.ArgumentParser) -> None:
+    def run(arguments: argparse.Namespace) -> int:
+        from sllmreal.cli.status import status_command
+
+        return status_command(arguments)
+
+    _common(parser, run)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--watch", action="store_true", help="a live table")
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    def run(arguments: argparse.Namespace) -> int:
+        from sllmreal.cli.status import models_command
+
+        return models_command(arguments)
+
+    _common(parser, run)
+    parser.add_argument("--json", action="store_true")

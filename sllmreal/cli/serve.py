@@ -1,0 +1,114 @@
+"""`sllm serve`: a leader, workers and a gateway on this machine, kept running."""
+
+import argparse
+import asyncio
+import signal
+import sys
+import time
+from pathlib import Path
+
+from sllmcore.build import check_policy
+from sllmcore.errors import UsageError
+from sllmreal.cli.deploy import described, put
+from sllmreal.cluster.channel import dial
+from sllmreal.cluster.children import ChildCommand, kept_running
+from sllmreal.cluster.desk import RequestDesk
+from sllmreal.cluster.front import ClusterBackend
+from sllmreal.cluster.home import Home, opened_home
+from sllmreal.cluster.messages import FromLeader
+from sllmreal.cluster.peer import LeaderChannel, LeaderLink
+from sllmreal.cluster.plane import GatewayPlane, WorkerChannel
+from sllmreal.gateway.server import serve
+from sllmreal.gateway.settings import GatewaySettings
+from sllmreal.worker.data_plane import FromInstance
+
+DEMO_NAME = "demo"
+DEMO_SAMPLE = "llama-small"
+
+
+def serve_command(arguments: argparse.Namespace) -> int:
+    """Until SIGINT or SIGTERM. Raises UsageError for arguments that make no sense."""
+    check_policy(arguments.policy)
+    if arguments.workers < 1 or arguments.gpus < 1:
+        raise UsageError("a cluster has at least one worker, with at least one GPU or CPU slot")
+    settings = GatewaySettings(arguments.host, arguments.port, arguments.keys)
+    home = opened_home(arguments.home)
+    asyncio.run(_serve(home, settings, arguments))
+    return 0
+
+
+async def _serve(home: Home, settings: GatewaySettings, arguments: argparse.Namespace) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    key = home.key()
+
+    async def dial_leader() -> LeaderChannel:
+        return await dial(home.leader, key, FromLeader)
+
+    async def dial_worker(address: str) -> WorkerChannel:
+        return await dial(address, key, FromInstance)
+
+    link = LeaderLink("gateway", "gateway", dial_leader)
+    plane = GatewayPlane(dial_worker)
+    desk = plane.listener = RequestDesk(plane, link)
+    backend = ClusterBackend(desk, link)
+    async with kept_running(_children(home, arguments), _say):
+        attached = asyncio.create_task(link.run(desk))
+        demo = asyncio.create_task(_deploy_demo(home)) if arguments.demo else None
+        try:
+            await serve(backend, settings, stop=stop, ready=_announce)
+        finally:
+            for task in (attached, demo):
+                if task is not None:
+                    task.cancel()
+            await plane.close()
+
+
+def _children(home: Home, arguments: argparse.Namespace) -> list[ChildCommand]:
+    where = ("--home", str(home.directory))
+    leader = ChildCommand("leader", "sllmreal.cluster.lead", (*where, "--policy", arguments.policy))
+    sizes = (
+        *("--gpus", str(arguments.gpus)),
+        *("--gpu-memory-gb", str(arguments.gpu_memory_gb)),
+        *("--dram-gb", str(arguments.dram_gb)),
+        *("--ssd-gb", str(arguments.ssd_gb)),
+        *(("--paced",) if arguments.paced else ()),
+    )
+    workers = [
+        ChildCommand(
+            f"worker s{number}",
+            "sllmreal.cluster.work",
+            (*where, "--server", f"s{number}", *sizes),
+        )
+        for number in range(arguments.workers)
+    ]
+    return [leader, *workers]
+
+
+async def _deploy_demo(home: Home) -> None:
+    """Generate a small model with random weights and serve it."""
+    directory = home.directory / "models" / DEMO_NAME
+    if not (directory / "config.json").exists():
+        await asyncio.to_thread(_write_demo, directory)
+    spec = await asyncio.to_thread(described, directory, DEMO_NAME, time.time())
+    try:
+        await put(home, spec)
+    except UsageError as error:  # deployed by an earlier run
+        _say(str(error))
+    _say(f"model {DEMO_NAME!r} is served; its weights are random, and so is what it says")
+
+
+def _write_demo(directory: Path) -> None:
+    from sllmreal.engine.samples import write_sample
+
+    write_sample(directory, DEMO_SAMPLE, with_tokenizer=True)
+
+
+def _announce(host: str, port: int) -> None:
+    _say(f"serving on http://{host}:{port}/v1")
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"sllm: {line}\n")
+    sys.stderr.flush()
