@@ -4,7 +4,6 @@ Direct reads skip a copy and do not evict what others cached. A range that is al
 copied from there instead, several times faster than any disk.
 """
 
-import ctypes
 import errno
 import os
 from collections.abc import Iterator
@@ -14,23 +13,8 @@ from sllmreal.checkpoint.errors import StorageError
 from sllmreal.checkpoint.layout import BLOCK_BYTES, align_up
 from sllmreal.checkpoint.source import OpenedCheckpoint
 from sllmreal.loader.memory import buffer_at
+from sllmreal.loader.page_cache import cached_bytes
 from sllmreal.loader.plan import ChunkRead
-
-_SYS_CACHESTAT = 451  # Linux 6.5, the same number on every architecture
-
-
-class _CachestatRange(ctypes.Structure):
-    _fields_ = (("off", ctypes.c_uint64), ("len", ctypes.c_uint64))
-
-
-class _Cachestat(ctypes.Structure):
-    _fields_ = (
-        ("nr_cache", ctypes.c_uint64),
-        ("nr_dirty", ctypes.c_uint64),
-        ("nr_writeback", ctypes.c_uint64),
-        ("nr_evicted", ctypes.c_uint64),
-        ("nr_recently_evicted", ctypes.c_uint64),
-    )
 
 
 class ChunkReader:
@@ -40,7 +24,6 @@ class ChunkReader:
         self._names = names
         self._direct = direct
         self._buffered = buffered
-        self._page_bytes = os.sysconf("SC_PAGE_SIZE")
 
     @property
     def keep(self) -> None:
@@ -84,13 +67,8 @@ class ChunkReader:
 
     def _cached(self, number: int, read: ChunkRead) -> bool:
         """Whether most of the chunk lies in the page cache; False where the kernel cannot say."""
-        libc = ctypes.CDLL(None, use_errno=True)
-        span = _CachestatRange(read.offset_bytes, read.size_bytes)
-        state = _Cachestat()
-        fd = self._buffered[number]
-        if libc.syscall(_SYS_CACHESTAT, fd, ctypes.byref(span), ctypes.byref(state), 0) != 0:
-            return False
-        return int(state.nr_cache) * self._page_bytes * 2 > read.size_bytes
+        cached = cached_bytes(self._buffered[number], read.offset_bytes, read.size_bytes)
+        return cached is not None and cached * 2 > read.size_bytes
 
     def _fault(self, read: ChunkRead, error: OSError) -> StorageError:
         name = self._names[read.key.partition]

@@ -5,13 +5,11 @@ The standard library does the HTTP, reading into place; `boto3`, imported lazily
 """
 
 import re
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from importlib import import_module
 from types import TracebackType
 from typing import Any, Protocol
@@ -19,8 +17,8 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from sllmcore.errors import UsageError
 from sllmreal.loader.errors import RemoteError
+from sllmreal.loader.http_connection import Head, HttpConnection, HttpError
 
-_READ_BYTES = 1 << 20
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
@@ -62,7 +60,7 @@ class HttpStorage:
         self._retry = retry
         self._lock = threading.Lock()
         self._validators: dict[str, str] = {}
-        self._idle: dict[tuple[str, str], list[HTTPConnection]] = {}
+        self._idle: dict[tuple[str, str], list[HttpConnection]] = {}
 
     def __enter__(self) -> "HttpStorage":
         return self
@@ -74,11 +72,7 @@ class HttpStorage:
         trace: TracebackType | None,
     ) -> None:
         """Close the connections that are kept."""
-        with self._lock:
-            idle = [connection for kept in self._idle.values() for connection in kept]
-            self._idle.clear()
-        for connection in idle:
-            connection.close()
+        self._close_idle()
 
     def object_bytes(self, name: str) -> int:
         return self._ranged(name, 0, memoryview(bytearray(1)))
@@ -94,7 +88,7 @@ class HttpStorage:
                 for progress in self._request(name, offset_bytes, target, done):
                     done, total = progress.done_bytes, progress.object_bytes
                     attempt = 0
-            except (HTTPException, OSError, _RetryError) as error:
+            except (HttpError, OSError) as error:
                 attempt += 1
                 if attempt >= self._retry.max_attempts:
                     at = offset_bytes + done
@@ -109,54 +103,65 @@ class HttpStorage:
         begin, end = offset_bytes + done, offset_bytes + len(target) - 1
         url = self._url_of(name)
         for _ in range(_MAX_REDIRECTS):
-            with self._connected(urlsplit(url)) as connection:
-                response = _asked(connection, urlsplit(url), begin, end)
-                if response.status in _REDIRECTS:
-                    url = urljoin(url, response.headers.get("Location", ""))
-                    connection.close()
+            parts = urlsplit(url)
+            with self._connected(parts) as connection:
+                head = connection.get(_request_target(parts), begin, end)
+                if head.status in _REDIRECTS:
+                    url = urljoin(url, head.headers.get("location", ""))
+                    connection.close()  # its body is not worth reading
                     continue
-                total = self._checked(name, response, begin, end)
+                total = self._checked(name, head, begin, end)
                 while done < len(target):
-                    # Straight into place: half the CPU of a client that hands out bytes.
-                    got = response.readinto(target[done : done + _READ_BYTES])
+                    got = connection.receive_into(target[done:])
                     if got == 0:
-                        raise _RetryError(f"the answer ended {len(target) - done} bytes early")
+                        raise HttpError(f"the answer ended {len(target) - done} bytes early")
                     done += got
                     yield _Progress(done, total)
-                response.read()  # the end of the answer: the connection is free for the next
                 return
         raise RemoteError(f"{name}: more than {_MAX_REDIRECTS} redirections")
 
     @contextmanager
-    def _connected(self, parts: SplitResult) -> Iterator[HTTPConnection]:
+    def _connected(self, parts: SplitResult) -> Iterator[HttpConnection]:
         """A connection to the URL's host, kept afterwards unless something went wrong."""
         key = (parts.scheme, parts.netloc)
         with self._lock:
             idle = self._idle.setdefault(key, [])
             connection = idle.pop() if idle else None
         if connection is None:
-            connection = _new_connection(parts, self._retry.timeout_s)
+            connection = HttpConnection(parts, self._retry.timeout_s)
         try:
             yield connection
         except BaseException:
+            # Those kept beside it have waited as long: the server may have closed them as well.
             connection.close()
+            self._close_idle()
             raise
         with self._lock:
-            self._idle.setdefault(key, []).append(connection)
+            if connection.reusable:
+                self._idle.setdefault(key, []).append(connection)
+            else:
+                connection.close()
 
-    def _checked(self, name: str, response: HTTPResponse, begin: int, end: int) -> int:
-        if response.status in _RETRIED:
-            raise _RetryError(f"status {response.status}")
-        if response.status != 206:
-            raise RemoteError(f"{name}: status {response.status}, a range needs 206")
-        match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        length = response.headers.get("Content-Length", "")
+    def _close_idle(self) -> None:
+        with self._lock:
+            idle = [connection for kept in self._idle.values() for connection in kept]
+            self._idle.clear()
+        for connection in idle:
+            connection.close()
+
+    def _checked(self, name: str, head: Head, begin: int, end: int) -> int:
+        headers = head.headers
+        if head.status in _RETRIED:
+            raise HttpError(f"status {head.status}")
+        if head.status != 206:
+            raise RemoteError(f"{name}: status {head.status}, a range needs 206")
+        match = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
+        length = headers.get("content-length", "")
         if match is None or (int(match[1]), int(match[2])) != (begin, end):
             raise RemoteError(f"{name}: asked for bytes {begin}-{end}, got another range")
-        if length != str(end + 1 - begin) or response.headers.get("Content-Encoding"):
+        if length != str(end + 1 - begin) or headers.get("content-encoding"):
             raise RemoteError(f"{name}: the answer is not the {end + 1 - begin} bytes themselves")
-        headers = response.headers
-        validator = f"{headers.get('ETag', '')} {headers.get('Last-Modified', '')} {match[3]}"
+        validator = f"{headers.get('etag', '')} {headers.get('last-modified', '')} {match[3]}"
         with self._lock:
             known = self._validators.setdefault(name, validator)
         if known != validator:
@@ -164,25 +169,8 @@ class HttpStorage:
         return int(match[3])
 
 
-def _new_connection(parts: SplitResult, timeout_s: float) -> HTTPConnection:
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise RemoteError(f"cannot connect to {parts.scheme}://{parts.netloc}")
-    if parts.scheme == "https":
-        context = ssl.create_default_context()
-        return HTTPSConnection(parts.hostname, parts.port, timeout=timeout_s, context=context)
-    return HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
-
-
-def _asked(connection: HTTPConnection, parts: SplitResult, begin: int, end: int) -> HTTPResponse:
-    path = parts.path or "/"
-    target = f"{path}?{parts.query}" if parts.query else path
-    headers = {"Range": f"bytes={begin}-{end}", "Accept-Encoding": "identity"}
-    connection.request("GET", target, headers=headers)
-    return connection.getresponse()
-
-
-class _RetryError(Exception):
-    """This attempt failed; the next may not."""
+def _request_target(parts: SplitResult) -> str:
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
 def remote_storage(url: str, retry: RetryOptions | None = None, client: Any = None) -> HttpStorage:
