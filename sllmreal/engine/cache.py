@@ -76,6 +76,9 @@ class RowCache(PassCache):
             dtype=shape.dtype,
             device=shape.device,
         )
+        self._entries = self._kv.view(2 * shape.num_layers, -1, shape.head_dim).unbind()
+        heads = torch.arange(num_rows * shape.num_heads, device=shape.device)
+        self._starts = heads.view(num_rows, -1) * num_positions  # of each row's heads in an entry
         self._visible: tuple[torch.Tensor, ...] = ()
         self._fresh: tuple[torch.Tensor, ...] = ()
         self._index: torch.Tensor | None = None
@@ -92,8 +95,7 @@ class RowCache(PassCache):
         """The next pass computes one token of each of the first rows, at `positions`, (rows,)."""
         num_rows = len(positions)
         self._visible = self._kv[:, :, :num_rows, :, :end].flatten(0, 1).unbind()
-        shape = (num_rows, self.shape.num_heads, 1, self.shape.head_dim)
-        self._index = positions.view(-1, 1, 1, 1).expand(shape)
+        self._index = (self._starts[:num_rows] + positions[:, None]).flatten()
         self.num_past, self.end = end - 1, end
 
     def update(
@@ -106,8 +108,9 @@ class RowCache(PassCache):
             self._fresh[number].copy_(key)
             self._fresh[number + 1].copy_(value)
         else:
-            keys.scatter_(2, self._index, key)
-            values.scatter_(2, self._index, value)
+            dim = self.shape.head_dim
+            self._entries[number].index_copy_(0, self._index, key.reshape(-1, dim))
+            self._entries[number + 1].index_copy_(0, self._index, value.reshape(-1, dim))
         return keys, values
 
     def move(self, source: int, target: int, num_positions: int) -> None:
@@ -138,6 +141,6 @@ class RowCache(PassCache):
 
     def close(self) -> None:
         """Let go of the memory."""
-        self._visible = self._fresh = ()
+        self._visible = self._fresh = self._entries = ()
         self._index = None
         self._kv = torch.empty(0)

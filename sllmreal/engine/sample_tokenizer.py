@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from pydoc_data import topics
+from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -27,7 +28,8 @@ def write_tokenizer(directory: str | Path, vocab_size: int) -> None:
         show_progress=False,
     )
     tokenizer.train_from_iterator(sorted(topics.topics.values()), trainer)
-    wrapped = PreTrainedTokenizerFast(
+    wrapper: Any = PreTrainedTokenizerFast  # has no annotations
+    wrapped = wrapper(
         tokenizer_object=tokenizer, eos_token=END, bos_token=END, chat_template=_CHAT_TEMPLATE
     )
     wrapped.save_pretrained(directory)

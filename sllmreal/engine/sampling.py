@@ -1,24 +1,25 @@
 """Choosing tokens: a function of the logits and of (seed, index), without a generator's state.
 
     greedy    the largest logit, the smallest token among equals
-    sampled   p = softmax(logits / temperature) over the tokens that pass top_k and top_p,
-              token = the first one whose cumulated p exceeds uniform(seed, index), by token id
+    sampled   p = exp((logits - largest) / temperature), in float64
+              top_k: the k largest p remain;  top_p: of what remains, the fewest largest p that
+              make up top_p of its sum;  of equal p at an edge the smaller tokens remain
+              token = the first whose cumulated p, by token, exceeds uniform(seed, index) * sum
 
-Probabilities are float64. Order by id, not by probability: rounding then moves bounds by 1e-16 and
-never reorders tokens of nearly equal probability. Of equal logits at the edge of top_k or top_p
-the smaller ids pass.
+Cumulated by token and not by rank: rounding then moves a token's bounds a little and never
+changes the order of tokens that are nearly as likely.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from sllmreal.engine.mixing import uniform
 from sllmreal.engine.protocol import Sampling
 
-_NUCLEUS_TOKENS = 512  # sorted first; most nuclei are smaller, and a whole vocabulary sorts slowly
+_LIKELY = 1e-3  # what is less likely seldom belongs to a nucleus, and sorting it is slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,52 +32,62 @@ class Draw:
 
 def chosen_tokens(logits: torch.Tensor, draws: Sequence[Draw]) -> list[int]:
     """A token for each row of `logits`, (rows, vocabulary)."""
-    tokens: list[int] = logits.argmax(-1).tolist()
-    rows = [row for row, draw in enumerate(draws) if draw.sampling.temperature > 0]
-    if rows:
-        sampled = _sampled(
-            logits if len(rows) == len(draws) else logits[rows], [draws[row] for row in rows]
-        )
-        for row, token in zip(rows, sampled, strict=True):
+    tokens = _largest(logits)
+    sampled = [row for row, draw in enumerate(draws) if draw.sampling.temperature > 0]
+    if sampled:
+        # Row by row: on a CPU one row's numbers stay in the cache, a batch's do not.
+        found = torch.stack([_sampled(logits[row], draws[row]) for row in sampled]).tolist()
+        for row, token in zip(sampled, found, strict=True):
             tokens[row] = token
     return tokens
 
 
-def _sampled(logits: torch.Tensor, draws: Sequence[Draw]) -> list[int]:
-    temperatures = [draw.sampling.temperature for draw in draws]
-    numbers = [uniform(draw.sampling.seed, draw.index) for draw in draws]
-    column = torch.tensor([temperatures, numbers], dtype=torch.float64).to(logits.device)
-    scaled = logits.double() / column[0, :, None]
-    for row, draw in zip(scaled, draws, strict=True):
-        _filter(row, draw.sampling)
-    cumulated = scaled.softmax(-1).cumsum(-1)
-    total = cumulated[:, -1:]
-    threshold = torch.minimum(column[1, :, None] * total, total.nextafter(torch.zeros_like(total)))
-    found: list[int] = torch.searchsorted(cumulated, threshold, right=True)[:, 0].tolist()
-    return found
+def _largest(logits: torch.Tensor) -> list[int]:
+    tokens: list[int]
+    if logits.device.type == "cpu":  # NumPy's argmax is 20 times as fast as torch's
+        tokens = logits.float().numpy().argmax(-1).tolist()
+    else:
+        tokens = logits.argmax(-1).tolist()
+    return tokens
 
 
-def _filter(logits: torch.Tensor, sampling: Sampling) -> None:
-    """Set the logits that do not pass to minus infinity, in place."""
-    if sampling.top_k is not None and sampling.top_k < len(logits):
-        kth = logits.topk(sampling.top_k).values[-1]
-        _drop_below(logits, kth, sampling.top_k)
+def _sampled(logits: torch.Tensor, draw: Draw) -> torch.Tensor:
+    """A token, as a scalar."""
+    sampling = draw.sampling
+    likelihoods = logits.double()
+    likelihoods.sub_(likelihoods.amax()).div_(sampling.temperature).exp_()
+    if sampling.top_k is not None and sampling.top_k < len(likelihoods):
+        least = likelihoods.topk(sampling.top_k).values[-1]
+        _keep(likelihoods, least, sampling.top_k)
     if sampling.top_p < 1:
-        probabilities = logits.softmax(-1)
-        for size in (min(_NUCLEUS_TOKENS, len(logits)), len(logits)):
-            largest = probabilities.topk(size).values
-            reached = torch.searchsorted(largest.cumsum(-1), sampling.top_p).item()
-            if reached < size or size == len(logits):
-                break
-        num_kept = min(int(reached) + 1, size)
-        kth = logits.topk(num_kept).values[-1]
-        _drop_below(logits, kth, num_kept)
+        _keep_nucleus(likelihoods, sampling.top_p)
+    cumulated = likelihoods.cumsum_(-1)
+    total = cumulated[-1]
+    below_total = total.nextafter(torch.zeros_like(total))
+    threshold = (total * uniform(sampling.seed, draw.index)).minimum(below_total)
+    return torch.searchsorted(cumulated, threshold, right=True)
 
 
-def _drop_below(logits: torch.Tensor, kth: torch.Tensor, num_kept: int) -> None:
-    """Keep the `num_kept` largest, of those that equal the smallest of them the first ones."""
-    above = logits > kth
-    equal = logits == kth
-    room = num_kept - above.sum()
-    keep = above | (equal & (equal.cumsum(-1) <= room))
-    logits.masked_fill_(~keep, -math.inf)
+def _keep_nucleus(likelihoods: torch.Tensor, top_p: float) -> None:
+    wanted = top_p * likelihoods.sum()
+    for bound in (_LIKELY, 0.0):
+        likely = _descending(likelihoods[likelihoods >= bound])
+        num_kept = int((likely.cumsum(-1) < wanted).sum()) + 1
+        if num_kept <= len(likely):
+            _keep(likelihoods, likely[num_kept - 1], num_kept)
+            return
+    # By rounding, all of them together fall short of what their sum promised: all remain.
+
+
+def _descending(numbers: torch.Tensor) -> torch.Tensor:
+    if numbers.device.type == "cpu":  # NumPy sorts ten times as fast as torch
+        return torch.from_numpy(np.sort(numbers.numpy())).flip(0)
+    return numbers.sort(descending=True).values
+
+
+def _keep(likelihoods: torch.Tensor, least: torch.Tensor, num_kept: int) -> None:
+    """Set all but the `num_kept` largest, the last of which is `least`, to zero, in place."""
+    above = likelihoods > least
+    equal = likelihoods == least
+    keep = above | (equal & (equal.cumsum(-1) <= num_kept - above.sum()))
+    likelihoods.mul_(keep)
