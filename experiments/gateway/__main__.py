@@ -79,6 +79,7 @@ def _table(rows: list[Row]) -> Iterator[str]:
     yield (
         f"{'scenario':<22}{'offered/s':>10}{'goodput/s':>10}{'of cap.':>9}{'refused':>9}"
         f"{'other':>7}{'TTFT p50':>10}{'p99':>8}{'refusal p99':>13}{'RSS MiB':>9}{'CPU':>6}"
+        f"{'ms/req.':>9}{'late p99':>10}"
     )
     for name in dict.fromkeys(row.scenario for row in rows):
         yield _line([row for row in rows if row.scenario == name])
@@ -93,7 +94,7 @@ def _line(rows: list[Row]) -> str:
         f"{middle('of_capacity'):>9.1%}{middle('refused'):>9.0f}{middle('other'):>7.0f}"
         f"{middle('first_token_p50_s'):>10.3f}{middle('first_token_p99_s'):>8.3f}"
         f"{middle('refusal_p99_s'):>13.3f}{middle('rss_bytes') / 2**20:>9.0f}"
-        f"{middle('cpu_share'):>6.0%}"
+        f"{middle('cpu_share'):>6.0%}{middle('cpu_ms_per_request'):>9.2f}{middle('late_p99_s'):>10.3f}"
     )
 
 

@@ -11,6 +11,7 @@ from experiments.gateway.fixed_backend import FLOOD, STEADY
 Address = tuple[str, int]
 _FLOOD_TOKENS = 30_000
 _SMALL_BUFFER_BYTES = 4 << 10
+_HEAD_BYTES, _TAIL_BYTES = 400, 64  # of an answer, to tell its status and its end by
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,27 +32,48 @@ def _request(model: str, max_tokens: int) -> bytes:
     return f"{head}content-length: {len(content)}\r\n\r\n".encode() + content
 
 
+class _Asking(asyncio.Protocol):
+    """One streamed request. Bare, for a load generator must cost less than what it loads."""
+
+    def __init__(self, request: bytes, due_s: float) -> None:
+        self._request = request
+        self._due_s = due_s
+        self._head = b""
+        self._tail = b""
+        self._first_token_s: float | None = None
+        self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        if len(self._head) < _HEAD_BYTES:
+            self._head += data[:_HEAD_BYTES]
+        if self._first_token_s is None and b'"token_ids":[' in data:
+            self._first_token_s = time.monotonic() - self._due_s
+        self._tail = (self._tail + data)[-_TAIL_BYTES:]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        status = int(self._head[9:12] or b"0")
+        retry_after = b"\r\nretry-after: " in self._head.lower()
+        whole_s = time.monotonic() - self._due_s
+        complete = b"data: [DONE]" in self._tail
+        if not self.outcome.done():
+            self.outcome.set_result(
+                Outcome(status, complete, self._first_token_s, whole_s, retry_after)
+            )
+
+
 async def ask(address: Address, max_tokens: int, due_s: float) -> Outcome:
     """One streamed request on a connection of its own."""
-    status, first_token_s, complete, retry_after = 0, None, False, False
+    request = _request(STEADY, max_tokens)
+    loop = asyncio.get_running_loop()
     try:
-        reader, writer = await asyncio.open_connection(*address)
+        _, asking = await loop.create_connection(lambda: _Asking(request, due_s), *address)
     except OSError:
         return Outcome(0, False, None, time.monotonic() - due_s, False)
-    try:
-        writer.write(_request(STEADY, max_tokens))
-        head = await reader.readuntil(b"\r\n\r\n")
-        status = int(head[9:12])
-        retry_after = b"\r\nretry-after: " in head.lower()
-        while part := await reader.read(1 << 16):
-            if first_token_s is None and b'"token_ids":[' in part:
-                first_token_s = time.monotonic() - due_s
-            complete = complete or b"[DONE]" in part
-    except (OSError, asyncio.IncompleteReadError):
-        pass
-    finally:
-        writer.transport.abort()
-    return Outcome(status, complete, first_token_s, time.monotonic() - due_s, retry_after)
+    return await asking.outcome
 
 
 async def leave(address: Address, max_tokens: int, after_s: float) -> None:

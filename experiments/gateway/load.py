@@ -56,6 +56,7 @@ class Row:
     late_p99_s: float  # how far the load generator itself was behind
     rss_bytes: int
     cpu_share: float  # of one core, by the gateway
+    cpu_ms_per_request: float  # offered, whether taken or refused
 
 
 async def measure(
@@ -151,6 +152,7 @@ def _row(
         _quantile(late, 99),
         rss_bytes,
         cpu_share,
+        1e3 * cpu_share * schedule.duration_s / max(1, len(outcomes)),
     )
 
 

@@ -1,7 +1,8 @@
 """A client's connection: uvicorn's, with an end to everything that a client can leave undone.
 
-uvicorn waits for ever for a first request, for the rest of a request's headers, and for a reader
-that takes nothing when its connection is to be closed. Here each of them has a deadline.
+uvicorn waits for ever for a first request, for the rest of a request's headers, for the rest of a
+body that was answered unread, and for a reader that takes nothing when its connection is to be
+closed. Here each of them has a deadline.
 """
 
 import asyncio
@@ -47,7 +48,8 @@ def connection_class(settings: GatewaySettings) -> type[H11Protocol]:
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
-            if self.conn.their_state is h11.IDLE:
+            answered = self.conn.our_state is h11.DONE  # and the rest of its body still comes
+            if answered or self.conn.their_state is h11.IDLE:
                 self._await_headers()
             else:
                 self._stop_waiting()

@@ -3,10 +3,11 @@
 It stands before routing, so that a route added later is behind it too. Only /health is not.
 """
 
+import asyncio
 from collections.abc import Callable
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sllmreal.gateway.admission import Admission
 from sllmreal.gateway.errors import ApiError
@@ -50,10 +51,30 @@ class Gate:
         principal = self._keyring.authenticate(Headers(scope=scope).get("authorization"))
         scope.setdefault("state", {})["principal"] = principal
         if self._draining():
-            message = "This gateway is shutting down."
-            raise ApiError(503, message, "server_error", "draining", None, 1.0, closes=True)
+            raise _shutting_down()
         if scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
         with self._admission.request(principal):
-            await self._app(scope, receive, send)
+            await self._until_cut_off(scope, receive, send)
+
+    async def _until_cut_off(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application. Cut off by the gateway's end before it has answered, it says so."""
+        started = False
+
+        async def noted(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except asyncio.CancelledError:
+            if started or not self._draining():
+                raise
+            raise _shutting_down() from None
+
+
+def _shutting_down() -> ApiError:
+    message = "This gateway is shutting down."
+    return ApiError(503, message, "server_error", "draining", None, 1.0, closes=True)

@@ -14,7 +14,8 @@ from sllmreal.gateway.connection import connection_class
 from sllmreal.gateway.service import Service
 from sllmreal.gateway.settings import GatewaySettings
 
-_BACKLOG = 2_048
+# asyncio accepts so many connections in one turn, and every stream waits for the turn's end.
+_BACKLOG = 256
 _MAX_HEADER_BYTES = 32 << 10
 # What the kernel holds for a client that does not read; by itself it would grow to megabytes.
 _SEND_BUFFER_BYTES = 128 << 10

@@ -72,7 +72,9 @@ async def test_a_slow_reader_is_cut_off_and_hurts_nobody() -> None:
             await backend.until(lambda it: bool(it.running))
             await backend.until(lambda it: not it.running)
             backend.script = FakeBackend().script
-            async with httpx.AsyncClient(base_url=f"http://{address[0]}:{address[1]}") as other:
+            async with httpx.AsyncClient(
+                base_url=f"http://{address[0]}:{address[1]}", timeout=None
+            ) as other:
                 body = {"model": "tiny/chat", "prompt": "Hello"}
                 answer = await other.post("/v1/completions", json=body)
 
@@ -148,6 +150,24 @@ async def test_dripping_headers_do_not_extend_the_time_for_them() -> None:
         await asyncio.gather(ended, return_exceptions=True)
 
 
+async def test_the_rest_of_a_body_that_nobody_wants_is_not_waited_for() -> None:
+    """Fails when only headers have a deadline: each byte restarts uvicorn's own timer."""
+    async with (
+        serving(FakeBackend(), with_timeouts(headers_s=0.3)) as address,
+        connected(address) as (reader, writer),
+    ):
+        writer.write(post("/nowhere")[:-50])
+        await reader.readuntil(b"}}")
+        ended = asyncio.create_task(reader.read())
+        for _ in range(40):
+            if ended.done():
+                break
+            writer.write(b"x")
+            await asyncio.wait({ended}, timeout=0.05)
+        assert ended.done()
+        await asyncio.gather(ended, return_exceptions=True)
+
+
 async def test_a_connection_is_kept_for_further_requests_and_not_for_ever() -> None:
     async with (
         serving(FakeBackend(), with_timeouts(idle_s=0.2)) as address,
@@ -180,7 +200,7 @@ async def test_a_client_whose_body_is_too_long_learns_so(chunked: bool) -> None:
 
     async with (
         serving(FakeBackend(), with_limits(body_bytes=100_000)) as (host, port),
-        httpx.AsyncClient(base_url=f"http://{host}:{port}") as client,
+        httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=None) as client,
     ):
         content = parts() if chunked else b"x" * (4 << 20)
         response = await client.post("/v1/completions", content=content)

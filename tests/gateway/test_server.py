@@ -107,7 +107,7 @@ async def test_at_its_end_a_gateway_finishes_what_runs_and_takes_nothing_new() -
         serve(backend, OPEN, stop=stop, ready=lambda host, port: ready.set_result((host, port)))
     )
     host, port = await ready
-    async with httpx.AsyncClient(base_url=f"http://{host}:{port}") as client:
+    async with httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=None) as client:
         running = asyncio.create_task(client.post("/v1/completions", json=BODY))
         await backend.until(lambda it: bool(it.running))
         stop.set()
@@ -123,11 +123,12 @@ async def test_at_its_end_a_gateway_finishes_what_runs_and_takes_nothing_new() -
 async def test_at_its_end_a_gateway_waits_only_so_long() -> None:
     backend = FakeBackend(lambda _: [asyncio.Event()])
     async with serving(backend, with_timeouts(drain_s=0.2)) as (host, port):
-        client = httpx.AsyncClient(base_url=f"http://{host}:{port}")
+        client = httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=None)
         running = asyncio.create_task(client.post("/v1/completions", json=BODY))
         await backend.until(lambda it: bool(it.running))
+    answer = await running
     assert not backend.running
-    await asyncio.gather(running, return_exceptions=True)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "draining")
     await client.aclose()
 
 
