@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
 from sllmreal.checkpoint.source import read_layout
 from sllmreal.engine.attention import use_grouped_attention
 from sllmreal.engine.slots import SlotEngine
@@ -86,6 +88,24 @@ def build_engine(
         SlotEngine(ready, prefill_chunk_tokens=chosen.prefill_chunk_tokens),
         ColdStart(import_s, model_object_s, weights_s, assign_s, warm_up_s, total_s),
     )
+
+
+def engine_of(
+    path: str | Path, weights: dict[str, torch.Tensor], options: EngineOptions | None = None
+) -> SlotEngine:
+    """The engine of a model whose `weights` are in this machine's memory already, used as they are.
+
+    Configuration comes from `path`. Raises as `build_engine` does.
+    """
+    chosen = options or EngineOptions()
+    with _without_progress_bars():
+        model = assembled(model_class(path), weights, "cpu")
+    use_grouped_attention(model)
+    described = ModelOptions(
+        chosen.model or weights_identity(path), chosen.num_slots, chosen.context_tokens
+    )
+    ready = TransformersModel(model, described)
+    return SlotEngine(ready, prefill_chunk_tokens=chosen.prefill_chunk_tokens)
 
 
 def weights_identity(path: str | Path) -> str:

@@ -81,6 +81,11 @@ class DataPlane:
                 if isinstance(message, wire.Stopped):
                     self._routes.pop(at, None)
 
+    @property
+    def num_routes(self) -> int:
+        """Requests of which a connected gateway hears."""
+        return len(self._routes)
+
     async def serve(self, gateway: GatewayChannel) -> None:
         """Relay for one connection until it closes."""
         self._gateways.append(gateway)

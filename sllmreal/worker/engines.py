@@ -89,18 +89,15 @@ def _transformers(
     weights: Weights | None,
     pool: "ChunkPool | None",
 ) -> Engine:
-    from sllmreal.engine.attention import use_grouped_attention
-    from sllmreal.engine.slots import SlotEngine
-    from sllmreal.engine.transformers_model import ModelOptions, TransformersModel
-    from sllmreal.loader.pretrained import assembled, model_class
+    from sllmreal.engine.build import EngineOptions, engine_of
     from sllmreal.worker.weights import mapped_weights
 
     if weights is None:
         raise UsageError(f"{model.name}: this engine needs weights")
-    tensors = mapped_weights(weights, pool).tensors
-    built = assembled(model_class(weights.directory), tensors, "cpu")
-    use_grouped_attention(built)
-    described = ModelOptions(weights.identity, model.num_slots, model.context_tokens)
-    return SlotEngine(
-        TransformersModel(built, described), prefill_chunk_tokens=settings.prefill_chunk_tokens
+    options = EngineOptions(
+        num_slots=model.num_slots,
+        context_tokens=model.context_tokens,
+        prefill_chunk_tokens=settings.prefill_chunk_tokens,
+        model=weights.identity,
     )
+    return engine_of(weights.directory, mapped_weights(weights, pool).tensors, options)

@@ -85,7 +85,7 @@ class Instance:
         if not self._stopped:
             self._active = self._loop.create_task(self._until_end(before, finished))
             await asyncio.wait([self._active])
-            end = None if self._active.cancelled() else self._active.result()
+            end = None if self._active.cancelled() else self._end_of(self._active)
         self._turns.leave(self.id)
         await self.runner.stop()
         if not self.ready:
@@ -93,6 +93,16 @@ class Instance:
         self._storage.release(self.id)
         if end is not None and not self._stopped:
             ended(self, end)
+
+    def _end_of(self, active: "asyncio.Task[Ended]") -> Ended:
+        """How it ended. A bug ends the instance, not the worker, and is not kept quiet."""
+        bug = active.exception()
+        if bug is None:
+            return active.result()
+        message = f"instance {self.id} ended by a bug"
+        self._loop.call_exception_handler({"message": message, "exception": bug, "task": active})
+        kind = InstanceLost if self.ready else LoadFailed
+        return kind(self.id, f"internal error: {type(bug).__name__}: {bug}")
 
     async def _until_end(
         self, before: "Sequence[Instance]", finished: Callable[[LoadFinished], None]

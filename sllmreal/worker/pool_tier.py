@@ -72,7 +72,7 @@ class PoolTier:
 
     def _weights(self, copy: SsdCopy, chunks: dict[ChunkKey, int]) -> Weights:
         return Weights(
-            directory=copy.checkpoint,
+            directory=str(copy.checkpoint),
             identity=copy.layout.identity,
             pool_pid=os.getpid(),
             pool_fd=self.pool.fd,

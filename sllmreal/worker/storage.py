@@ -7,7 +7,6 @@ not.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from sllmcore.types import DRAM, Residency, StorageTier
@@ -31,7 +30,7 @@ class Weights:
     is the memory behind the descriptor `pool_fd` of process `pool_pid`.
     """
 
-    directory: Path
+    directory: str
     identity: str
     pool_pid: int
     pool_fd: int

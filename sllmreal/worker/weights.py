@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -32,7 +33,7 @@ def mapped_weights(weights: Weights, pool: ChunkPool | None = None) -> MappedWei
     Raises:
         StorageError: The worker is gone, or its memory cannot be mapped.
     """
-    layout = replace(read_layout(weights.directory), identity=weights.identity)
+    layout = replace(read_layout(Path(weights.directory)), identity=weights.identity)
     chunks = {ChunkKey(place.partition, place.number): place.chunk for place in weights.places}
     if pool is not None:
         images = pool.window(layout, chunks)

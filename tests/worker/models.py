@@ -1,33 +1,16 @@
-"""Small models and the servers that hold them."""
+"""Small models."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
-from sllmcore.types import ServerSpec
 from sllmreal.checkpoint import read_layout, save_checkpoint
 from sllmreal.checkpoint.convert import WriteOptions
 from sllmreal.cluster.model import ModelSpec
+from tests.worker.servers import MIB
 
 CHUNK_BYTES = 2 << 20
-MIB = 1 << 20
-
-SERVER = ServerSpec(
-    id="s0",
-    num_gpus=2,
-    gpu_memory_bytes=8 * MIB,
-    dram_bytes=16 * MIB,
-    ssd_bytes=64 * MIB,
-    remote_bytes_per_s=1e9,
-    ssd_bytes_per_s=2e9,
-    dram_bytes_per_s=4e9,
-)
-
-
-def small_server(**changes: int) -> ServerSpec:
-    return replace(SERVER, **changes)  # type: ignore[arg-type]
 
 
 def tensors(seed: int = 0, num_mib: int = 6) -> dict[str, torch.Tensor]:

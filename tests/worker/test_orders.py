@@ -15,7 +15,7 @@ from tests.worker.virtual import run_virtually
 
 SERVER = ServerSpec(
     id="s0",
-    num_gpus=2,
+    num_gpus=3,
     gpu_memory_bytes=1000,
     dram_bytes=2000,
     ssd_bytes=4000,
@@ -109,9 +109,9 @@ def test_a_load_behind_one_that_gave_up_waiting_is_behind_the_one_ahead() -> Non
     async def scenario(stage: Stage) -> None:
         stage.start("i1", A, (0,))
         stage.start("i2", B, (1,), after="i1")
+        stage.start("i3", B, (2,), after="i2")
         await asyncio.sleep(3)
         stage.stop("i2", loaded=False)
-        stage.start("i3", B, (1,), after="i1")
         await asyncio.sleep(100)
 
     stage = play(scenario)
@@ -281,7 +281,7 @@ def test_a_gpu_with_a_tenant_is_refused(gpus: tuple[int, ...]) -> None:
     play(scenario)
 
 
-@pytest.mark.parametrize("gpus", [(), (0, 0), (2,), (-1,)])
+@pytest.mark.parametrize("gpus", [(), (0, 0), (3,), (-1,)])
 def test_gpus_that_there_are_not_are_refused(gpus: tuple[int, ...]) -> None:
     async def scenario(stage: Stage) -> None:
         with pytest.raises(ControlError, match="GPU"):

@@ -23,15 +23,8 @@ from sllmreal.worker.tiers import TierStorage
 from sllmreal.worker.weights import mapped_weights
 from tests.checkpoint.samples import same_bytes
 from tests.loader.range_server import Behaviour, serving
-from tests.worker.models import (
-    CHUNK_BYTES,
-    MIB,
-    native_model,
-    safetensors_model,
-    small_server,
-    spec_of,
-    tensors,
-)
+from tests.worker.models import CHUNK_BYTES, native_model, safetensors_model, spec_of, tensors
+from tests.worker.servers import MIB, small_server
 
 BOTH = (DRAM, SSD)
 
@@ -122,7 +115,7 @@ def test_a_url_is_an_origin(tmp_path: Path) -> None:
                 check_tensors(storage, first)
                 assert came_from(first) == (REMOTE, model.size_bytes)
                 assert first.weights is not None
-                config = first.weights.directory / "assets" / "config.json"
+                config = Path(first.weights.directory) / "assets" / "config.json"
                 assert config.read_text() == '{"model_type": "none"}'
 
     run(scenario)
@@ -353,7 +346,7 @@ def test_a_corrupt_chunk_on_the_ssd_is_fetched_again_and_mended(
             stop(storage, "i1", heard=True)
             storage.evict(DRAM, "m", 0)
             await storage.settled()
-            spoil(first.weights.directory, 3 * MIB)
+            spoil(Path(first.weights.directory), 3 * MIB)
             second = await load(storage, model, (DRAM,), "i2")
             check_tensors(storage, second)
             stop(storage, "i2", heard=True)
@@ -383,7 +376,7 @@ def test_a_corrupt_chunk_fails_the_load_when_the_origin_is_gone(tmp_path: Path) 
             stop(storage, "i1", heard=True)
             storage.evict(DRAM, "m", 0)
             await storage.settled()
-            spoil(first.weights.directory, 3 * MIB)
+            spoil(Path(first.weights.directory), 3 * MIB)
             shutil.rmtree(model.source)
             with pytest.raises(UsageError, match="no directory"):
                 await load(storage, model, (DRAM,), "i2")

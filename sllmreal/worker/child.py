@@ -1,0 +1,115 @@
+"""The process of one engine: `python -m sllmreal.worker.child FD`, started by a worker only.
+
+The engine runs in a thread of its own; the main thread carries messages, so that a worker can tell
+a busy engine from a stopped process. When the worker goes, so does this.
+"""
+
+import asyncio
+import ctypes
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+
+from sllmcore.errors import ControlError, UsageError
+from sllmreal.cluster.channel import Channel
+from sllmreal.cluster.errors import ChannelClosedError
+from sllmreal.engine.host import EngineHost
+from sllmreal.engine.protocol import Engine
+from sllmreal.worker.child_messages import (
+    Boot,
+    Booted,
+    CannotRun,
+    FromChild,
+    Ping,
+    Pong,
+    Run,
+    ToChild,
+    child_end,
+)
+from sllmreal.worker.engines import make_engine, prepare
+from sllmreal.worker.storage import Weights
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Child:
+    """Answers its worker until the channel closes."""
+
+    def __init__(self, channel: "Channel[FromChild, ToChild]") -> None:
+        self._channel = channel
+        self._loop = asyncio.get_running_loop()
+        self._boot: Boot | None = None
+        self._host: EngineHost | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def serve(self) -> None:
+        try:
+            while True:
+                self._take(await self._channel.receive())
+        except ChannelClosedError:
+            return
+
+    def _take(self, message: ToChild) -> None:
+        match message:
+            case Ping():
+                self._channel.post(Pong())
+            case Boot():
+                self._boot = message
+                self._task = self._loop.create_task(self._prepare(message))
+            case Run(weights):
+                if self._boot is None:
+                    raise ControlError("told to run before it was told what")
+                self._task = self._loop.create_task(self._start(self._boot, weights))
+            case _:
+                if self._host is not None:
+                    self._host.post(message)
+
+    async def _prepare(self, boot: Boot) -> None:
+        try:
+            await asyncio.to_thread(prepare, boot.model)
+        except Exception as error:  # imports run foreign code
+            self._fail(error)
+        else:
+            self._channel.post(Booted())
+
+    async def _start(self, boot: Boot, weights: Weights | None) -> None:
+        try:
+            engine: Engine = await asyncio.to_thread(make_engine, boot.model, weights, None)
+        except Exception as error:  # and so do models
+            self._fail(error)
+            return
+        self._host = EngineHost(engine, self._say_from_thread, options=boot.options)
+        self._host.start()
+
+    def _fail(self, error: Exception) -> None:
+        reason = f"{type(error).__name__}: {error}"[:2000]
+        self._channel.post(CannotRun(reason, isinstance(error, UsageError)))
+
+    def _say_from_thread(self, message: FromChild) -> None:
+        self._loop.call_soon_threadsafe(self._say, message)
+
+    def _say(self, message: FromChild) -> None:
+        try:
+            self._channel.post(message)
+        except ChannelClosedError:
+            return  # `serve` ends for the same reason
+
+
+async def _serve(fd: int) -> None:
+    with socket.socket(fileno=fd) as ours:
+        await Child(await child_end(ours)).serve()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve the worker at the other end of the descriptor given, until it goes."""
+    [fd] = sys.argv[1:] if arguments is None else arguments
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the worker to act on
+    asyncio.run(_serve(int(fd)))
+    os._exit(0)  # the engine's thread is not waited for
+
+
+if __name__ == "__main__":
+    sys.exit(main())

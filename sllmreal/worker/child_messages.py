@@ -1,0 +1,76 @@
+"""What a worker and the process of one of its engines say to each other, beside the host's words.
+
+worker    Boot          Run               ToHost ...       Ping
+child           Booted  CannotRun | Online, ToOwner ...    Pong
+"""
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sllmreal.cluster.channel import SocketChannel
+from sllmreal.cluster.model import ModelSpec
+from sllmreal.engine import wire
+from sllmreal.engine.host_options import HostOptions
+from sllmreal.worker.storage import Weights
+
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class _Message(msgspec.Struct, frozen=True, tag=True, array_like=True, forbid_unknown_fields=True):
+    """A message is an array: its name, then its fields."""
+
+
+class Boot(_Message, frozen=True):
+    """Become ready to make the engine of a model."""
+
+    instance_id: str
+    model: ModelSpec
+    options: HostOptions
+
+
+class Run(_Message, frozen=True):
+    """The weights are there: make the engine."""
+
+    weights: Weights | None
+
+
+class Ping(_Message, frozen=True):
+    """Are you alive?"""
+
+
+class Booted(_Message, frozen=True):
+    """All that needs no weights is done."""
+
+
+class CannotRun(_Message, frozen=True):
+    """There will be no engine. `usage`: the model is to blame, not this machine."""
+
+    reason: str
+    usage: bool
+
+
+class Pong(_Message, frozen=True):
+    """The answer to a Ping: not even a busy engine holds it up."""
+
+
+ToChild = Boot | Run | Ping | wire.ToHost
+FromChild = Booted | CannotRun | Pong | wire.ToOwner
+
+# The channel is a pair of sockets that nobody else has: there is nothing to prove to each other.
+_KEYS = (b"worker to child", b"child to worker")
+
+
+async def child_end(ours: socket.socket) -> "SocketChannel[Any, Any]":
+    """The child's channel to its worker."""
+    streams = await asyncio.open_unix_connection(sock=ours)
+    return SocketChannel(streams, (_KEYS[1], _KEYS[0]), ToChild)
+
+
+async def worker_end(ours: socket.socket) -> "SocketChannel[Any, Any]":
+    """The worker's channel to a child."""
+    streams = await asyncio.open_unix_connection(sock=ours)
+    return SocketChannel(streams, _KEYS, FromChild)

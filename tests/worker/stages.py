@@ -1,0 +1,92 @@
+"""A worker over paced tiers or real ones, a gateway beside it, and what it reports."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sllmcore.events import LoadFinished
+from sllmreal.cluster.channel import Channel
+from sllmreal.cluster.messages import Order, ReportedEvent, StartInstance
+from sllmreal.cluster.model import ModelSpec
+from sllmreal.engine import wire
+from sllmreal.engine.protocol import SequenceSpec
+from sllmreal.worker.data_plane import DataPlane, FromInstance, ToInstance
+from sllmreal.worker.paced import PacedStorage
+from sllmreal.worker.process_runner import ProcessRunner
+from sllmreal.worker.runner import Launch, Runner, Send
+from sllmreal.worker.storage import Storage
+from sllmreal.worker.worker import Worker
+from tests.worker.servers import small_server
+
+TIMED = ModelSpec("timed", "nowhere", 1000, 64, 0.0, "timed")
+ONE = wire.Epoch(1)
+WAIT_S = 60.0  # of a machine that does other things beside
+
+
+class Stage:
+    """A worker, a gateway at it, and what it reports."""
+
+    def __init__(self, storage: Storage, launch: Launch) -> None:
+        self.reports: asyncio.Queue[ReportedEvent] = asyncio.Queue()
+        self.runners: dict[str, Runner] = {}
+        self._launch = launch
+        self.plane = DataPlane()
+        self.storage = storage
+        self.worker = Worker(
+            small_server(), storage, self._launched, self.plane, self.reports.put_nowait
+        )
+        self.gateway: Channel[ToInstance, FromInstance] = self.plane.connect()
+
+    def execute(self, order: Order) -> None:
+        self.worker.execute(order)
+
+    async def reported(self) -> ReportedEvent:
+        async with asyncio.timeout(WAIT_S):
+            return await self.reports.get()
+
+    async def loaded(self) -> LoadFinished:
+        event = await self.reported()
+        assert isinstance(event, LoadFinished), event
+        return event
+
+    async def generate(
+        self, instance_id: str, prompt: tuple[int, ...], num: int, request_id: str = "r1"
+    ) -> list[int]:
+        """The tokens of a request on a ready instance."""
+        spec = SequenceSpec(request_id, prompt, num)
+        self.gateway.post(ToInstance(instance_id, wire.Start(ONE, wire.Spec.of(spec))))
+        tokens: list[int] = []
+        async with asyncio.timeout(WAIT_S):
+            while len(tokens) < num:
+                said = (await self.gateway.receive()).message
+                if isinstance(said, wire.Tokens):
+                    tokens += said.tokens
+                else:
+                    assert isinstance(said, wire.Online | wire.Broken), said
+        return tokens
+
+    def _launched(self, instance_id: str, model: ModelSpec, send: Send) -> Runner:
+        self.runners[instance_id] = runner = self._launch(instance_id, model, send)
+        return runner
+
+
+@asynccontextmanager
+async def staged(launch: Launch, storage: Storage | None = None) -> AsyncIterator[Stage]:
+    stage = Stage(storage or PacedStorage(small_server()), launch)
+    try:
+        yield stage
+    finally:
+        await stage.worker.close()
+        await stage.plane.close()
+
+
+def start(
+    number: int, instance_id: str, model: ModelSpec = TIMED, gpus: tuple[int, ...] = (0,)
+) -> StartInstance:
+    return StartInstance(number, instance_id, model, gpus, (), None)
+
+
+def pid_of(stage: Stage, instance_id: str) -> int:
+    runner = stage.runners[instance_id]
+    assert isinstance(runner, ProcessRunner) and runner.pid is not None
+    return runner.pid
