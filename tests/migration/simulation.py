@@ -104,7 +104,7 @@ class World:
         self.spec = SequenceSpec(
             "r",
             tuple(self.rng.randrange(VOCABULARY) for _ in range(self.rng.randint(5, 60))),
-            self.rng.randint(25, 60),
+            self.rng.randint(35, 60),
             Sampling(temperature=self.rng.choice((0.0, 1.0)), seed=seed),
         )
         self.log: list[int] = []
@@ -115,9 +115,10 @@ class World:
         self._stopping = False
         self._num_moves = 0
         # A source that gives up early goes on while its destination takes over.
-        hasty = any(cell.step is Step.GIVE_UP for cell in cells) or self.rng.random() < 0.2
-        hold_s = self.rng.uniform(0.001, 0.05) if hasty else 1.5
-        delta_bytes = self.rng.choice((32, 512))
+        hold_s = self.rng.choice((1.5, 1.5, 1.5, self.rng.uniform(0.001, 0.02)))
+        if any(cell.step is Step.GIVE_UP for cell in cells):
+            hold_s = self.rng.uniform(0.0005, 0.004)
+        delta_bytes = self.rng.choice((32, 128, 512))
         source = replace(HOST.source, hold_s=hold_s, delta_bytes=delta_bytes)
         self._options = replace(HOST, source=source)
         self._node = OwnerNode(self.clock, StreamOwner(self.spec, OWNER), self)
@@ -127,7 +128,7 @@ class World:
     def run(self) -> Outcome:
         """Play to the end and check the laws. Raises LawBrokenError."""
         self._infer("source")
-        self.clock.at(self.rng.uniform(0.0, 0.6), lambda: self._resume("source", "destination"))
+        self.clock.at(self.rng.uniform(0.0, 0.4), lambda: self._resume("source", "destination"))
         while not self._at_rest and self.clock.now_s < HORIZON_S and self.clock.run_next():
             pass
         self._check_end()
