@@ -8,6 +8,7 @@ import pytest
 from starlette.routing import Route
 
 from sllmreal.gateway import GatewaySettings, create_app
+from sllmreal.gateway.backend import FailedError
 from tests.gateway.clients import OPEN, bearer, in_process, keys_file, with_limits
 from tests.gateway.fakes import FakeBackend, endless
 
@@ -147,3 +148,24 @@ async def test_a_full_queue_refuses_whole_requests() -> None:
     assert second.status_code == 429
     assert second.json()["error"]["code"] == "queue_full"
     assert second.headers["retry-after"] == "1"
+
+
+async def test_a_choice_waits_until_its_first_token_and_no_longer() -> None:
+    backend = FakeBackend(endless)
+    streamed = BODY | {"stream": True}
+    async with in_process(backend, with_limits(waiting=1)) as client:
+        requests = []
+        for count in (1, 2, 3):
+            requests.append(asyncio.create_task(client.post("/v1/completions", json=streamed)))
+            await backend.until(lambda it, count=count: len(it.running) == count)  # type: ignore[misc]
+            await asyncio.sleep(0.01)  # the first token
+        for request in requests:
+            request.cancel()
+
+
+async def test_a_choice_that_failed_waits_no_more() -> None:
+    backend = FakeBackend(lambda _: [FailedError("lost")])
+    async with in_process(backend, with_limits(waiting=1)) as client:
+        answers = [await client.post("/v1/completions", json=BODY) for _ in range(3)]
+
+    assert [answer.status_code for answer in answers] == [500, 500, 500]

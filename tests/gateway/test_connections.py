@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -65,12 +66,14 @@ def flood(submission: Submission) -> Iterable[Step]:
 async def test_a_slow_reader_is_cut_off_and_hurts_nobody() -> None:
     """Fails when the generation waits for its client, or what waits for it is unbounded."""
     backend = FakeBackend(flood)
-    async with serving(backend, with_limits(stream_buffer_bytes=20_000)) as address:  # noqa: SIM117
+    limits = with_limits(stream_buffer_bytes=20_000).limits
+    settings = replace(with_timeouts(write_s=600.0), limits=limits)
+    async with serving(backend, settings) as address:  # noqa: SIM117
         async with connected(address, receive_bytes=4_096) as (reader, writer):
             writer.transport.pause_reading()  # type: ignore[attr-defined]
             writer.write(post(stream=True))
             await backend.until(lambda it: bool(it.running))
-            await backend.until(lambda it: not it.running)
+            await asyncio.wait_for(backend.until(lambda it: not it.running), 15)
             backend.script = FakeBackend().script
             async with httpx.AsyncClient(
                 base_url=f"http://{address[0]}:{address[1]}", timeout=None
@@ -95,7 +98,8 @@ async def test_a_reader_that_takes_nothing_is_cut_off_at_the_deadline() -> None:
         yield paced
 
     backend = FakeBackend(script)
-    settings = with_timeouts(write_s=0.3)
+    limits = with_limits(stream_buffer_bytes=1 << 26).limits
+    settings = replace(with_timeouts(write_s=0.3), limits=limits)
     async with (
         serving(backend, settings) as address,
         connected(address, receive_bytes=4_096) as (_, writer),

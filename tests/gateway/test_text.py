@@ -6,6 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
+from sllmreal.engine.protocol import FinishReason
+from sllmreal.gateway.answers import Delta
+from sllmreal.gateway.backend import Generated, Submission
+from sllmreal.gateway.generation import ChoiceText, Plan
 from sllmreal.gateway.incremental import MAX_PENDING, IncrementalDecoder
 from sllmreal.gateway.stopping import StopStrings
 from tests.gateway import tiny
@@ -126,3 +130,24 @@ def test_only_what_could_become_a_stop_string_is_held_back() -> None:
     given_text = [watcher.push(piece) for piece in ("Hello", "\n", "you", "\n\nUs", "ed", " it")]
 
     assert given_text == ["Hello", "", "\nyou", "", "\n\nUsed", " it"]
+
+
+def test_a_stop_token_is_counted_and_is_no_text_even_where_it_is_a_word() -> None:
+    tokenizer = tiny.tokenizer()
+    hello, end = tokenizer.encode("Hello", special=False), tokenizer.encode(".", special=False)
+    submission = Submission("r", "m", "", (5,), 9, stop_tokens=frozenset(end))
+    text = ChoiceText(0, submission, Plan((submission,), tokenizer, (), 1))
+
+    delta = text.push(Generated((*hello, *end), FinishReason.STOP))
+
+    assert delta == Delta(0, "Hello", (*hello, *end), "stop")
+    assert text.num_used == len(hello) + 1
+
+
+def test_a_stop_token_that_did_not_stop_is_text() -> None:
+    tokenizer = tiny.tokenizer()
+    end = tokenizer.encode(".", special=False)
+    submission = Submission("r", "m", "", (5,), 9, stop_tokens=frozenset(end))
+    text = ChoiceText(0, submission, Plan((submission,), tokenizer, (), 1))
+
+    assert text.push(Generated(tuple(end), FinishReason.LENGTH)).text == "."
