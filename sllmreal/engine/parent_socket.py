@@ -39,7 +39,7 @@ class MessageReader(Generic[T]):
             return None
         try:
             return self._decoder.decode(raw)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise EngineLostError(f"not a message: {error}") from error
 
     def close(self) -> None:

@@ -129,7 +129,7 @@ class Opener:
             raise AuthenticationError("a frame whose payload was altered")
         try:
             return decoder.decode(payload)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise FrameError(f"a malformed {_KINDS[kind].message.__name__}: {error}") from error
 
 

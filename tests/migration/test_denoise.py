@@ -1,0 +1,80 @@
+"""A job with a compact state moves by the same machines as an inference."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from sllmreal.migration.denoise import DenoiseJob, DenoiseSpec
+from sllmreal.migration.destination import Destination, DestinationOptions
+from sllmreal.migration.errors import BadDeltaError
+from sllmreal.migration.messages import LogDelta, Position, StateDelta
+from sllmreal.migration.migrant import Migrant, Newcomer
+from sllmreal.migration.source import Source, SourceOptions
+
+SPEC = DenoiseSpec(num_steps=24, size=16)
+
+
+def finished(job: DenoiseJob) -> bytes:
+    while job.advance_step():
+        pass
+    return job.result.tobytes()
+
+
+def moved(steps_before: int, steps_per_trip: int) -> DenoiseJob:
+    """The job at its destination, having moved while the source did so many steps per message."""
+    at_source, at_destination = DenoiseJob(SPEC), DenoiseJob(SPEC, held=True)
+    for _ in range(steps_before):
+        at_source.advance_step()
+    source = Source(as_migrant(at_source), Position(0, 0), SourceOptions(final_gap=1), 0.0)
+    destination = Destination(as_newcomer(at_destination), DestinationOptions(), 0.0)
+    for _ in range(40):
+        for message in source.advance(0.0):
+            source.receive(destination.receive(message, 0.0), 0.0)
+        if destination.released:
+            return at_destination
+        for _ in range(steps_per_trip):
+            at_source.advance_step()
+    raise AssertionError("it never moved")
+
+
+def as_migrant(job: Migrant) -> Migrant:
+    return job
+
+
+def as_newcomer(job: Newcomer) -> Newcomer:
+    return job
+
+
+@pytest.mark.parametrize("steps_per_trip", [0, 1, 3])
+def test_a_job_that_moves_at_any_step_has_the_same_result(steps_per_trip: int) -> None:
+    whole = finished(DenoiseJob(SPEC))
+
+    for steps_before in range(1, SPEC.num_steps):
+        job = moved(steps_before, steps_per_trip)
+        assert job.step >= steps_before
+        assert finished(job) == whole, steps_before
+
+
+def test_every_step_changes_the_result() -> None:
+    job = DenoiseJob(SPEC)
+    results = [job.result]
+    while job.advance_step():
+        results.append(job.result)
+
+    changes = [float(np.abs(a - b).max()) for a, b in itertools.pairwise(results)]
+    assert len(changes) == SPEC.num_steps
+    assert min(changes) > 1e-4
+    assert all(np.isfinite(result).all() for result in results)
+
+
+def test_a_delta_of_another_job_is_refused() -> None:
+    job = DenoiseJob(SPEC, held=True)
+    for wrong in (
+        StateDelta(0, 1, (memoryview(bytes(12)),)),
+        StateDelta(0, SPEC.num_steps + 1, (memoryview(bytes(SPEC.latent_bytes)),)),
+        LogDelta(0, 1, memoryview(bytes(4))),
+    ):
+        with pytest.raises(BadDeltaError):
+            job.absorb(wrong)
+    assert job.step == 0

@@ -1,0 +1,117 @@
+"""Frames of a link: good ones, hostile ones, and what they cost."""
+
+import tracemalloc
+from collections.abc import Callable
+
+import pytest
+
+from sllmreal.migration import frames
+from sllmreal.migration.errors import (
+    AuthenticationError,
+    FrameError,
+    LinkError,
+    MigrationError,
+)
+from sllmreal.migration.frames import FRAME_BYTES, HEADER_BYTES, Keys, Opener, Sealer
+from sllmreal.migration.links import PeerMessage
+from sllmreal.migration.messages import Ack, Final, LogDelta, StateDelta, ToDestination
+from tests.migration.fuzz import KEY, SAMPLES, Fuzzer, Reader, fuzz_hello
+
+
+def sealed(message: PeerMessage, key: bytes = KEY) -> bytes:
+    return b"".join(Sealer(key).seal(message))
+
+
+def opened(raw: bytes, key: bytes = KEY) -> PeerMessage:
+    return Opener(key, ToDestination).open(Reader(raw).read)
+
+
+@pytest.mark.parametrize("kind", [LogDelta, StateDelta, Final])
+def test_a_message_comes_out_as_it_went_in(kind: type[PeerMessage]) -> None:
+    for message in SAMPLES[kind]:
+        assert opened(sealed(message)) == message
+
+
+def test_a_frame_costs_forty_eight_bytes_beside_its_payload() -> None:
+    assert FRAME_BYTES == 48
+    assert len(sealed(LogDelta(0, 100, memoryview(bytes(400))))) <= 400 + FRAME_BYTES + 20
+
+
+def flipped(place: int) -> Callable[[bytes], bytes]:
+    return lambda raw: raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :]
+
+
+@pytest.mark.parametrize("place", [0, 4, 8, 20, HEADER_BYTES, -1])
+def test_a_changed_bit_anywhere_is_an_authentication_error(place: int) -> None:
+    raw = sealed(Final(3, 22))
+
+    with pytest.raises(AuthenticationError):
+        opened(flipped(place % len(raw))(raw))
+
+
+def test_a_frame_of_another_key_is_refused() -> None:
+    with pytest.raises(AuthenticationError):
+        opened(sealed(Final(3, 22), b"other" * 6))
+
+
+def test_a_frame_of_the_other_direction_is_refused() -> None:
+    keys = Keys.of(KEY, bytes(16), bytes(16))
+
+    with pytest.raises(AuthenticationError):
+        opened(sealed(Final(3, 22), keys.from_destination), keys.from_source)
+
+
+def test_a_repeated_frame_is_refused() -> None:
+    raw = sealed(Final(3, 22))
+    opener = Opener(KEY, ToDestination)
+    opener.open(Reader(raw).read)
+
+    with pytest.raises(AuthenticationError, match="frame 0 where 1"):
+        opener.open(Reader(raw).read)
+
+
+def test_a_message_for_the_other_end_is_refused() -> None:
+    with pytest.raises(FrameError, match="not for this end"):
+        opened(sealed(Ack(1, 1, 1)))
+
+
+def test_a_cut_frame_is_a_lost_link() -> None:
+    raw = sealed(Final(3, 22))
+    for length in range(len(raw)):
+        with pytest.raises(LinkError):
+            opened(raw[:length])
+
+
+@pytest.mark.parametrize("kind", sorted(frames._KINDS))
+def test_a_length_over_its_kind_is_refused_before_memory_is_taken(kind: int) -> None:
+    """Even from one who knows the key."""
+    header = frames._HEADER.pack(kind, frames._KINDS[kind].max_bytes + 1, 0)
+    raw = header + frames._mac(KEY, header) + bytes(64)
+
+    tracemalloc.start()
+    with pytest.raises(MigrationError):
+        opened(raw)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak_bytes < 64 << 10
+
+
+def test_a_message_too_long_to_send_is_an_error_here() -> None:
+    with pytest.raises(FrameError):
+        Sealer(KEY).seal(StateDelta(0, 1, (memoryview(bytes((40 << 20) + 1)),)))
+
+
+@pytest.mark.parametrize("kind", list(SAMPLES))
+def test_damaged_frames_raise_typed_errors_only(kind: type[PeerMessage]) -> None:
+    fuzzer = Fuzzer(kind, seed=1)
+
+    for _ in range(3000):
+        fuzzer.run_once()
+
+    assert fuzzer.outcomes["AuthenticationError"] > 300
+    assert fuzzer.outcomes["FrameError"] > 300
+
+
+def test_damaged_hellos_raise_typed_errors_only() -> None:
+    fuzz_hello(5000, seed=1)
