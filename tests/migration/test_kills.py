@@ -1,0 +1,15 @@
+"""Real processes, really killed: a few here, a thousand with `python -m tests.migration.kills`.
+
+Seeded by hand: an owner that keeps listening to the source after the commit repeats tokens, one
+that does not fall back on its log loses them.
+"""
+
+from tests.migration.kills import Trials
+from tests.migration.processes import Fleet
+
+
+def test_no_token_is_lost_or_repeated_when_processes_die_or_stop() -> None:
+    with Fleet() as fleet:
+        trials = Trials(fleet, seed=3)
+        while trials.counts["SIGKILL"] < 3:
+            trials.run_one()
