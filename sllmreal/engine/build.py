@@ -8,12 +8,11 @@ whole takes less than the sum of its phases.
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -77,8 +76,7 @@ def build_engine(
         _, import_s = _timed(_import_transformers)
         kind, model_object_s = _timed(lambda: model_class(path))
         weights, weights_s = reading.result()
-    with _without_progress_bars():
-        model, assign_s = _timed(lambda: assembled(kind, weights, device))
+    model, assign_s = _timed(lambda: assembled(kind, weights, device))
     use_grouped_attention(model)
     identity = chosen.model or weights_identity(path)
     described = ModelOptions(identity, chosen.num_slots, chosen.context_tokens)
@@ -134,18 +132,3 @@ def _timed(make: Callable[[], Made]) -> tuple[Made, float]:
 def _import_transformers() -> None:
     import transformers  # noqa: F401
     from transformers import AutoConfig, AutoModelForCausalLM  # noqa: F401
-
-
-@contextmanager
-def _without_progress_bars() -> Iterator[None]:
-    """transformers draws a bar on stderr for every model it assembles."""
-    from transformers.utils import logging as untyped
-
-    logging: Any = untyped
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

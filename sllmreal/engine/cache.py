@@ -1,14 +1,19 @@
-"""The KV cache of an engine: one row per slot, allocated once, touched as sequences grow.
+"""The KV cache of an engine: one row per slot, reserved once, touched as sequences grow.
 
 A forward pass sees a *window*: some rows, where its new tokens go, and how far it may look. The
 window's views of all layers are made at once, so that a layer costs two copies and no arithmetic.
+
+What lies beyond a row's end is hidden by a mask, which multiplies it by zero: it must be finite.
+So fresh memory is zero, and a row is zero again when a sequence leaves it.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 
 from sllmreal.engine.protocol import KVBlock
+from sllmreal.loader.memory import reserve_image
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +76,10 @@ class RowCache(PassCache):
     def __init__(self, shape: CacheShape, num_rows: int, num_positions: int) -> None:
         super().__init__()
         self.shape = shape
-        self._kv = torch.empty(
-            (shape.num_layers, 2, num_rows, shape.num_heads, num_positions, shape.head_dim),
-            dtype=shape.dtype,
-            device=shape.device,
+        self._kv = _zeros(
+            (shape.num_layers, 2, num_rows, shape.num_heads, num_positions, shape.head_dim), shape
         )
+        self._touched = [0] * num_rows  # positions from the first that may differ from zero
         self._entries = self._kv.view(2 * shape.num_layers, -1, shape.head_dim).unbind()
         heads = torch.arange(num_rows * shape.num_heads, device=shape.device)
         self._starts = heads.view(num_rows, -1) * num_positions  # of each row's heads in an entry
@@ -90,6 +94,8 @@ class RowCache(PassCache):
         self._fresh = rows[:, :, :, :, begin:end].flatten(0, 1).unbind()
         self._index = None
         self.num_past, self.end = begin, end
+        for row in range(first, first + num_rows):
+            self._touched[row] = max(self._touched[row], end)
 
     def open_ragged(self, positions: torch.Tensor, end: int) -> None:
         """The next pass computes one token of each of the first rows, at `positions`, (rows,)."""
@@ -97,6 +103,8 @@ class RowCache(PassCache):
         self._visible = self._kv[:, :, :num_rows, :, :end].flatten(0, 1).unbind()
         self._index = (self._starts[:num_rows] + positions[:, None]).flatten()
         self.num_past, self.end = end - 1, end
+        for row in range(num_rows):
+            self._touched[row] = max(self._touched[row], end)
 
     def update(
         self, key: torch.Tensor, value: torch.Tensor, layer_idx: int, *_ignored: object
@@ -113,15 +121,25 @@ class RowCache(PassCache):
             self._entries[number + 1].index_copy_(0, self._index, value.reshape(-1, dim))
         return keys, values
 
-    def move(self, source: int, target: int, num_positions: int) -> None:
-        """Copy a row over another."""
-        self._kv[:, :, target, :, :num_positions] = self._kv[:, :, source, :, :num_positions]
+    def clear(self, row: int) -> None:
+        """Make a row as if it had never been used."""
+        self._kv[:, :, row, :, : self._touched[row]] = 0
+        self._touched[row] = 0
 
-    def swap(self, row: int, other: int, num_positions: int) -> None:
-        """Exchange the first positions of two rows."""
-        kept = self._kv[:, :, row, :, :num_positions].clone()
-        self.move(other, row, num_positions)
-        self._kv[:, :, other, :, :num_positions] = kept
+    def move(self, source: int, target: int) -> None:
+        """Bring a row's content to a row that has been cleared."""
+        extent = self._touched[source]
+        self._kv[:, :, target, :, :extent] = self._kv[:, :, source, :, :extent]
+        self._touched[target] = extent
+        self.clear(source)
+
+    def swap(self, row: int, other: int) -> None:
+        """Exchange two rows."""
+        extent = max(self._touched[row], self._touched[other])
+        kept = self._kv[:, :, row, :, :extent].clone()
+        self._kv[:, :, row, :, :extent] = self._kv[:, :, other, :, :extent]
+        self._kv[:, :, other, :, :extent] = kept
+        self._touched[row], self._touched[other] = self._touched[other], self._touched[row]
 
     def exported(self, row: int, begin: int, end: int) -> KVBlock:
         """A copy in host memory."""
@@ -134,6 +152,7 @@ class RowCache(PassCache):
         """Write a block of the right size."""
         shape = (2, self.shape.num_heads, block.end - block.begin, self.shape.head_dim)
         host = torch.empty(shape, dtype=self.shape.dtype)
+        self._touched[row] = max(self._touched[row], block.end)
         staged = host.view(-1).view(torch.uint8).numpy().data
         for layer, kept in zip(block.layers, self._kv, strict=True):
             staged[:] = layer.cast("B")
@@ -144,3 +163,15 @@ class RowCache(PassCache):
         self._visible = self._fresh = self._entries = ()
         self._index = None
         self._kv = torch.empty(0)
+
+
+def _zeros(size: tuple[int, ...], shape: CacheShape) -> torch.Tensor:
+    """Zeros; on the CPU of memory that the kernel gives, as zeros, when it is touched."""
+    if shape.device.type != "cpu":
+        return torch.zeros(size, dtype=shape.dtype, device=shape.device)
+    num_bytes = math.prod(size) * shape.dtype.itemsize
+    image = reserve_image(num_bytes)
+    flat = torch.frombuffer(
+        image.mapping, dtype=torch.uint8, count=num_bytes, offset=image.offset_bytes
+    )
+    return flat.view(shape.dtype).view(size)

@@ -8,11 +8,10 @@ from sllmreal.engine.sequence import RunningSequence
 
 @dataclass(frozen=True, slots=True)
 class RowChange:
-    """Exchange the first `num_positions` of two rows, or copy where `source` is all that counts."""
+    """What is in row `source` goes to row `target`, and the other way round where both are used."""
 
     source: int
     target: int
-    num_positions: int
     both: bool
 
 
@@ -45,8 +44,7 @@ class Rows:
                 continue
             newcomer = outside.pop()
             source = self._row_of[newcomer]
-            num_displaced = occupant.num_cached if occupant is not None else 0
-            yield RowChange(source, row, max(newcomer.num_cached, num_displaced), num_displaced > 0)
+            yield RowChange(source, row, both=occupant is not None)
             self._occupants[source] = None
             if occupant is not None:
                 self._put(occupant, source)

@@ -64,7 +64,9 @@ class TransformersModel:
     def admit(self, sequence: RunningSequence) -> None:
         self._rows.add(sequence)
 
+    @torch.inference_mode()
     def forget(self, sequence: RunningSequence) -> None:
+        self._cache.clear(self._rows[sequence])
         self._rows.remove(sequence)
 
     @torch.inference_mode()
@@ -84,7 +86,7 @@ class TransformersModel:
     def decode(self, sequences: Sequence[RunningSequence]) -> list[int]:
         for change in self._rows.gathered(sequences):
             act = self._cache.swap if change.both else self._cache.move
-            act(change.source, change.target, change.num_positions)
+            act(change.source, change.target)
         batch = sorted(sequences, key=self._rows.__getitem__)
         lengths = [len(sequence.tokens) for sequence in batch]
         end = max(lengths)

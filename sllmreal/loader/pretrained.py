@@ -1,5 +1,7 @@
 """Any causal language model of transformers, built on tensors that this loader loaded."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,9 +59,10 @@ def assembled(
     placement: dict[str, Any] = (
         {} if torch.device(device).type == "cpu" else {"device_map": {"": str(device)}}
     )
-    built = model.kind.from_pretrained(
-        None, config=model.config, state_dict=tensors, dtype="auto", **placement
-    )
+    with _without_progress_bars():
+        built = model.kind.from_pretrained(
+            None, config=model.config, state_dict=tensors, dtype="auto", **placement
+        )
     built.train(False)
     return built
 
@@ -73,3 +76,18 @@ def _config_directory(layout: Layout) -> Path:
     if read_asset(layout, _CONFIG) is None:
         raise BadCheckpointError(f"{layout.path} was converted without a {_CONFIG}")
     return layout.path / ASSET_DIRECTORY
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """transformers draws a bar on stderr for every model it assembles."""
+    from transformers.utils import logging as untyped
+
+    logging: Any = untyped
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
