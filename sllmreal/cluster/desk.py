@@ -195,6 +195,8 @@ class RequestDesk:
             case RunRequest(_, request_id, instance_id, address):
                 self._use(instance_id, address, request_id)
                 call.owner.infer(instance_id, now_s)
+                if not address:  # its worker died, and the leader is about to say so
+                    call.owner.lost(instance_id, now_s)
             case StopRequest(_, _, instance_id):
                 call.owner.stop(instance_id, now_s)
             case MoveRequest():

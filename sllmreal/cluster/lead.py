@@ -1,8 +1,9 @@
 """A leader's process: waits for the leadership, leads, and ends when it is over.
 
-    python -m sllmreal.cluster.lead --home DIRECTORY
+    python -m sllmreal.cluster.lead --home DIRECTORY [--store etcd:HOST:PORT,HOST:PORT,...]
 
-Whoever runs it starts it again when it has ended: what it knew is in the store.
+Several may run on one etcd: one leads, the others stand by. Whoever runs it starts it again when it
+has ended: what it knew is in the store.
 """
 
 import argparse
@@ -47,12 +48,12 @@ async def lead(home: Home, store: Store, settings: LeaderSettings) -> None:
         await leadership.resign()
 
 
-async def _main(home: Home, settings: LeaderSettings) -> None:
+async def _main(home: Home, where: str, settings: LeaderSettings) -> None:
     task = asyncio.current_task()
     assert task is not None
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    store = await SqliteStore.open(home.store)
+    store = await _opened(home, where)
     try:
         await lead(home, store, settings)
     except asyncio.CancelledError:
@@ -61,10 +62,22 @@ async def _main(home: Home, settings: LeaderSettings) -> None:
         await store.close()
 
 
+async def _opened(home: Home, where: str) -> Store:
+    kind, _, addresses = where.partition(":")
+    if kind == "sqlite" and not addresses:
+        return await SqliteStore.open(home.store)
+    if kind == "etcd" and addresses:
+        from sllmreal.store.etcd import EtcdStore  # needs grpc
+
+        return await EtcdStore.open(addresses.split(","))
+    raise UsageError(f"a store is sqlite or etcd:HOST:PORT[,HOST:PORT...], got {where!r}")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """0 when told to stop; 1 when the leadership or the store was lost; 2 for bad arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, required=True, help="the cluster's directory")
+    parser.add_argument("--store", default="sqlite", help="sqlite, or etcd:HOST:PORT,HOST:PORT")
     parser.add_argument("--policy", default="serverlessllm")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
@@ -72,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_policy(arguments.policy)
         policy = PolicySettings(name=arguments.policy)
         settings = LeaderSettings(policy, arguments.seed)
-        asyncio.run(_main(opened_home(arguments.home), settings))
+        asyncio.run(_main(opened_home(arguments.home), arguments.store, settings))
     except SllmError as error:
         sys.stderr.write(f"leader: {error}\n")
         return 2 if isinstance(error, UsageError) else 1

@@ -194,9 +194,7 @@ class Leader:
             peer = self._joined(hello)
         if peer.channel is not None:
             peer.channel.close()
-        goodbye = self._goodbyes.pop(peer.id, None)
-        if goodbye is not None:
-            goodbye.cancel()
+        self._say_no_goodbye(peer)
         peer.channel = channel
         zero_at_s = self.loop.clock.zero_at_s
         channel.post(Welcome(self.epoch, peer.last_report, zero_at_s))
@@ -235,8 +233,13 @@ class Leader:
         goodbye = loop.call_later(self._settings.grace_s, lambda: self._declare_lost(peer))
         self._goodbyes[peer.id] = goodbye
 
+    def _say_no_goodbye(self, peer: PeerState) -> None:
+        goodbye = self._goodbyes.pop(peer.id, None)
+        if goodbye is not None:
+            goodbye.cancel()
+
     def _declare_lost(self, peer: PeerState) -> None:
-        self._goodbyes.pop(peer.id, None)
+        self._say_no_goodbye(peer)
         origin = Origin(peer.id, peer.incarnation, LOST)
         if peer.kind == "worker":
             self._tell(ServerLost(peer.id), origin)

@@ -157,6 +157,19 @@ async def test_a_worker_that_stays_away_is_lost_and_comes_back_as_another() -> N
     assert link.incarnation != incarnation
 
 
+async def test_a_worker_that_restarts_at_once_is_lost_once() -> None:
+    world, before, after = World(), Recorder(worker_offer("s0")), Recorder(worker_offer("s0"))
+
+    async with world.led() as leader:
+        async with attached(LeaderLink("worker", "s0", world.dial, LINK), before):
+            pass
+        async with attached(LeaderLink("worker", "s0", world.dial, LINK), after):
+            await asyncio.sleep(3 * SETTINGS.grace_s)
+
+            assert "s0" in leader.loop.controller.cluster.servers
+    assert after.num_resets == 0
+
+
 async def test_requests_of_a_gateway_that_stays_away_are_cancelled() -> None:
     world, gateway = World(), Recorder()
 
