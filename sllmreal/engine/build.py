@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -23,6 +23,9 @@ from sllmreal.engine.transformers_model import ModelOptions, TransformersModel
 from sllmreal.loader import ChunkPool, load_checkpoint
 from sllmreal.loader.load import Device
 from sllmreal.loader.pretrained import assembled, model_class
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Made = TypeVar("Made")
 
@@ -69,7 +72,6 @@ def build_engine(
     Raises what `load_checkpoint` raises, BadCheckpointError where there is no configuration, and
     UsageError for a model that this engine cannot run.
     """
-    chosen = options or EngineOptions()
     began_s = time.perf_counter()
     with ThreadPoolExecutor(1, "weights") as reader:
         reading = reader.submit(_timed, lambda: load_checkpoint(path, device, pool=pool))
@@ -77,15 +79,10 @@ def build_engine(
         kind, model_object_s = _timed(lambda: model_class(path))
         weights, weights_s = reading.result()
     model, assign_s = _timed(lambda: assembled(kind, weights, device))
-    use_grouped_attention(model)
-    identity = chosen.model or weights_identity(path)
-    described = ModelOptions(identity, chosen.num_slots, chosen.context_tokens)
-    ready, warm_up_s = _timed(lambda: TransformersModel(model, described))
+    engine, warm_up_s = _timed(lambda: _engine(path, model, options))
     total_s = time.perf_counter() - began_s
-    return BuiltEngine(
-        SlotEngine(ready, prefill_chunk_tokens=chosen.prefill_chunk_tokens),
-        ColdStart(import_s, model_object_s, weights_s, assign_s, warm_up_s, total_s),
-    )
+    cold_start = ColdStart(import_s, model_object_s, weights_s, assign_s, warm_up_s, total_s)
+    return BuiltEngine(engine, cold_start)
 
 
 def engine_of(
@@ -95,13 +92,16 @@ def engine_of(
 
     Configuration comes from `path`. Raises as `build_engine` does.
     """
+    return _engine(path, assembled(model_class(path), weights, "cpu"), options)
+
+
+def _engine(
+    path: str | Path, model: "PreTrainedModel", options: EngineOptions | None
+) -> SlotEngine:
     chosen = options or EngineOptions()
-    with _without_progress_bars():
-        model = assembled(model_class(path), weights, "cpu")
     use_grouped_attention(model)
-    described = ModelOptions(
-        chosen.model or weights_identity(path), chosen.num_slots, chosen.context_tokens
-    )
+    identity = chosen.model or weights_identity(path)
+    described = ModelOptions(identity, chosen.num_slots, chosen.context_tokens)
     ready = TransformersModel(model, described)
     return SlotEngine(ready, prefill_chunk_tokens=chosen.prefill_chunk_tokens)
 
