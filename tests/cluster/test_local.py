@@ -37,7 +37,7 @@ def server(number: int, num_gpus: int = 1) -> ServerSpec:
 def member(spec: ServerSpec, network: LocalNetwork, resident: tuple[Residency, ...] = ()) -> Member:
     def make(plane: DataPlane, report: Callable[[ReportedEvent], None]) -> Worker:
         storage = PacedStorage(spec, resident)
-        return Worker(spec, storage, thread_launch(network=network), plane, report)
+        return Worker(spec, storage, thread_launch(links=network.links), plane, report)
 
     return Member(spec, make)
 
