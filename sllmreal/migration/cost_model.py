@@ -101,7 +101,7 @@ class MigrationCostModel:
 
     def hybrid_s(self, context_tokens: int) -> float:
         fixed_s = max(self._replay_fixed_s, self._copy_fixed_s)
-        return fixed_s + self._split(context_tokens) * self._token_s
+        return fixed_s + self.hybrid_split(context_tokens) * self._token_s
 
     @property
     def break_even_bytes_per_s(self) -> float:
@@ -122,7 +122,7 @@ class MigrationCostModel:
             return replay
         copy = Choice(Strategy.COPY, 0, self.copy_s(context_tokens))
         better = replay if replay.expected_s <= copy.expected_s else copy
-        split, hybrid_s = self._split(context_tokens), self.hybrid_s(context_tokens)
+        split, hybrid_s = self.hybrid_split(context_tokens), self.hybrid_s(context_tokens)
         if split > 0 and hybrid_s < better.expected_s * (1.0 - self._hybrid_gain):
             return Choice(Strategy.HYBRID, split, hybrid_s)
         return better
@@ -142,8 +142,8 @@ class MigrationCostModel:
             case _:
                 return
 
-    def _split(self, context_tokens: int) -> int:
-        """How many tokens to replay so that replay and copy end together."""
+    def hybrid_split(self, context_tokens: int) -> int:
+        """Tokens to replay so that replaying them and copying the others end together."""
         copied_s = self._kv_bytes * self._byte_s
         return round(context_tokens * copied_s / (copied_s + self._token_s))
 

@@ -1,0 +1,1 @@
+"""Live migration measured: strategies, models and contexts, between two engine processes."""
