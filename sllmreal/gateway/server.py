@@ -14,8 +14,11 @@ from sllmreal.gateway.connection import connection_class
 from sllmreal.gateway.service import Service
 from sllmreal.gateway.settings import GatewaySettings
 
-# asyncio accepts so many connections in one turn, and every stream waits for the turn's end.
-_BACKLOG = 256
+# What waits longer in the kernel than its client would is better not taken at all.
+_BACKLOG = 128
+# In one turn of the event loop. Every stream waits for the turn's end: under a flood of connections
+# those wait in the kernel, and what runs goes on.
+_ACCEPTS = 16
 _MAX_HEADER_BYTES = 32 << 10
 # What the kernel holds for a client that does not read; by itself it would grow to megabytes.
 _SEND_BUFFER_BYTES = 128 << 10
@@ -23,6 +26,11 @@ _SEND_BUFFER_BYTES = 128 << 10
 
 class _Server(uvicorn.Server):
     """uvicorn's server, which leaves signals to the process that it is a part of."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or []:
+            listener.listen(_BACKLOG)  # asyncio has one number for this and for accepts in a turn
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -71,7 +79,7 @@ def _config(app: object, settings: GatewaySettings) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        backlog=_BACKLOG,
+        backlog=_ACCEPTS,
         timeout_keep_alive=timeouts.idle_s,  # type: ignore[arg-type]
         timeout_graceful_shutdown=timeouts.drain_s,  # type: ignore[arg-type]
         h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
