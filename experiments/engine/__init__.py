@@ -1,0 +1,1 @@
+"""Benchmarks of the inference engine: our decode loop and cold start beside transformers' own."""
