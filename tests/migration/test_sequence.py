@@ -1,0 +1,180 @@
+"""Sequences of real engines (without a model) as they leave and arrive, by every strategy."""
+
+import pytest
+
+from sllmreal.engine.protocol import Engine, SequenceSpec
+from sllmreal.engine.slots import SlotEngine
+from sllmreal.engine.timed import TimedOptions, timed_engine
+from sllmreal.migration.destination import Destination, DestinationOptions
+from sllmreal.migration.errors import BadDeltaError
+from sllmreal.migration.frames import Sealer
+from sllmreal.migration.messages import LogDelta, Position, StateDelta
+from sllmreal.migration.sequence import ArrivingSequence, DepartingSequence
+from sllmreal.migration.source import Source, SourceOptions
+from tests.engine.driving import drained, step_until_output
+from tests.migration.samples import sample_spec, unmigrated_output
+
+OPTIONS = TimedOptions(prefill_chunk_tokens=16)
+SPEC = sample_spec(num_output=90, num_prompt=40)
+
+
+def engine_with(spec: SequenceSpec, num_output: int) -> SlotEngine:
+    engine = timed_engine(OPTIONS)
+    engine.start(spec)
+    step_until_output(engine, spec.request_id, num_output)
+    return engine
+
+
+class Trip:
+    """A move from one engine to another, in lockstep: a round of messages, then a step of each."""
+
+    def __init__(self, replay_tokens: int | None, delta_bytes: int = 4096, begun: int = 50) -> None:
+        self.source_engine = engine_with(SPEC, begun)
+        self.engine = timed_engine(OPTIONS)
+        self.newcomer = ArrivingSequence(self.engine, SPEC, replay_tokens)
+        self._destination = Destination(self.newcomer, DestinationOptions(progress_s=0.0), 0.0)
+        migrant = DepartingSequence(self.source_engine, "r", replay_tokens)
+        options = SourceOptions(final_gap=4, delta_bytes=delta_bytes)
+        self._source = Source(migrant, Position(0, replay_tokens or 0), options, 0.0)
+        self._sealer = Sealer(b"k" * 32)
+        self.wire_bytes = 0
+
+    def go(self) -> int:
+        """Until the destination goes on. Returns how many steps that took."""
+        for number in range(200):
+            self._exchange()
+            if self._destination.released:
+                return number
+            self.source_engine.step()
+            if self.engine.has_work:
+                self.engine.step()
+            ack = self._destination.advance(0.0)
+            if ack is not None:
+                self._source.receive(ack, 0.0)
+        raise AssertionError("it never moved")
+
+    def _exchange(self) -> None:
+        while messages := self._source.advance(0.0):
+            for message in messages:
+                self.wire_bytes += sum(map(len, self._sealer.seal(message)))
+                ack = self._destination.receive(message, 0.0)
+                self.wire_bytes += sum(map(len, self._sealer.seal(ack)))
+                self._source.receive(ack, 0.0)
+
+
+def output_of(engine: Engine) -> tuple[int, ...]:
+    drained(engine)
+    return engine.output("r")
+
+
+@pytest.mark.parametrize("replay_tokens", [None, 0, 1, 30, 40, 60, 89, 500])
+@pytest.mark.parametrize("delta_bytes", [32, 100, 4096])
+def test_the_output_is_that_of_a_sequence_that_never_moved(
+    replay_tokens: int | None, delta_bytes: int
+) -> None:
+    trip = Trip(replay_tokens, delta_bytes)
+
+    trip.go()
+
+    assert output_of(trip.engine) == unmigrated_output(SPEC)
+
+
+@pytest.mark.parametrize("begun", [0, 1, 2])
+@pytest.mark.parametrize("replay_tokens", [None, 0, 20])
+def test_a_sequence_that_has_hardly_begun_can_move(begun: int, replay_tokens: int | None) -> None:
+    trip = Trip(replay_tokens, begun=begun)
+
+    trip.go()
+
+    assert output_of(trip.engine) == unmigrated_output(SPEC)
+
+
+def test_a_copy_computes_nothing_but_the_next_token() -> None:
+    trip = Trip(replay_tokens=0)
+    trip.go()
+
+    assert trip.newcomer.num_recomputed == 1
+    assert trip.engine.statistics().prefilled_tokens == 0
+
+
+def test_a_replay_computes_all_and_moves_tokens_only() -> None:
+    trip = Trip(replay_tokens=None)
+    num_steps = trip.go()
+
+    context = 40 + trip.newcomer.num_output
+    assert trip.newcomer.num_recomputed == context
+    assert trip.engine.statistics().prefilled_tokens >= context - 5
+    assert num_steps <= context / 16 + 3
+
+
+def test_a_replay_takes_less_than_sixteen_bytes_a_token_on_the_wire() -> None:
+    """Frames, acknowledgements and all; the prompt's four bytes a token come with Prepare."""
+    trip = Trip(replay_tokens=None)
+    trip.go()
+
+    context = 40 + trip.newcomer.num_output
+    assert trip.wire_bytes + 4 * 40 < 16 * context
+
+
+def test_a_hybrid_computes_the_beginning_and_receives_the_end() -> None:
+    trip = Trip(replay_tokens=16, delta_bytes=64)
+    trip.go()
+
+    assert 16 <= trip.newcomer.num_recomputed <= 48
+
+
+def test_the_first_token_needs_one_step_after_the_release() -> None:
+    for replay_tokens in (None, 0, 30):
+        trip = Trip(replay_tokens)
+        trip.go()
+
+        (token,) = trip.engine.step()
+        assert token.index == trip.newcomer.num_output
+
+
+def test_deltas_that_repeat_or_leave_a_gap_change_nothing() -> None:
+    source = engine_with(SPEC, 20)
+    migrant = DepartingSequence(source, "r", 0)
+    until = migrant.position
+    first = migrant.delta(Position(0, 0), until, 40)
+    later = migrant.delta(Position(15, 0), until, 400)
+    newcomer = ArrivingSequence(timed_engine(OPTIONS), SPEC, 0)
+    assert first is not None and later is not None
+
+    newcomer.absorb(later)
+    assert newcomer.copied == Position(0, 0)
+    newcomer.absorb(first)
+    newcomer.absorb(first)
+    assert newcomer.copied == Position(10, 0)
+
+
+@pytest.mark.parametrize(
+    ("delta", "error"),
+    [
+        (LogDelta(0, 2, memoryview(bytes(4))), "1 tokens for outputs"),
+        (LogDelta(-1, 0, memoryview(bytes(4))), "1 tokens for outputs"),
+        (LogDelta(0, 1, memoryview(b"\xff\xff\xff\xff")), "vocabulary"),
+        (LogDelta(0, 91, memoryview(bytes(4 * 91))), "limit"),
+        (LogDelta(0, 1, memoryview(bytes(3))), "whole number"),
+        (StateDelta(0, 1, (memoryview(bytes(31)),)), "31 bytes"),
+        (StateDelta(3, 1, (memoryview(bytes(32)),)), "positions"),
+        (StateDelta(0, 40, (memoryview(bytes(40 * 32)),)), "block"),
+        (StateDelta(0, 40, (memoryview(bytes(640)), memoryview(bytes(640)))), "not of the tokens"),
+    ],
+)
+def test_what_cannot_be_true_is_refused(delta: LogDelta | StateDelta, error: str) -> None:
+    newcomer = ArrivingSequence(timed_engine(OPTIONS), SPEC, 0)
+
+    with pytest.raises(Exception, match=error) as refusal:
+        newcomer.absorb(delta)
+    assert (
+        isinstance(refusal.value, BadDeltaError)
+        or "sllmreal.engine" in type(refusal.value).__module__
+    )
+
+
+def test_a_cache_is_refused_where_all_is_replayed() -> None:
+    newcomer = ArrivingSequence(timed_engine(OPTIONS), SPEC, None)
+
+    with pytest.raises(BadDeltaError):
+        newcomer.absorb(StateDelta(0, 1, (memoryview(bytes(32)),)))

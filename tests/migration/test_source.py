@@ -1,0 +1,173 @@
+"""The source of a move: rounds, their end, and what becomes of a destination that does not answer."""
+
+from sllmreal.migration.messages import (
+    Ack,
+    Delta,
+    Final,
+    LogDelta,
+    Position,
+    Reject,
+    ToDestination,
+)
+from sllmreal.migration.source import Source, SourceOptions
+
+OPTIONS = SourceOptions(
+    final_gap=2, max_rounds=4, stall_s=10.0, hold_s=5.0, delta_bytes=40, window_bytes=80
+)
+
+
+class Counting:
+    """A workload that only counts: its log is its numbers, four bytes each."""
+
+    def __init__(self, log: int) -> None:
+        self.log = log
+        self.held = False
+        self.num_releases = 0
+
+    @property
+    def position(self) -> Position:
+        return Position(self.log, self.log)
+
+    def delta(self, since: Position, until: Position, max_bytes: int) -> Delta | None:
+        if since.log >= until.log:
+            return None
+        upto = min(until.log, since.log + max_bytes // 4)
+        return LogDelta(since.log, upto, memoryview(bytes(4 * (upto - since.log))))
+
+    def hold(self) -> None:
+        self.held = True
+
+    def release(self) -> None:
+        self.held = False
+        self.num_releases += 1
+
+
+def spans(messages: list[ToDestination]) -> list[tuple[int, int]]:
+    return [(one.first, one.upto) for one in messages if isinstance(one, LogDelta)]
+
+
+def source_of(workload: Counting, options: SourceOptions = OPTIONS) -> Source:
+    return Source(workload, Position(0, 0), options, 0.0)
+
+
+def answer(source: Source, position: int, now_s: float = 1.0) -> list[ToDestination]:
+    source.receive(Ack(position, 0, position), now_s)
+    return source.advance(now_s)
+
+
+def test_a_round_sends_what_was_there_when_it_began() -> None:
+    workload = Counting(15)
+    source = source_of(workload)
+    workload.log = 18
+
+    assert spans(source.advance(0.0)) == [(0, 10), (10, 15)]
+
+
+def test_no_more_is_in_flight_than_the_window() -> None:
+    source = source_of(Counting(100))
+
+    assert spans(source.advance(0.0)) == [(0, 10), (10, 20)]
+    assert spans(answer(source, 10)) == [(20, 30)]
+
+
+def test_another_round_sends_the_gap_while_it_shrinks() -> None:
+    workload = Counting(20)
+    source = source_of(workload)
+    source.advance(0.0)
+    workload.log = 29
+
+    assert spans(answer(source, 20)) == [(20, 29)]
+    assert not workload.held
+
+
+def test_a_small_gap_is_sent_while_the_workload_holds() -> None:
+    workload = Counting(20)
+    source = source_of(workload)
+    source.advance(0.0)
+    workload.log = 22
+
+    messages = answer(source, 20)
+
+    assert workload.held
+    assert messages[-1] == Final(22, 22)
+    assert spans(messages) == [(20, 22)]
+
+
+def test_a_gap_that_does_not_shrink_ends_the_rounds() -> None:
+    workload = Counting(20)
+    source = source_of(workload)
+    for log in (29, 37):
+        source.advance(0.0)
+        known, workload.log = workload.log, log
+        answer(source, known)
+
+    assert (source.num_rounds, workload.held) == (2, True)
+
+
+def test_the_rounds_are_bounded_even_if_every_gap_shrinks() -> None:
+    workload = Counting(4000)
+    patient = SourceOptions(final_gap=0, shrink=1.0, max_rounds=4)
+    source = source_of(workload, patient)
+    for gap in (900, 800, 700, 600):
+        assert not workload.held
+        source.advance(0.0)
+        known, workload.log = workload.log, workload.log + gap
+        answer(source, known)
+
+    assert (source.num_rounds, workload.held) == (4, True)
+
+
+def test_without_progress_the_move_fails_and_nothing_was_held() -> None:
+    workload = Counting(20)
+    source = source_of(workload)
+    source.advance(0.0)
+    source.receive(Ack(5, 0, 0), 4.0)
+
+    assert source.next_wakeup_s == 14.0
+    assert source.advance(14.0) == []
+    assert source.failure is not None
+    assert workload.num_releases == 0
+
+
+def test_a_held_workload_goes_on_when_it_is_not_committed_in_time() -> None:
+    workload = Counting(20)
+    source = source_of(workload)
+    source.advance(0.0)
+    answer(source, 20, now_s=1.0)
+    held = workload.held
+
+    source.advance(6.0)
+
+    assert held and not workload.held
+    assert source.failure == "waited too long to be committed"
+
+
+def test_a_destination_that_refuses_ends_the_move() -> None:
+    workload = Counting(20)
+    source = source_of(workload)
+
+    source.receive(Reject("no room"), 1.0)
+
+    assert source.failure == "the destination refused: no room"
+    assert source.advance(1.0) == []
+    assert source.next_wakeup_s is None
+
+
+def test_on_a_link_that_loses_messages_the_source_goes_back() -> None:
+    lossy = SourceOptions(delta_bytes=40, window_bytes=80, resend_s=0.5)
+    source = source_of(Counting(30), lossy)
+    source.advance(0.0)
+    source.receive(Ack(10, 0, 0), 0.1)
+    source.advance(0.1)
+
+    assert spans(source.advance(0.7)) == [(10, 20), (20, 30)]
+
+
+def test_acknowledgements_out_of_order_take_nothing_back() -> None:
+    workload = Counting(20)
+    source = source_of(workload)
+    source.advance(0.0)
+    answer(source, 20)
+
+    assert answer(source, 5) == []
+    assert source.failure is None
