@@ -13,7 +13,7 @@ from sllmreal.checkpoint.execution_order import execution_order
 from sllmreal.checkpoint.index import ASSET_DIRECTORY, INDEX_FILE, encode_index
 from sllmreal.checkpoint.layout import Layout
 from sllmreal.checkpoint.pickled import pickled_files, pickled_source
-from sllmreal.checkpoint.source import SHARD_INDEXES
+from sllmreal.checkpoint.shards import SHARD_INDEXES
 from sllmreal.checkpoint.staging import Staging, staged, write_durably
 from sllmreal.checkpoint.tensor_source import StateDictSource, TensorSource, layout_source
 from sllmreal.checkpoint.writer import JOURNAL_FILE, Progress, write_partitions

@@ -7,20 +7,21 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from sllmreal.checkpoint.errors import BadCheckpointError, StorageError
 from sllmreal.checkpoint.index import HEADER_BYTES, INDEX_FILE, MAX_BODY_BYTES, decode_index
-from sllmreal.checkpoint.layout import Layout, Partition, TensorEntry
+from sllmreal.checkpoint.layout import Layout, Partition
 from sllmreal.checkpoint.opening import OpenedFile, opened_directory, opened_file, read_exactly
-from sllmreal.checkpoint.safetensors_header import MAX_HEADER_BYTES, read_header
-
-SHARD_INDEXES = ("model.safetensors.index.json", "adapter_model.safetensors.index.json")
-_MAX_SHARDS = 4096
-
-
-class _ShardIndex(msgspec.Struct, frozen=True):
-    weight_map: dict[str, str]
+from sllmreal.checkpoint.safetensors_header import (
+    MAX_HEADER_BYTES,
+    SafetensorsHeader,
+    read_header,
+)
+from sllmreal.checkpoint.shards import SHARD_INDEXES as SHARD_INDEXES
+from sllmreal.checkpoint.shards import (
+    check_shard_index,
+    joined_layout,
+    parse_shard_index,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ def _directory_layout(path: Path, dir_fd: int) -> Layout:
             weight_map = _weight_map(dir_fd, index)
             files = sorted(set(weight_map.values()))
             layout = _safetensors_layout(path, dir_fd, files)
-            _check_weight_map(layout, weight_map)
+            check_shard_index(layout, weight_map)
             return layout
     files = sorted(entry.name for entry in path.iterdir() if entry.suffix == ".safetensors")
     if not files:
@@ -118,41 +119,16 @@ def _weight_map(dir_fd: int, index: str) -> dict[str, str]:
         if file.size_bytes > MAX_HEADER_BYTES:
             raise BadCheckpointError(f"{index} of {file.size_bytes} bytes")
         raw = read_exactly(file, file.size_bytes, 0, index)
-    try:
-        weight_map = msgspec.json.decode(raw, type=_ShardIndex).weight_map
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadCheckpointError(f"{index} is malformed: {error}") from error
-    for name in set(weight_map.values()):
-        if "/" in name or "\0" in name or not name.endswith(".safetensors"):
-            raise BadCheckpointError(f"{index} names the file {name[:140]!r}")
-    if not 1 <= len(set(weight_map.values())) <= _MAX_SHARDS:
-        raise BadCheckpointError(f"{index} must name 1 to {_MAX_SHARDS} files")
-    return weight_map
-
-
-def _check_weight_map(layout: Layout, weight_map: dict[str, str]) -> None:
-    for tensor in layout.tensors:
-        if tensor.name not in weight_map:
-            raise BadCheckpointError(f"tensor {tensor.name!r} is in a shard but not in the index")
-        if not tensor.empty and weight_map[tensor.name] != layout.partitions[tensor.partition].file:
-            raise BadCheckpointError(f"tensor {tensor.name!r} is not in the shard the index names")
-    missing = weight_map.keys() - {tensor.name for tensor in layout.tensors}
-    if missing:
-        raise BadCheckpointError(f"tensor {min(missing)!r} is in the index but in no shard")
+    return parse_shard_index(raw, index)
 
 
 def _safetensors_layout(path: Path, dir_fd: int, files: list[str]) -> Layout:
     partitions: list[Partition] = []
-    tensors: list[TensorEntry] = []
-    metadata: dict[str, str] = {}
+    headers: list[SafetensorsHeader] = []
     stamps = hashlib.sha256()
     for number, name in enumerate(files):
         with opened_file(name, dir_fd=dir_fd, follow=True) as file:
-            header = read_header(file, name, number)
+            headers.append(read_header(file, name, number))
             stamps.update(f"{name}:{file.stamp}\n".encode(errors="surrogateescape"))
             partitions.append(Partition(name, file.size_bytes))
-        tensors.extend(header.tensors)
-        metadata.update(header.metadata)
-    if len({tensor.name for tensor in tensors}) != len(tensors):
-        raise BadCheckpointError(f"{path}: two shards hold a tensor of one name")
-    return Layout(path, stamps.hexdigest(), tuple(partitions), tuple(tensors), None, metadata)
+    return joined_layout(path, stamps.hexdigest(), partitions, headers)

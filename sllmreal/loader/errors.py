@@ -21,3 +21,11 @@ class DaemonError(ClusterError):
 
 class RemoteError(ClusterError):
     """A storage service failed, or served something other than what was asked for."""
+
+
+class RemoteStatusError(RemoteError):
+    """The remote storage answered with a status that says no: of access, or of existence."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status

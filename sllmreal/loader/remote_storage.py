@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from sllmcore.errors import UsageError
-from sllmreal.loader.errors import RemoteError
+from sllmreal.loader.errors import RemoteError, RemoteStatusError
 from sllmreal.loader.http_connection import Head, HttpConnection, HttpError
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
@@ -40,6 +40,15 @@ class _Progress:
     object_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Validator:
+    """What a service says of an object that changes when its bytes do."""
+
+    tag: str
+    modified: str
+    size_bytes: int
+
+
 class RemoteStorage(Protocol):
     """Objects under one prefix."""
 
@@ -51,15 +60,24 @@ class RemoteStorage(Protocol):
         """Fill `target` from that offset. Called by many threads. Raises RemoteError."""
         ...
 
+    def version(self, name: str) -> str | None:
+        """Another one when the object's bytes are; None if the service does not say.
+
+        Known once something of the object was read.
+        """
+        ...
+
 
 class HttpStorage:
     """Objects behind URLs, read by ranges over connections that are kept. Proxies are not used."""
 
-    def __init__(self, url_of: Callable[[str], str], retry: RetryOptions) -> None:
+    def __init__(self, place: str, url_of: Callable[[str], str], retry: RetryOptions) -> None:
+        """`place` names the storage; `url_of` gives an object's URL, which may change each time."""
+        self._place = place
         self._url_of = url_of
         self._retry = retry
         self._lock = threading.Lock()
-        self._validators: dict[str, str] = {}
+        self._validators: dict[str, _Validator] = {}
         self._idle: dict[tuple[str, str], list[HttpConnection]] = {}
 
     def __enter__(self) -> "HttpStorage":
@@ -79,6 +97,13 @@ class HttpStorage:
 
     def read_into(self, name: str, offset_bytes: int, target: memoryview) -> None:
         self._ranged(name, offset_bytes, target)
+
+    def version(self, name: str) -> str | None:
+        with self._lock:
+            known = self._validators.get(name)
+        if known is None or not (known.tag or known.modified):
+            return None
+        return f"{self._place}/{name} {known}"
 
     def _ranged(self, name: str, offset_bytes: int, target: memoryview) -> int:
         """Fill `target`, in as many requests as it takes; returns the object's whole length."""
@@ -154,14 +179,16 @@ class HttpStorage:
         if head.status in _RETRIED:
             raise HttpError(f"status {head.status}")
         if head.status != 206:
-            raise RemoteError(f"{name}: status {head.status}, a range needs 206")
+            message = f"{name}: status {head.status}, a range needs 206"
+            raise RemoteStatusError(message, head.status)
         match = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
         length = headers.get("content-length", "")
         if match is None or (int(match[1]), int(match[2])) != (begin, end):
             raise RemoteError(f"{name}: asked for bytes {begin}-{end}, got another range")
         if length != str(end + 1 - begin) or headers.get("content-encoding"):
             raise RemoteError(f"{name}: the answer is not the {end + 1 - begin} bytes themselves")
-        validator = f"{headers.get('etag', '')} {headers.get('last-modified', '')} {match[3]}"
+        modified = headers.get("last-modified", "")
+        validator = _Validator(headers.get("etag", ""), modified, int(match[3]))
         with self._lock:
             known = self._validators.setdefault(name, validator)
         if known != validator:
@@ -182,9 +209,9 @@ def remote_storage(url: str, retry: RetryOptions | None = None, client: Any = No
     parts = urlsplit(url)
     if parts.scheme in ("http", "https"):
         base = url.rstrip("/")
-        return HttpStorage(lambda name: f"{base}/{quote(name)}", options)
+        return HttpStorage(base, lambda name: f"{base}/{quote(name)}", options)
     if parts.scheme == "s3" and parts.netloc:
-        return HttpStorage(_signer(parts.netloc, parts.path, client), options)
+        return HttpStorage(url, _signer(parts.netloc, parts.path, client), options)
     raise UsageError(f"remote storage is http://, https:// or s3://bucket/prefix, got {url!r}")
 
 
@@ -195,6 +222,9 @@ def _signer(bucket: str, prefix: str, client: Any) -> Callable[[str], str]:
 
     def sign(name: str) -> str:
         parameters = {"Bucket": bucket, "Key": f"{key}/{name}" if key else name}
-        return str(client.generate_presigned_url("get_object", Params=parameters))
+        try:
+            return str(client.generate_presigned_url("get_object", Params=parameters))
+        except import_module("botocore.exceptions").BotoCoreError as error:
+            raise RemoteError(f"cannot sign for s3://{bucket}: {error}") from error
 
     return sign

@@ -219,6 +219,9 @@ class _Directory:
     def read_into(self, name: str, offset_bytes: int, target: memoryview) -> None:
         target[:] = self._content[name][offset_bytes : offset_bytes + len(target)]
 
+    def version(self, name: str) -> str | None:
+        return None
+
 
 def whole_generation(path: Path) -> int:
     """The generation at `path`; fails unless every byte of it is sound and of one generation."""

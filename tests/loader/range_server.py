@@ -19,6 +19,7 @@ class Behaviour:
     drop_after_bytes: list[int] = field(default_factory=list)  # one dropped answer for each
     statuses: list[int] = field(default_factory=list)  # one such answer for each, first
     spoil: Callable[[str, int, bytes], bytes] = lambda name, offset, raw: raw
+    refuse: Callable[[int], bool] = lambda offset: False  # ranges that begin there, with 403
     etag: str = '"1"'
     requests: list[str] = field(default_factory=list)
     redirects: dict[str, str] = field(default_factory=dict)  # of the path's beginning
@@ -69,6 +70,9 @@ def _answer(handler: BaseHTTPRequestHandler, behaviour: Behaviour) -> None:
         return
     content = file.read_bytes()
     begin, end = int(wanted[1]), int(wanted[2])
+    if behaviour.refuse(begin):
+        _plain(handler, 403)
+        return
     part = behaviour.spoil(name, begin, content[begin : end + 1])
     handler.send_response(206)
     handler.send_header("Content-Length", str(end + 1 - begin))

@@ -6,7 +6,8 @@ import pytest
 from safetensors.torch import save_file
 
 from experiments.loading.breakdown import ALL_STEPS, by_tensor, gains, threads
-from experiments.loading.campaign import drop_cached, started_worker
+from experiments.loading.campaign import drop_cached
+from experiments.loading.crew import started_worker
 from experiments.loading.models import DECODERS, Prepared, decoder_shapes, lora_shapes
 from experiments.loading.overlap import Overlap
 from sllmreal.checkpoint import convert

@@ -1,5 +1,8 @@
 """Remote checkpoints: right or refused, kept on the SSD, resumed; a server may do anything."""
 
+import contextlib
+import socket
+import threading
 import time
 from pathlib import Path
 
@@ -189,3 +192,62 @@ def test_redirections_are_followed_and_loops_of_them_are_not(tmp_path: Path) -> 
 def test_other_addresses_are_refused(url: str) -> None:
     with pytest.raises(UsageError, match="remote storage"):
         remote_storage(url)
+
+
+def test_kept_connections_that_the_server_closed_are_no_failure(tmp_path: Path) -> None:
+    """Fails where each kept connection costs one of the attempts."""
+    saved(tmp_path / "model")
+    behaviour = Behaviour(tmp_path / "model")
+    target = memoryview(bytearray(100))
+
+    with serving(behaviour) as url, remote_storage(url, retry=FAST) as storage:
+        threads = [
+            threading.Thread(target=storage.read_into, args=("partition-00000.bin", n, target))
+            for n in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for kept in storage._idle.values():
+            assert len(kept) > 3
+            for connection in kept:
+                connection._socket.shutdown(socket.SHUT_RDWR)
+        storage.read_into("partition-00000.bin", 5, target)
+
+    assert bytes(target) == (tmp_path / "model" / "partition-00000.bin").read_bytes()[5:105]
+
+
+def test_a_server_that_falls_silent_is_given_up_in_time(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        retry = RetryOptions(max_attempts=2, first_pause_s=0.001, timeout_s=0.05)
+        with remote_storage(url, retry=retry) as storage, pytest.raises(RemoteError, match="given"):
+            storage.object_bytes("index.sllm")
+
+
+ANSWERS = [
+    b"",
+    b"nonsense\r\n\r\n",
+    b"HTTP/1.1 206 OK\r\nno colon\r\n\r\n",
+    b"HTTP/1.0 206 OK\r\n\r\n",
+    b"x" * 200_000,
+]
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=["none", "nonsense", "header", "old", "long"])
+def test_what_is_no_answer_is_a_typed_error(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def talk() -> None:
+            for _ in range(3):
+                with contextlib.suppress(OSError), server.accept()[0] as connection:
+                    connection.recv(4096)
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with remote_storage(url, retry=FAST) as storage, pytest.raises(RemoteError):
+            storage.object_bytes("index.sllm")
+        thread.join()
