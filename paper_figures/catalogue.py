@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from paper_figures import cluster_figures, loading_figures, scheduler_figures
+from paper_figures import cluster_figures, loading_figures, regret_figure, scheduler_figures
 from paper_figures.results import Results
 
 
@@ -46,5 +46,6 @@ PICTURES = (
     Picture("kserve", "First token on other platforms", "kserve", loading_figures.platforms),
     Picture("dram", "Over the size of the DRAM pool", "dram", cluster_figures.dram_pool),
     Picture("burstiness", "Readings of CV 8", "burstiness", scheduler_figures.burstiness),
+    Picture("regret", "Cost beside what is possible", "regret", regret_figure.regret),
     Picture("phases", "Phases of a cold start", "phases", loading_figures.phases),
 )

@@ -20,6 +20,11 @@ COLOURS: Mapping[str, str] = {
     "kserve": BLACK,
     "kserve_enhanced": GREY,
     "managed_endpoint": SKY,
+    "availability": SKY,
+    "locality": PINK,
+    "serverlessllm_kept": BLACK,
+    "warmserve": ORANGE,
+    "hydraserve": GREY,
     "pytorch": ORANGE,
     "safetensors": PINK,
     "tensorflow": SKY,
@@ -43,6 +48,12 @@ NAMES: Mapping[str, str] = {
     "sharegpt": "ShareGPT",
     "availability": "availability",
     "locality": "locality",
+    "serverlessllm_kept": "ServerlessLLM, idle kept",
+    "warmserve": "WarmServe (subset)",
+    "hydraserve": "HydraServe (subset)",
+    "warm": "models in DRAM and on SSD",
+    "remote": "empty servers that cache",
+    "bare": "no caches, CV 1",
 }
 DASHES: Mapping[str, str] = {"serverlessllm": "-", "shepherd": "--", "serverless": ":"}
 MARKERS: Mapping[str, str] = {"serverlessllm": "o", "ray_serve": "s", "ray_serve_cache": "^"}

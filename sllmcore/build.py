@@ -116,6 +116,7 @@ POLICIES: Mapping[str, Callable[[_Parts], Scheduler]] = {
     "hydraserve": _hydraserve,
 }
 PREWARMED = frozenset({"warmserve"})  # policies that launch ahead of demand
+SPLITTING = frozenset({"hydraserve"})  # policies that split loads over servers
 
 
 def check_policy(name: str) -> None:
@@ -152,10 +153,13 @@ def build_controller(settings: PolicySettings, rng: RandomSource) -> Controller:
     )
 
 
+def launches_ahead(settings: PolicySettings) -> bool:
+    """Whether a policy launches instances that nobody waits for."""
+    return settings.prewarming is not None or settings.name in PREWARMED
+
+
 def _prewarmer(settings: PolicySettings, estimator: BandwidthEstimator) -> Prewarmer | None:
-    prewarming = settings.prewarming
-    if prewarming is None and settings.name in PREWARMED:
-        prewarming = PrewarmSettings()
-    if prewarming is None:
+    if not launches_ahead(settings):
         return None
+    prewarming = settings.prewarming or PrewarmSettings()
     return WarmServePrewarmer(prewarming, estimator, settings.max_candidates)

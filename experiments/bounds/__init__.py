@@ -14,6 +14,11 @@ to run on it, or for an inference that moves, whose old instance then goes: noth
 of demand. A load takes at least the checkpoint's size over the fastest path from its tier to the
 GPUs of one server; phases that move no bytes count as zero.
 
+Policies with further *powers* (`oracle.Powers`) are bounded within a larger class: those that
+launch ahead of demand (WarmServe), where a load may be over when its request arrives, and those
+that split loads (HydraServe), where one takes the bytes over the networks of so many servers
+together. Their bounds are lower: regrets compare policies of one class, costs all of them.
+
 *Lineage*: an instance launched for a waiting request, and those that its inferences moved to. It
 has at least one instance's GPUs from its launch to its end, it runs one model, and one request at a
 time. If r is arrival, p service, S = completion - p: delay = S - r, and within [S, S + p) the

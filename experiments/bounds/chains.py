@@ -5,8 +5,10 @@ over), it costs behind i
 
     max(e_j - r_j, (e_i + p_i - r_j)^+ + [another model] load_j)
 
-and the cheapest assignment of different predecessors, at most G of which are an empty GPU, is a
-linear assignment problem. An instance on g GPUs is in g chains; its delay is at least the mean over
+(for policies that launch ahead of demand the load begins when i has ended, whether or not j is
+there: (e_i + p_i + [another model] load_j - r_j)^+ in place of the sum), and the cheapest
+assignment of different predecessors, at most G of which are an empty GPU, is a linear assignment
+problem. An instance on g GPUs is in g chains; its delay is at least the mean over
 them. A request that times out costs the time-out and is nobody's predecessor: it is its own. If
 inferences were to make room for it, up to one per GPU, the place they were to move to may have gone
 to others that now begin in the middle of a load: what that saves them is taken off.
@@ -51,7 +53,7 @@ def chains_bound_s(oracle: Oracle, timeout_s: float | None) -> float:
     num_links = len(links.model)
     if num_links > MAX_LINKS:
         raise UsageError(f"chains take at most {MAX_LINKS} requests times GPUs, got {num_links}")
-    costs = _costs(links, oracle.num_gpus, timeout_s)
+    costs = _costs(links, oracle.num_gpus, timeout_s, ahead=oracle.powers.ahead)
     rows, columns = linear_sum_assignment(costs)
     return float(costs[rows, columns].sum()) / len(oracle.requests)
 
@@ -77,18 +79,26 @@ def _links(oracle: Oracle) -> _Links:
     )
 
 
-def _costs(links: _Links, num_gpus: int, timeout_s: float | None) -> Array:
-    """(links, links + GPUs): behind each other link, or first on a GPU."""
+def _costs(links: _Links, num_gpus: int, timeout_s: float | None, *, ahead: bool) -> Array:
+    """(links, links + GPUs): behind each other link, or first on a GPU.
+
+    A load for another model than the predecessor's begins when both the GPU and, unless it may be
+    ahead of demand, the request are there.
+    """
     num_links = len(links.model)
     costs = np.empty((num_links, num_links + num_gpus))
     ends_at_s = links.earliest_at_s + links.service_s
     floor_s = links.earliest_at_s - links.arrived_at_s
     behind = costs[:, :num_links]
+    loads_s = np.where(links.model[:, None] != links.model[None, :], links.load_s[:, None], 0.0)
     np.subtract(ends_at_s[None, :], links.arrived_at_s[:, None], out=behind)
+    if ahead:
+        behind += loads_s
     np.maximum(behind, 0.0, out=behind)
-    behind += np.where(links.model[:, None] != links.model[None, :], links.load_s[:, None], 0.0)
+    if not ahead:
+        behind += loads_s
     np.maximum(behind, floor_s[:, None], out=behind)
-    costs[:, num_links:] = np.maximum(floor_s, links.load_s)[:, None]
+    costs[:, num_links:] = (floor_s if ahead else np.maximum(floor_s, links.load_s))[:, None]
     own: float | Array = float(ends_at_s.max() - links.arrived_at_s.min()) * 1e3 + 1e6  # too much
     if timeout_s is not None:
         own = np.maximum(0.0, timeout_s - links.load_s.max() / links.weight)

@@ -7,6 +7,7 @@ scheduler is given one: a controller gets requests only, one at a time.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from sllmcore.build import SPLITTING, PolicySettings, launches_ahead
 from sllmcore.errors import UsageError
 from sllmcore.types import DRAM, REMOTE, SSD, Checkpoint, StorageTier
 from sllmcore.workload import Job
@@ -25,11 +26,38 @@ class KnownRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Powers:
+    """What a class of policies may do.
+
+    Args:
+        ahead: Launch instances that nobody waits for.
+        max_parts: Servers over whose networks one load may come; they serve together.
+        caches: Leave copies behind in DRAM or on SSD.
+    """
+
+    ahead: bool = False
+    max_parts: int = 1
+    caches: bool = True
+
+
+ON_DEMAND = Powers()
+
+
+def powers_of(policy: PolicySettings) -> Powers:
+    """Those of the class that a policy belongs to."""
+    parts = policy.splitting.max_parts if policy.name in SPLITTING else 1
+    residency = policy.residency
+    caches = residency.caches_dram or residency.caches_ssd
+    return Powers(launches_ahead(policy), parts, caches)
+
+
+@dataclass(frozen=True, slots=True)
 class Oracle:
-    """Everything that will happen, and the hardware on which it does."""
+    """Everything that will happen, the hardware on which it does, and what policies may do."""
 
     setup: SimSetup
     requests: tuple[KnownRequest, ...]
+    powers: Powers = ON_DEMAND
 
     @property
     def num_gpus(self) -> int:
@@ -47,7 +75,8 @@ class Oracle:
         read = min(to_gpus, loader.ssd_efficiency * hardware.ssd_read_bytes_per_s)
         if tier is SSD:
             return size_bytes / read
-        fetch = loader.remote_efficiency * hardware.nic_bytes_per_s
+        parts = min(self.powers.max_parts, len(self.setup.servers))
+        fetch = loader.remote_efficiency * parts * hardware.nic_bytes_per_s
         if self.setup.storage_bytes_per_s is not None:
             fetch = min(fetch, self.setup.storage_bytes_per_s)
         if loader.pipelined:
@@ -55,8 +84,11 @@ class Oracle:
         return size_bytes / fetch + size_bytes / read
 
 
-def oracle_of(setup: SimSetup, jobs: Iterable[Job]) -> Oracle:
+def oracle_of(setup: SimSetup, jobs: Iterable[Job], powers: Powers = ON_DEMAND) -> Oracle:
     """What will happen when these jobs are played.
+
+    Args:
+        powers: Of the policies that are to be bounded.
 
     Raises:
         UsageError: The bounds do not hold there: faults, impatient clients, several slots, or
@@ -72,7 +104,7 @@ def oracle_of(setup: SimSetup, jobs: Iterable[Job]) -> Oracle:
         service_s = _service_s(model.timing, job.request.input_tokens, job.output_tokens)
         request = job.request
         requests.append(KnownRequest(request.id, model.checkpoint, request.arrived_at_s, service_s))
-    return Oracle(setup, tuple(requests))
+    return Oracle(setup, tuple(requests), powers)
 
 
 def _service_s(timing: InferenceTiming, input_tokens: int, output_tokens: int) -> float:
@@ -106,31 +138,44 @@ def first_load_s(oracle: Oracle, checkpoint: Checkpoint) -> float:
         tiers = [found.tier for found in server.resident if found.model == checkpoint.model]
         if could_hold(server.hardware, checkpoint):
             times.append(
-                oracle.least_load_s(checkpoint, server.hardware, max(tiers, default=REMOTE))
+                _nearest_s(oracle, checkpoint, server.hardware, max(tiers, default=REMOTE))
             )
     return min(times)
 
 
+def _nearest_s(
+    oracle: Oracle, checkpoint: Checkpoint, hardware: ServerHardware, tier: StorageTier
+) -> float:
+    """From that tier; several networks together may be faster."""
+    load_s = oracle.least_load_s(checkpoint, hardware, tier)
+    if oracle.powers.max_parts > 1:
+        load_s = min(load_s, oracle.least_load_s(checkpoint, hardware, REMOTE))
+    return load_s
+
+
 def later_load_s(oracle: Oracle, checkpoint: Checkpoint) -> float:
     """From DRAM, if the model can come to rest in that of any server."""
+    if not oracle.powers.caches:
+        return first_load_s(oracle, checkpoint)
     times = []
     for server in oracle.setup.servers:
         if could_hold(server.hardware, checkpoint):
             fits = server.hardware.dram_pool_bytes >= checkpoint.size_bytes
             # A model that fits no DRAM may still have been put on any SSD.
             tier = DRAM if fits else SSD
-            times.append(oracle.least_load_s(checkpoint, server.hardware, tier))
+            times.append(_nearest_s(oracle, checkpoint, server.hardware, tier))
     return min(times)
 
 
 def earliest_starts_s(oracle: Oracle) -> list[float]:
     """Of each request: its arrival, or when the first load of its model can be over, for none
-    begins before a request of that model has arrived."""
+    begins before a request of that model has arrived; ahead of demand, none before 0.0."""
     loaded_at_s: dict[str, float] = {}
     for request in sorted(oracle.requests, key=lambda request: request.arrived_at_s):
         if request.checkpoint.model not in loaded_at_s:
+            begins_at_s = 0.0 if oracle.powers.ahead else request.arrived_at_s
             load_s = first_load_s(oracle, request.checkpoint)
-            loaded_at_s[request.checkpoint.model] = request.arrived_at_s + load_s
+            loaded_at_s[request.checkpoint.model] = begins_at_s + load_s
     return [max(r.arrived_at_s, loaded_at_s[r.checkpoint.model]) for r in oracle.requests]
 
 

@@ -5,7 +5,6 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -13,10 +12,9 @@ from typing import Any
 import yaml
 from pyarrow import parquet
 
-from experiments.bounds.chains import chains_bound_s
+from experiments.bounds.best import standing_of
 from experiments.bounds.cost import RequestEnd, mean_delay_s, table_ends
-from experiments.bounds.oracle import Oracle, oracle_of
-from experiments.bounds.pooled import pooled_bound_s
+from experiments.bounds.oracle import oracle_of, powers_of
 from experiments.bounds.relaxed import all_remote, infinite_dram, uncached
 from experiments.config.run_config import run_config
 from experiments.simulation.files import CONFIG, REQUESTS, SUMMARY
@@ -27,8 +25,6 @@ from sllmsim.setup import SimSetup
 from sllmsim.simulate import simulate
 from traces.workload import build_jobs
 
-SMALL_S = 1e-6  # what sums of floats may be off
-
 
 @dataclass(frozen=True, slots=True)
 class Regret:
@@ -38,7 +34,7 @@ class Regret:
         startup_s: Startup latency, to its first start.
         delay_s: Startup latency and what was lost to moves and stops.
         pooled_s: None: a request timed out, so that this bound does not hold for the run.
-        bound_s: The best of the bounds.
+        bound_s: The best of the bounds for policies with the same powers.
         infinite_dram_s: Delay under the same policy with all models in all DRAM.
         all_remote_s: And with no caches.
     """
@@ -67,30 +63,26 @@ def regrets_of(folder: Path, on_done: Callable[[Regret], None]) -> list[Regret]:
     runs = sorted(path.parent for path in folder.glob(f"cells/*/{CONFIG}"))
     if not runs:
         raise UsageError(f"{folder} holds no runs of a comparison (cells/*/{CONFIG})")
-    chains_of = cache(chains_bound_s)
     found = []
     for run in runs:
-        regret = _regret(run, chains_of)
+        regret = _regret(run)
         on_done(regret)
         found.append(regret)
     return found
 
 
-def _regret(run: Path, chains_of: Callable[[Oracle, float | None], float]) -> Regret:
+def _regret(run: Path) -> Regret:
     config = run_config(yaml.safe_load((run / CONFIG).read_text()))
     if config.policy.residency.partial:
         raise UsageError("bounds need whole models in the tiers: policy.residency.partial=false")
     setup = sim_setup(config)
     jobs = list(build_jobs(config.workload, config.models.names, config.seed))
-    policy, oracle = policy_settings(config, setup), oracle_of(setup, jobs)
-    ends = _ends(run)
-    timed_out = sum(end.outcome == "timed_out" for end in ends)
-    chains_s = chains_of(oracle, config.policy.controller.startup_timeout_s)
-    pooled_s = None if timed_out else pooled_bound_s(oracle)
-    bound_s = max(chains_s, pooled_s or 0.0)
-    delay_s = mean_delay_s(oracle, ends)
-    if delay_s < bound_s - SMALL_S:
-        raise ControlError(f"{run.name} costs {delay_s} s, less than the bound {bound_s} s")
+    policy = policy_settings(config, setup)
+    oracle, ends = oracle_of(setup, jobs, powers_of(policy)), _ends(run)
+    try:
+        standing = standing_of(oracle, ends, policy.controller.startup_timeout_s)
+    except ControlError as error:
+        raise ControlError(f"{run.name}: {error}") from error
 
     def delay_of(relaxed: SimSetup, under: PolicySettings) -> float:
         recorder = simulate(under, relaxed, jobs, config.seed).recorder
@@ -100,13 +92,13 @@ def _regret(run: Path, chains_of: Callable[[Oracle, float | None], float]) -> Re
         label=run.name.rpartition("-seed")[0],
         seed=config.seed,
         requests=len(ends),
-        timed_out=timed_out,
+        timed_out=sum(end.outcome == "timed_out" for end in ends),
         startup_s=_mean_startup_s(run),
-        delay_s=delay_s,
-        chains_s=chains_s,
-        pooled_s=pooled_s,
-        bound_s=bound_s,
-        regret_s=delay_s - bound_s,
+        delay_s=standing.delay_s,
+        chains_s=standing.chains_s,
+        pooled_s=standing.pooled_s,
+        bound_s=standing.bound_s,
+        regret_s=standing.regret_s,
         infinite_dram_s=delay_of(infinite_dram(setup), policy),
         all_remote_s=delay_of(all_remote(setup), uncached(policy)),
     )

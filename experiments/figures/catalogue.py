@@ -11,6 +11,7 @@ MODELS = ("opt_6_7b", "opt_13b", "opt_30b")
 DATASETS = ("gsm8k", "sharegpt")
 SCHEDULERS = ("serverless", "shepherd", "serverlessllm")
 SYSTEMS = ("ray_serve", "ray_serve_cache", "serverlessllm")
+MANY = tuple(range(20))  # seeds of the figures whose cells are compared with published numbers
 NUM_SMALL_MODELS = 32  # OPT-6.7B, of which every figure but 12b has so many
 
 
@@ -113,6 +114,35 @@ def _platforms() -> Iterable[Cell]:
         )
 
 
+KEPT = "serverlessllm_kept"  # whose idle instances stay until their GPUs are wanted
+REGRETTED = (
+    *("serverless", "availability", "locality", "shepherd", "serverlessllm"),
+    *(KEPT, "warmserve", "hydraserve"),
+)
+REGRET_SCENES: Mapping[str, tuple[str, ...]] = {
+    "warm": ("models=warm_opt_6_7b", "workload.target_rps=0.4"),
+    # Empty servers: each fetch leaves copies in DRAM and on SSD, or none at all.
+    "remote": ("models=opt_6_7b", "models.ssd.kind=none", "workload.target_rps=0.1"),
+    "bare": (
+        *("models=opt_6_7b", "models.ssd.kind=none", "workload.target_rps=0.1", "workload.cv=1"),
+        *("policy.residency.caches_dram=false", "policy.residency.caches_ssd=false"),
+    ),
+}
+
+
+def _regret() -> Iterable[Cell]:
+    """One request per instance, as the bounds have it."""
+    for scene, overrides in REGRET_SCENES.items():
+        for policy in REGRETTED:
+            kept = ("policy.residency.keep_alive_load_factor=null",) if policy == KEPT else ()
+            option = policy.removesuffix("_kept")
+            slots = "models.deployments.opt_6_7b.num_slots=1"
+            yield Cell(
+                {"scene": scene, "policy": policy},
+                (f"policy={option}", *overrides, slots, *kept),
+            )
+
+
 def _estimator() -> Iterable[Cell]:
     for model in MODELS:
         yield _cell({"model": model, "dataset": "gsm8k", "policy": "serverlessllm"})
@@ -121,15 +151,16 @@ def _estimator() -> Iterable[Cell]:
 def grids() -> tuple[Grid, ...]:
     """In the order in which they are run, the paper's main ones first."""
     return (
-        Grid("fig10", PAPER, tuple(_figure_10())),
-        Grid("fig8", PAPER, tuple(_figure_8()), "distributions"),
-        Grid("fig12a", PAPER, tuple(_figure_12a())),
+        Grid("fig10", PAPER, tuple(_figure_10()), seeds=MANY),
+        Grid("fig8", PAPER, tuple(_figure_8()), "distributions", MANY),
+        Grid("fig12a", PAPER, tuple(_figure_12a()), seeds=MANY),
         Grid("kserve", PAPER, tuple(_platforms())),
         Grid("estimator", PAPER, tuple(_estimator()), "estimates"),
-        Grid("fig11", PAPER, tuple(_figure_11())),
+        Grid("regret", PAPER, tuple(_regret()), "regrets", MANY),
+        Grid("fig11", PAPER, tuple(_figure_11()), seeds=MANY),
         Grid("burstiness", PAPER, tuple(_burstiness())),
         Grid("fig12b", PAPER, tuple(_figure_12b())),
         Grid("fig9", PAPER, tuple(_figure_9()), "distributions"),
         Grid("dram", PAPER, tuple(_dram())),
-        Grid("fig10_single", PAPER, tuple(_figure_10_single())),
+        Grid("fig10_single", PAPER, tuple(_figure_10_single()), seeds=MANY),
     )

@@ -6,10 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
+from pathlib import Path
 
 from experiments.comparison.identity import digest, source_digest
 from experiments.composing import CONFIGS, composed_run
 from experiments.config.run_config import RunConfig
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_MEASURING = {  # files that a measure hangs on, besides what simulates
+    "": ("figures/measures.py", "figures/played.py"),
+    "regrets": ("figures/regrets.py", "figures/played.py", "bounds/*.py"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,7 @@ class Grid:
         results."""
         words = [[*cell.overrides, *map(str, cell.labels.items())] for cell in self.cells]
         parts = [self.shared, words, self.seeds, self.measure, source_digest(), _configs_digest()]
+        parts.append(_measure_digest(self.measure))
         return sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     @property
@@ -70,7 +78,18 @@ class Run:
     @property
     def key(self) -> str:
         """The same key, the same result."""
-        return f"{self.grid.measure}-{digest(self.config)}"
+        measure = self.grid.measure
+        return f"{measure}-{_measure_digest(measure)}-{digest(self.config)}"
+
+
+@cache
+def _measure_digest(measure: str) -> str:
+    """Of the source of what is kept of a run."""
+    total = sha256()
+    for pattern in _MEASURING.get(measure, _MEASURING[""]):
+        for path in sorted(_PACKAGE.glob(pattern)):
+            total.update(path.read_bytes())
+    return total.hexdigest()[:6]
 
 
 @cache

@@ -11,11 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.config.run_config import RunConfig
-from experiments.simulation.setup import policy_settings, sim_setup
+from experiments.figures.played import Played, played
+from experiments.figures.regrets import regrets
 from sllmcore.metrics.tables import Table
-from sllmsim.simulate import SimResult, simulate
-from traces.account import Account
-from traces.workload import build_jobs
 
 Measured: TypeAlias = dict[str, Any]  # as JSON has it
 Floats: TypeAlias = NDArray[np.float64]
@@ -27,15 +25,12 @@ _DIGITS = 5
 
 def measured(config: RunConfig, measure: str) -> Measured:
     """Simulate, and keep what a figure needs."""
-    setup = sim_setup(config)
-    policy = policy_settings(config, setup)
-    jobs = build_jobs(config.workload, config.models.names, config.seed, Account())
-    return MEASURES[measure](simulate(policy, setup, jobs, config.seed))
+    return MEASURES[measure](played(config))
 
 
-def latencies(result: SimResult) -> Measured:
+def latencies(run: Played) -> Measured:
     """Mean, quantiles and shares of the requests; counts of what the cluster did."""
-    requests, summary = result.recorder.requests, result.summary
+    requests, summary = run.result.recorder.requests, run.result.summary
     latency_s = _latency_s(requests)
     served = np.asarray(requests.columns["outcome"]) == "completed"
     whole_s = _numbers(requests, "ended_at_s") - _numbers(requests, "arrived_at_s")
@@ -56,16 +51,16 @@ def latencies(result: SimResult) -> Measured:
     }
 
 
-def distributions(result: SimResult) -> Measured:
+def distributions(run: Played) -> Measured:
     """`latencies`, and the whole distribution by its quantiles."""
     levels = (np.arange(NUM_QUANTILES) + 0.5) / NUM_QUANTILES
-    quantiles = np.quantile(_latency_s(result.recorder.requests), levels)
-    return latencies(result) | {"quantiles_s": [_rounded(value) for value in quantiles]}
+    quantiles = np.quantile(_latency_s(run.result.recorder.requests), levels)
+    return latencies(run) | {"quantiles_s": [_rounded(value) for value in quantiles]}
 
 
-def estimates(result: SimResult) -> Measured:
+def estimates(run: Played) -> Measured:
     """Errors of the loading estimate, in seconds too late, by the tier that was read."""
-    instances = result.recorder.instances
+    instances = run.result.recorder.instances
     error_s = _numbers(instances, "transfer_s") - _numbers(instances, "expected_transfer_s")
     sources = np.asarray(instances.columns["source"])
     by_tier = {}
@@ -81,7 +76,7 @@ def estimates(result: SimResult) -> Measured:
                 "p99_s": at[2],
                 "worst_s": worst_s,
             }
-    return {"by_tier": by_tier, **latencies(result)}
+    return {"by_tier": by_tier, **latencies(run)}
 
 
 def _latency_s(requests: Table) -> Floats:
@@ -97,8 +92,9 @@ def _rounded(value: float | np.floating[Any]) -> float:
     return float(f"{value:.{_DIGITS}g}")
 
 
-MEASURES: Mapping[str, Callable[[SimResult], Measured]] = {
+MEASURES: Mapping[str, Callable[[Played], Measured]] = {
     "latencies": latencies,
     "distributions": distributions,
     "estimates": estimates,
+    "regrets": regrets,
 }

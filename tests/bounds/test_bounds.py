@@ -4,14 +4,16 @@ from dataclasses import replace
 
 import pytest
 
+from experiments.bounds.best import standing_of
 from experiments.bounds.chains import chains_bound_s
 from experiments.bounds.cost import mean_delay_s, table_ends
 from experiments.bounds.instances import patient, random_instance
-from experiments.bounds.oracle import oracle_of
+from experiments.bounds.oracle import Powers, later_load_s, oracle_of, powers_of
 from experiments.bounds.pooled import pooled_bound_s
 from experiments.bounds.relaxed import all_remote, infinite_dram, uncached
 from sllmcore.errors import UsageError
-from sllmcore.types import DRAM, Residency
+from sllmcore.prewarming import PrewarmSettings
+from sllmcore.types import DRAM, REMOTE, Residency
 from sllmsim.faults import EngineCrash
 from sllmsim.simulate import simulate
 from tests.bounds.small import asked, instance_of, server_of
@@ -86,3 +88,55 @@ def test_more_dram_is_sooner_and_no_cache_later() -> None:
         )
 
     assert delay_s("infinite") < delay_s("as it is") < delay_s("remote")
+
+
+def test_who_launches_ahead_of_demand_has_loaded_before_the_request_comes() -> None:
+    jobs = asked(("A", 10, 5), ("B", 16, 3))
+    setup = instance_of([server_of(0)], jobs).setup
+
+    # On demand: A by 4, then B from SSD by 4 too. Ahead: A is there; B begins to load at 15, for 1.
+    assert chains_bound_s(oracle_of(setup, jobs), None) == (4 + 4) / 2
+    assert chains_bound_s(oracle_of(setup, jobs, Powers(ahead=True)), None) == 0.0
+    soon = asked(("A", 10, 5), ("B", 15, 3))
+    assert chains_bound_s(oracle_of(setup, soon, Powers(ahead=True)), None) == (0 + 1) / 2
+
+
+def test_who_splits_loads_has_several_networks() -> None:
+    jobs = asked(("A", 0, 5))
+    oracle = oracle_of(instance_of([server_of(0), server_of(1)], jobs).setup, jobs)
+    server = oracle.setup.servers[0].hardware
+    checkpoint = oracle.requests[0].checkpoint
+    whole_s = oracle.least_load_s(checkpoint, server, REMOTE)
+
+    split = replace(oracle, powers=Powers(max_parts=4))  # of which there are two
+
+    assert split.least_load_s(checkpoint, server, REMOTE) == whole_s / 2
+
+
+def test_who_leaves_no_copies_loads_from_afar_each_time() -> None:
+    jobs = asked(("A", 0, 5), ("B", 6, 3), ("A", 20, 5))
+    setup = instance_of([server_of(0)], jobs).setup
+    oracle = oracle_of(setup, jobs)
+
+    bare = replace(oracle, powers=Powers(caches=False))
+
+    assert later_load_s(oracle, oracle.requests[0].checkpoint) == 1
+    assert later_load_s(bare, oracle.requests[0].checkpoint) == 4
+
+
+@pytest.mark.parametrize("policy", ["warmserve", "hydraserve"])
+@pytest.mark.parametrize("seed", range(6))
+def test_policies_with_powers_do_not_beat_their_bounds(policy: str, seed: int) -> None:
+    instance = random_instance(seed)
+    settings = patient(policy)
+    if policy == "warmserve":
+        settings = replace(settings, prewarming=PrewarmSettings(5.0, 100.0, 2))
+    else:
+        bare = tuple(replace(server, resident=()) for server in instance.setup.servers)
+        instance = replace(instance, setup=replace(instance.setup, servers=bare))
+    oracle = oracle_of(instance.setup, instance.jobs, powers_of(settings))
+
+    recorder = simulate(settings, instance.setup, instance.jobs).recorder
+    standing = standing_of(oracle, table_ends(recorder.requests), None)
+
+    assert 0 <= standing.bound_s <= standing.delay_s

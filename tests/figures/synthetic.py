@@ -19,6 +19,9 @@ def measured(value: float) -> dict[str, Any]:
         "ttft_p50_s": value,
         "inside_limit": 0.5,
         "quantiles_s": [0.0, value, 2 * value],
+        "delay_s": value,
+        "bound_s": value / 2,
+        "regret_s": value / 2,
         "by_tier": {"DRAM": tier},
     }
 
