@@ -8,33 +8,56 @@ from pathlib import Path
 
 from paper_figures.published import Published, published_cells
 from paper_figures.results import RESULTS, read_results
-from paper_figures.statistics import Estimate, verdict
+from paper_figures.statistics import (
+    FIRM_RATIO,
+    LOOSE_RATIO,
+    Band,
+    Estimate,
+    estimate,
+    ratio_band,
+    reach,
+    verdict,
+)
 
 POINTS = 0.1  # how far a share may be off
 COLUMNS = (
-    *("figure", "cell", "published", "grade", "ours", "low_95", "high_95", "ratio", "verdict"),
-    *("seeds", "note"),
+    *("figure", "cell", "published", "grade", "ours", "low_95", "high_95", "ratio", "reach"),
+    *("verdict", "seeds", "note"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A published number and ours."""
+    """A published number and ours, one per seed."""
 
     published: Published
-    ours: Estimate
-    num_seeds: int
+    values: tuple[float, ...]
+
+    @property
+    def ours(self) -> Estimate:
+        return estimate(self.values)
 
     @property
     def ratio(self) -> float:
         return self.ours.value / self.published.value
 
     @property
-    def verdict(self) -> str:
+    def band(self) -> Band:
+        """Where ours has to be: 10 points about a share, else 25 % for a firm source, or 2x."""
+        value = self.published.value
         if self.published.points:
-            off = abs(self.ours.value - self.published.value)
-            return "within 10 points" if off <= POINTS else "off"
-        return verdict(self.ours, self.published.value, firm=self.published.firm)
+            return Band(value - POINTS, value + POINTS)
+        return ratio_band(value, FIRM_RATIO if self.published.firm else LOOSE_RATIO)
+
+    @property
+    def reach(self) -> str:
+        if self.published.points:
+            return "within 10 points" if self.ours.value in self.band else "off"
+        return reach(self.ours.value, self.published.value)
+
+    @property
+    def verdict(self) -> str:
+        return verdict(self.values, self.band)
 
 
 def compared(folder: Path = RESULTS) -> Iterator[Compared]:
@@ -44,10 +67,10 @@ def compared(folder: Path = RESULTS) -> Iterator[Compared]:
         if results is None:
             continue
         if published.under is None:
-            ours = results.estimate(published.measure, **published.labels)
+            ours = results.values(published.measure, **published.labels)
         else:
-            ours = results.ratio(published.measure, published.labels, published.under)
-        yield Compared(published, ours, len(results.measured(**published.labels)))
+            ours = results.ratios(published.measure, published.labels, published.under)
+        yield Compared(published, tuple(ours))
 
 
 def csv_text(rows: Iterable[Compared]) -> str:
@@ -60,5 +83,6 @@ def csv_text(rows: Iterable[Compared]) -> str:
         shown = [f"{number:.4g}" for number in numbers]
         source = row.published
         head = (source.figure, source.cell, f"{source.value:g}", source.grade)
-        writer.writerow([*head, *shown, row.verdict, row.num_seeds, source.note])
+        tail = (row.reach, row.verdict, len(row.values), source.note)
+        writer.writerow([*head, *shown, *tail])
     return text.getvalue()

@@ -46,10 +46,12 @@ class Results:
         """The median of one number over the seeds."""
         return estimate(self.values(measure, **labels))
 
-    def ratio(self, measure: str, over: Mapping[str, str], under: Mapping[str, str]) -> Estimate:
-        """Of two cells that met the same requests: the median over seeds of their ratios."""
+    def ratios(
+        self, measure: str, over: Mapping[str, str], under: Mapping[str, str]
+    ) -> list[float]:
+        """Of two cells that met the same requests, one per seed."""
         above, below = self.values(measure, **over), self.values(measure, **under)
-        return estimate([a / b for a, b in zip(above, below, strict=True) if b > 0])
+        return [a / b for a, b in zip(above, below, strict=True) if b > 0]
 
     @property
     def wall_minutes(self) -> float:

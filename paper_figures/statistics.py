@@ -11,6 +11,7 @@ from statistics import median
 
 FIRM_RATIO = 1.25  # a published number from a firm source
 LOOSE_RATIO = 2.0  # any other
+AGREES, DIFFERS, UNDECIDED = "agrees", "differs", "undecided"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +42,43 @@ def _rank(num: int) -> int:
     return rank
 
 
-def verdict(ours: Estimate, published: float, *, firm: bool) -> str:
-    """`within 25 %`, `within 2x` or `off`; "unsure" where the interval reaches across the bound
-    that the cell has to meet (25 % if the source is firm, 2x if not)."""
-    word = _reach(ours.value, published)
-    limit = FIRM_RATIO if firm else LOOSE_RATIO
-    sides = {_inside(value, published, limit) for value in (ours.low, ours.high)}
-    return word if sides == {_inside(ours.value, published, limit)} else f"{word}, unsure"
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Where a number of ours agrees with a published one."""
+
+    low: float
+    high: float
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
 
 
-def _reach(value: float, published: float) -> str:
-    if _inside(value, published, FIRM_RATIO):
+def ratio_band(published: float, ratio: float) -> Band:
+    """No more than that many times as much, or as little."""
+    return Band(published / ratio, published * ratio)
+
+
+def reach(value: float, published: float) -> str:
+    """How near a number is, whatever its interval and the quality of the source."""
+    if value in ratio_band(published, FIRM_RATIO):
         return "within 25 %"
-    return "within 2x" if _inside(value, published, LOOSE_RATIO) else "off"
+    return "within 2x" if value in ratio_band(published, LOOSE_RATIO) else "off"
 
 
-def _inside(value: float, published: float, ratio: float) -> bool:
-    return published / ratio <= value <= published * ratio
+def verdict(values: Sequence[float], band: Band) -> str:
+    """`agrees` if the 95 % interval lies in the band, `differs` if it lies outside of it.
+
+    `undecided` if it reaches across an end of the band, or if the medians of the even and of the
+    odd values do not lie on the same side: then other seeds would say something else.
+    """
+    ours = estimate(values)
+    if ours.low in band and ours.high in band:
+        agrees = True
+    elif ours.high < band.low or ours.low > band.high:
+        agrees = False
+    else:
+        return UNDECIDED
+    halves = [half for half in (values[0::2], values[1::2]) if half]
+    if any((median(half) in band) is not agrees for half in halves):
+        return UNDECIDED
+    return AGREES if agrees else DIFFERS

@@ -1,6 +1,10 @@
+from math import log
+from random import Random
+from statistics import median
+
 import pytest
 
-from paper_figures.statistics import Estimate, estimate, verdict
+from paper_figures.statistics import Estimate, estimate, ratio_band, reach, verdict
 
 
 def test_the_interval_of_ten_values_leaves_out_the_smallest_and_the_largest() -> None:
@@ -19,20 +23,46 @@ def test_there_is_no_median_of_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "firm", "expected"),
-    [
-        (10.0, True, "within 25 %"),
-        (12.4, True, "within 25 %"),
-        (19.0, True, "within 2x"),
-        (30.0, False, "off"),
-    ],
+    ("value", "expected"), [(10.0, "within 25 %"), (19.0, "within 2x"), (30.0, "off")]
 )
-def test_a_verdict_says_how_far_off_we_are(value: float, firm: bool, expected: str) -> None:
-    assert verdict(Estimate(value, value, value), 10.0, firm=firm) == expected
+def test_reach_says_how_near_a_number_is(value: float, expected: str) -> None:
+    assert reach(value, 10.0) == expected
 
 
-def test_a_verdict_is_unsure_if_the_interval_crosses_the_bound_that_counts() -> None:
-    ours = Estimate(12.0, 11.0, 14.0)
+def test_an_interval_inside_the_band_agrees_and_one_outside_differs() -> None:
+    band = ratio_band(10.0, 1.25)
 
-    assert verdict(ours, 10.0, firm=True) == "within 25 %, unsure"
-    assert verdict(ours, 10.0, firm=False) == "within 25 %"
+    assert verdict([9.0, 10.0, 11.0, 12.0], band) == "agrees"
+    assert verdict([13.0, 14.0, 15.0, 16.0], band) == "differs"
+    assert verdict([1.0, 2.0, 3.0, 7.0], band) == "differs"
+
+
+def test_an_interval_across_an_end_of_the_band_decides_nothing() -> None:
+    assert verdict([11.0, 12.0, 13.0, 14.0], ratio_band(10.0, 1.25)) == "undecided"
+    assert verdict([1.0, 100.0], ratio_band(10.0, 1.25)) == "undecided"
+
+
+def test_halves_that_contradict_each_other_decide_nothing() -> None:
+    steady, torn = [10.0] * 10, [10.0] * 5 + [90.0] * 5
+    values = [value for pair in zip(torn, steady, strict=True) for value in pair]
+    band = ratio_band(10.0, 1.25)
+
+    assert estimate(values).high in band
+    assert verdict(values, band) == "undecided"
+
+
+def test_a_verdict_is_the_same_with_every_second_seed_or_none_was_given() -> None:
+    rng = Random(0)
+    band = ratio_band(1.0, 1.25)
+    given = 0
+    for _ in range(300):
+        centre = rng.uniform(0.6, 1.6)
+        values = [rng.lognormvariate(log(centre), 0.2) for _ in range(20)]
+        whole = verdict(values, band)
+        if whole == "undecided":
+            continue
+        given += 1
+        for half in (values[0::2], values[1::2]):
+            assert (median(half) in band) is (whole == "agrees")
+            assert verdict(half, band) in (whole, "undecided")
+    assert given > 100
