@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from sllmcore.errors import SllmError
 from sllmreal.engine import wire
-from sllmreal.engine.host_effects import Connect, Expect, Transmit, ticket_of
+from sllmreal.engine.host_effects import Connect, Disconnect, Expect, Transmit, ticket_of
 from sllmreal.engine.host_options import HostOptions
 from sllmreal.engine.host_streams import Arrival, Departure, Stream, StreamTable
 from sllmreal.engine.protocol import Engine
@@ -40,7 +40,7 @@ class HostMoves:
     def commit(self, stream: Stream) -> None:
         """The owner listens to this stream. One that is not ready cannot have been committed."""
         if stream.arrival is not None and stream.arrival.machine.released:
-            self._streams.leave_arrival(stream)
+            self._streams.settle_arrival(stream)
 
     def migrate(self, message: wire.Migrate, now_s: float) -> None:
         stream = self._streams.find(message.request_id, message.epoch)
@@ -80,7 +80,9 @@ class HostMoves:
     def link_lost(self, ticket: bytes, reason: str, now_s: float) -> None:
         """Fatal for a source; a destination waits for what its owner decides."""
         stream = self._streams.by_ticket(ticket)
-        if stream is not None and stream.departure is not None:
+        if stream is None:
+            self._streams.put(Disconnect(ticket))
+        elif stream.departure is not None:
             stream.departure.machine.give_up(reason)
             self.push(stream, now_s)
 

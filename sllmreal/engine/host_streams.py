@@ -119,6 +119,8 @@ class StreamTable:
         """Free its slot and cache; its output waits for the owner's Stop."""
         stream.ending = Ending(self._engine.output(stream.request_id), reason)
         self._engine.cancel(stream.request_id)
+        if stream.departure is not None:
+            stream.move_failure = "the source finished"
         self.leave_departure(stream)
 
     def drop(self, stream: Stream) -> None:
@@ -145,6 +147,13 @@ class StreamTable:
     def leave_arrival(self, stream: Stream) -> None:
         if stream.arrival is not None:
             self._close(stream.arrival.ticket)
+            stream.arrival = None
+
+    def settle_arrival(self, stream: Stream) -> None:
+        """The stream is here to stay. Its link is for the source to close: a source that sees it
+        closed before it hears of the commit would go on generating for nobody."""
+        if stream.arrival is not None:
+            del self._tickets[stream.arrival.ticket]
             stream.arrival = None
 
     def tell_from(self, stream: Stream, have: int) -> None:

@@ -168,6 +168,32 @@ def test_a_stream_moves_between_hosts_and_loses_no_token(replay_tokens: int | No
         assert ready.num_recomputed == 1
 
 
+def test_a_committed_source_stays_held_until_it_is_stopped() -> None:
+    spec = sample_spec(num_output=120)
+    terms = wire.Terms(KEY, "timed", KV_LAYOUT, None)
+    network = LocalNetwork()
+    with (
+        hosted(network, "a", SLOWLY) as (source, at_source),
+        hosted(network, "b", SLOWLY) as (destination, at_destination),
+    ):
+        source.post(wire.Start(Epoch(1), wire.Spec.of(spec)))
+        at_source.next(wire.Tokens)
+        destination.post(wire.Prepare(Epoch(2), wire.Spec.of(spec), terms))
+        at_destination.next(wire.Prepared)
+        source.post(wire.Migrate("r", Epoch(1), Epoch(2), "local:b", terms))
+        ready = at_destination.next(wire.Ready)
+        destination.post(wire.Commit("r", Epoch(2), ready.num_output))
+        at_destination.next(wire.Tokens, lambda one: one.finish is not None)
+
+        source.post(wire.Stop("r", Epoch(1)))
+        messages = [at_source.inbox.get(timeout=5)]
+        while not isinstance(messages[-1], wire.Stopped):
+            messages.append(at_source.inbox.get(timeout=5))
+
+    assert messages[-1] == wire.Stopped("r", Epoch(1), ready.num_output)
+    assert not any(isinstance(message, wire.MoveFailed) for message in messages)
+
+
 def test_a_destination_of_other_weights_refuses_before_it_takes_a_slot() -> None:
     with hosted() as (host, owner):
         terms = wire.Terms(KEY, "another", KV_LAYOUT)

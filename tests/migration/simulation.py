@@ -99,6 +99,7 @@ class World:
         self._watch = Watch()
         self._seen: set[Step] = set()
         self._num_flying = 0
+        self._last_arrival_s: dict[tuple[Node, Node], float] = {}
         self._replay_tokens = self.rng.choice((None, None, 0, 0, 25, 45))
         self._alike = self._replay_tokens is not None or self.rng.random() < 0.3
         self.spec = SequenceSpec(
@@ -158,7 +159,7 @@ class World:
         for cell in faults:
             if cell.role is not None and cell.fault is Fault.CRASH_BEFORE:
                 self._crash(cell.role)
-                if deliver.sender is not None and not deliver.sender.alive:
+                if not deliver.sender.alive:
                     copies = 0
             copies *= {Fault.DROP: 0, Fault.DUPLICATE: 2}.get(cell.fault, 1)
             extra_s += {Fault.REORDER: 0.2, Fault.LATE: 8.0}.get(cell.fault, 0.0)
@@ -167,11 +168,19 @@ class World:
             extra_s += self.rng.choice((0.0, 0.1))
         for _ in range(copies):
             self._num_flying += 1
-            self.clock.after(
-                extra_s + self.rng.uniform(0.0002, 0.002), lambda: self._arrive(deliver, receiver)
+            self.clock.at(
+                self._arrival_s(deliver.sender, receiver) + extra_s,
+                lambda: self._arrive(deliver, receiver),
             )
         for cell in faults:
             self._strike(cell)
+
+    def _arrival_s(self, sender: Node, receiver: Node) -> float:
+        """In order, as long as nothing interferes."""
+        soonest_s = self._last_arrival_s.get((sender, receiver), 0.0)
+        arrival_s = max(soonest_s, self.clock.now_s + self.rng.uniform(0.0002, 0.002))
+        self._last_arrival_s[sender, receiver] = arrival_s
+        return arrival_s
 
     def _arrive(self, deliver: "Delivery", receiver: Node) -> None:
         self._num_flying -= 1
@@ -407,7 +416,7 @@ def instance_of(event: InferenceFailed) -> str:
 class Delivery:
     """A message on its way."""
 
-    sender: Node | None
+    sender: Node
     action: Action
 
 

@@ -1,4 +1,4 @@
-"""The source of a move: rounds, their end, and what becomes of a destination that does not answer."""
+"""The source of a move: its rounds, their end, and a destination that does not answer."""
 
 from sllmreal.migration.messages import (
     Ack,
