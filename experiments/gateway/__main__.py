@@ -77,7 +77,8 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
 def _table(rows: list[Row]) -> Iterator[str]:
     """A line for each scenario: medians over the rounds."""
     yield (
-        f"{'scenario':<22}{'offered/s':>10}{'goodput/s':>10}{'of cap.':>9}{'completed':>11}{'refused':>9}"
+        f"{'scenario':<22}{'offered/s':>10}{'goodput/s':>10}{'of cap.':>9}{'completed':>11}"
+        f"{'refused':>9}"
         f"{'other':>7}{'TTFT p50':>10}{'p99':>8}{'refusal p99':>13}{'RSS MiB':>9}{'CPU':>6}"
         f"{'ms/req.':>9}{'late p99':>10}"
     )
@@ -91,7 +92,8 @@ def _line(rows: list[Row]) -> str:
 
     return (
         f"{rows[0].scenario:<22}{middle('offered_per_s'):>10.1f}{middle('goodput_per_s'):>10.1f}"
-        f"{middle('of_capacity'):>9.1%}{middle('completed'):>11.0f}{middle('refused'):>9.0f}{middle('other'):>7.0f}"
+        f"{middle('of_capacity'):>9.1%}{middle('completed'):>11.0f}"
+        f"{middle('refused'):>9.0f}{middle('other'):>7.0f}"
         f"{middle('first_token_p50_s'):>10.3f}{middle('first_token_p99_s'):>8.3f}"
         f"{middle('refusal_p99_s'):>13.3f}{middle('rss_bytes') / 2**20:>9.0f}"
         f"{middle('cpu_share'):>6.0%}{middle('cpu_ms_per_request'):>9.2f}{middle('late_p99_s'):>10.3f}"
