@@ -17,6 +17,7 @@ from sllmreal.cluster.channel import Channel
 from sllmreal.cluster.errors import ChannelClosedError
 from sllmreal.engine.host import EngineHost
 from sllmreal.engine.protocol import Engine
+from sllmreal.migration.socket_links import SocketLinks
 from sllmreal.worker.child_messages import (
     Boot,
     Booted,
@@ -77,10 +78,11 @@ class Child:
     async def _start(self, boot: Boot, weights: Weights | None) -> None:
         try:
             engine: Engine = await asyncio.to_thread(make_engine, boot.model, weights, None)
+            links = SocketLinks(boot.move_address)
         except Exception as error:  # and so do models
             self._fail(error)
             return
-        self._host = EngineHost(engine, self._say_from_thread, options=boot.options)
+        self._host = EngineHost(engine, self._say_from_thread, links=links, options=boot.options)
         self._host.start()
 
     def _fail(self, error: Exception) -> None:

@@ -25,10 +25,10 @@ class _Message(msgspec.Struct, frozen=True, tag=True, array_like=True, forbid_un
 
 
 class Boot(_Message, frozen=True):
-    """Become ready to make the engine of a model."""
+    """Become ready to make the engine of a model, whose host listens for moves at an address."""
 
-    instance_id: str
     model: ModelSpec
+    move_address: str
     options: HostOptions
 
 

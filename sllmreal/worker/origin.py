@@ -18,7 +18,8 @@ from sllmreal.checkpoint.errors import CorruptCheckpointError
 from sllmreal.checkpoint.index import ASSET_DIRECTORY, INDEX_FILE, decode_index
 from sllmreal.checkpoint.layout import Layout
 from sllmreal.checkpoint.opening import read_exactly
-from sllmreal.checkpoint.source import SHARD_INDEXES, OpenedCheckpoint, opened_checkpoint
+from sllmreal.checkpoint.shards import SHARD_INDEXES
+from sllmreal.checkpoint.source import OpenedCheckpoint, opened_checkpoint
 from sllmreal.checkpoint.staging import write_durably
 from sllmreal.loader.memory import buffer_at
 from sllmreal.loader.plan import ChunkRead

@@ -1,6 +1,6 @@
 """Tiers without bytes, at given bandwidths: for engines without weights, tests and soaks.
 
-transfer_s = sum over the tiers read from of  bytes / bandwidth
+transfer_s = max over the tiers read from of  bytes / bandwidth:  all are read at once
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class PacedStorage:
         from_ssd = min(model.size_bytes - from_dram, self._marks.held_bytes(SSD, model.name))
         from_remote = model.size_bytes - from_dram - from_ssd
         moved = {DRAM: from_dram, SSD: from_ssd, REMOTE: from_remote}
-        await self._sleep(sum(size / self._bytes_per_s[tier] for tier, size in moved.items()))
+        await self._sleep(max(size / self._bytes_per_s[tier] for tier, size in moved.items()))
         if self._models.get(instance_id) is model:
             self._marks.fill(instance_id)
         return farthest(moved)

@@ -46,12 +46,14 @@ class ProcessOptions:
 
     A process that leaves `max_unanswered` pings in a row without an answer, `beat_s` apart, is
     lost; until it is online, `max_unanswered_booting`, for imports hold everything else up.
-    `environment` is added to the worker's own.
+    `environment` is added to the worker's own. At `move_address` each host listens for the other
+    hosts of its cluster, `unix:` or `tcp:` with port 0.
     """
 
     beat_s: float = 1.0
     max_unanswered: int = 10
     max_unanswered_booting: int = 120
+    move_address: str = "tcp:127.0.0.1:0"
     environment: Mapping[str, str] = field(default_factory=dict)
     host: HostOptions = field(default_factory=HostOptions)
 
@@ -97,7 +99,7 @@ class ProcessRunner:
             self._loop.create_task(self._listen(channel)),
             self._loop.create_task(self._beat()),
         ]
-        self._tell(Boot(self._instance_id, self._model, self._options.host))
+        self._tell(Boot(self._model, self._options.move_address, self._options.host))
         await self._or_lost(self._booted)
 
     async def start(self, weights: Weights | None) -> None:

@@ -11,7 +11,7 @@ from sllmreal.engine.errors import EngineLostError
 from sllmreal.engine.host import EngineHost
 from sllmreal.engine.host_options import HostOptions
 from sllmreal.engine.protocol import Engine
-from sllmreal.migration.links import LocalNetwork
+from sllmreal.migration.links import Links, LocalNetwork
 from sllmreal.worker.engines import check_settings, make_engine
 from sllmreal.worker.runner import Launch, Runner, Send
 from sllmreal.worker.storage import Weights
@@ -23,22 +23,22 @@ MakeEngine = Callable[[ModelSpec, Weights | None], Engine]
 
 
 class ThreadRunner:
-    """Runs an engine that `make` makes, its host's links being those of `network`."""
+    """Runs an engine that `make` makes, with links that `links` makes for the instance's id."""
 
     def __init__(
         self,
         instance_id: str,
         model: ModelSpec,
         send: Send,
-        network: LocalNetwork,
         make: MakeEngine,
+        links: Callable[[str], Links],
         options: HostOptions,
     ) -> None:
         self._instance_id = instance_id
         self._model = model
         self._send = send
-        self._network = network
         self._make = make
+        self._links = links
         self._options = options
         self._loop = asyncio.get_running_loop()
         self._host: EngineHost | None = None
@@ -61,7 +61,7 @@ class ThreadRunner:
         self._host = EngineHost(
             engine,
             self._heard_in_thread,
-            links=self._network.links(self._instance_id),
+            links=self._links(self._instance_id),
             options=self._options,
         )
         self._host.start()
@@ -104,17 +104,20 @@ class ThreadRunner:
 
 def thread_launch(
     pool: "ChunkPool | None" = None,
-    network: LocalNetwork | None = None,
+    links: Callable[[str], Links] | None = None,
     options: HostOptions | None = None,
 ) -> Launch:
-    """Runs every instance in a thread; weights are views of `pool`, the worker's own."""
-    shared = network or LocalNetwork()
+    """Runs every instance in a thread; weights are views of `pool`, the worker's own.
+
+    `links` makes the links of a host, by its instance's id; None: within this worker only.
+    """
+    made = links or LocalNetwork().links
     chosen = options or HostOptions()
 
     def launch(instance_id: str, model: ModelSpec, send: Send) -> Runner:
         def make(spec: ModelSpec, weights: Weights | None) -> Engine:
             return make_engine(spec, weights, pool)
 
-        return ThreadRunner(instance_id, model, send, shared, make, chosen)
+        return ThreadRunner(instance_id, model, send, make, made, chosen)
 
     return launch

@@ -1,8 +1,10 @@
 """Runners that take as long as they are told, and what a worker reported when."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from sllmcore.events import LoadFinished
 from sllmcore.types import Residency, ServerSpec, StorageTier
 from sllmreal.cluster.messages import EvictCopy, Order, ReportedEvent, StartInstance, StopInstance
 from sllmreal.cluster.model import ModelSpec
@@ -71,6 +73,7 @@ class Stage:
         self.runners: dict[str, FakeRunner] = {}
         self._times = times or {}
         self._next_id = 0
+        self.on_report: Callable[[LoadFinished], None] = lambda event: None
         self.storage = PacedStorage(server, resident)
         self.worker = Worker(server, self.storage, self._launch, DataPlane(), self._report)
 
@@ -90,6 +93,9 @@ class Stage:
     def evict(self, tier: StorageTier, model: str, keep_bytes: int = 0) -> None:
         self._execute(EvictCopy(self._id(), tier, model, keep_bytes))
 
+    def finished(self) -> list[tuple[float, LoadFinished]]:
+        return [(at_s, event) for at_s, event in self.reports if isinstance(event, LoadFinished)]
+
     def _execute(self, order: Order) -> None:
         self.worker.execute(order)
 
@@ -99,6 +105,8 @@ class Stage:
 
     def _report(self, event: ReportedEvent) -> None:
         self.reports.append((asyncio.get_running_loop().time(), event))
+        if isinstance(event, LoadFinished):
+            self.on_report(event)
 
     def _launch(self, instance_id: str, model: ModelSpec, send: Send) -> FakeRunner:
         times = self._times.get(instance_id, Times())
