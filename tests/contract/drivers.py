@@ -1,0 +1,199 @@
+"""The same scenario on each driver: what commands did the controller give?"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from random import Random
+
+from sllmcore.build import PolicySettings, build_controller
+from sllmcore.commands import Command, Evict, Load, Unload
+from sllmcore.events import Event
+from sllmcore.types import Checkpoint, Request, ServerSpec
+from sllmcore.workload import Job
+from sllmreal.cluster.call import Call
+from sllmreal.cluster.leader import LeaderSettings
+from sllmreal.cluster.local import LocalCluster, Member, local_cluster
+from sllmreal.cluster.messages import ReportedEvent
+from sllmreal.cluster.model import ModelSpec
+from sllmreal.gateway.backend import Submission
+from sllmreal.migration.links import LocalNetwork
+from sllmreal.worker.data_plane import DataPlane
+from sllmreal.worker.paced import PacedStorage
+from sllmreal.worker.process_runner import process_launch
+from sllmreal.worker.runner import Launch
+from sllmreal.worker.thread_runner import thread_launch
+from sllmreal.worker.worker import Worker
+from sllmsim.cluster import SimCluster
+from sllmsim.setup import ServerHardware, SimModel, SimServerSetup, SimSetup
+from sllmsim.timing.linear import LinearTiming
+from tests.builders import gpu_of
+from tests.cluster.scripted import ListLog
+from tests.contract.scenarios import CONTEXT_TOKENS, MODEL_BYTES, STEP_S, Asked, Reached, Scenario
+
+# What differs between worlds is not what was decided: ids, and numbers that follow from the clock.
+_NOT_COMPARED = {"id", "estimate", "expected_s"}
+
+
+Told = dict[str, list[tuple[object, ...]]]
+
+
+def told(commands: Sequence[Command]) -> Told:
+    """What each server was told, and what was said about each request, in order.
+
+    Which of two servers is told first may hang on a millisecond; the contract is about each.
+    """
+    servers: dict[str, str] = {}
+    result: Told = {}
+    for command in commands:
+        match command:
+            case Load():
+                servers[command.instance_id] = recipient = command.server_id
+            case Unload():
+                recipient = servers[command.instance_id]
+            case Evict():
+                recipient = command.server_id
+            case _:
+                recipient = command.request_id
+        result.setdefault(recipient, []).append(_compared(command))
+    return result
+
+
+def _compared(command: Command) -> tuple[object, ...]:
+    values = [
+        getattr(command, one.name) for one in fields(command) if one.name not in _NOT_COMPARED
+    ]
+    return (type(command).__name__, *values)
+
+
+def simulated(scenario: Scenario) -> Told:
+    """On the simulated cluster."""
+    commands: list[Command] = []
+
+    def sink(_: float, __: Event, given: Sequence[Command]) -> None:
+        commands.extend(given)
+
+    timing = LinearTiming(fixed_s=STEP_S, prefill_per_token_s=0.0, prefill_fixed_s=STEP_S)
+    setup = SimSetup(
+        servers=tuple(_sim_server(one, scenario) for one in scenario.servers),
+        models=tuple(
+            SimModel(Checkpoint(one, MODEL_BYTES), timing, scenario.num_slots)
+            for one in scenario.models
+        ),
+    )
+    controller = build_controller(PolicySettings(scenario.policy), Random(0))
+    jobs = [_job(number, asked) for number, asked in enumerate(scenario.asked)]
+    SimCluster(controller, setup, jobs, [sink]).run()
+    return told(commands)
+
+
+def _sim_server(spec: ServerSpec, scenario: Scenario) -> SimServerSetup:
+    hardware = ServerHardware(
+        gpu=gpu_of(spec.gpu_memory_bytes),
+        num_gpus=spec.num_gpus,
+        dram_pool_bytes=spec.dram_bytes,
+        ssd_bytes=spec.ssd_bytes,
+        ssd_read_bytes_per_s=spec.ssd_bytes_per_s,
+        ssd_write_bytes_per_s=spec.ssd_bytes_per_s,
+        nic_bytes_per_s=spec.remote_bytes_per_s,
+        pcie_bytes_per_s=spec.dram_bytes_per_s,
+    )
+    return SimServerSetup(spec.id, hardware, scenario.resident.get(spec.id, ()))
+
+
+def _job(number: int, asked: Asked) -> Job:
+    request = Request(f"r{number}", asked.model, asked.at_s, asked.input_tokens)
+    return Job(request, asked.output_tokens, asked.leaves_at_s)
+
+
+def in_threads(scenario: Scenario) -> Told:
+    """On a real cluster whose engines are threads."""
+    network = LocalNetwork()
+    return asyncio.run(_real(scenario, lambda: thread_launch(links=network.links)))
+
+
+def in_processes(scenario: Scenario) -> Told:
+    """On a real cluster whose engines are processes."""
+    return asyncio.run(_real(scenario, process_launch))
+
+
+async def _real(scenario: Scenario, launch: Callable[[], Launch]) -> Told:
+    commands: list[Command] = []
+
+    def sink(_: float, __: Event, given: Sequence[Command]) -> None:
+        commands.extend(given)
+
+    settings = LeaderSettings(PolicySettings(scenario.policy))
+    members = [_member(one, scenario, launch()) for one in scenario.servers]
+    async with local_cluster(settings, ListLog(), members) as cluster:
+        cluster.leader.loop.sinks.append(sink)
+        for name in scenario.models:
+            cluster.leader.deploy(_model(name, scenario.num_slots))
+        progress = Progress(len(scenario.asked))
+        async with asyncio.timeout(60):
+            await asyncio.gather(
+                *(_ask(cluster, progress, number, one) for number, one in enumerate(scenario.asked))
+            )
+        async with asyncio.timeout(10):
+            while cluster.desk.calls:  # noqa: ASYNC110 - engines acknowledge their ends
+                await asyncio.sleep(0.01)
+    return told(commands)
+
+
+class Progress:
+    """How many tokens each request's client has, and whether that is all."""
+
+    def __init__(self, num_requests: int) -> None:
+        self._tokens = [0] * num_requests
+        self._ended = [False] * num_requests
+        self._changed = asyncio.Condition()
+
+    async def note(self, request: int, tokens: int, *, ended: bool) -> None:
+        async with self._changed:
+            self._tokens[request] += tokens
+            self._ended[request] = ended
+            self._changed.notify_all()
+
+    async def wait(self, moment: Reached | None) -> None:
+        if moment is not None:
+            async with self._changed:
+                await self._changed.wait_for(lambda: self._reached(moment))
+
+    def _reached(self, moment: Reached) -> bool:
+        if moment.tokens is None:
+            return self._ended[moment.request]
+        return self._tokens[moment.request] >= moment.tokens
+
+
+async def _ask(cluster: LocalCluster, progress: Progress, number: int, asked: Asked) -> None:
+    await progress.wait(asked.after)
+    prompt = tuple(range(asked.input_tokens))
+    submission = Submission(f"r{number}", asked.model, "", prompt, asked.output_tokens)
+    call = cluster.desk.submit(submission)
+    reading = asyncio.create_task(_read(call, progress, number))
+    if asked.leaves_after is None:
+        await reading
+    else:
+        await progress.wait(asked.leaves_after)
+        reading.cancel()
+        await call.aclose()
+
+
+async def _read(call: Call, progress: Progress, number: int) -> None:
+    async for generated in call:
+        ended = generated.finish is not None
+        await progress.note(number, len(generated.tokens), ended=ended)
+
+
+def _model(name: str, num_slots: int) -> ModelSpec:
+    settings = {"decode_step_s": STEP_S}
+    return ModelSpec(
+        name, f"/{name}", MODEL_BYTES, CONTEXT_TOKENS, 0.0, "timed", 1, num_slots, settings
+    )
+
+
+def _member(spec: ServerSpec, scenario: Scenario, launch: Launch) -> Member:
+    def make(plane: DataPlane, report: Callable[[ReportedEvent], None]) -> Worker:
+        storage = PacedStorage(spec, scenario.resident.get(spec.id, ()))
+        return Worker(spec, storage, launch, plane, report)
+
+    return Member(spec, make)
