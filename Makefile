@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup demo check test figures speed campaign-laws campaign-checkpoint loading clean
+.PHONY: help setup demo check test figures speed campaign-laws campaign-checkpoint campaign-migration campaign-cluster loading clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -52,6 +52,18 @@ campaign-checkpoint: setup ## 50 M fuzzed headers, 100,000 corruptions, 5,000 ki
 	$(BIN)/python -m tests.checkpoint.corruption --injections 100000
 	$(BIN)/python -m tests.checkpoint.kills --kills 5000
 	$(BIN)/python -m pytest -m slow --timeout=0 tests/checkpoint tests/loader
+
+campaign-migration: setup ## 100,000 simulated migrations under faults, 1,000 kills of engines, 500 resume points
+	$(BIN)/python -m tests.migration.campaign --runs 100000
+	$(BIN)/python -m tests.migration.kills --kills 1000
+	$(BIN)/python -m tests.engine.identity --points 500
+
+campaign-cluster: setup ## kills of leaders, workers and engines under load, with SQLite and etcd; stores; gateway
+	$(BIN)/python -m tests.cluster.kills --kills 200
+	$(BIN)/python -m tests.cluster.kills --kills 200 --store etcd
+	$(BIN)/python -m tests.store.kills --kills 500
+	$(BIN)/python -m tests.store.failover --kills 50
+	$(BIN)/python -m tests.gateway.fuzz --requests 200000
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
