@@ -130,5 +130,11 @@ def _timed(make: Callable[[], Made]) -> tuple[Made, float]:
 
 
 def _import_transformers() -> None:
-    import transformers  # noqa: F401
-    from transformers import AutoConfig, AutoModelForCausalLM  # noqa: F401
+    """What every family of models imports; its own module is small."""
+    from transformers import (  # noqa: F401
+        AutoConfig,
+        AutoModelForCausalLM,
+        GenerationMixin,
+        PreTrainedModel,
+        modeling_layers,
+    )

@@ -24,6 +24,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(params=KINDS)
 def maker(request: pytest.FixtureRequest, models: Path) -> EngineMaker:
     """Makes engines of one kind and of the same weights."""
-    if request.param == "timed":
-        return TimedMaker()
-    return TransformersMaker(models, f"{request.param}-tiny")
+    return maker_of(request.param, models)
+
+
+@pytest.fixture(params=("timed", "llama"))
+def any_model(request: pytest.FixtureRequest, models: Path) -> EngineMaker:
+    """A maker for laws that the slot engine keeps alone, whatever the model."""
+    return maker_of(request.param, models)
+
+
+def maker_of(kind: str, models: Path) -> EngineMaker:
+    return TimedMaker() if kind == "timed" else TransformersMaker(models, f"{kind}-tiny")

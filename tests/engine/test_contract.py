@@ -63,8 +63,8 @@ def test_a_stop_token_ends_a_sequence_and_is_given_out(maker: EngineMaker) -> No
     assert tokens[-1].finish is FinishReason.STOP
 
 
-def test_a_full_context_ends_a_sequence(maker: EngineMaker) -> None:
-    engine = maker(context_tokens=16)
+def test_a_full_context_ends_a_sequence(any_model: EngineMaker) -> None:
+    engine = any_model(context_tokens=16)
 
     engine.start(spec(limit=100))
     tokens = drained(engine)
@@ -201,9 +201,9 @@ def test_a_release_computes_the_tail_and_gives_a_token_in_one_step(
     assert engine.step() == [OutputToken("r", num_output, output[num_output])]
 
 
-def test_output_that_has_ended_elsewhere_generates_no_more(maker: EngineMaker) -> None:
-    output = whole_output(maker(), spec(limit=4))
-    engine = maker()
+def test_output_that_has_ended_elsewhere_generates_no_more(any_model: EngineMaker) -> None:
+    output = whole_output(any_model(), spec(limit=4))
+    engine = any_model()
     engine.start(SequenceSpec("whole", PROMPT, 4, output=output))
     engine.start(spec("extended", 4), held=True)
 
@@ -215,8 +215,8 @@ def test_output_that_has_ended_elsewhere_generates_no_more(maker: EngineMaker) -
     assert engine.progress("extended").finish is FinishReason.LENGTH
 
 
-def test_slots_are_taken_by_held_and_finished_sequences_too(maker: EngineMaker) -> None:
-    engine = maker(num_slots=2)
+def test_slots_are_taken_by_held_and_finished_sequences_too(any_model: EngineMaker) -> None:
+    engine = any_model(num_slots=2)
     engine.start(spec("held"), held=True)
     engine.start(spec("finished", 1))
     drained(engine)
@@ -274,10 +274,10 @@ def observed(engine: Engine) -> tuple[object, ...]:
 
 @pytest.mark.parametrize(("bad", "error"), BAD_SPECS)
 def test_a_start_that_is_refused_changes_nothing(
-    maker: EngineMaker, bad: SequenceSpec, error: type[Exception]
+    any_model: EngineMaker, bad: SequenceSpec, error: type[Exception]
 ) -> None:
-    expected = whole_output(maker(context_tokens=32), spec("busy", 10))
-    engine = maker(num_slots=2, context_tokens=32)
+    expected = whole_output(any_model(context_tokens=32), spec("busy", 10))
+    engine = any_model(num_slots=2, context_tokens=32)
     engine.start(spec("busy", 10))
     step_until_output(engine, "busy", 2)
     before = observed(engine)
@@ -311,9 +311,9 @@ REFUSED: list[tuple[str, Callable[[Engine], object], type[Exception]]] = [
     ("call", "error"), [case[1:] for case in REFUSED], ids=[c[0] for c in REFUSED]
 )
 def test_a_call_that_is_refused_changes_nothing(
-    maker: EngineMaker, call: Callable[[Engine], object], error: type[Exception]
+    any_model: EngineMaker, call: Callable[[Engine], object], error: type[Exception]
 ) -> None:
-    engine = maker()
+    engine = any_model()
     engine.start(SequenceSpec("busy", PROMPT, 6, stop_tokens=frozenset({999})), held=True)
     engine.start(spec("runs"))
     for _ in range(4):
@@ -348,9 +348,9 @@ BAD_BLOCKS: list[tuple[str, Callable[[KVBlock], KVBlock]]] = [
 
 @pytest.mark.parametrize("spoil", [case[1] for case in BAD_BLOCKS], ids=[c[0] for c in BAD_BLOCKS])
 def test_a_block_that_does_not_fit_is_refused_and_changes_nothing(
-    maker: EngineMaker, spoil: Callable[[KVBlock], KVBlock]
+    any_model: EngineMaker, spoil: Callable[[KVBlock], KVBlock]
 ) -> None:
-    source, destination = maker(), maker()
+    source, destination = any_model(), any_model()
     source.start(spec("busy"), held=True)
     drained(source)
     block = source.export_kv("busy", 0, 12)
