@@ -1,4 +1,4 @@
-"""An engine in a thread of the worker's own process: no isolation, no cost."""
+"""An engine in a thread of the worker's process: no cost, no isolation; one that hangs stays."""
 
 import asyncio
 from collections.abc import Callable

@@ -100,8 +100,8 @@ class TierStorage:
 
     async def load(self, instance_id: str) -> LoadResult:
         use = self._uses.get(instance_id)
-        if use is None:
-            raise UsageError(f"no load of {instance_id} has begun")
+        if use is None or use.ended:
+            raise UsageError(f"no load of {instance_id} has begun, or it has ended")
         ended = self._loading[instance_id] = asyncio.get_running_loop().create_future()
         try:
             await self.settled()

@@ -1,5 +1,6 @@
 """Small models."""
 
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from tests.worker.servers import MIB
 CHUNK_BYTES = 2 << 20
 
 
+@cache
 def tensors(seed: int = 0, num_mib: int = 6) -> dict[str, torch.Tensor]:
     """Tensors of that many MiB together, random but for the seed."""
     generator = torch.Generator().manual_seed(seed)

@@ -20,7 +20,7 @@ from tests.worker.servers import small_server
 
 TIMED = ModelSpec("timed", "nowhere", 1000, 64, 0.0, "timed")
 ONE = wire.Epoch(1)
-WAIT_S = 60.0  # of a machine that does other things beside
+WAIT_S = 120.0  # of a machine that does other things beside
 
 
 class Stage:

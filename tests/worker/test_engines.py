@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -16,10 +16,17 @@ from sllmcore.events import InstanceLost, LoadFailed
 from sllmcore.types import DRAM, SSD, Residency
 from sllmreal.cluster.messages import StartInstance, StopInstance
 from sllmreal.cluster.model import ModelSpec
+from sllmreal.engine import wire
+from sllmreal.engine.host_options import HostOptions
+from sllmreal.engine.protocol import Engine, OutputToken, SequenceSpec
 from sllmreal.engine.samples import write_sample
+from sllmreal.engine.timed import timed_engine
+from sllmreal.migration.links import LocalNetwork
+from sllmreal.worker.data_plane import ToInstance
 from sllmreal.worker.process_runner import ProcessOptions, process_launch
-from sllmreal.worker.runner import Launch
-from sllmreal.worker.thread_runner import thread_launch
+from sllmreal.worker.runner import Launch, Runner, Send
+from sllmreal.worker.storage import Weights
+from sllmreal.worker.thread_runner import ThreadRunner, thread_launch
 from sllmreal.worker.tiers import TierStorage
 from tests.worker.models import CHUNK_BYTES, spec_of
 from tests.worker.servers import small_server
@@ -131,6 +138,42 @@ asyncio.run(main())
     finally:
         if pid_fd >= 0:
             os.close(pid_fd)
+
+
+class BreakingEngine:
+    """A timed engine whose first step breaks."""
+
+    def __init__(self) -> None:
+        self._engine = timed_engine()
+
+    def step(self) -> list[OutputToken]:
+        raise RuntimeError("a bug in the model")
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._engine, name)
+
+
+def test_an_engine_that_breaks_is_an_instance_lost_of_which_gateways_hear() -> None:
+    def launch(instance_id: str, model: ModelSpec, send: Send) -> Runner:
+        links = LocalNetwork().links
+
+        def make(spec: ModelSpec, weights: Weights | None) -> Engine:
+            return cast("Engine", BreakingEngine())
+
+        return ThreadRunner(instance_id, model, send, make, links, HostOptions())
+
+    async def scenario() -> None:
+        async with staged(launch) as stage:
+            stage.execute(start(1, "i1"))
+            await stage.loaded()
+            spec = wire.Spec.of(SequenceSpec("r1", (1,), 3))
+            stage.gateway.post(ToInstance("i1", wire.Start(wire.Epoch(1), spec)))
+            reason = "RuntimeError: a bug in the model"
+            assert await stage.reported() == InstanceLost("i1", reason)
+            assert isinstance((await stage.gateway.receive()).message, wire.Online)
+            assert (await stage.gateway.receive()).message == wire.Broken(reason)
+
+    asyncio.run(scenario())
 
 
 NO_ENGINE = ModelSpec("x", "nowhere", 10, 64, 0.0, "vllm")
@@ -250,7 +293,7 @@ from sllmreal.cluster.model import ModelSpec
 from sllmreal.worker.data_plane import DataPlane
 from sllmreal.worker.paced import PacedStorage
 from sllmreal.worker.process_runner import process_launch
-from sllmreal.worker.thread_runner import thread_launch
+from sllmreal.worker.thread_runner import ThreadRunner, thread_launch
 from sllmreal.worker.worker import Worker
 async def main():
     server = ServerSpec("s0", 1, 100, 0, 0, 1e9, 1e9, 1e9)
