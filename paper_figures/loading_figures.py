@@ -1,11 +1,12 @@
 """Figures 6a, 6b, 7 and LoRA, the platforms, and the phases of a cold start.
 
-As long as no measured loader results are stored, 6a, 6b and LoRA follow from the hardware model:
-bytes over the bandwidth share that the paper's own figure 6b gives a loader. They then show that
-the sizes and shares fit together, not that a loader reaches them, and say so on the picture.
+6a, 6b and LoRA follow from the hardware model: bytes over the bandwidth share that the paper's own
+figure 6b gives a loader. That shows that sizes and shares fit together, not that a loader reaches
+them. What was measured, if results are stored, stands to the right, hatched; the picture says so.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,10 +14,11 @@ from matplotlib.figure import Figure
 from paper_figures.marks import bars, published
 from paper_figures.published import BANDWIDTH_USE, LOADING_S, LORA_S, STEPS
 from paper_figures.results import Results
-from paper_figures.statistics import Estimate
+from paper_figures.statistics import Estimate, estimate
 from paper_figures.style import (
     BLACK,
     BLUE,
+    COLOURS,
     GREY,
     NAMES,
     ORANGE,
@@ -44,9 +46,33 @@ def _exact(value: float) -> Estimate:
 
 
 def _origin(axes: Axes, results: Results) -> None:
-    if results.plain["origin"] != "measured":
-        text = f"{results.plain['origin']}, not measured"
-        axes.set_title(text, fontsize=7, color=RED, loc="right")
+    measured = _measured(results)
+    text = f"{results.plain['origin']}, not measured"
+    if measured:
+        on = f"{measured['machine']['num_cpus']} CPUs, {', '.join(measured['media'])}"
+        text = f"plain: {results.plain['origin']}; hatched: measured ({on})"
+    axes.set_title(text, fontsize=7, color=RED, loc="right")
+
+
+def _measured(results: Results) -> Mapping[str, Any]:
+    """Of `experiments.loading`; empty where nothing is stored."""
+    return results.plain.get("measured") or {}
+
+
+def _measured_bar(axes: Axes, at: float, width: float, loader: str, values: list[float]) -> None:
+    """The median of all rounds, with their spread."""
+    ours = estimate(values)
+    axes.bar(
+        [at],
+        [ours.value],
+        width,
+        yerr=[[ours.value - ours.low], [ours.high - ours.value]],
+        color=COLOURS[loader],
+        hatch="////",
+        edgecolor="white",
+        label=f"{NAMES[loader]}, measured",
+        error_kw={"elinewidth": 0.7, "capsize": 1.5, "ecolor": "#444444"},
+    )
 
 
 def _model_label(model: str) -> str:
@@ -57,6 +83,8 @@ def _model_label(model: str) -> str:
 def figure_6a(results: Results) -> Figure:
     """Loading time per model and loader."""
     models = list(results.plain["size_bytes"])
+    measured = _measured(results).get("seconds", {})
+    ours = list(dict.fromkeys(model for of in measured.values() for model in of))
     figure = new_figure(2.4, columns=2)
     axes = figure.add_subplot()
     for position, loader in enumerate(LOADERS):
@@ -67,7 +95,11 @@ def figure_6a(results: Results) -> Figure:
             if model in LOADING_S:
                 grade = "Q" if model in ("opt-2.7b", "llama-2-70b") else "M"
                 published(axes, x, LOADING_S[model][position], grade)
-    axes.set_xticks(range(len(models)), [_model_label(model) for model in models])
+        for index, model in enumerate(ours, start=len(models)):
+            if values := measured[loader].get(model):
+                _measured_bar(axes, index + (position - 1) * 0.27, 0.27, loader, values)
+    labels = [*map(_model_label, models), *(model.replace("-", "\n", 1) for model in ours)]
+    axes.set_xticks(range(len(labels)), labels)
     dress(axes, "", "loading time (s)", log=True)
     _origin(axes, results)
     legend(figure, axes, columns=4)
@@ -78,6 +110,8 @@ def figure_6b(results: Results) -> Figure:
     """Share of each medium's bandwidth."""
     use = results.plain["bandwidth_use"]
     media = list(use["pytorch"])
+    measured = _measured(results).get("bandwidth_use", {})
+    ours = list(dict.fromkeys(medium for of in measured.values() for medium in of))
     figure = new_figure(2.6)
     axes = figure.add_subplot()
     for position, loader in enumerate(LOADERS):
@@ -86,7 +120,13 @@ def figure_6b(results: Results) -> Figure:
         for x, medium in zip(at, media, strict=True):
             if (loader, medium) in BANDWIDTH_USE:
                 published(axes, x, BANDWIDTH_USE[loader, medium], "Q")
-    axes.set_xticks(range(len(media)), [medium.replace("-", "-\n") for medium in media])
+        for index, medium in enumerate(ours, start=len(media)):
+            if values := measured[loader].get(medium):
+                _measured_bar(axes, index + (position - 1) * 0.27, 0.27, loader, values)
+    axes.set_xticks(
+        range(len(media) + len(ours)),
+        [medium.replace("-", "-\n").replace(" ", "\n") for medium in (*media, *ours)],
+    )
     axes.set_ylim(0, 1.15)
     dress(axes, "", "share of bandwidth")
     _origin(axes, results)
@@ -98,7 +138,7 @@ def figure_7(results: Results) -> Figure:
     """Gain of each step over the one before: the published ones, for there is no model of them."""
     figure = new_figure()
     axes = figure.add_subplot()
-    ours = results.plain.get("gains", {})
+    ours = _measured(results).get("gains", {})
     for index, (step, gain) in enumerate(STEPS.items()):
         if step in ours:
             axes.bar([index], [ours[step]], 0.6, color=BLUE, label="measured")
@@ -121,7 +161,13 @@ def lora(results: Results) -> Figure:
         bars(axes, [index], 0.6, loader, [_exact(1e3 * seconds[loader])])
         if loader in LORA_S:
             published(axes, index, 1e3 * LORA_S[loader], "Q")
-    axes.set_xticks(range(len(LOADERS)), [NAMES[loader] for loader in LOADERS])
+        if values := _measured(results).get("lora_seconds", {}).get(loader):
+            _measured_bar(axes, index + 3.5, 0.6, loader, [1e3 * value for value in values])
+    shown = 2 if _measured(results) else 1
+    axes.set_xticks(
+        [index + 3.5 * side for side in range(shown) for index in range(len(LOADERS))],
+        [NAMES[loader] for loader in LOADERS] * shown,
+    )
     dress(axes, "", "loading a 1 GB adapter (ms)")
     _origin(axes, results)
     return figure

@@ -5,6 +5,7 @@ from math import isnan
 from typing import Any
 
 from experiments.composing import composed_run
+from experiments.loading.results import for_figures, read_measured
 from sllmcore.build import PolicySettings
 from sllmcore.types import DRAM, SSD, Checkpoint, Request, Residency, StorageTier
 from sllmcore.workload import Job
@@ -101,15 +102,20 @@ def _figure_3_setup() -> SimSetup:
 
 
 def loaders() -> dict[str, Any]:
-    """Loading by the hardware model: bytes over the loader's share of the array's bandwidth."""
+    """Loading by the hardware model: bytes over the loader's share of the array's bandwidth.
+
+    What `experiments.loading` measured, if results are stored, stands beside it as `measured`.
+    """
     shares = {
         name: composed_run([f"driver=loader_{name}"]).driver.loader.ssd_efficiency
         for name in LOADERS
     }
     dtype = dtype_named("fp16")
     sizes = {name: model_named(name).weight_bytes(dtype) for name in LOADED_MODELS}
+    measured = read_measured()
     return {
         "origin": "hardware model",
+        "measured": None if measured is None else for_figures(measured),
         "array_bytes_per_s": ARRAY_BYTES_PER_S,
         "size_bytes": sizes,
         "seconds": {

@@ -1,14 +1,17 @@
 """The loading benchmark: `python -m experiments.loading --out outputs/loading`.
 
-Writes `loading.json` (rows, and what machine they were measured on) and the pictures.
+Writes `loading.json` (rows, and what machine they were measured on) and the pictures. On a machine
+whose disk is slower than any loader, `--medium ram` makes a fast block device of memory instead.
 """
 
 import argparse
 import json
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,11 +20,14 @@ from statistics import median
 import torch
 
 from experiments.loading.breakdown import ALL_STEPS, gains
-from experiments.loading.campaign import Row, breakdown, compare, on_media
-from experiments.loading.models import LORA, MODELS, Prepared, prepare
+from experiments.loading.campaign import breakdown, compare, on_media
+from experiments.loading.medium import RAM, NoMediumError, ram_device
+from experiments.loading.models import MODELS, Prepared, prepare, size_in_all_formats
 from experiments.loading.overlap import measure_overlap
 from experiments.loading.pictures import draw
 from experiments.loading.remote import over_links
+from experiments.loading.row import DISK, LORA, Row
+from experiments.loading.summary import line, summary
 from experiments.loading.throttle import can_throttle, throttled
 
 PARTS = ("compare", "breakdown", "media", "remote", "overlap")
@@ -40,26 +46,21 @@ def main(argv: list[str] | None = None) -> int:
     """Run the parts chosen and write the results; 0 when rows were measured."""
     arguments = _parser().parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
-    extra: dict[str, object] = {}
-    for part in arguments.parts:
-        if part == "overlap":
-            extra["overlap"] = _overlap(arguments)
-            continue
-        for row in _measured(part, arguments):
-            rows.append(row)
-            print(
-                f"{row.model:22} {row.loader:24} {row.cache:10} {row.seconds:8.3f} s "
-                f"{row.bytes_per_s / 1e9:7.2f} GB/s  {_share(row)}",
-                flush=True,
-            )
+    with ExitStack() as stack:
+        if arguments.medium == "ram":
+            try:
+                arguments.work = stack.enter_context(ram_device(_device_bytes(arguments)))
+            except NoMediumError as error:
+                sys.stderr.write(f"no device of memory: {error}\n")
+                return 2
+        rows, extra = _all_parts(arguments)
     extra["gains"] = _gains(rows)
     result = {"machine": _machine(arguments), **extra, "rows": [asdict(row) for row in rows]}
     (arguments.out / "loading.json").write_text(json.dumps(result, indent=1))
-    _summarise(rows)
+    print(summary(rows))
     for picture in draw(rows, arguments.out):
         print(picture)
-    return 0 if rows or extra else 1
+    return 0 if rows or "overlap" in extra else 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,33 +71,68 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--medium",
+        choices=("disk", "ram"),
+        default="disk",
+        help="where the models lie: under --work, or on a block device made of memory (root)",
+    )
     return parser
+
+
+def _all_parts(arguments: argparse.Namespace) -> tuple[list[Row], dict[str, object]]:
+    rows: list[Row] = []
+    extra: dict[str, object] = {}
+    for part in arguments.parts:
+        if part == "overlap":
+            extra["overlap"] = _overlap(arguments)
+            continue
+        for row in _measured(part, arguments):
+            rows.append(row)
+            print(line(row), flush=True)
+    return rows, extra
 
 
 def _measured(part: str, arguments: argparse.Namespace) -> Iterator[Row]:
     rounds = arguments.rounds
+    medium = RAM if arguments.medium == "ram" else DISK
     if part == "compare":
         for name in arguments.models:
-            yield from compare(prepare(name, arguments.work), rounds, arguments.device)
+            yield from compare(_prepared(name, arguments), rounds, arguments.device, medium)
     elif part == "breakdown":
         for name in arguments.models:
             if name != LORA:
-                yield from breakdown(prepare(name, arguments.work), rounds)
+                yield from breakdown(_prepared(name, arguments), rounds, medium)
     elif part == "remote":
-        yield from over_links(prepare(MEDIA_MODEL, arguments.work), rounds)
+        yield from over_links(_prepared(MEDIA_MODEL, arguments), rounds, medium)
     elif can_throttle():
-        model: Prepared = prepare(MEDIA_MODEL, arguments.work)
+        model = _prepared(MEDIA_MODEL, arguments)
 
-        def throttle(pid: int, rate: float) -> object:
-            return throttled(arguments.work, pid, rate)
+        def throttle(pid: int, bytes_per_s: float) -> AbstractContextManager[object]:
+            return throttled(arguments.work, pid, bytes_per_s)
 
-        yield from on_media(model, MEDIA_BYTES_PER_S, throttle, rounds)
+        yield from on_media(model, MEDIA_BYTES_PER_S, throttle, rounds, medium)
     else:
         sys.stderr.write("media are not emulated: this machine does not let us limit reads\n")
 
 
+def _prepared(name: str, arguments: argparse.Namespace) -> Prepared:
+    """The model's files; in memory there is room for one model at a time."""
+    if arguments.medium == "ram":
+        for other in arguments.work.iterdir():
+            if other.name not in (name, "lost+found"):
+                shutil.rmtree(other)
+    return prepare(name, arguments.work)
+
+
+def _device_bytes(arguments: argparse.Namespace) -> int:
+    """Room for the largest model that the parts need, and for a copy from remote storage."""
+    names = {*arguments.models, MEDIA_MODEL}
+    return max(size_in_all_formats(name) for name in names) + (1 << 30)
+
+
 def _overlap(arguments: argparse.Namespace) -> list[dict[str, float]]:
-    model = prepare(arguments.models[-1], arguments.work)
+    model = _prepared(arguments.models[-1], arguments)
     measured = [
         measure_overlap(model.native, passes)
         for passes in (1, 4, 8)
@@ -130,23 +166,6 @@ def _machine(arguments: argparse.Namespace) -> dict[str, object]:
         "torch": torch.__version__,
         "gpu": gpu,
     }
-
-
-def _summarise(rows: list[Row]) -> None:
-    """Medians by model, cache and loader."""
-    print(f"\n{'model':22} {'cache':10} {'loader':24} {'GB/s':>7} {'of limit':>8} {'peak/size':>9}")
-    for key in dict.fromkeys((row.model, row.cache, row.loader) for row in rows):
-        same = [row for row in rows if (row.model, row.cache, row.loader) == key]
-        rate = median(row.bytes_per_s for row in same) / 1e9
-        shares = [row.ratio_to_limit for row in same if row.ratio_to_limit is not None]
-        peaks = [row.peak_rss_bytes / row.size_bytes for row in same if row.peak_rss_bytes]
-        share = f"{median(shares):8.2f}" if shares else " " * 8
-        peak = f"{median(peaks):9.2f}" if peaks else ""
-        print(f"{key[0]:22} {key[1]:10} {key[2]:24} {rate:7.2f} {share} {peak}")
-
-
-def _share(row: Row) -> str:
-    return "" if row.ratio_to_limit is None else f"{row.ratio_to_limit:5.2f} of the limit"
 
 
 if __name__ == "__main__":

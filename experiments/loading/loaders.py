@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from experiments.loading.breakdown import STEPS
-from experiments.loading.models import LORA, Prepared
+from experiments.loading.breakdown import ALL_STEPS, STEPS
+from experiments.loading.models import Prepared
+from experiments.loading.row import LORA
 from sllmreal.loader import ChunkPool, load_checkpoint
 
 Tensors = Iterable[torch.Tensor]
@@ -19,18 +21,18 @@ class Loaders:
     """One loader by its name, with the pool that it may need."""
 
     def __init__(self, name: str, pool: ChunkPool | None, device: str) -> None:
-        self._name = name
+        self.name = name
         self._pool = pool
         self._device = device
 
     def load(self, model: Prepared) -> Tensors:
         """All tensors of the model. They must be dropped before the next load."""
-        if self._name in STEPS:
-            return STEPS[self._name](model)
-        if self._name.startswith("ours"):
-            path = model.safetensors if self._name.endswith("safetensors") else model.native
+        if self.name in STEPS:
+            return STEPS[self.name](model)
+        if self.name.startswith("ours"):
+            path = model.safetensors if self.name.endswith("safetensors") else model.native
             return load_checkpoint(path, self._device, pool=self._pool).values()
-        return _PEERS[self._name](model, self._device)
+        return _PEERS[self.name](model, self._device)
 
     def forget(self) -> None:
         """Empty the pool: the next load is cold."""
@@ -89,14 +91,18 @@ class _Owner(list[torch.Tensor]):
 
 def _tensorizer(model: Prepared, device: str) -> Tensors:
     package = import_module("tensorizer")
-    file = model.directory.parent / "model.tensors"
+    file = _tensorizer_file(model)
     deserializer = package.TensorDeserializer(str(file), device=device, num_readers=4)
     return _Owner([deserializer[key] for key in deserializer], deserializer)
 
 
+def _tensorizer_file(model: Prepared) -> Path:
+    return model.directory.parent / "model.tensors"
+
+
 def prepare_tensorizer(model: Prepared) -> None:
     """Write tensorizer's own format once."""
-    file = model.directory.parent / "model.tensors"
+    file = _tensorizer_file(model)
     if not file.exists():
         tensors = import_module("safetensors.torch").load_file(model.safetensors)
         serializer = import_module("tensorizer").TensorSerializer(str(file))
@@ -118,6 +124,19 @@ _PACKAGES = {
     "fastsafetensors": "fastsafetensors",
     "tensorizer": "tensorizer",
 }
+
+
+def files_read(loader: str, model: Prepared) -> list[Path]:
+    """The files whose bytes that loader loads."""
+    if loader in ALL_STEPS or loader in ("ours", "ours pool"):
+        return sorted(model.native.glob("partition-*.bin"))
+    if loader.startswith("torch.load"):
+        return [model.pickled]
+    if loader == "tensorizer":
+        return [_tensorizer_file(model)]
+    return [model.safetensors]
+
+
 OURS = ("ours pool", "ours pool safetensors", "ours", "ours safetensors")
 
 

@@ -5,12 +5,14 @@ keeps its layers' shapes and loses layers, which its name says (`llama-2-7b-l9`:
 """
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
+from experiments.loading.row import LORA
 from sllmreal.checkpoint import convert
 from sllmreal.checkpoint.index import INDEX_FILE
 
@@ -38,7 +40,6 @@ DECODERS = {
     "llama-2-7b-l9": Decoder(9, *LLAMA_2_7B),  # 4.2 GB
     "llama-2-7b-l18": Decoder(18, *LLAMA_2_7B),  # 7.8 GB
 }
-LORA = "lora-llama-2-70b-r32"
 MODELS = (*DECODERS, LORA)
 
 
@@ -73,6 +74,12 @@ def prepare(name: str, directory: Path) -> Prepared:
         convert(hub, prepared.native)
     size_bytes = file.stat().st_size
     return Prepared(name, prepared.native, file, prepared.pickled, hub, size_bytes)
+
+
+def size_in_all_formats(name: str) -> int:
+    """Bytes on disk that `prepare` and the peers' own formats take, with a tenth to spare."""
+    shapes = lora_shapes() if name == LORA else decoder_shapes(DECODERS[name])
+    return int(4.4 * 2 * sum(math.prod(shape) for shape in shapes.values()))
 
 
 def decoder_shapes(decoder: Decoder) -> Shapes:

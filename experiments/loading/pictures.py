@@ -7,8 +7,7 @@ from statistics import median
 from typing import Any
 
 from experiments.loading.breakdown import ALL_STEPS
-from experiments.loading.campaign import Row
-from experiments.loading.models import LORA
+from experiments.loading.row import LORA, Row
 
 
 def draw(rows: Sequence[Row], directory: Path) -> list[Path]:

@@ -1,61 +1,89 @@
-"""The remote tier against a real server: nginx on this machine, limited to the rate of a link.
+"""The remote tier against a real server: nginx at the far end of an emulated link.
 
-Every connection has an equal share: together they are the link. The SSD copy is written as well.
+The limit of a round is the least that receiving takes over the same link (`receive`); ours loads
+the same bytes into a pool, verified, with and without the copy on the SSD.
 """
 
+import resource
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from experiments.loading.campaign import Row
+from experiments.loading.link import Link, emulated_link, why_not
 from experiments.loading.models import Prepared
+from experiments.loading.receive import receive_and_forget
+from experiments.loading.row import DISK, Measure, Row, limit_row
 from sllmreal.loader import ChunkPool, LoadOptions
 from sllmreal.loader.plan import DEFAULT_CHUNK_BYTES
 from sllmreal.loader.remote import load_remote
 from sllmreal.loader.remote_storage import remote_storage
 
-LINKS_BYTES_PER_S = {"nginx 1 Gbit/s": 125e6, "nginx 10 Gbit/s": 1250e6}
+LINKS_BYTES_PER_S = {"1 Gbit/s": 125e6, "10 Gbit/s": 1250e6, "unlimited": None}
 _CONNECTIONS = 8
+_PORT = 8080
 
 
-def over_links(model: Prepared, rounds: int) -> Iterator[Row]:
-    """Rows of loads from nginx at the rates of two links; none where nginx is not installed."""
-    if shutil.which("nginx") is None:
+def over_links(model: Prepared, rounds: int, medium: str = DISK) -> Iterator[Row]:
+    """Rows of loads from nginx over links; none where nginx or links cannot be had."""
+    reason = "nginx is not installed" if shutil.which("nginx") is None else why_not()
+    if reason is not None:
+        sys.stderr.write(f"no remote storage: {reason}\n")
         return
-    options = LoadOptions(num_readers=_CONNECTIONS)
     with ChunkPool(model.size_bytes + 4 * DEFAULT_CHUNK_BYTES) as pool:
-        for link, rate in LINKS_BYTES_PER_S.items():
-            for number in range(rounds):
-                with (
-                    serving(model.native, rate / _CONNECTIONS) as url,
-                    tempfile.TemporaryDirectory(dir=model.native.parent) as cache,
-                ):
-                    began_s = time.perf_counter()
-                    with remote_storage(url) as storage:
-                        load_remote(storage, Path(cache), pool=pool, options=options)
-                    seconds = time.perf_counter() - began_s
-                for identity in pool.status().resident_bytes:
-                    pool.evict(identity)
-                limit_s = model.size_bytes / rate
-                bandwidth = model.size_bytes / seconds
-                size = model.size_bytes
-                yield Row(
-                    "ours remote", model.name, size, link, "cpu", number, seconds, bandwidth,
-                    limit_s / seconds,
-                )  # fmt: skip
+        for name, rate in LINKS_BYTES_PER_S.items():
+            with emulated_link(rate) as link, serving(model.native, link) as url:
+                for number in range(rounds):
+                    measure = Measure(model.name, model.size_bytes, name, number, medium)
+                    yield from _round(url, model, pool, measure, rate)
+
+
+def _round(
+    url: str, model: Prepared, pool: ChunkPool, measure: Measure, rate: float | None
+) -> Iterator[Row]:
+    file = model.native / "partition-00000.bin"
+    size_bytes = file.stat().st_size
+
+    def bare() -> None:
+        receive_and_forget(f"{url}/{file.name}", size_bytes, _CONNECTIONS)
+
+    def ours(cache: Path | None) -> None:
+        options = LoadOptions(num_readers=_CONNECTIONS)
+        with remote_storage(url) as storage:
+            load_remote(storage, cache, pool=pool, options=options)
+
+    limit_s, cpu_s = _timed(bare)
+    bare_row = limit_row("bare receive", measure, limit_s, cpu_s)
+    yield replace(bare_row, ratio_to_limit=size_bytes / rate / limit_s if rate else 1.0)
+    for name, copied in (("ours remote, no copy", False), ("ours remote", True)):
+        with tempfile.TemporaryDirectory(dir=model.native.parent) as directory:
+            cache = Path(directory) if copied else None
+            seconds, cpu_s = _timed(lambda cache=cache: ours(cache))  # type: ignore[misc]
+        for identity in pool.status().resident_bytes:
+            pool.evict(identity)
+        row = limit_row(name, measure, seconds, cpu_s)
+        yield replace(row, ratio_to_limit=limit_s / seconds)
+
+
+def _timed(work: Callable[[], None]) -> tuple[float, float]:
+    """Wall and CPU seconds of this process, kernel included; the server's are its own."""
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    began_s = time.perf_counter()
+    work()
+    seconds = time.perf_counter() - began_s
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 @contextmanager
-def serving(root: Path, connection_bytes_per_s: float) -> Iterator[str]:
-    """nginx over `root` on a free port of 127.0.0.1, each connection limited; its URL."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def serving(root: Path, link: Link) -> Iterator[str]:
+    """nginx over `root` at the far end of a link; its URL."""
     with tempfile.TemporaryDirectory() as directory:
         config = Path(directory) / "nginx.conf"
         config.write_text(
@@ -68,25 +96,24 @@ def serving(root: Path, connection_bytes_per_s: float) -> Iterator[str]:
               client_body_temp_path {directory}/a; proxy_temp_path {directory}/b;
               fastcgi_temp_path {directory}/c; uwsgi_temp_path {directory}/d;
               scgi_temp_path {directory}/e;
-              server {{ listen 127.0.0.1:{port}; root {root.resolve()};
-                        limit_rate {int(connection_bytes_per_s)}; }}
+              server {{ listen {link.address}:{_PORT}; root {root.resolve()}; }}
             }}
             """
         )
-        command = ["nginx", "-c", str(config), "-p", directory]
+        command = [*link.command, "nginx", "-c", str(config), "-p", directory]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:  # noqa: S603
             try:
-                _wait_for(port)
-                yield f"http://127.0.0.1:{port}"
+                _wait_for(link.address)
+                yield f"http://{link.address}:{_PORT}"
             finally:
                 server.terminate()
 
 
-def _wait_for(port: int) -> None:
+def _wait_for(address: str) -> None:
     deadline_s = time.monotonic() + 10
     while time.monotonic() < deadline_s:
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
+            if probe.connect_ex((address, _PORT)) == 0:
                 return
         time.sleep(0.05)
     raise RuntimeError("nginx did not start")

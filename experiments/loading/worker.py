@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 
 from experiments.loading.breakdown import POOL_STEPS, PoolSteps
-from experiments.loading.loaders import Loaders, Tensors
+from experiments.loading.caching import cached_share
+from experiments.loading.loaders import Loaders, Tensors, files_read
 from experiments.loading.models import Prepared
 from sllmreal.loader import ChunkPool
 from sllmreal.loader.device import registered
@@ -26,12 +27,14 @@ _PAGE_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One load. `peak_rss_bytes` is above what the process held before."""
+    """One load. `peak_rss_bytes` is above what the process held before; the rest as in a Row."""
 
     seconds: float
     peak_rss_bytes: int
     minor_faults: int
     major_faults: int
+    cached_share: float
+    cpu_s: float
 
 
 def main(argv: list[str]) -> int:
@@ -47,17 +50,19 @@ def main(argv: list[str]) -> int:
             model = command["model"]
             for key in ("native", "safetensors", "pickled", "directory"):
                 model[key] = Path(model[key])
-            prepared = Prepared(**model)
-            if command["cold"]:
+            cold = bool(command["cold"])
+            if cold:
                 loaders.forget()
-            _say(asdict(_measured(name, loaders, pool, prepared, device)))
+            _say(asdict(_measured(loaders, pool, Prepared(**model), device, cold=cold)))
     return 0
 
 
 def _measured(
-    name: str, loaders: Loaders, pool: ChunkPool | None, model: Prepared, device: str
+    loaders: Loaders, pool: ChunkPool | None, model: Prepared, device: str, *, cold: bool
 ) -> Measured:
+    name = loaders.name
     gc.collect()
+    share = _resident_share(name, pool, model, cold=cold)
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     before = resource.getrusage(resource.RUSAGE_SELF)
     rss_before = _rss_bytes("VmRSS")
@@ -75,8 +80,22 @@ def _measured(
     del tensors
     gc.collect()
     return Measured(
-        seconds, peak, after.ru_minflt - before.ru_minflt, after.ru_majflt - before.ru_majflt
+        seconds=seconds,
+        peak_rss_bytes=peak,
+        minor_faults=after.ru_minflt - before.ru_minflt,
+        major_faults=after.ru_majflt - before.ru_majflt,
+        cached_share=share,
+        cpu_s=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
     )
+
+
+def _resident_share(name: str, pool: ChunkPool | None, model: Prepared, *, cold: bool) -> float:
+    """What a load finds: in the pool, if it is hot and there is one; else in the page cache."""
+    files = files_read(name, model)
+    if cold or pool is None:
+        return cached_share(files)
+    resident_bytes = sum(pool.status().resident_bytes.values())
+    return resident_bytes / sum(file.stat().st_size for file in files)
 
 
 def _touch(tensors: Tensors, device: str) -> None:

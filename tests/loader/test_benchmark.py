@@ -1,15 +1,23 @@
 """The benchmark's own arithmetic, and one small load through a worker as it measures."""
 
+import os
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from safetensors.torch import save_file
 
+from experiments.loading import link, medium
 from experiments.loading.breakdown import ALL_STEPS, by_tensor, gains, threads
-from experiments.loading.campaign import drop_cached
-from experiments.loading.crew import started_worker
+from experiments.loading.campaign import drop_cached, measured_row
+from experiments.loading.crew import Crew, started_worker
 from experiments.loading.models import DECODERS, Prepared, decoder_shapes, lora_shapes
 from experiments.loading.overlap import Overlap
+from experiments.loading.row import Measure
 from sllmreal.checkpoint import convert
 from tests.checkpoint.samples import small_model
 
@@ -47,15 +55,17 @@ def test_shapes_have_the_published_sizes() -> None:
     assert billions(lora_shapes()) == pytest.approx(0.414, abs=0.001)
 
 
-def test_a_worker_measures_a_load(tmp_path: Path) -> None:
+def test_a_worker_measures_a_load_and_what_it_found_cached(tmp_path: Path) -> None:
     model = prepared(tmp_path)
     drop_cached(model)
 
-    with started_worker("ours", model, "cpu") as worker:
-        measured = worker.load(model, cold=True)
+    with started_worker("ours pool", model, "cpu") as worker:
+        hot = worker.load(model, cold=False)
+        cold = worker.load(model, cold=True)
 
-    assert 0 < measured["seconds"] < 60
-    assert measured["minor_faults"] > 0
+    assert 0 < cold["seconds"] < 60
+    assert cold["minor_faults"] > 0
+    assert hot["cached_share"] == 0.0  # its pool held nothing yet
 
 
 def test_the_steps_of_the_breakdown_verify_what_they_read(tmp_path: Path) -> None:
@@ -65,3 +75,90 @@ def test_the_steps_of_the_breakdown_verify_what_they_read(tmp_path: Path) -> Non
     for step in (by_tensor, threads):
         (loaded,) = step(model)
         assert loaded.numpy().tobytes() == part.read_bytes()
+
+
+def test_a_cold_load_finds_nothing_cached_and_a_hot_one_all(tmp_path: Path) -> None:
+    """Fails where a hot load is whatever the loads before it left of its file."""
+    model = prepared(tmp_path)
+    measure = Measure(model.name, model.size_bytes, "cold", 0)
+    with Crew(["safetensors", "ours pool"], model, "cpu") as crew:
+        for loader in crew.loaders:
+            (cold,) = measured_row(crew, loader, model, measure, ("cpu", None))
+            drop_cached(model)
+            (hot,) = measured_row(crew, loader, model, replace(measure, cache="hot"), ("cpu", None))
+            assert cold.as_said, loader
+            assert hot.as_said, loader
+            assert (cold.cached_share, hot.cached_share) == (0.0, 1.0)
+
+
+def test_a_loader_that_dies_is_started_again_once_and_then_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = prepared(tmp_path)  # without a PyTorch file: torch.load dies of it
+
+    with Crew(["torch.load"], model, "cpu") as crew:
+        deaths = [crew.load("torch.load", cold=False) for _ in range(2)]
+        left = crew.loaders
+
+    assert deaths == [None, None]
+    assert left == []
+    told = capsys.readouterr().err
+    assert told.count("started again") == 1
+    assert told.count("left out") == 1
+
+
+def test_a_device_of_memory_comes_and_goes() -> None:
+    try:
+        with medium.ram_device(64 << 20) as directory:
+            (directory / "file").write_bytes(b"x" * 4096)
+            assert str(directory) in Path("/proc/mounts").read_text()
+            fd = os.open(directory / "file", os.O_RDONLY | os.O_DIRECT)
+            os.close(fd)
+    except medium.NoMediumError as error:
+        pytest.skip(str(error))
+
+    assert not directory.exists()
+    assert str(directory) not in Path("/proc/mounts").read_text()
+
+
+def test_a_device_of_memory_goes_on_an_error_as_well() -> None:
+    if (reason := medium.why_not()) is not None:
+        pytest.skip(reason)
+    seen: list[Path] = []
+
+    def fail() -> None:
+        with medium.ram_device(64 << 20) as directory:
+            seen.append(directory)
+            raise KeyError("inside")
+
+    with pytest.raises((KeyError, medium.NoMediumError)):
+        fail()
+
+    assert not any(directory.exists() for directory in seen)
+
+
+def test_a_link_is_as_fast_as_it_is_said_to_be() -> None:
+    """15 MB over 10 MB/s take 1.5 s, less the burst that the bucket lets through at once."""
+    if (reason := link.why_not()) is not None:
+        pytest.skip(reason)
+    serve = (
+        "import socket, sys\n"
+        "with socket.create_server((sys.argv[1], 9)) as server:\n"
+        "    print(flush=True)\n"
+        "    server.accept()[0].sendall(bytes(15_000_000))\n"
+    )
+    try:
+        with link.emulated_link(10e6) as far:
+            command = [*far.command, sys.executable, "-c", serve, far.address]
+            with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+                assert server.stdout is not None
+                server.stdout.readline()
+                began_s = time.perf_counter()
+                with socket.create_connection((far.address, 9)) as connection:
+                    while connection.recv(1 << 20):
+                        pass
+                seconds = time.perf_counter() - began_s
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"no link: {error.stderr.decode()[:200]}")
+
+    assert seconds > 0.9 * (15e6 - link.BURST_BYTES) / 10e6

@@ -1,0 +1,90 @@
+"""What follows from loading.json: profiles for the simulator, and what the figures show."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from experiments.loading.profiles import CONFIGS, file_name, profiles, yaml_text
+from experiments.loading.results import RESULTS, Measured, for_figures, read_measured
+from experiments.loading.row import LORA, Row
+from experiments.loading.summary import summary
+from paper_figures.loading_figures import figure_6a, figure_6b, figure_7, lora
+from paper_figures.results import Results
+
+RESULT_OF_FIGURES = Path(__file__).resolve().parents[2] / "results" / "figures" / "loaders.json"
+
+
+def row(
+    loader: str, cache: str, ratio: float, model: str = "llama-2-7b-l1", number: int = 0
+) -> Row:
+    share = {"hot": 1.0, "cold": 0.0}.get(cache)
+    return Row(
+        loader, model, 10**9, cache, "cpu", number, 1.0 / ratio, 1e9 * ratio, ratio,
+        cached_share=share,
+    )  # fmt: skip
+
+
+ROWS = [
+    row("fio", "cold", 1.0),
+    *(row("ours pool", "cold", ratio, number=n) for n, ratio in enumerate((0.9, 0.94, 0.98))),
+    row("ours pool", "hot", 1.7),
+    row("torch.load", "cold", 0.5),
+    row("torch.load", "cold", 0.1, LORA),
+    row("torch.load", "hot", 0.3),
+    replace(row("torch.load", "hot", 0.01), cached_share=0.4),  # it was not hot
+    row("ours pool", "SATA", 0.99),
+    row("bare receive", "10 Gbit/s", 0.8),
+    row("ours remote", "10 Gbit/s", 0.9),
+]
+
+
+def stored(tmp_path: Path) -> Measured:
+    machine = {"measured_at": "t", "num_cpus": 2, "kernel": "6.18", "torch": "2.13", "command": "c"}
+    gains = {"one": {"step 2 bulk": 1.5}, "other": {"step 2 bulk": 2.5}}
+    document = {"machine": machine, "gains": gains, "rows": [asdict(one) for one in ROWS]}
+    (tmp_path / "loading.json").write_text(json.dumps(document))
+    measured = read_measured(tmp_path / "loading.json")
+    assert measured is not None
+    return measured
+
+
+def test_profiles_are_medians_over_the_limit_of_what_was_as_said(tmp_path: Path) -> None:
+    found = {one.profile.name: one.profile for one in profiles(stored(tmp_path))}
+
+    assert list(found) == ["measured pytorch", "measured serverlessllm"]
+    pytorch, ours = found.values()
+    assert (pytorch.ssd_efficiency, pytorch.dram_efficiency, pytorch.pipelined) == (0.5, 0.3, False)
+    assert (ours.ssd_efficiency, ours.dram_efficiency, ours.remote_efficiency) == (0.94, 1.0, 0.72)
+
+
+def test_the_summary_leaves_out_what_was_not_hot_and_says_so(tmp_path: Path) -> None:
+    text = summary(ROWS)
+
+    (line,) = (one for one in text.splitlines() if "torch.load" in one and " hot " in one)
+    assert "0.30" in line
+    assert "1 of 2 left out: not hot" in line
+
+
+def test_stored_profiles_agree_with_stored_results() -> None:
+    measured = read_measured()
+    if measured is None:
+        pytest.skip(f"no {RESULTS.name} is stored")
+    for one in profiles(measured):
+        assert (CONFIGS / file_name(one)).read_text() == yaml_text(one, measured)
+
+
+def test_figures_show_what_was_measured_and_say_so(tmp_path: Path) -> None:
+    plain = json.loads(RESULT_OF_FIGURES.read_text())
+    plain["measured"] = for_figures(stored(tmp_path))
+    results = Results("loaders", plain)
+
+    assert plain["measured"]["gains"] == {"+Bulk": 2.0}
+    assert plain["measured"]["lora_seconds"] == {"pytorch": [10.0]}
+    for draw in (figure_6a, figure_6b, lora):
+        (axes,) = draw(results).axes
+        assert "hatched: measured (2 CPUs, disk)" in axes.get_title(loc="right")
+        assert any(bar.get_hatch() for bar in axes.patches)
+    _, labels = figure_7(results).axes[0].get_legend_handles_labels()
+    assert "measured" in labels
