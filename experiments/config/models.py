@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sllmcore.errors import UsageError
-from sllmsim.catalog import GpuSpec, dtype_named, gpus_needed, model_named
+from sllmsim.catalog import USABLE_MEMORY, GpuSpec, dtype_named, gpus_needed, model_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,28 +17,37 @@ class Deployment:
         replicas: How many; those of deployment `a` are called a-0, a-1, ...
         dtype: Of the weights: fp16, fp8, int8 or int4.
         num_gpus: That one instance takes; None: as many as its weights and KV cache need.
-        num_slots: Requests that one instance runs at once; 1 in the paper.
+        num_slots: Requests that one instance runs at once; 1 in the paper. None: as many as the KV
+            cache beside the weights holds, each of `context_tokens`.
     """
 
     model: str
     replicas: int
     dtype: str = "fp16"
     num_gpus: int | None = None
-    num_slots: int = 1
+    num_slots: int | None = 1
+    context_tokens: int = 2048
 
     def __post_init__(self) -> None:
         model_named(self.model)
         dtype_named(self.dtype)
-        for name in ("replicas", "num_slots"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.num_gpus is not None and self.num_gpus < 1:
-            raise UsageError(f"num_gpus must be at least 1, got {self.num_gpus}")
+        for name in ("replicas", "num_slots", "num_gpus", "context_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be at least 1, got {value}")
 
     def gpus_per_instance(self, gpu: GpuSpec) -> int:
         if self.num_gpus is not None:
             return self.num_gpus
         return gpus_needed(model_named(self.model), dtype_named(self.dtype), gpu)
+
+    def slots_per_instance(self, gpu: GpuSpec) -> int:
+        """At least one, even where the memory does not hold one request's whole context."""
+        if self.num_slots is not None:
+            return self.num_slots
+        kv_bytes = self.context_tokens * model_named(self.model).kv_bytes_per_token()
+        usable_bytes = self.gpus_per_instance(gpu) * USABLE_MEMORY * gpu.memory_bytes
+        return max(1, int((usable_bytes - self.size_bytes) // kv_bytes))
 
     @property
     def size_bytes(self) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from experiments.figures.campaign import carried_out
 from experiments.figures.catalogue import grids
-from experiments.figures.grid import Grid, runs_of
+from experiments.figures.grid import Grid, Run, runs_of
 from experiments.figures.scenes import SCENES
 from experiments.figures.store import Store
 
@@ -45,28 +45,35 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _run_grids(chosen: Sequence[Grid], store: Store, workers: int) -> int:
-    """One figure after the other, each published when its runs are done."""
+    """All that is missing, in one go; each figure is published when its runs are done."""
+    waiting = {grid.name: (grid, runs_of(grid)) for grid in chosen}
+    missing = missing_runs([run for _, runs in waiting.values() for run in runs], store)
     failed = 0
-    for grid in chosen:
-        runs = runs_of(grid)
-        missing = list({run.key: run for run in runs if run.key not in store}.values())
-        for number, (run, problem) in enumerate(carried_out(missing, store, workers)):
-            if problem:
-                failed += 1
-                print(f"error: {grid.name} {dict(run.cell.labels)}: {problem}", file=sys.stderr)
-            _say_progress(grid.name, number + 1, len(missing))
-        if all(run.key in store for run in runs):
-            _say_published(grid.name, store.publish(grid, runs))
+    _publish(waiting, store)
+    for number, (run, problem) in enumerate(carried_out(missing, store, workers), start=1):
+        if problem:
+            failed += 1
+            labels = dict(run.cell.labels)
+            print(f"error: {run.grid.name} {labels}: {problem}", file=sys.stderr)
+        if number == len(missing) or number % max(1, len(missing) // 20) == 0:
+            stamp = time.strftime("%H:%M:%S")
+            print(f"{stamp} {number} of {len(missing)} runs", file=sys.stderr, flush=True)
+            _publish(waiting, store)
     return 1 if failed else 0
 
 
-def _say_progress(name: str, done: int, total: int) -> None:
-    if done == total or done % max(1, total // 4) == 0:
-        print(
-            f"{time.strftime('%H:%M:%S')} {name}: {done} of {total} runs",
-            file=sys.stderr,
-            flush=True,
-        )
+def missing_runs(runs: Sequence[Run], store: Store) -> list[Run]:
+    """Each run once, and not at all where a larger measure of it is there or is to be taken."""
+    lacking = {run.key: run for run in runs if not store.holds(run)}
+    return [run for run in lacking.values() if not any(key in lacking for key in run.keys[1:])]
+
+
+def _publish(waiting: dict[str, tuple[Grid, list[Run]]], store: Store) -> None:
+    """Write the figures that have all their runs, and forget them."""
+    for name, (grid, runs) in list(waiting.items()):
+        if all(store.holds(run) for run in runs):
+            del waiting[name]
+            _say_published(name, store.publish(grid, runs))
 
 
 def _say_published(name: str, changed: bool) -> None:

@@ -17,6 +17,7 @@ _MEASURING = {  # files that a measure hangs on, besides what simulates
     "": ("figures/measures.py", "figures/played.py"),
     "regrets": ("figures/regrets.py", "figures/played.py", "bounds/*.py"),
 }
+_LARGER = {"latencies": ("distributions", "estimates")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,22 +65,22 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One cell with one seed."""
+    """One cell with one seed.
+
+    Args:
+        keys: Its own, and those of further measures of the same run which hold all that it keeps.
+            The same key, the same result.
+    """
 
     grid: Grid
     cell: Cell
     seed: int
-
-    @property
-    def config(self) -> RunConfig:
-        config = _composed((*self.grid.shared, *self.cell.overrides))
-        return replace(config, seed=self.seed)
+    config: RunConfig
+    keys: tuple[str, ...]
 
     @property
     def key(self) -> str:
-        """The same key, the same result."""
-        measure = self.grid.measure
-        return f"{measure}-{_measure_digest(measure)}-{digest(self.config)}"
+        return self.keys[0]
 
 
 @cache
@@ -110,4 +111,12 @@ def _composed(overrides: tuple[str, ...]) -> RunConfig:
 
 def runs_of(grid: Grid) -> list[Run]:
     """All runs of a figure."""
-    return [Run(grid, cell, seed) for cell in grid.cells for seed in grid.seeds]
+    return [_run_of(grid, cell, seed) for cell in grid.cells for seed in grid.seeds]
+
+
+def _run_of(grid: Grid, cell: Cell, seed: int) -> Run:
+    config = replace(_composed((*grid.shared, *cell.overrides)), seed=seed)
+    name = digest(config)
+    measures = (grid.measure, *_LARGER.get(grid.measure, ()))
+    keys = tuple(f"{measure}-{_measure_digest(measure)}-{name}" for measure in measures)
+    return Run(grid, cell, seed, config, keys)

@@ -12,6 +12,7 @@ from experiments.comparison.identity import source_digest
 from experiments.figures.grid import Grid, Run
 
 ROOT = Path(__file__).resolve().parents[2]
+MORE = {"distributions": ("quantiles_s",), "estimates": ("by_tier",)}  # beyond `latencies`
 RESULTS = ROOT / "results" / "figures"
 PROGRESS = ROOT / "outputs" / "figures" / "runs.jsonl"
 
@@ -40,6 +41,17 @@ class Store:
     def __contains__(self, key: str) -> bool:
         return key in self._known
 
+    def holds(self, run: Run) -> bool:
+        """Whether it need not be run."""
+        return any(key in self._known for key in run.keys)
+
+    def _found(self, run: Run) -> tuple[float, dict[str, Any]]:
+        """How long a run took, and what was measured, without what its measure does not keep."""
+        row = next(self._known[key] for key in run.keys if key in self._known)
+        more = MORE.keys() - {run.grid.measure}
+        left_out = {name for measure in more for name in MORE[measure]}
+        return row["wall_s"], {k: v for k, v in row["measured"].items() if k not in left_out}
+
     def add(self, key: str, measured: Mapping[str, Any], wall_s: float) -> None:
         """Keep one run."""
         row = {"key": key, "wall_s": round(wall_s, 3), "measured": measured}
@@ -55,17 +67,12 @@ class Store:
 
     def publish(self, grid: Grid, runs: Sequence[Run]) -> bool:
         """Write a figure's file if it would say something else; False: it stands already."""
-        rows = [
-            {
-                "key": run.key,
-                "labels": dict(run.cell.labels),
-                "overrides": list(run.cell.overrides),
-                "seed": run.seed,
-                "wall_s": self._known[run.key]["wall_s"],
-                "measured": self._known[run.key]["measured"],
-            }
-            for run in runs
-        ]
+        rows = []
+        for run in runs:
+            wall_s, measured = self._found(run)
+            row: dict[str, Any] = {"key": run.key, "labels": dict(run.cell.labels)}
+            row |= {"overrides": list(run.cell.overrides), "seed": run.seed}
+            rows.append(row | {"wall_s": wall_s, "measured": measured})
         return self.write(
             grid.name,
             {

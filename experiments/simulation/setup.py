@@ -67,20 +67,23 @@ def _models(config: RunConfig) -> tuple[SimModel, ...]:
     models: list[SimModel] = []
     for name, deployment in config.models.deployments.items():
         num_gpus = deployment.gpus_per_instance(config.cluster.gpu)
-        timing = _timing(config, deployment, num_gpus)
+        num_slots = deployment.slots_per_instance(config.cluster.gpu)
+        timing = _timing(config, deployment, num_gpus, num_slots)
         models += [
             SimModel(
                 Checkpoint(f"{name}-{index}", deployment.size_bytes, num_gpus),
                 timing,
-                deployment.num_slots,
+                num_slots,
             )
             for index in range(deployment.replicas)
         ]
     return tuple(models)
 
 
-def _timing(config: RunConfig, deployment: Deployment, num_gpus: int) -> InferenceTiming:
-    efficiency = EngineEfficiency(expert_batch=max(2, deployment.num_slots))
+def _timing(
+    config: RunConfig, deployment: Deployment, num_gpus: int, num_slots: int
+) -> InferenceTiming:
+    efficiency = EngineEfficiency(expert_batch=max(2, num_slots))
     model, dtype = model_named(deployment.model), dtype_named(deployment.dtype)
     return roofline(model, dtype, config.cluster.gpu, num_gpus, efficiency)
 

@@ -3,11 +3,12 @@
 from sllmsim.catalog.dtypes import Dtype, dtype_named
 from sllmsim.catalog.gpus import GPUS, Architecture, GpuSpec, gpu_named
 from sllmsim.catalog.model_spec import ModelSpec
-from sllmsim.catalog.models import MODELS, gpus_needed, model_named
+from sllmsim.catalog.models import MODELS, USABLE_MEMORY, gpus_needed, model_named
 
 __all__ = [
     "GPUS",
     "MODELS",
+    "USABLE_MEMORY",
     "Architecture",
     "Dtype",
     "GpuSpec",

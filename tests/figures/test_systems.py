@@ -1,11 +1,13 @@
 """The presets of the compared systems behave as their names say, one request at a time."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from experiments.composing import composed_run
+from experiments.figures.__main__ import missing_runs
 from experiments.figures.grid import Cell, Grid, runs_of
 from experiments.figures.measures import measured
 from experiments.figures.store import Store
@@ -70,3 +72,35 @@ def test_what_was_run_is_not_run_again(tmp_path: Path) -> None:
     assert fresh.publish(grid, runs)
     assert fresh.stands(grid)
     assert not fresh.publish(grid, runs)
+
+
+def test_a_run_is_made_once_for_all_figures_and_measures(tmp_path: Path) -> None:
+    cell = Cell({"policy": "serverlessllm"}, (*CALM, "workload.max_requests=3"))
+    few, whole = (
+        Grid("few", (), (cell,), "latencies", (0,)),
+        Grid("whole", (), (cell,), "distributions", (0, 1)),
+    )
+    store = Store(tmp_path / "results", tmp_path / "runs.jsonl")
+    runs = [*runs_of(few), *runs_of(whole)]
+
+    missing = missing_runs(runs, store)
+    for run in missing:
+        store.add(run.key, measured(run.config, run.grid.measure), 0.1)
+
+    assert [(run.grid.name, run.seed) for run in missing] == [("whole", 0), ("whole", 1)]
+    assert missing_runs(runs, store) == []
+    assert store.publish(few, runs_of(few)) and store.publish(whole, runs_of(whole))
+    kept = {
+        name: json.loads((tmp_path / f"results/{name}.json").read_text())["runs"][0]["measured"]
+        for name in ("few", "whole")
+    }
+    assert kept["few"].keys() == kept["whole"].keys() - {"quantiles_s"}
+    assert Store(tmp_path / "results", tmp_path / "none").stands(few)
+
+
+def test_regret_is_what_a_run_costs_above_its_bound() -> None:
+    overrides = (*CALM, "models=opt_6_7b", "policy=hydraserve", "models.ssd.kind=none")
+    result = measured(composed_run(overrides), "regrets")
+
+    assert 0 < result["bound_s"] < result["delay_s"]
+    assert result["regret_s"] == result["delay_s"] - result["bound_s"]
