@@ -1,20 +1,12 @@
 """What a host asks of whoever runs it: words to the owner, and links between hosts.
 
-A link belongs to one move and is named by its *ticket*, which both ends derive from the move's
-key: it may be said aloud, for it proves nothing.
+A link belongs to one move and is named by its ticket (`sllmreal.migration.frames.ticket_of`).
 """
 
-import hashlib
 from dataclasses import dataclass
 
 from sllmreal.engine.wire import ToOwner
 from sllmreal.migration.messages import ToDestination, ToSource
-
-TICKET_BYTES = 16
-
-
-def ticket_of(key: bytes) -> bytes:
-    return hashlib.sha256(b"ticket" + key).digest()[:TICKET_BYTES]
 
 
 @dataclass(frozen=True, slots=True)

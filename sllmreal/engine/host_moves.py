@@ -2,17 +2,20 @@
 
 from dataclasses import replace
 
-from sllmcore.errors import SllmError
+from sllmcore.errors import SllmError, UsageError
 from sllmreal.engine import wire
-from sllmreal.engine.host_effects import Connect, Disconnect, Expect, Transmit, ticket_of
+from sllmreal.engine.host_effects import Connect, Disconnect, Expect, Transmit
 from sllmreal.engine.host_options import HostOptions
 from sllmreal.engine.host_streams import Arrival, Departure, Stream, StreamTable
 from sllmreal.engine.protocol import Engine
 from sllmreal.migration.destination import Destination
 from sllmreal.migration.errors import WrongModelError, WrongStateError
+from sllmreal.migration.frames import ticket_of
 from sllmreal.migration.messages import Ack, Position, Reject, ToDestination, ToSource
 from sllmreal.migration.sequence import ArrivingSequence, DepartingSequence
 from sllmreal.migration.source import Source
+
+_MIN_KEY_BYTES = 16
 
 
 class HostMoves:
@@ -153,7 +156,9 @@ class HostMoves:
         self.push(stream, now_s)
 
     def _check_terms(self, terms: wire.Terms) -> None:
-        """Raises WrongModelError: nothing that moves would fit."""
+        """Raises WrongModelError where nothing that moves would fit, UsageError on bad terms."""
+        if len(terms.key) < _MIN_KEY_BYTES or (terms.replay_tokens or 0) < 0:
+            raise UsageError(f"a key of {len(terms.key)} bytes, replay of {terms.replay_tokens}")
         here = self._engine.capabilities
         if terms.model != here.model:
             raise WrongModelError(f"the weights here are {here.model}, not {terms.model}")

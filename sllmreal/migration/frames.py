@@ -11,6 +11,7 @@ direction and both nonces, so that no frame is good on another link, and frames 
 that none is good twice. Frames are not encrypted: they belong on a network that is private.
 """
 
+import hashlib
 import hmac
 import struct
 from collections.abc import Callable
@@ -131,6 +132,11 @@ class Opener:
             return decoder.decode(payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise FrameError(f"a malformed {_KINDS[kind].message.__name__}: {error}") from error
+
+
+def ticket_of(key: bytes) -> bytes:
+    """The name of a move's link. It may be said aloud, for it proves nothing."""
+    return hashlib.sha256(b"ticket" + key).digest()[:TICKET_BYTES]
 
 
 def pack_hello(ticket: bytes, nonce: bytes) -> bytes:

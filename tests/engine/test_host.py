@@ -194,14 +194,24 @@ def test_a_committed_source_stays_held_until_it_is_stopped() -> None:
     assert not any(isinstance(message, wire.MoveFailed) for message in messages)
 
 
-def test_a_destination_of_other_weights_refuses_before_it_takes_a_slot() -> None:
+@pytest.mark.parametrize(
+    ("terms", "kind"),
+    [
+        (wire.Terms(KEY, "another", KV_LAYOUT), "WrongModelError"),
+        (wire.Terms(KEY, "timed", "another", 0), "WrongModelError"),
+        (wire.Terms(b"short", "timed", KV_LAYOUT), "UsageError"),
+        (wire.Terms(KEY, "timed", KV_LAYOUT, -1), "UsageError"),
+    ],
+)
+def test_a_destination_that_does_not_fit_refuses_before_it_takes_a_slot(
+    terms: wire.Terms, kind: str
+) -> None:
     with hosted() as (host, owner):
-        terms = wire.Terms(KEY, "another", KV_LAYOUT)
         host.post(wire.Prepare(Epoch(2), wire.Spec.of(sample_spec()), terms))
         refused = owner.next(wire.Refused)
         host.post(wire.Inspect())
 
-        assert refused.kind == "WrongModelError"
+        assert refused.kind == kind
         assert owner.next(wire.Report).num_streams == 0
 
 

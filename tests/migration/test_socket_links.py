@@ -10,9 +10,8 @@ from queue import SimpleQueue
 import pytest
 
 from sllmcore.errors import UsageError
-from sllmreal.engine.host_effects import ticket_of
 from sllmreal.migration.errors import LinkError
-from sllmreal.migration.frames import Keys, Sealer, pack_hello
+from sllmreal.migration.frames import Keys, Sealer, pack_hello, ticket_of
 from sllmreal.migration.links import PeerMessage
 from sllmreal.migration.messages import Ack, Final, LogDelta, StateDelta
 from sllmreal.migration.socket_link import LinkTimeouts
