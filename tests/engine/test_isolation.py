@@ -14,15 +14,13 @@ SHORT = SequenceSpec("short", (5, 6, 7), 12)
 LONG = SequenceSpec("long", tuple(range(40)), 12)
 
 
-def poisoned(engine: Engine) -> None:
-    """Let a sequence of 30 tokens with a cache of NaNs come and go."""
-    engine.start(SequenceSpec("poison", (1,) * 30, 4), held=True)
-    size = 30 * engine.capabilities.kv_bytes_per_token // 2
-    nan = torch.full((size // 4,), torch.nan).view(torch.uint8).numpy().data
+def start_poisoned(engine: Engine) -> None:
+    """A sequence of 30 tokens whose cache is all NaNs."""
+    engine.start(SequenceSpec("poison", (1,) * 30, 40), held=True)
+    layer_bytes = 30 * engine.capabilities.kv_bytes_per_token // 2
+    nan = torch.full((layer_bytes // 4,), torch.nan).view(torch.uint8).numpy().data
     engine.import_kv("poison", KVBlock(0, 30, (nan, nan)))
     engine.release("poison")
-    engine.step()
-    engine.cancel("poison")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -32,7 +30,9 @@ def test_what_a_sequence_leaves_behind_is_gone(models: Path, family: str) -> Non
     expected = [whole_output(make(), spec) for spec in (SHORT, LONG)]
     engine = make()
 
-    poisoned(engine)
+    start_poisoned(engine)
+    engine.step()
+    engine.cancel("poison")
     for spec in (SHORT, LONG):
         engine.start(spec)
     drained(engine)
@@ -45,11 +45,7 @@ def test_a_poisoned_neighbour_harms_itself_alone(models: Path, family: str) -> N
     make = TransformersMaker(models, f"{family}-tiny")
     expected = [whole_output(make(), spec) for spec in (SHORT, LONG)]
     engine = make()
-    engine.start(SequenceSpec("poison", (1,) * 30, 40), held=True)
-    size = 30 * engine.capabilities.kv_bytes_per_token // 2
-    nan = torch.full((size // 4,), torch.nan).view(torch.uint8).numpy().data
-    engine.import_kv("poison", KVBlock(0, 30, (nan, nan)))
-    engine.release("poison")
+    start_poisoned(engine)
 
     for spec in (SHORT, LONG):
         engine.start(spec)
