@@ -12,6 +12,7 @@ from experiments.loading.row import LORA, Row
 
 def draw(rows: Sequence[Row], directory: Path) -> list[Path]:
     """Draw every figure that `rows` suffice for; the files written."""
+    rows = [row for row in rows if row.as_said]
     cold = [row for row in rows if row.cache == "cold" and row.loader not in ALL_STEPS]
     models = [row for row in cold if row.model != LORA]
     media = [row for row in rows if row.cache not in ("cold", "hot")]
@@ -58,6 +59,7 @@ def _bars(rows: Sequence[Row], keys: tuple[str, str], label: str, file: Path) ->
                 axes.plot([at] * len(values), values, "k.", markersize=3)
     axes.set_xticks(range(len(groups)), groups)
     axes.set_ylabel(label)
+    axes.set_title(f"measured on: {', '.join(dict.fromkeys(row.medium for row in rows))}")
     axes.legend(fontsize="x-small", ncols=2)
     figure.tight_layout()
     figure.savefig(file, dpi=150)
