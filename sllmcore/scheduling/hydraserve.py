@@ -114,13 +114,14 @@ class HydraServeScheduler:
         if not mains:
             return None
         main = mains[0]
-        beside = [s for s in self._helpers(checkpoint, cluster, now_s) if s.id != main.server.id]
-        helpers = [n for n in self._networks(beside, cluster, now_s) if n.bytes_per_s > 0]
-        for parts in range(1, min(self._settings.max_parts, 1 + len(helpers)) + 1):
-            chosen = [main, *helpers[: parts - 1]]
-            band = min(network.bytes_per_s for network in chosen)
-            if band > 0 and self._meets(request, checkpoint, parts, band, now_s):
-                return self._placement(checkpoint, chosen, now_s)
+        if main.bytes_per_s > 0 and not self._meets(request, checkpoint, [main], now_s):
+            helpers = self._networks(
+                self._helpers(main, checkpoint, cluster, now_s), cluster, now_s
+            )
+            able = [main, *(network for network in helpers if network.bytes_per_s > 0)]
+            for parts in range(2, min(self._settings.max_parts, len(able)) + 1):
+                if self._meets(request, checkpoint, able[:parts], now_s):
+                    return self._placement(checkpoint, able[:parts], now_s)
         return self._placement(checkpoint, [main], now_s)
 
     def _mains(self, checkpoint: Checkpoint, cluster: ClusterView) -> list[ServerView]:
@@ -131,14 +132,16 @@ class HydraServeScheduler:
         ]
 
     def _helpers(
-        self, checkpoint: Checkpoint, cluster: ClusterView, now_s: float
+        self, main: _Network, checkpoint: Checkpoint, cluster: ClusterView, now_s: float
     ) -> list[ServerView]:
-        """Servers with room for a part: those without any available GPU, too."""
+        """Other servers with room for a part: those without any available GPU, too."""
         most = checkpoint.size_bytes / 2
         return [
             server
             for server in cluster.servers_with(0, self._launches.max_candidates)
-            if not server.draining and _spare_bytes(server, cluster, now_s) >= most
+            if server.id != main.server.id
+            and not server.draining
+            and _spare_bytes(server, cluster, now_s) >= most
         ]
 
     def _networks(
@@ -153,15 +156,11 @@ class HydraServeScheduler:
         return sorted(found, key=lambda n: (-n.bytes_per_s, n.num_fetches, n.server.order))
 
     def _meets(
-        self,
-        request: Request,
-        checkpoint: Checkpoint,
-        parts: int,
-        band: float,
-        now_s: float,
+        self, request: Request, checkpoint: Checkpoint, chosen: list[_Network], now_s: float
     ) -> bool:
-        """Whether so many parts at that bandwidth meet both objectives."""
-        settings = self._settings
+        """Whether a part over each of these networks meets both objectives."""
+        settings, parts = self._settings, len(chosen)
+        band = min(network.bytes_per_s for network in chosen)
         profile = self._profiles.get(checkpoint.model, self._profile)
         slower = parts - 1 + 1 / parts
         tpot_s = profile.output_token_s * slower + settings.hop_s * (parts - 1)
