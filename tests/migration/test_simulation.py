@@ -8,15 +8,14 @@ Bugs seeded by hand, and in how many of the first 1,000 runs of the campaign whi
   - an interrupted request starts again without its log: 25, a token follows from no host's context
   - a destination takes deltas that leave a gap: 2, likewise
   - Stop is said once: 4, the owner still waits; Ready is said once: 1, the request has not ended
-and of 4,000:
-  - the owner commits to a destination behind its log: 1, a token follows from no host's context
-  - a lost source is told before the move that was committed: 2, an event contradicts the controller
+An owner that commits to a destination behind its log takes two faults at once: it breaks the law in
+15 of the 60 runs of the test for it.
 """
 
 import pytest
 
 from tests.migration.campaign import run
-from tests.migration.cells import ALL_CELLS
+from tests.migration.cells import ALL_CELLS, Cell, Fault, Step
 from tests.migration.simulation import World
 
 
@@ -34,6 +33,14 @@ def test_without_faults_most_moves_finish_and_every_request() -> None:
     assert {outcome.ended for outcome in outcomes} == {"finished"}
     assert sum(outcome.num_moved > 0 for outcome in outcomes) >= 35
     assert not any(outcome.num_interrupted for outcome in outcomes)
+
+
+def test_a_destination_that_is_ready_after_the_source_went_on_is_not_committed() -> None:
+    late = (Cell(Step.GIVE_UP, Fault.DROP), Cell(Step.READY, Fault.REORDER))
+
+    outcomes = [World(seed, late).run() for seed in range(60)]
+
+    assert sum(outcome.visited == set(late) for outcome in outcomes) > 20
 
 
 @pytest.mark.slow
