@@ -3,7 +3,7 @@
 ratio_to_limit = limit_s / seconds,  the limit measured in the same round.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -46,8 +46,15 @@ def compare(model: Prepared, rounds: int, device: str, medium: str = DISK) -> It
             copy_s = _copy_limit(model, device)
             yield limit_row("memory copy", hot, copy_s)
             for measure, limit_s in ((cold, disk_s), (hot, copy_s)):
-                for loader in crew.loaders:
+                for loader in _rotated(crew.loaders, number):
                     yield from measured_row(crew, loader, model, measure, (device, limit_s))
+
+
+def _rotated(loaders: Sequence[str], number: int) -> list[str]:
+    """Another loader begins each round: the first that takes memory after files were dropped from
+    the cache has the kernel gather huge pages for it, and those behind it find them."""
+    first = number % max(1, len(loaders))
+    return [*loaders[first:], *loaders[:first]]
 
 
 def breakdown(model: Prepared, rounds: int, medium: str = DISK) -> Iterator[Row]:
