@@ -77,7 +77,7 @@ def _described(path: Path) -> list[PickledTensor]:
         raise BadCheckpointError(f"{path} describes too many tensors")
     try:
         return msgspec.json.decode(child.stdout, type=list[PickledTensor])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadCheckpointError(f"{path}: {error}") from error
 
 

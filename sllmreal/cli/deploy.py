@@ -99,7 +99,7 @@ def _config(source: Path) -> dict[str, object]:
         return msgspec.json.decode(file.read_bytes(), type=dict[str, object])
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} is no JSON object: {error}") from error
 
 

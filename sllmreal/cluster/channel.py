@@ -128,7 +128,13 @@ class SocketChannel(Generic[Out, In]):
                 raise ChannelClosedError("a frame's authentication code is wrong")
             self._num_received += 1
             message: In = self._decoder.decode(payload)
-        except (OSError, EOFError, msgspec.DecodeError, RecursionError) as error:
+        except (
+            OSError,
+            EOFError,
+            msgspec.DecodeError,
+            UnicodeDecodeError,
+            RecursionError,
+        ) as error:
             self.close()
             raise ChannelClosedError(f"the other end is gone: {error}") from error
         except ChannelClosedError:

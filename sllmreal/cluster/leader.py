@@ -223,7 +223,7 @@ class Leader:
             raise ChannelClosedError(f"report {message.number} after {peer.last_report}")
         try:
             event = reported_event(message)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ChannelClosedError(f"a malformed report: {error}") from error
         self._tell(event, Origin(peer.id, peer.incarnation, message.number))
 

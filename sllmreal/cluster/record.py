@@ -63,5 +63,5 @@ def decoded(line: str, kind: type[T]) -> T:
     """The inverse. Raises ClusterError for what is no such line."""
     try:
         return msgspec.json.decode(line, type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ClusterError(f"the log holds something that is no record: {error}") from error

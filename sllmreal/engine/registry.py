@@ -50,5 +50,5 @@ def _transformers_engine(settings: TransformersSettings) -> Engine:
 def _decoded(settings: bytes, kind: type[T]) -> T:
     try:
         return msgspec.msgpack.decode(settings, type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"settings of an engine: {error}") from error

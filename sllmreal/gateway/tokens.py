@@ -85,7 +85,7 @@ def _object(files: Mapping[str, bytes], name: str) -> dict[str, object]:
         return {}
     try:
         return msgspec.json.decode(files[name], type=dict[str, object])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{name} cannot be read: {error}") from error
 
 

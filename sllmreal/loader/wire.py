@@ -152,7 +152,7 @@ def _decoded(connection: socket.socket, prefix: bytes, kind: type[T]) -> T:
     raw = _receive_exactly(connection, size_bytes)
     try:
         return msgspec.msgpack.decode(raw, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DaemonError(f"a malformed message: {error}") from error
 
 

@@ -1,0 +1,111 @@
+"""Channels over sockets: who may speak, and what becomes of what is no message."""
+
+import asyncio
+import hmac
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sllmcore.errors import UsageError
+from sllmreal.cluster.channel import MAX_FRAME_BYTES, SocketChannel, dial, listening
+from sllmreal.cluster.errors import ChannelClosedError
+from sllmreal.cluster.messages import Alive, Executed, FromPeer
+
+pytestmark = pytest.mark.asyncio
+KEY = b"k" * 32
+
+
+class Hearer:
+    """Serves connections, and keeps what was heard or why it ended."""
+
+    def __init__(self) -> None:
+        self.heard: asyncio.Queue[object] = asyncio.Queue()
+
+    async def serve(self, channel: SocketChannel[Any, Any]) -> None:
+        try:
+            while True:
+                self.heard.put_nowait(await channel.receive())
+        except ChannelClosedError as error:
+            self.heard.put_nowait(error)
+
+
+def place(tmp_path: Path) -> str:
+    return f"unix:{tmp_path / 's'}"
+
+
+async def test_messages_come_in_order_over_both_kinds_of_address(tmp_path: Path) -> None:
+    for address in (place(tmp_path), "127.0.0.1:0"):
+        hearer = Hearer()
+        async with listening(address, KEY, FromPeer, hearer.serve) as bound:
+            channel = await dial(bound, KEY, FromPeer)
+            for number in range(3):
+                channel.post(Executed(number))
+
+            assert [await hearer.heard.get() for _ in range(3)] == [Executed(n) for n in range(3)]
+            channel.close()
+            assert isinstance(await hearer.heard.get(), ChannelClosedError)
+
+
+async def test_who_has_another_key_is_turned_away(tmp_path: Path) -> None:
+    hearer = Hearer()
+    async with listening(place(tmp_path), KEY, FromPeer, hearer.serve) as bound:
+        with pytest.raises(ChannelClosedError, match="does not hold this cluster's key"):
+            await dial(bound, b"x" * 32, FromPeer)
+
+    assert hearer.heard.empty()
+
+
+async def test_nobody_listens(tmp_path: Path) -> None:
+    with pytest.raises(ChannelClosedError, match="cannot be reached"):
+        await dial(place(tmp_path), KEY, FromPeer)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"\xc1", b"\x81\xa4type\xa1\xff", b"\x81\xa4type\xa7Unknown", b"\x91" * 5000, b"x" * 100],
+    ids=["empty", "reserved", "no utf-8", "unknown", "deep", "text"],
+)
+async def test_an_authentic_frame_that_is_no_message_ends_the_connection(
+    tmp_path: Path, payload: bytes
+) -> None:
+    hearer = Hearer()
+    async with listening(place(tmp_path), KEY, FromPeer, hearer.serve) as bound:
+        channel = await dial(bound, KEY, FromPeer)
+        mac = hmac.digest(channel._sending_key, struct.pack("<Q", 0) + payload, "sha256")[:16]
+        channel._writer.write(struct.pack("<I", len(payload)) + mac + payload)
+
+        assert isinstance(await hearer.heard.get(), ChannelClosedError)
+        channel.close()
+
+
+async def test_a_frame_cannot_be_forged_repeated_or_oversized(tmp_path: Path) -> None:
+    hearer = Hearer()
+    async with listening(place(tmp_path), KEY, FromPeer, hearer.serve) as bound:
+        for forge in ("mac", "repeat", "size"):
+            channel = await dial(bound, KEY, FromPeer)
+            channel.post(Alive())
+            assert await hearer.heard.get() == Alive()
+            payload = channel._encoder.encode(Alive())
+            counter = struct.pack("<Q", 0 if forge == "repeat" else 1)
+            mac = hmac.digest(channel._sending_key, counter + payload, "sha256")[:16]
+            if forge == "mac":
+                mac = bytes(16)
+            size = MAX_FRAME_BYTES + 1 if forge == "size" else len(payload)
+            channel._writer.write(struct.pack("<I", size) + mac + payload)
+
+            assert isinstance(await hearer.heard.get(), ChannelClosedError)
+            channel.close()
+
+
+async def test_a_key_and_an_address_have_rules(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="at least 16 bytes, got 5"):
+        await dial(place(tmp_path), b"short", FromPeer)
+    with pytest.raises(UsageError, match="unix:PATH or HOST:PORT"):
+        await dial("nowhere", KEY, FromPeer)
+
+
+async def test_a_socket_file_is_for_its_user_only(tmp_path: Path) -> None:
+    async with listening(place(tmp_path), KEY, FromPeer, Hearer().serve):
+        assert (tmp_path / "s").stat().st_mode & 0o777 == 0o600
