@@ -20,71 +20,69 @@ _RESET = struct.pack("ii", 1, 0)  # linger for 0 s
 _KEEPALIVE_S = 20  # a peer that vanished without a word is noticed after three of these
 
 
-def connection_class(settings: GatewaySettings) -> type[H11Protocol]:
-    """The protocol class for `uvicorn.Config(http=...)`."""
-    headers_s, write_s = settings.timeouts.headers_s, settings.timeouts.write_s
-    most_connections = settings.limits.connections
+class GatewayConnection(H11Protocol):
+    """One connection, with the deadlines and the bound on connections of `settings`."""
 
-    class GatewayConnection(H11Protocol):
-        def __init__(
-            self,
-            config: Config,
-            server_state: ServerState,
-            app_state: dict[str, object],
-            _loop: asyncio.AbstractEventLoop | None = None,
-        ) -> None:
-            # uvicorn copies this into the state of each request's scope.
-            state = {**app_state, "abort": self._abort}
-            super().__init__(config, server_state, state, _loop)
-            self._headers_timer: asyncio.TimerHandle | None = None
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, object],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        # uvicorn copies this into the state of each request's scope.
+        state = {**app_state, "abort": self._abort}
+        super().__init__(config, server_state, state, _loop)
+        self._settings = settings
+        self._headers_timer: asyncio.TimerHandle | None = None
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            if len(self.connections) > most_connections:
-                transport.abort()
-                return
-            _watch_for_dead_peer(transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self._settings.limits.connections:
+            transport.abort()
+            return
+        _watch_for_dead_peer(transport)
+        self._await_headers()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        answered = self.conn.our_state is h11.DONE  # and the rest of its body still comes
+        if answered or self.conn.their_state is h11.IDLE:
             self._await_headers()
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            answered = self.conn.our_state is h11.DONE  # and the rest of its body still comes
-            if answered or self.conn.their_state is h11.IDLE:
-                self._await_headers()
-            else:
-                self._stop_waiting()
-
-        def connection_lost(self, exc: Exception | None) -> None:
+        else:
             self._stop_waiting()
-            super().connection_lost(exc)
-            self._unset_keepalive_if_required()
 
-        def on_response_complete(self) -> None:
-            super().on_response_complete()
-            if self.transport.is_closing():
-                self.loop.call_later(write_s, self._abort)
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
 
-        def timeout_keep_alive_handler(self) -> None:
-            super().timeout_keep_alive_handler()
-            self.loop.call_later(write_s, self._abort)
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self.loop.call_later(self._settings.timeouts.write_s, self._abort)
 
-        def _await_headers(self) -> None:
-            if self._headers_timer is None and not self.transport.is_closing():
-                self._headers_timer = self.loop.call_later(headers_s, self._abort)
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self.loop.call_later(self._settings.timeouts.write_s, self._abort)
 
-        def _stop_waiting(self) -> None:
-            if self._headers_timer is not None:
-                self._headers_timer.cancel()
-                self._headers_timer = None
+    def _await_headers(self) -> None:
+        if self._headers_timer is None and not self.transport.is_closing():
+            wait_s = self._settings.timeouts.headers_s
+            self._headers_timer = self.loop.call_later(wait_s, self._abort)
 
-        def _abort(self) -> None:
-            # By a reset: what the kernel still holds for this client is let go of at once.
-            connection: socket.socket | None = self.transport.get_extra_info("socket")
-            if connection is not None and connection.fileno() >= 0:
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            self.transport.abort()
+    def _stop_waiting(self) -> None:
+        if self._headers_timer is not None:
+            self._headers_timer.cancel()
+            self._headers_timer = None
 
-    return GatewayConnection
+    def _abort(self) -> None:
+        # By a reset: what the kernel still holds for this client is let go of at once.
+        connection: socket.socket | None = self.transport.get_extra_info("socket")
+        if connection is not None and connection.fileno() >= 0:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
 
 
 def _watch_for_dead_peer(transport: asyncio.Transport) -> None:

@@ -4,13 +4,14 @@ import asyncio
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import uvicorn
 
 from sllmcore.errors import UsageError
 from sllmreal.gateway.app import create_app
 from sllmreal.gateway.backend import Backend
-from sllmreal.gateway.connection import connection_class
+from sllmreal.gateway.connection import GatewayConnection
 from sllmreal.gateway.service import Service
 from sllmreal.gateway.settings import GatewaySettings
 
@@ -72,7 +73,7 @@ def _config(app: object, settings: GatewaySettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
         loop="none",
-        http=connection_class(settings),
+        http=partial(GatewayConnection, settings),  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
         log_config=None,
