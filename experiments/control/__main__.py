@@ -29,7 +29,7 @@ from sllmcore.residency import LruResidency
 from sllmcore.types import ServerSpec
 from sllmreal.cluster.leader import LeaderSettings
 from sllmreal.cluster.local import LocalCluster, Member, local_cluster
-from sllmreal.cluster.messages import Order, ReportedEvent, StartInstance
+from sllmreal.cluster.messages import ReportedEvent
 from sllmreal.cluster.model import ModelSpec
 from sllmreal.gateway.backend import Submission
 from sllmreal.migration.links import LocalNetwork
@@ -38,6 +38,7 @@ from sllmreal.store.clock import SystemClock
 from sllmreal.store.sqlite import SqliteStore
 from sllmreal.worker.data_plane import DataPlane
 from sllmreal.worker.paced import PacedStorage
+from sllmreal.worker.runner import Launch, Runner, Send
 from sllmreal.worker.thread_runner import thread_launch
 from sllmreal.worker.worker import Worker
 
@@ -73,29 +74,19 @@ class Observed:
         self.loads: dict[str, LoadFinished] = {}
         self._models: dict[str, str] = {}
 
-    def execute(self, carry_out: Callable[[Order], None]) -> Callable[[Order], None]:
-        """A worker's `execute`, noting when loads come."""
+    def launch(self, make: Launch) -> Launch:
+        """Notes when a worker begins to carry a load out."""
 
-        def noting(order: Order) -> None:
-            if isinstance(order, StartInstance):
-                self.issued_at_s[order.model.name] = time.perf_counter()
-                self._models[order.instance_id] = order.model.name
-            carry_out(order)
+        def noting(instance_id: str, model: ModelSpec, send: Send) -> Runner:
+            self.issued_at_s[model.name] = time.perf_counter()
+            self._models[instance_id] = model.name
+            return make(instance_id, model, send)
 
         return noting
 
     def hear(self, _: float, event: Event, __: object) -> None:
         if isinstance(event, LoadFinished):
             self.loads[self._models[event.instance_id]] = event
-
-
-class NotingWorker(Worker):
-    """A worker whose orders are noted."""
-
-    observed: Observed
-
-    def execute(self, order: Order) -> None:
-        self.observed.execute(super().execute)(order)
 
 
 def main() -> int:
@@ -207,10 +198,8 @@ def _member(server_id: str, network: LocalNetwork, observed: Observed) -> Member
     spec = ServerSpec(server_id, GPUS_PER_SERVER, 1 << 34, 0, 0, 1e9, 1e9, 1e10)
 
     def make(plane: DataPlane, report: Callable[[ReportedEvent], None]) -> Worker:
-        launch = thread_launch(links=network.links)
-        worker = NotingWorker(spec, PacedStorage(spec), launch, plane, report)
-        worker.observed = observed
-        return worker
+        launch = observed.launch(thread_launch(links=network.links))
+        return Worker(spec, PacedStorage(spec), launch, plane, report)
 
     return Member(spec, make)
 

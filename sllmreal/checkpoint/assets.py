@@ -27,6 +27,12 @@ def asset_files(directory: Path) -> list[Path]:
     )
 
 
+def asset_directory(source: Path) -> Path:
+    """Where a model's assets lie: beside its weights, in our format apart from them."""
+    inside = source / ASSET_DIRECTORY
+    return inside if inside.is_dir() else source
+
+
 def copy_assets(files: list[Path], staging: Path) -> tuple[Asset, ...]:
     """Copy `files` durably into the staging directory."""
     if not files:

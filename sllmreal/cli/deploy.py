@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from sllmcore.errors import UsageError
+from sllmreal.checkpoint.assets import asset_directory
 from sllmreal.checkpoint.convert import WriteOptions, convert
 from sllmreal.checkpoint.source import read_layout
 from sllmreal.cluster.home import Home, opened_home
@@ -48,7 +50,11 @@ def deploy_command(arguments: argparse.Namespace) -> int:
         source = _converted(source, arguments.convert.expanduser().absolute())
     spec = described(source, name, time.time(), choices)
     asyncio.run(put(opened_home(arguments.home), spec))
-    sys.stdout.write(f"{name}: {spec.size_bytes} bytes, {spec.context_tokens} tokens of context\n")
+    if arguments.json:
+        sys.stdout.write(msgspec.json.encode(spec).decode() + "\n")
+    else:
+        size = f"{spec.size_bytes} bytes, {spec.context_tokens} tokens of context"
+        sys.stdout.write(f"{name}: {size}\n")
     return 0
 
 
@@ -88,13 +94,8 @@ def described(source: Path, name: str, now_s: float, choices: Choices | None = N
     )
 
 
-def _assets(source: Path) -> Path:
-    """Where config.json and the tokenizer lie: in our format, apart from the weights."""
-    return source / "assets" if (source / "assets").is_dir() else source
-
-
 def _config(source: Path) -> dict[str, object]:
-    file = _assets(source) / "config.json"
+    file = asset_directory(source) / "config.json"
     try:
         return msgspec.json.decode(file.read_bytes(), type=dict[str, object])
     except OSError as error:
@@ -115,7 +116,7 @@ def _check_architecture(source: Path, config: dict[str, object]) -> None:
 
 
 def _check_tokenizer(source: Path) -> None:
-    if not (_assets(source) / "tokenizer.json").is_file():
+    if not (asset_directory(source) / "tokenizer.json").is_file():
         raise UsageError(
             f"{source} has no tokenizer.json: add it, or deploy with --no-tokenizer to serve "
             "token ids only"
@@ -123,8 +124,6 @@ def _check_tokenizer(source: Path) -> None:
 
 
 def _converted(source: Path, target: Path) -> Path:
-    import shutil
-
     size_bytes = read_layout(source).size_bytes
     target.parent.mkdir(parents=True, exist_ok=True)
     free_bytes = shutil.disk_usage(target.parent).free

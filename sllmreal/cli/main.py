@@ -87,6 +87,7 @@ def _add_deploy(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tenant", action="append", help="may use it; default: everybody")
     parser.add_argument("--convert", type=Path, help="convert to our format there, and serve that")
     parser.add_argument("--no-tokenizer", action="store_true", help="serve token ids only")
+    parser.add_argument("--json", action="store_true")
 
 
 def _add_delete(parser: argparse.ArgumentParser) -> None:

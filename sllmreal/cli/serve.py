@@ -5,22 +5,18 @@ import asyncio
 import signal
 import sys
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from sllmcore.build import check_policy
 from sllmcore.errors import UsageError
 from sllmreal.cli.deploy import described, put
-from sllmreal.cluster.channel import dial
+from sllmreal.cluster.attach import attached_gateway
 from sllmreal.cluster.children import ChildCommand, kept_running
-from sllmreal.cluster.desk import RequestDesk
 from sllmreal.cluster.front import ClusterBackend
 from sllmreal.cluster.home import Home, opened_home
-from sllmreal.cluster.messages import FromLeader
-from sllmreal.cluster.peer import LeaderChannel, LeaderLink
-from sllmreal.cluster.plane import GatewayPlane, WorkerChannel
 from sllmreal.gateway.server import serve
 from sllmreal.gateway.settings import GatewaySettings
-from sllmreal.worker.data_plane import FromInstance
 
 DEMO_NAME = "demo"
 DEMO_SAMPLE = "llama-small"
@@ -41,28 +37,27 @@ async def _serve(home: Home, settings: GatewaySettings, arguments: argparse.Name
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    key = home.key()
+    async with (
+        kept_running(_children(home, arguments), _say),
+        attached_gateway(home) as gateway,
+        AsyncExitStack() as stack,
+    ):
+        vital = [gateway.attached]
+        if arguments.demo:
+            demo = asyncio.create_task(_deploy_demo(home))
+            stack.callback(demo.cancel)
+            vital.append(demo)
+        for task in vital:
+            task.add_done_callback(lambda done: stop.set() if _failed(done) else None)
+        backend = ClusterBackend(gateway.desk, gateway.link)
+        await serve(backend, settings, stop=stop, ready=_announce)
+        for task in vital:
+            if _failed(task):
+                task.result()
 
-    async def dial_leader() -> LeaderChannel:
-        return await dial(home.leader, key, FromLeader)
 
-    async def dial_worker(address: str) -> WorkerChannel:
-        return await dial(address, key, FromInstance)
-
-    link = LeaderLink("gateway", "gateway", dial_leader)
-    plane = GatewayPlane(dial_worker)
-    desk = plane.listener = RequestDesk(plane, link)
-    backend = ClusterBackend(desk, link)
-    async with kept_running(_children(home, arguments), _say):
-        attached = asyncio.create_task(link.run(desk))
-        demo = asyncio.create_task(_deploy_demo(home)) if arguments.demo else None
-        try:
-            await serve(backend, settings, stop=stop, ready=_announce)
-        finally:
-            for task in (attached, demo):
-                if task is not None:
-                    task.cancel()
-            await plane.close()
+def _failed(task: "asyncio.Task[None]") -> bool:
+    return task.done() and not task.cancelled() and task.exception() is not None
 
 
 def _children(home: Home, arguments: argparse.Namespace) -> list[ChildCommand]:

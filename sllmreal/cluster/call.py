@@ -16,6 +16,7 @@ class Call:
     def __init__(self, submission: Submission, leave: Callable[["Call"], None]) -> None:
         self.submission = submission
         self.owner = _owner(submission, ())
+        self.instances: set[str] = set()  # those that have, or had, anything to do with it
         self.timer: asyncio.TimerHandle | None = None
         self.timer_at_s = float("inf")
         self.over = False  # the client has all it will get

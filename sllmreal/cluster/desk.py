@@ -153,10 +153,9 @@ class RequestDesk:
     async def reset(self) -> None:
         """The leader has cancelled all requests of this desk: those that are open arrive anew,
         with what their clients have got. What still runs of them ends with its lease."""
-        calls = list(self.calls.values())
-        self.calls.clear()
-        for call in calls:
+        for call in list(self.calls.values()):
             self._disarm(call)
+            self._forget(call)
             if not call.over:
                 call.begin_anew()
                 self.calls[call.submission.request_id] = call
@@ -192,8 +191,8 @@ class RequestDesk:
     def _carry_out(self, order: GatewayOrder, call: Call) -> None:
         now_s = self._link.now_s()
         match order:
-            case RunRequest(_, request_id, instance_id, address):
-                self._use(instance_id, address, request_id)
+            case RunRequest(_, _, instance_id, address):
+                self._use(instance_id, address, call)
                 call.owner.infer(instance_id, now_s)
                 if not address:  # its worker died, and the leader is about to say so
                     call.owner.lost(instance_id, now_s)
@@ -217,7 +216,7 @@ class RequestDesk:
                 MigrationFailed(order.move_id, order.request_id, order.destination_id, reason)
             )
             return
-        self._use(order.destination_id, order.destination_address, order.request_id)
+        self._use(order.destination_id, order.destination_address, call)
         context_tokens = len(call.submission.prompt) + len(call.owner.log)
         facts = MoveFacts(context_tokens, source, destination)
         terms = wire.Terms(
@@ -254,9 +253,10 @@ class RequestDesk:
 
     # What owners want.
 
-    def _use(self, instance_id: str, address: str, request_id: str) -> None:
+    def _use(self, instance_id: str, address: str, call: Call) -> None:
         self._addresses[instance_id] = address
-        self._users.setdefault(instance_id, {})[request_id] = None
+        self._users.setdefault(instance_id, {})[call.submission.request_id] = None
+        call.instances.add(instance_id)
 
     def _settle(self, call: Call) -> None:
         """Do what the owner wants done, see to its next wake-up, and forget it when all is done."""
@@ -288,12 +288,13 @@ class RequestDesk:
     def _forget(self, call: Call) -> None:
         request_id = call.submission.request_id
         self.calls.pop(request_id, None)
-        for instance_id in [one for one, users in self._users.items() if request_id in users]:
-            users = self._users[instance_id]
-            del users[request_id]
+        for instance_id in call.instances:
+            users = self._users.get(instance_id, {})
+            users.pop(request_id, None)
             if not users:
-                del self._users[instance_id]
+                self._users.pop(instance_id, None)
                 self._addresses.pop(instance_id, None)
+        call.instances.clear()
 
     def _arm(self, call: Call) -> None:
         """Wake the owner when it wants to be, or a little before."""

@@ -5,7 +5,3 @@ from sllmcore.errors import ClusterError
 
 class ChannelClosedError(ClusterError):
     """The other end is gone, or said something that is no message."""
-
-
-class DeposedError(ClusterError):
-    """Another leader has taken over: this one must not act any more."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sllmcore.errors import SllmError
 from sllmcore.events import MigrationFailed, MigrationFinished
+from sllmreal.checkpoint.assets import asset_directory
 from sllmreal.cluster.call import Call
 from sllmreal.cluster.desk import RequestDesk
 from sllmreal.cluster.messages import ReportedEvent
@@ -28,13 +29,10 @@ FindTokenizer = Callable[[ModelSpec], Tokenizer | None]
 
 def tokenizer_of(spec: ModelSpec) -> TextTokenizer | None:
     """The tokenizer that lies with a model's weights; None for one that speaks ids only."""
-    directory = Path(spec.source)
-    for place in (directory, directory / "assets"):
-        try:
-            return TextTokenizer.from_directory(place)
-        except (SllmError, OSError):
-            continue
-    return None
+    try:
+        return TextTokenizer.from_directory(asset_directory(Path(spec.source)))
+    except (SllmError, OSError):
+        return None
 
 
 class ClusterBackend:
@@ -72,6 +70,7 @@ class ClusterBackend:
         return self._desk.submit(submission)
 
     def health(self) -> Health:
+        # A leader that cannot reach its store ends: who leads has it.
         connected = self._link.connected.is_set()
         silence_s = time.monotonic() - self._link.heard_at_s
         return Health(connected, connected, self._desk.num_workers, silence_s)
@@ -98,7 +97,7 @@ class ClusterBackend:
             ),
             migrations=dict(self._migrations),
             recomputed_tokens=self._recomputed_tokens,
-            leader_changes=self._link.num_leaders,
+            leader_changes=max(0, self._link.num_leaders - 1),
         )
 
     def _described(self, spec: ModelSpec) -> DeployedModel:

@@ -1,6 +1,7 @@
 """The directory of a cluster on one machine: its key, its store, its sockets."""
 
 import os
+import re
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from sllmcore.errors import ClusterError, UsageError
 KEY_BYTES = 32
 # A Unix socket's path has at most 107 bytes; the names under a home take up to 40.
 MAX_PATH_BYTES = 67
+_SERVER_ID = re.compile(r"[A-Za-z0-9_-]{1,24}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +31,12 @@ class Home:
         return f"unix:{self.directory / 'leader.sock'}"
 
     def worker(self, server_id: str) -> str:
-        """Where a worker's data plane listens."""
-        return f"unix:{self.directory / f'{server_id[:24]}.sock'}"
+        """Where a worker's data plane listens. Raises UsageError for a name that is no file's."""
+        if not _SERVER_ID.fullmatch(server_id):
+            raise UsageError(
+                f"a server's name has 1 to 24 letters, digits, _ or -, got {server_id[:50]!r}"
+            )
+        return f"unix:{self.directory / f'{server_id}.sock'}"
 
     def ssd(self, server_id: str) -> Path:
         """A worker's copies."""

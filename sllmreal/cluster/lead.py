@@ -8,17 +8,17 @@ has ended: what it knew is in the store.
 
 import argparse
 import asyncio
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from sllmcore.build import PolicySettings, check_policy
-from sllmcore.errors import SllmError, UsageError
+from sllmcore.errors import UsageError
 from sllmreal.cluster.channel import listening
 from sllmreal.cluster.home import Home, opened_home
 from sllmreal.cluster.leader import Leader, LeaderSettings
 from sllmreal.cluster.messages import FromPeer
+from sllmreal.cluster.process import run_process
 from sllmreal.store import JournalLog, Store, campaign
 from sllmreal.store.sqlite import SqliteStore
 
@@ -48,16 +48,13 @@ async def lead(home: Home, store: Store, settings: LeaderSettings) -> None:
         await leadership.resign()
 
 
-async def _main(home: Home, where: str, settings: LeaderSettings) -> None:
-    task = asyncio.current_task()
-    assert task is not None
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    store = await _opened(home, where)
+async def _main(arguments: argparse.Namespace) -> None:
+    check_policy(arguments.policy)
+    settings = LeaderSettings(PolicySettings(name=arguments.policy), arguments.seed)
+    home = opened_home(arguments.home)
+    store = await _opened(home, arguments.store)
     try:
         await lead(home, store, settings)
-    except asyncio.CancelledError:
-        return
     finally:
         await store.close()
 
@@ -80,16 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--store", default="sqlite", help="sqlite, or etcd:HOST:PORT,HOST:PORT")
     parser.add_argument("--policy", default="serverlessllm")
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args(argv)
-    try:
-        check_policy(arguments.policy)
-        policy = PolicySettings(name=arguments.policy)
-        settings = LeaderSettings(policy, arguments.seed)
-        asyncio.run(_main(opened_home(arguments.home), arguments.store, settings))
-    except SllmError as error:
-        sys.stderr.write(f"leader: {error}\n")
-        return 2 if isinstance(error, UsageError) else 1
-    return 0
+    return run_process("leader", _main(parser.parse_args(argv)))
 
 
 if __name__ == "__main__":

@@ -76,16 +76,23 @@ class GatewayPlane:
     async def _stay_connected(self, address: str) -> None:
         while True:
             try:
-                channel = await self._dial(address)
-                self._channels[address] = channel
-                try:
-                    while True:
-                        self._hear(await channel.receive())
-                finally:
-                    self._channels.pop(address, None)
-                    channel.close()
+                await self._listen(address, await self._dial(address))
             except ChannelClosedError:
                 await asyncio.sleep(self._redial_s)
+
+    async def _listen(self, address: str, channel: WorkerChannel) -> None:
+        self._channels[address] = channel
+        here: set[str] = set()  # a worker says at each connection which instances live
+        try:
+            while True:
+                envelope = await channel.receive()
+                here.add(envelope.instance_id)
+                self._hear(envelope)
+        finally:
+            self._channels.pop(address, None)
+            channel.close()
+            for instance_id in here:
+                self._online.pop(instance_id, None)
 
     def _hear(self, envelope: FromInstance) -> None:
         assert self.listener is not None, "a plane has a listener before it has connections"

@@ -4,19 +4,16 @@ python -m sllmreal.cluster.work --home DIRECTORY --server s0 --gpus 1 --memory-g
 """
 
 import argparse
-import asyncio
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from sllmcore.errors import SllmError, UsageError
 from sllmcore.types import ServerSpec
-from sllmreal.cluster.channel import dial
+from sllmreal.cluster.attach import leader_dial
 from sllmreal.cluster.home import Home, opened_home
-from sllmreal.cluster.messages import FromLeader
-from sllmreal.cluster.peer import LeaderChannel, LeaderLink
+from sllmreal.cluster.peer import LeaderLink
+from sllmreal.cluster.process import run_process
 from sllmreal.worker.data_plane import DataPlane, serving
 from sllmreal.worker.paced import PacedStorage
 from sllmreal.worker.process_runner import process_launch
@@ -30,29 +27,28 @@ _DRAM_BYTES_PER_S = 1e10
 
 async def work(home: Home, server: ServerSpec, storage: Storage) -> None:
     """Be that server's worker until cancelled."""
-    key = home.key()
-
-    async def dial_leader() -> LeaderChannel:
-        return await dial(home.leader, key, FromLeader)
-
-    link = LeaderLink("worker", server.id, dial_leader)
+    link = LeaderLink("worker", server.id, leader_dial(home))
     plane = DataPlane()
     worker = Worker(server, storage, process_launch(), plane, link.report)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(worker.close)
-        await stack.enter_async_context(serving(plane, home.worker(server.id), key))
+        await stack.enter_async_context(serving(plane, home.worker(server.id), home.key()))
         await link.run(worker)
 
 
-async def _main(home: Home, server: ServerSpec, *, paced: bool) -> None:
-    task = asyncio.current_task()
-    assert task is not None
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    try:
-        await work(home, server, _storage(home, server, paced=paced))
-    except asyncio.CancelledError:
-        return
+async def _main(arguments: argparse.Namespace) -> None:
+    home = opened_home(arguments.home)
+    server = ServerSpec(
+        arguments.server,
+        arguments.gpus,
+        int(arguments.gpu_memory_gb * 1e9),
+        int(arguments.dram_gb * 1e9),
+        int(arguments.ssd_gb * 1e9),
+        _BYTES_PER_S,
+        _BYTES_PER_S,
+        _DRAM_BYTES_PER_S,
+    )
+    await work(home, server, _storage(home, server, paced=arguments.paced))
 
 
 def _storage(home: Home, server: ServerSpec, *, paced: bool) -> Storage:
@@ -76,22 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--paced", action="store_true", help="pretend to load: for engines without weights"
     )
     arguments = parser.parse_args(argv)
-    try:
-        server = ServerSpec(
-            arguments.server,
-            arguments.gpus,
-            int(arguments.gpu_memory_gb * 1e9),
-            int(arguments.dram_gb * 1e9),
-            int(arguments.ssd_gb * 1e9),
-            _BYTES_PER_S,
-            _BYTES_PER_S,
-            _DRAM_BYTES_PER_S,
-        )
-        asyncio.run(_main(opened_home(arguments.home), server, paced=arguments.paced))
-    except SllmError as error:
-        sys.stderr.write(f"worker {arguments.server}: {error}\n")
-        return 2 if isinstance(error, UsageError) else 1
-    return 0
+    return run_process(f"worker {arguments.server}", _main(arguments))
 
 
 if __name__ == "__main__":

@@ -14,24 +14,22 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.store.etcd_cluster import EtcdCluster
-from sllmreal.cluster.channel import dial
+from sllmreal.cluster.attach import attached_gateway
 from sllmreal.cluster.children import ChildCommand, kept_running
 from sllmreal.cluster.desk import RequestDesk
 from sllmreal.cluster.home import Home, opened_home
-from sllmreal.cluster.messages import Deploy, FromLeader, Inspect
+from sllmreal.cluster.messages import Deploy, Inspect
 from sllmreal.cluster.model import ModelSpec
 from sllmreal.cluster.operator import ask
-from sllmreal.cluster.peer import LeaderChannel, LeaderLink
-from sllmreal.cluster.plane import GatewayPlane, WorkerChannel
+from sllmreal.cluster.peer import LeaderLink
 from sllmreal.engine.protocol import SequenceSpec
 from sllmreal.engine.timed import TimedOptions, timed_engine
 from sllmreal.gateway.backend import Submission
-from sllmreal.worker.data_plane import FromInstance
 
 MODULES = {
     "leader": "sllmreal.cluster.lead",
@@ -75,28 +73,14 @@ async def world(home: Home, store: str, *, standby: bool) -> AsyncIterator[World
     for number in range(NUM_WORKERS):
         arguments = (*where, "--server", f"s{number}", "--gpus", "2", "--paced")
         commands.append(ChildCommand(f"worker {number}", MODULES["worker"], arguments, 0.1))
-    key = home.key()
-
-    async def dial_leader() -> LeaderChannel:
-        return await dial(home.leader, key, FromLeader)
-
-    async def dial_worker(address: str) -> WorkerChannel:
-        return await dial(address, key, FromInstance)
-
-    link = LeaderLink("gateway", "gateway", dial_leader)
-    plane = GatewayPlane(dial_worker)
-    desk = plane.listener = RequestDesk(plane, link)
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(kept_running(commands, lambda _: None))
-        attached = asyncio.create_task(link.run(desk))
-        stack.callback(attached.cancel)
-        stack.push_async_callback(plane.close)
+    async with kept_running(commands, lambda _: None), attached_gateway(home) as gateway:
+        desk = gateway.desk
         for number in range(NUM_MODELS):
             await ask(home, Deploy(_model(f"m{number}")), wait_s=60)
         async with asyncio.timeout(60):
             while desk.num_workers < NUM_WORKERS:  # noqa: ASYNC110 - told by the leader's message
                 await asyncio.sleep(0.05)
-        yield World(home, desk, link)
+        yield World(home, desk, gateway.link)
 
 
 def _model(name: str) -> ModelSpec:
