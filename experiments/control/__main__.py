@@ -29,10 +29,10 @@ from sllmcore.residency import LruResidency
 from sllmcore.types import ServerSpec
 from sllmreal.cluster.leader import LeaderSettings
 from sllmreal.cluster.local import LocalCluster, Member, local_cluster
-from sllmreal.cluster.messages import ReportedEvent
-from sllmreal.cluster.model import ModelSpec
 from sllmreal.gateway.backend import Submission
 from sllmreal.migration.links import LocalNetwork
+from sllmreal.protocol.messages import ReportedEvent
+from sllmreal.protocol.model import ModelSpec
 from sllmreal.store import JournalLog, MemoryStore, Store, campaign
 from sllmreal.store.clock import SystemClock
 from sllmreal.store.sqlite import SqliteStore

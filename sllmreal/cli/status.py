@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.table import Table
 
 from sllmreal.cluster.home import Home, opened_home
-from sllmreal.cluster.messages import Inspect, Status
 from sllmreal.cluster.operator import ask
+from sllmreal.protocol.messages import Inspect, Status
 
 REFRESH_S = 1.0
 

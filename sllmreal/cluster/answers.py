@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from sllmcore.errors import UsageError
 from sllmcore.types import DRAM, SSD, StorageTier
-from sllmreal.cluster.messages import (
+from sllmreal.protocol.messages import (
     Answer,
     Asked,
     Delete,

@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from sllmreal.cluster.channel import dial
 from sllmreal.cluster.desk import RequestDesk
 from sllmreal.cluster.home import Home
-from sllmreal.cluster.messages import FromLeader
 from sllmreal.cluster.peer import LeaderChannel, LeaderLink
 from sllmreal.cluster.plane import GatewayPlane, WorkerChannel
+from sllmreal.protocol.channel import dial
+from sllmreal.protocol.messages import FromLeader
 from sllmreal.worker.data_plane import FromInstance
 
 

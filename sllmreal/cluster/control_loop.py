@@ -15,10 +15,10 @@ from sllmcore.controller import Controller
 from sllmcore.errors import ClusterError
 from sllmcore.events import Event, WakeUp
 from sllmcore.journal import JournalReader, entry_line
-from sllmreal.cluster.model import ModelSpec
 from sllmreal.cluster.orders import Due
 from sllmreal.cluster.record import Header, Log, Origin, Record, decoded, encoded
 from sllmreal.cluster.roster import PeerState, Roster
+from sllmreal.protocol.model import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)

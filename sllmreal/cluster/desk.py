@@ -22,7 +22,16 @@ from sllmcore.events import (
 )
 from sllmcore.types import Request
 from sllmreal.cluster.call import Call
-from sllmreal.cluster.messages import (
+from sllmreal.engine import wire
+from sllmreal.gateway.backend import (
+    FailedError,
+    Generated,
+    RejectedError,
+    Submission,
+    TimedOutError,
+)
+from sllmreal.migration.orders import Deliver, MoveOrder, Report, Send
+from sllmreal.protocol.messages import (
     AbortMove,
     GatewayOrder,
     MoveRequest,
@@ -33,16 +42,7 @@ from sllmreal.cluster.messages import (
     RunRequest,
     StopRequest,
 )
-from sllmreal.cluster.model import ModelSpec
-from sllmreal.engine import wire
-from sllmreal.gateway.backend import (
-    FailedError,
-    Generated,
-    RejectedError,
-    Submission,
-    TimedOutError,
-)
-from sllmreal.migration.orders import Deliver, MoveOrder, Report, Send
+from sllmreal.protocol.model import ModelSpec
 
 MOVE_KEY_BYTES = 32
 

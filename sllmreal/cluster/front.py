@@ -10,8 +10,6 @@ from sllmcore.events import MigrationFailed, MigrationFinished
 from sllmreal.checkpoint.assets import asset_directory
 from sllmreal.cluster.call import Call
 from sllmreal.cluster.desk import RequestDesk
-from sllmreal.cluster.messages import ReportedEvent
-from sllmreal.cluster.model import ModelSpec
 from sllmreal.cluster.peer import LeaderLink
 from sllmreal.gateway.backend import (
     DeployedModel,
@@ -23,6 +21,8 @@ from sllmreal.gateway.backend import (
     Tokenizer,
 )
 from sllmreal.gateway.tokens import TextTokenizer
+from sllmreal.protocol.messages import ReportedEvent
+from sllmreal.protocol.model import ModelSpec
 
 FindTokenizer = Callable[[ModelSpec], Tokenizer | None]
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from sllmcore.build import PolicySettings, check_policy
 from sllmcore.errors import UsageError
-from sllmreal.cluster.channel import listening
 from sllmreal.cluster.home import Home, opened_home
 from sllmreal.cluster.leader import Leader, LeaderSettings
-from sllmreal.cluster.messages import FromPeer
 from sllmreal.cluster.process import run_process
+from sllmreal.protocol.channel import listening
+from sllmreal.protocol.messages import FromPeer
 from sllmreal.store import JournalLog, Store, campaign
 from sllmreal.store.sqlite import SqliteStore
 

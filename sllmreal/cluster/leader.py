@@ -25,8 +25,11 @@ from sllmcore.events import (
 from sllmcore.journal import header_line
 from sllmreal.cluster.answers import answer
 from sllmreal.cluster.control_loop import ControlLoop
-from sllmreal.cluster.errors import ChannelClosedError
-from sllmreal.cluster.messages import (
+from sllmreal.cluster.peer import LinkSettings
+from sllmreal.cluster.record import JOINED, LOST, Log, Origin
+from sllmreal.cluster.roster import PeerChannel, PeerState, Roster
+from sllmreal.protocol.errors import ChannelClosedError
+from sllmreal.protocol.messages import (
     VERSION,
     Alive,
     Delete,
@@ -42,10 +45,7 @@ from sllmreal.cluster.messages import (
     Workers,
     reported_event,
 )
-from sllmreal.cluster.model import ModelSpec
-from sllmreal.cluster.peer import LinkSettings
-from sllmreal.cluster.record import JOINED, LOST, Log, Origin
-from sllmreal.cluster.roster import PeerChannel, PeerState, Roster
+from sllmreal.protocol.model import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)

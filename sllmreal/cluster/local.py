@@ -10,14 +10,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from sllmcore.types import ServerSpec
-from sllmreal.cluster.channel import memory_pair
 from sllmreal.cluster.desk import RequestDesk
-from sllmreal.cluster.errors import ChannelClosedError
 from sllmreal.cluster.leader import Leader, LeaderSettings
-from sllmreal.cluster.messages import ReportedEvent
 from sllmreal.cluster.peer import LeaderChannel, LeaderLink, LinkSettings, PeerHandler
 from sllmreal.cluster.plane import GatewayPlane, WorkerChannel
 from sllmreal.cluster.record import Log
+from sllmreal.protocol.channel import memory_pair
+from sllmreal.protocol.errors import ChannelClosedError
+from sllmreal.protocol.messages import ReportedEvent
 from sllmreal.worker.data_plane import DataPlane
 from sllmreal.worker.worker import Worker
 

@@ -4,10 +4,10 @@ import asyncio
 from typing import cast
 
 from sllmcore.errors import ClusterError, UsageError
-from sllmreal.cluster.channel import dial
-from sllmreal.cluster.errors import ChannelClosedError
 from sllmreal.cluster.home import Home
-from sllmreal.cluster.messages import Alive, Asked, FromLeader, Refused, Status
+from sllmreal.protocol.channel import dial
+from sllmreal.protocol.errors import ChannelClosedError
+from sllmreal.protocol.messages import Alive, Asked, FromLeader, Refused, Status
 
 WAIT_S = 15.0  # a leader may be on its way
 

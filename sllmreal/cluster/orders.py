@@ -16,7 +16,7 @@ from sllmcore.commands import (
     TimeOut,
     Unload,
 )
-from sllmreal.cluster.messages import (
+from sllmreal.protocol.messages import (
     AbortMove,
     EvictCopy,
     GatewayOrder,
@@ -29,7 +29,7 @@ from sllmreal.cluster.messages import (
     StopRequest,
     WorkerOrder,
 )
-from sllmreal.cluster.model import ModelSpec
+from sllmreal.protocol.model import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)

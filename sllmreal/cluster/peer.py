@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from sllmreal.cluster.channel import Channel
-from sllmreal.cluster.errors import ChannelClosedError
-from sllmreal.cluster.messages import (
+from sllmreal.protocol.channel import Channel
+from sllmreal.protocol.errors import ChannelClosedError
+from sllmreal.protocol.messages import (
     VERSION,
     Alive,
     Done,
@@ -35,7 +35,7 @@ from sllmreal.cluster.messages import (
     Workers,
     report,
 )
-from sllmreal.cluster.model import ModelSpec
+from sllmreal.protocol.model import ModelSpec
 
 LeaderChannel = Channel[FromPeer, FromLeader]
 

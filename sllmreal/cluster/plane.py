@@ -7,8 +7,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from sllmreal.cluster.errors import ChannelClosedError
 from sllmreal.engine import wire
+from sllmreal.protocol.errors import ChannelClosedError
 from sllmreal.worker.data_plane import FromInstance, ToInstance
 
 

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from sllmcore.errors import ClusterError
-from sllmreal.cluster.model import ModelSpec
+from sllmreal.protocol.model import ModelSpec
 
 JOINED = 0  # in place of a report's number: the incarnation said Hello
 LOST = -1  # the leader itself declared the incarnation lost

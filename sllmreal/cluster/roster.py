@@ -36,16 +36,16 @@ from sllmcore.events import (
     ServerJoined,
     ServerLost,
 )
-from sllmreal.cluster.channel import Channel
-from sllmreal.cluster.errors import ChannelClosedError
-from sllmreal.cluster.messages import (
+from sllmreal.cluster.orders import Due, order
+from sllmreal.cluster.record import JOINED, LOST, Origin, Record
+from sllmreal.protocol.channel import Channel
+from sllmreal.protocol.errors import ChannelClosedError
+from sllmreal.protocol.messages import (
     FromLeader,
     FromPeer,
     Heard,
 )
-from sllmreal.cluster.model import ModelSpec
-from sllmreal.cluster.orders import Due, order
-from sllmreal.cluster.record import JOINED, LOST, Origin, Record
+from sllmreal.protocol.model import ModelSpec
 
 PeerChannel = Channel[FromLeader, FromPeer]
 

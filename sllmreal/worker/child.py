@@ -13,11 +13,11 @@ import sys
 from collections.abc import Sequence
 
 from sllmcore.errors import ControlError, UsageError
-from sllmreal.cluster.channel import Channel
-from sllmreal.cluster.errors import ChannelClosedError
 from sllmreal.engine.host import EngineHost
 from sllmreal.engine.protocol import Engine
 from sllmreal.migration.socket_links import SocketLinks
+from sllmreal.protocol.channel import Channel
+from sllmreal.protocol.errors import ChannelClosedError
 from sllmreal.worker.child_messages import (
     Boot,
     Booted,

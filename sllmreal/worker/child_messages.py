@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sllmreal.cluster.channel import SocketChannel
-from sllmreal.cluster.model import ModelSpec
 from sllmreal.engine import wire
 from sllmreal.engine.host_options import HostOptions
+from sllmreal.protocol.channel import SocketChannel
+from sllmreal.protocol.model import ModelSpec
 from sllmreal.worker.storage import Weights
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from typing import assert_never
 
 import msgspec
 
-from sllmreal.cluster.channel import Channel, MemoryChannel, listening, memory_pair
-from sllmreal.cluster.errors import ChannelClosedError
 from sllmreal.engine import wire
+from sllmreal.protocol.channel import Channel, MemoryChannel, listening, memory_pair
+from sllmreal.protocol.errors import ChannelClosedError
 
 
 class ToInstance(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

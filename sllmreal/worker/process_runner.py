@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sllmcore.errors import UsageError
-from sllmreal.cluster.errors import ChannelClosedError
-from sllmreal.cluster.model import ModelSpec
 from sllmreal.engine import wire
 from sllmreal.engine.errors import EngineLostError
 from sllmreal.engine.host_options import HostOptions
+from sllmreal.protocol.errors import ChannelClosedError
+from sllmreal.protocol.model import ModelSpec
 from sllmreal.worker.child_messages import (
     Boot,
     Booted,
@@ -37,7 +37,7 @@ from sllmreal.worker.runner import Launch, Runner, Send
 from sllmreal.worker.storage import Weights
 
 if TYPE_CHECKING:
-    from sllmreal.cluster.channel import Channel
+    from sllmreal.protocol.channel import Channel
 
 
 @dataclass(frozen=True, slots=True)

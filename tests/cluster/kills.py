@@ -23,13 +23,13 @@ from sllmreal.cluster.attach import attached_gateway
 from sllmreal.cluster.children import ChildCommand, kept_running
 from sllmreal.cluster.desk import RequestDesk
 from sllmreal.cluster.home import Home, opened_home
-from sllmreal.cluster.messages import Deploy, Inspect
-from sllmreal.cluster.model import ModelSpec
 from sllmreal.cluster.operator import ask
 from sllmreal.cluster.peer import LeaderLink
 from sllmreal.engine.protocol import SequenceSpec
 from sllmreal.engine.timed import TimedOptions, timed_engine
 from sllmreal.gateway.backend import Submission
+from sllmreal.protocol.messages import Deploy, Inspect
+from sllmreal.protocol.model import ModelSpec
 
 MODULES = {
     "leader": "sllmreal.cluster.lead",

@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterator, Sequence
 
 from sllmcore.types import ServerSpec
-from sllmreal.cluster.messages import Offer, Order
-from sllmreal.cluster.model import ModelSpec
+from sllmreal.protocol.messages import Offer, Order
+from sllmreal.protocol.model import ModelSpec
 
 
 class ListLog:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from sllmcore.errors import UsageError
-from sllmreal.cluster.channel import MAX_FRAME_BYTES, SocketChannel, dial, listening
-from sllmreal.cluster.errors import ChannelClosedError
-from sllmreal.cluster.messages import Alive, Executed, FromPeer
+from sllmreal.protocol.channel import MAX_FRAME_BYTES, SocketChannel, dial, listening
+from sllmreal.protocol.errors import ChannelClosedError
+from sllmreal.protocol.messages import Alive, Executed, FromPeer
 
 pytestmark = pytest.mark.asyncio
 KEY = b"k" * 32

@@ -9,11 +9,11 @@ import pytest
 from sllmcore.errors import ClusterError, UsageError
 from sllmcore.events import InferenceFinished, LoadFinished, RequestArrived
 from sllmcore.types import Request, StorageTier
-from sllmreal.cluster.channel import memory_pair
-from sllmreal.cluster.errors import ChannelClosedError
 from sllmreal.cluster.leader import Leader, LeaderSettings
-from sllmreal.cluster.messages import RunRequest, StartInstance
 from sllmreal.cluster.peer import LeaderChannel, LeaderLink, LinkSettings
+from sllmreal.protocol.channel import memory_pair
+from sllmreal.protocol.errors import ChannelClosedError
+from sllmreal.protocol.messages import RunRequest, StartInstance
 from tests.cluster.scripted import ListLog, Recorder, model, worker_offer
 
 pytestmark = pytest.mark.asyncio

@@ -12,13 +12,13 @@ from sllmcore.events import InstanceLost, MigrationFinished
 from sllmcore.types import DRAM, Residency, ServerSpec
 from sllmreal.cluster.leader import LeaderSettings
 from sllmreal.cluster.local import LocalCluster, Member, local_cluster
-from sllmreal.cluster.messages import ReportedEvent
-from sllmreal.cluster.model import ModelSpec
 from sllmreal.cluster.peer import LinkSettings
 from sllmreal.engine.protocol import Engine, SequenceSpec
 from sllmreal.engine.timed import TimedOptions, timed_engine
 from sllmreal.gateway.backend import FailedError, Submission
 from sllmreal.migration.links import LocalNetwork
+from sllmreal.protocol.messages import ReportedEvent
+from sllmreal.protocol.model import ModelSpec
 from sllmreal.worker.data_plane import DataPlane
 from sllmreal.worker.paced import PacedStorage
 from sllmreal.worker.thread_runner import thread_launch

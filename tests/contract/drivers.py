@@ -13,10 +13,10 @@ from sllmcore.workload import Job
 from sllmreal.cluster.call import Call
 from sllmreal.cluster.leader import LeaderSettings
 from sllmreal.cluster.local import LocalCluster, Member, local_cluster
-from sllmreal.cluster.messages import ReportedEvent
-from sllmreal.cluster.model import ModelSpec
 from sllmreal.gateway.backend import Submission
 from sllmreal.migration.links import LocalNetwork
+from sllmreal.protocol.messages import ReportedEvent
+from sllmreal.protocol.model import ModelSpec
 from sllmreal.worker.data_plane import DataPlane
 from sllmreal.worker.paced import PacedStorage
 from sllmreal.worker.process_runner import process_launch

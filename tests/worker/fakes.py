@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from sllmcore.events import LoadFinished
 from sllmcore.types import Residency, ServerSpec, StorageTier
-from sllmreal.cluster.messages import EvictCopy, Order, ReportedEvent, StartInstance, StopInstance
-from sllmreal.cluster.model import ModelSpec
 from sllmreal.engine import wire
 from sllmreal.engine.errors import EngineLostError
+from sllmreal.protocol.messages import EvictCopy, Order, ReportedEvent, StartInstance, StopInstance
+from sllmreal.protocol.model import ModelSpec
 from sllmreal.worker.data_plane import DataPlane
 from sllmreal.worker.paced import PacedStorage
 from sllmreal.worker.runner import Send

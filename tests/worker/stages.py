@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from sllmcore.events import LoadFinished
-from sllmreal.cluster.channel import Channel
-from sllmreal.cluster.messages import Order, ReportedEvent, StartInstance
-from sllmreal.cluster.model import ModelSpec
 from sllmreal.engine import wire
 from sllmreal.engine.protocol import SequenceSpec
+from sllmreal.protocol.channel import Channel
+from sllmreal.protocol.messages import Order, ReportedEvent, StartInstance
+from sllmreal.protocol.model import ModelSpec
 from sllmreal.worker.data_plane import DataPlane, FromInstance, ToInstance
 from sllmreal.worker.paced import PacedStorage
 from sllmreal.worker.process_runner import ProcessRunner

@@ -6,10 +6,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sllmreal.cluster.channel import Channel, dial
-from sllmreal.cluster.errors import ChannelClosedError
 from sllmreal.engine import wire
 from sllmreal.engine.protocol import Capabilities, FinishReason, SequenceSpec
+from sllmreal.protocol.channel import Channel, dial
+from sllmreal.protocol.errors import ChannelClosedError
 from sllmreal.worker.data_plane import DataPlane, FromInstance, ToInstance, serving
 
 KEY = b"0123456789abcdef"

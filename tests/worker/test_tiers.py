@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sllmcore.types import DRAM, REMOTE, SSD, Residency
-from sllmreal.cluster.model import ModelSpec
+from sllmreal.protocol.model import ModelSpec
 from sllmreal.worker.weights import mapped_weights
 from tests.checkpoint.samples import same_bytes
 from tests.loader.range_server import Behaviour, serving

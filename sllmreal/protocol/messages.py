@@ -26,7 +26,7 @@ from sllmcore.events import (
     ServerDraining,
 )
 from sllmcore.types import Residency, ServerSpec, StorageTier
-from sllmreal.cluster.model import ModelSpec
+from sllmreal.protocol.model import ModelSpec
 
 VERSION = 1
 

@@ -21,7 +21,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from sllmcore.errors import UsageError
-from sllmreal.cluster.errors import ChannelClosedError
+from sllmreal.protocol.errors import ChannelClosedError
 
 MAX_FRAME_BYTES = 4 << 20
 MAX_BACKLOG_BYTES = 16 << 20  # of frames that a slow reader has not taken
