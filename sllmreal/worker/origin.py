@@ -3,29 +3,28 @@
 From there come its layout, its small files and the bytes of its chunks; this is the REMOTE tier.
 """
 
-import hashlib
 import os
 import shutil
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from sllmcore.errors import UsageError
 from sllmreal.checkpoint.assets import asset_files
-from sllmreal.checkpoint.errors import CorruptCheckpointError
-from sllmreal.checkpoint.index import ASSET_DIRECTORY, INDEX_FILE, decode_index
+from sllmreal.checkpoint.index import ASSET_DIRECTORY, INDEX_FILE
 from sllmreal.checkpoint.layout import Layout
 from sllmreal.checkpoint.opening import read_exactly
 from sllmreal.checkpoint.shards import SHARD_INDEXES
 from sllmreal.checkpoint.source import OpenedCheckpoint, opened_checkpoint
-from sllmreal.checkpoint.staging import write_durably
-from sllmreal.loader.memory import buffer_at
 from sllmreal.loader.plan import ChunkRead
 from sllmreal.loader.reading import opened_reader
-from sllmreal.loader.remote import fetched_index
+from sllmreal.loader.remote_model import RemoteModel, remote_model
 from sllmreal.loader.remote_storage import RemoteStorage, remote_storage
+from sllmreal.loader.write_through import RemoteReader
 
 _HEADER_LENGTH = struct.Struct("<Q")
 
@@ -44,19 +43,23 @@ class Origin:
 
 @contextmanager
 def opened_origin(source: str) -> Iterator[Origin]:
-    """The checkpoint at a path or at an `http://`, `https://` or `s3://` URL.
+    """The checkpoint at a path or at an `http://`, `https://` or `s3://` URL: ours or safetensors.
 
     Raises BadCheckpointError where there is none, StorageError or RemoteError where it cannot be
-    read. From a URL only the format of SPEC.md is read.
+    read, and UsageError for safetensors at a service that does not say when their bytes change.
     """
     if urlsplit(source).scheme in ("http", "https", "s3"):
         with remote_storage(source) as storage:
-            index = fetched_index(storage)
-            layout = decode_index(index, Path(source))
+            model = remote_model(storage, Path(source))
+            if not model.recognisable:
+                raise UsageError(
+                    f"{source} serves safetensors without an ETag or a time of modification: what "
+                    "is kept of them could not be told from others"
+                )
             yield Origin(
-                layout,
-                lambda read, address: _fetch(storage, layout, read, address),
-                lambda target: _write_fetched_frame(storage, layout, index, target),
+                model.layout,
+                RemoteReader(storage, model.layout).read_into,
+                lambda target: _write_remote_frame(storage, model, target),
             )
     else:
         with opened_checkpoint(Path(source)) as opened, opened_reader(opened) as reader:
@@ -67,24 +70,19 @@ def opened_origin(source: str) -> Iterator[Origin]:
             )
 
 
-def _fetch(storage: RemoteStorage, layout: Layout, read: ChunkRead, address: int) -> None:
-    file = layout.partitions[read.key.partition].file
-    storage.read_into(file, read.offset_bytes, buffer_at(address, read.size_bytes))
+def _write_remote_frame(storage: RemoteStorage, model: RemoteModel, target: Path) -> None:
+    _write_holes(model.layout, target)
+    model.write_rest(target)
+    if model.layout.chunk_bytes is not None:
+        return
+    for part in model.layout.partitions:
+        _copy_header(partial(_first_bytes, storage, part.file), target / part.file)
 
 
-def _write_fetched_frame(
-    storage: RemoteStorage, layout: Layout, index: bytes, target: Path
-) -> None:
-    write_durably(target / INDEX_FILE, index)
-    if layout.assets:
-        (target / ASSET_DIRECTORY).mkdir()
-    for asset in layout.assets:
-        content = bytearray(asset.size_bytes)
-        storage.read_into(f"{ASSET_DIRECTORY}/{asset.file}", 0, memoryview(content))
-        if hashlib.sha256(content).hexdigest() != asset.sha256:
-            raise CorruptCheckpointError(f"asset {asset.file} differs from its SHA-256")
-        write_durably(target / ASSET_DIRECTORY / asset.file, bytes(content))
-    _write_holes(layout, target)
+def _first_bytes(storage: RemoteStorage, name: str, size_bytes: int) -> bytes:
+    content = bytearray(size_bytes)
+    storage.read_into(name, 0, memoryview(content))
+    return bytes(content)
 
 
 def _write_local_frame(opened: OpenedCheckpoint, source: Path, target: Path) -> None:
@@ -96,14 +94,21 @@ def _write_local_frame(opened: OpenedCheckpoint, source: Path, target: Path) -> 
             shutil.copytree(source / ASSET_DIRECTORY, target / ASSET_DIRECTORY)
         return
     for number, part in enumerate(layout.partitions):
-        with opened.opened_partition(number) as file, (target / part.file).open("r+b") as copy:
-            (header_bytes,) = _HEADER_LENGTH.unpack(read_exactly(file, 8, 0, part.file))
-            copy.write(read_exactly(file, 8 + header_bytes, 0, part.file))
+        with opened.opened_partition(number) as file:
+            read = partial(read_exactly, file, offset_bytes=0, name=part.file)
+            _copy_header(read, target / part.file)
     directory = source if source.is_dir() else source.parent
     shard_indexes = [directory / name for name in SHARD_INDEXES] if source.is_dir() else []
     for asset in (*asset_files(directory), *shard_indexes):
         if asset.is_file():
             shutil.copyfile(asset, target / asset.name)
+
+
+def _copy_header(first_bytes: Callable[[int], bytes], target: Path) -> None:
+    """What precedes the tensors in a file of safetensors; `first_bytes` reads the original."""
+    (header_bytes,) = _HEADER_LENGTH.unpack(first_bytes(_HEADER_LENGTH.size))
+    with target.open("r+b") as copy:
+        copy.write(first_bytes(_HEADER_LENGTH.size + header_bytes))
 
 
 def _write_holes(layout: Layout, target: Path) -> None:

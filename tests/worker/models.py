@@ -1,5 +1,6 @@
 """Small models."""
 
+import json
 from functools import cache
 from pathlib import Path
 
@@ -38,6 +39,21 @@ def safetensors_model(directory: Path, name: str = "m", seed: int = 0) -> ModelS
     source = directory / f"{name}-{seed}"
     source.mkdir()
     save_file(tensors(seed), source / "model.safetensors")
+    (source / "config.json").write_text('{"model_type": "none"}')
+    return spec_of(source, name)
+
+
+def sharded_model(directory: Path, name: str = "m", seed: int = 0) -> ModelSpec:
+    """A directory with two safetensors files, their index and a configuration."""
+    source = directory / f"{name}-{seed}"
+    source.mkdir()
+    names = sorted(tensors(seed))
+    weight_map = {one: f"model-{1 + (n % 2)}.safetensors" for n, one in enumerate(names)}
+    for file in set(weight_map.values()):
+        shard = {one: tensors(seed)[one] for one in names if weight_map[one] == file}
+        save_file(shard, source / file)
+    index = {"metadata": {}, "weight_map": weight_map}
+    (source / "model.safetensors.index.json").write_text(json.dumps(index))
     (source / "config.json").write_text('{"model_type": "none"}')
     return spec_of(source, name)
 

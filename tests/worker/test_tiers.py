@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from sllmcore.errors import UsageError
 from sllmcore.types import DRAM, REMOTE, SSD, Residency
+from sllmreal.checkpoint.errors import StorageError
 from sllmreal.protocol.model import ModelSpec
 from sllmreal.worker.weights import mapped_weights
 from tests.checkpoint.samples import same_bytes
 from tests.loader.range_server import Behaviour, serving
-from tests.worker.models import native_model, safetensors_model, spec_of, tensors
+from tests.worker.models import native_model, safetensors_model, sharded_model, spec_of, tensors
 from tests.worker.servers import MIB
 from tests.worker.tier_bench import (
     BOTH,
@@ -55,8 +57,12 @@ def test_the_first_load_comes_from_the_origin_the_next_from_dram_or_ssd(
     run(scenario)
 
 
-def test_a_url_is_an_origin(tmp_path: Path) -> None:
-    local = native_model(tmp_path)
+@pytest.mark.parametrize(
+    ("make", "assets"),
+    [(native_model, "assets"), (safetensors_model, "."), (sharded_model, ".")],
+)
+def test_a_url_is_an_origin(tmp_path: Path, make: Callable[[Path], ModelSpec], assets: str) -> None:
+    local = make(tmp_path)
     behaviour = Behaviour(Path(local.source))
 
     async def scenario() -> None:
@@ -67,8 +73,52 @@ def test_a_url_is_an_origin(tmp_path: Path) -> None:
                 check_tensors(storage, first)
                 assert came_from(first) == (REMOTE, model.size_bytes)
                 assert first.weights is not None
-                config = Path(first.weights.directory) / "assets" / "config.json"
+                config = Path(first.weights.directory) / assets / "config.json"
                 assert config.read_text() == '{"model_type": "none"}'
+                stop(storage, "i1", heard=True)
+                storage.evict(DRAM, "m", 0)
+                num_requests = len(behaviour.requests)
+                again = await load(storage, model, (DRAM,), "i2")
+                check_tensors(storage, again)
+                assert came_from(again) == (SSD, model.size_bytes)
+                assert len(behaviour.requests) == num_requests
+
+    run(scenario)
+
+
+def test_safetensors_that_changed_since_they_were_deployed_are_not_mixed(tmp_path: Path) -> None:
+    """Seeded bug: an identity of the headers alone takes the second half from other weights."""
+    local = safetensors_model(tmp_path)
+    behaviour = Behaviour(Path(local.source))
+
+    async def scenario() -> None:
+        with serving(behaviour) as url:
+            model = spec_of(Path(local.source), "m", url=url)
+            async with opened(tmp_path) as storage:
+                await load(storage, model)
+                stop(storage, "i1", heard=True)
+                storage.evict(DRAM, "m", 0)
+                storage.evict(SSD, "m", 4 * MIB)
+                behaviour.etag = '"2"'
+                with pytest.raises(StorageError, match="has changed"):
+                    await load(storage, model, (), "i2")
+
+    run(scenario)
+
+
+def test_safetensors_without_a_version_are_refused(tmp_path: Path) -> None:
+    local = safetensors_model(tmp_path)
+    behaviour = Behaviour(Path(local.source), etag="")
+
+    async def scenario() -> None:
+        with serving(behaviour) as url:
+            model = spec_of(Path(local.source), "m", url=url)
+            async with opened(tmp_path) as storage:
+                with pytest.raises(UsageError, match="without an ETag"):
+                    await load(storage, model)
+                stop(storage, "i1", heard=False)
+                await storage.settled()
+                assert copies_in(tmp_path) == []
 
     run(scenario)
 
