@@ -65,7 +65,7 @@ def _measured(model: str, dtype: str, arguments: argparse.Namespace) -> tuple[li
     context_tokens = max(arguments.contexts) + _MARGIN_TOKENS
     specimen = prepare(model, dtype, context_tokens, arguments.work, arguments.threads)
     rows = []
-    with Stage(specimen.settings) as stage:
+    with Stage(specimen) as stage:
         measurement = Measurement(stage, specimen)
         for row in measurement.rows(arguments.contexts, arguments.strategies, arguments.rounds):
             sys.stderr.write(

@@ -4,42 +4,44 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from sllmreal.checkpoint.source import read_layout
 from sllmreal.engine.host_options import HostOptions
-from sllmreal.engine.process import HostSettings, encoded
-from sllmreal.engine.registry import TransformersSettings
-from sllmreal.engine.timed import Pace, TimedOptions
 from sllmreal.migration.source import SourceOptions
+from sllmreal.protocol.model import ModelSpec
+from sllmreal.worker.process_options import ProcessOptions
 
 TIMED = "timed"
 # Half of a 7B model in fp16 on an A40 by roofline would be 3,500 tokens/s; faster, to measure more.
-TIMED_PACE = Pace(prefill_token_s=1 / 20_000, decode_step_s=0.01)
+TIMED_PACE = {"prefill_token_s": 1 / 20_000, "decode_step_s": 0.01}
 # One chunk of prefill of a long context takes seconds on a CPU.
 _PATIENT = HostOptions(lease_s=600.0, source=SourceOptions(stall_s=300.0, hold_s=60.0))
 
 
 @dataclass(frozen=True, slots=True)
 class Specimen:
-    """A model, and the settings of a host that runs it."""
+    """A model, and the processes that run it."""
 
     model: str
     dtype: str
-    settings: HostSettings
+    spec: ModelSpec
+    options: ProcessOptions
 
 
 def prepare(model: str, dtype: str, context_tokens: int, work: Path, num_threads: int) -> Specimen:
     """Write the model's files where they are missing. Contexts are up to `context_tokens`."""
+    options = ProcessOptions(environment={"OMP_NUM_THREADS": str(num_threads)}, host=_PATIENT)
     if model == TIMED:
-        options = TimedOptions(context_tokens=context_tokens, num_slots=2, pace=TIMED_PACE)
-        return Specimen(model, "none", HostSettings(TIMED, encoded(options), options=_PATIENT))
+        timed = ModelSpec(
+            model, "", 1, context_tokens, 0.0, TIMED, num_slots=2, settings=TIMED_PACE
+        )
+        return Specimen(model, "none", timed, options)
     directory = work / f"{model}-{dtype}"
     if not (directory / "model.safetensors").exists():
         _write(directory, model, dtype)
     _lengthen(directory / "config.json", context_tokens)
-    settings = TransformersSettings(
-        str(directory), num_slots=2, context_tokens=context_tokens, num_threads=num_threads
-    )
-    host = HostSettings("transformers", encoded(settings), options=_PATIENT)
-    return Specimen(model, dtype, host)
+    size_bytes = read_layout(directory).size_bytes
+    spec = ModelSpec(model, str(directory), size_bytes, context_tokens, 0.0, num_slots=2)
+    return Specimen(model, dtype, spec, options)
 
 
 def _write(directory: Path, model: str, dtype: str) -> None:

@@ -3,18 +3,24 @@
 import secrets
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 
+from experiments.migration.fleet import Fleet
+from experiments.migration.specimens import TIMED, Specimen
 from sllmcore.events import MigrationFailed, MigrationFinished
+from sllmcore.types import DRAM, ServerSpec
 from sllmreal.engine import wire
 from sllmreal.engine.errors import EngineLostError
-from sllmreal.engine.process import HostProcess, HostSettings
 from sllmreal.engine.protocol import Capabilities, SequenceSpec
-from sllmreal.migration.orders import Deliver, MoveOrder, OwnerOptions, Report, Send
+from sllmreal.migration.orders import Deliver, MoveOrder, OwnerOptions, StreamEvent
 from sllmreal.migration.owner import StreamOwner
+from sllmreal.protocol.model import ModelSpec
+from sllmreal.worker.storage import Weights
+from sllmreal.worker.tiers import TierStorage
 
 SOURCE, DESTINATION = "source", "destination"
 _PATIENT = OwnerOptions(poll_s=5.0, resend_s=30.0, move_s=900.0)
@@ -37,18 +43,15 @@ class Play:
 class Stage:
     """The processes live as long as the stage."""
 
-    def __init__(self, settings: HostSettings) -> None:
-        self._mail: SimpleQueue[tuple[str, wire.ToOwner | int]] = SimpleQueue()
-        self._online: dict[str, wire.Online] = {}
+    def __init__(self, specimen: Specimen) -> None:
         self._play: Play | None = None
-        self._hosts = {
-            name: HostProcess(settings, self._putting(name), self._putting(name))
-            for name in (SOURCE, DESTINATION)
-        }
-        self._until(lambda: len(self._online) == 2)
-
-    def _putting(self, name: str) -> Callable[[wire.ToOwner | int], None]:
-        return lambda mail: self._mail.put((name, mail))
+        with ExitStack() as stack:
+            self._fleet = stack.enter_context(Fleet(specimen.spec, specimen.options, self))
+            weights = self._loaded(specimen.spec, stack)
+            for name in (SOURCE, DESTINATION):
+                self._fleet.spawn(name, weights)
+            self._until(lambda: len(self._fleet.online) == 2)
+            self._stack = stack.pop_all()
 
     def __enter__(self) -> "Stage":
         return self
@@ -59,23 +62,23 @@ class Stage:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for host in self._hosts.values():
-            host.stop()
+        self._stack.close()
 
     @property
     def capabilities(self) -> Capabilities:
-        return self._online[SOURCE].capabilities
+        return self._fleet.online[SOURCE].capabilities
 
     def play(
         self, spec: SequenceSpec, num_before: int, num_after: int, replay_tokens: int | None
     ) -> Play:
         """Move after `num_before` tokens, stop `num_after` later. Raises EngineLostError."""
         play = self._play = Play(StreamOwner(spec, _PATIENT))
+        self._fleet.owners = {spec.request_id: play.owner}
         play.owner.infer(SOURCE, time.monotonic())
         self._until(lambda: len(play.token_at_s) >= num_before)
         here = self.capabilities
         terms = wire.Terms(secrets.token_bytes(32), here.model, here.kv_layout, replay_tokens)
-        address = self._online[DESTINATION].address
+        address = self._fleet.online[DESTINATION].address
         play.resumed_at_s = time.monotonic()
         play.owner.resume(MoveOrder("m", SOURCE, DESTINATION, address, terms), play.resumed_at_s)
         self._until(lambda: play.finished is not None or bool(play.failure))
@@ -85,48 +88,45 @@ class Stage:
         self._until(lambda: len(play.token_at_s) >= enough or play.owner.finish is not None)
         play.owner.stop(DESTINATION, time.monotonic())
         self._until(lambda: play.owner.settled)
+        self._fleet.owners = {}
         self._play = None
         return play
 
+    def said(self, name: str, message: wire.ToOwner) -> None:
+        """From the fleet."""
+        if self._play is not None and isinstance(message, wire.Ready) and not self._play.ready:
+            self._play.ready, self._play.ready_at_s = message, time.monotonic()
+
+    def lost(self, name: str, reason: str) -> None:
+        """From the fleet."""
+        raise EngineLostError(f"the {name} is lost: {reason}")
+
+    def delivered(self, request_id: str, tokens: Deliver) -> None:
+        """From the fleet."""
+        if self._play is not None:
+            self._play.token_at_s += [time.monotonic()] * len(tokens.tokens)
+
+    def reported(self, request_id: str, event: StreamEvent) -> None:
+        """From the fleet."""
+        if self._play is not None:
+            match event:
+                case MigrationFinished():
+                    self._play.finished = event
+                case MigrationFailed(reason=reason):
+                    self._play.failure = reason
+                case _:
+                    return
+
     def _until(self, done: Callable[[], bool]) -> None:
-        deadline_s = time.monotonic() + _DEADLINE_S
-        self._carry_out()
-        while not done():
-            if time.monotonic() > deadline_s:
-                raise EngineLostError(f"nothing for {_DEADLINE_S} s")
-            with suppress(Empty):
-                self._handle(*self._mail.get(timeout=1.0))
-            if self._play is not None:
-                self._play.owner.wakeup(time.monotonic())
-            self._carry_out()
+        self._fleet.run_until(done, _DEADLINE_S)
 
-    def _handle(self, name: str, message: wire.ToOwner | int) -> None:
-        match message:
-            case int():
-                raise EngineLostError(f"the {name} ended with code {message}")
-            case wire.Broken(reason):
-                raise EngineLostError(f"the {name} broke: {reason}")
-            case wire.Online():
-                self._online[name] = message
-            case _ if self._play is not None:
-                now_s = time.monotonic()
-                if isinstance(message, wire.Ready) and self._play.ready is None:
-                    self._play.ready, self._play.ready_at_s = message, now_s
-                self._play.owner.receive(name, message, now_s)
-
-    def _carry_out(self) -> None:
-        play = self._play
-        if play is None:
-            return
-        for output in play.owner.take_outputs():
-            match output:
-                case Send(name, message):
-                    self._hosts[name].post(message)
-                case Deliver(_, tokens):
-                    play.token_at_s += [time.monotonic()] * len(tokens)
-                case Report(MigrationFinished() as finished):
-                    play.finished = finished
-                case Report(MigrationFailed(reason=reason)):
-                    play.failure = reason
-                case Report():
-                    pass
+    def _loaded(self, model: ModelSpec, stack: ExitStack) -> Weights | None:
+        """Its weights in a pool that both processes map."""
+        if model.engine == TIMED:
+            return None
+        server = ServerSpec("s", 1, 1, model.size_bytes, 0, 1.0, 1.0, 1.0)
+        directory = stack.enter_context(TemporaryDirectory(prefix="sllm-stage-"))
+        storage = TierStorage(server, Path(directory))
+        stack.callback(lambda: self._fleet.run(storage.close()))
+        storage.begin("i", model, (DRAM,))
+        return self._fleet.run(storage.load("i")).weights

@@ -66,6 +66,9 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpu-memory-gb", type=float, default=4.0, help="of one GPU or CPU slot")
     parser.add_argument("--dram-gb", type=float, default=4.0, help="cache of checkpoints in memory")
     parser.add_argument("--ssd-gb", type=float, default=0.0, help="cache of fetched checkpoints")
+    parser.add_argument(
+        "--spares", type=int, default=1, help="engine processes booted ahead on each worker"
+    )
     parser.add_argument("--paced", action="store_true", help="pretend to load (engine `timed`)")
     parser.add_argument(
         "--demo", action="store_true", help="deploy a small model generated on the spot"

@@ -27,6 +27,8 @@ def serve_command(arguments: argparse.Namespace) -> int:
     check_policy(arguments.policy)
     if arguments.workers < 1 or arguments.gpus < 1:
         raise UsageError("a cluster has at least one worker, with at least one GPU or CPU slot")
+    if arguments.spares < 0:
+        raise UsageError(f"--spares must not be negative, got {arguments.spares}")
     settings = GatewaySettings(arguments.host, arguments.port, arguments.keys)
     home = opened_home(arguments.home)
     asyncio.run(_serve(home, settings, arguments))
@@ -68,6 +70,7 @@ def _children(home: Home, arguments: argparse.Namespace) -> list[ChildCommand]:
         *("--gpu-memory-gb", str(arguments.gpu_memory_gb)),
         *("--dram-gb", str(arguments.dram_gb)),
         *("--ssd-gb", str(arguments.ssd_gb)),
+        *("--spares", str(arguments.spares)),
         *(("--paced",) if arguments.paced else ()),
     )
     workers = [

@@ -16,7 +16,9 @@ from sllmreal.cluster.peer import LeaderLink
 from sllmreal.cluster.process import run_process
 from sllmreal.worker.data_plane import DataPlane, serving
 from sllmreal.worker.paced import PacedStorage
+from sllmreal.worker.process_options import ProcessOptions
 from sllmreal.worker.process_runner import process_launch
+from sllmreal.worker.spares import Spares
 from sllmreal.worker.storage import Storage
 from sllmreal.worker.worker import Worker
 
@@ -25,12 +27,17 @@ _BYTES_PER_S = 1e9
 _DRAM_BYTES_PER_S = 1e10
 
 
-async def work(home: Home, server: ServerSpec, storage: Storage) -> None:
+async def work(home: Home, server: ServerSpec, storage: Storage, options: ProcessOptions) -> None:
     """Be that server's worker until cancelled."""
+
+    def say(line: str) -> None:
+        sys.stderr.write(f"worker {server.id}: {line}\n")
+
     link = LeaderLink("worker", server.id, leader_dial(home))
     plane = DataPlane()
-    worker = Worker(server, storage, process_launch(), plane, link.report)
     async with AsyncExitStack() as stack:
+        spares = await stack.enter_async_context(Spares(options, say))
+        worker = Worker(server, storage, process_launch(options, spares), plane, link.report)
         stack.push_async_callback(worker.close)
         await stack.enter_async_context(serving(plane, home.worker(server.id), home.key()))
         await link.run(worker)
@@ -48,7 +55,9 @@ async def _main(arguments: argparse.Namespace) -> None:
         _BYTES_PER_S,
         _DRAM_BYTES_PER_S,
     )
-    await work(home, server, _storage(home, server, paced=arguments.paced))
+    # Pretended weights are of no use to the engines that spares are for.
+    options = ProcessOptions(num_spares=0 if arguments.paced else arguments.spares)
+    await work(home, server, _storage(home, server, paced=arguments.paced), options)
 
 
 def _storage(home: Home, server: ServerSpec, *, paced: bool) -> Storage:
@@ -68,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--gpu-memory-gb", type=float, default=4.0, help="of one GPU or CPU slot")
     parser.add_argument("--dram-gb", type=float, default=4.0, help="cache of checkpoints in memory")
     parser.add_argument("--ssd-gb", type=float, default=0.0, help="cache of fetched checkpoints")
+    parser.add_argument("--spares", type=int, default=1, help="engine processes booted ahead")
     parser.add_argument(
         "--paced", action="store_true", help="pretend to load: for engines without weights"
     )

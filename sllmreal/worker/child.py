@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Sequence
 
 from sllmcore.errors import ControlError, UsageError
@@ -27,12 +28,15 @@ from sllmreal.worker.child_messages import (
     Pong,
     Run,
     ToChild,
+    WarmedUp,
+    WarmUp,
     child_end,
 )
-from sllmreal.worker.engines import make_engine, prepare
+from sllmreal.worker.engines import make_engine, prepare, warm_up
 from sllmreal.worker.storage import Weights
 
 _PR_SET_PDEATHSIG = 1
+_WARM_UP_NICE = 10  # a tenth of what a thread gets that competes with it
 
 
 class Child:
@@ -56,6 +60,10 @@ class Child:
         match message:
             case Ping():
                 self._channel.post(Pong())
+            case WarmUp(engine):
+                # A thread cannot raise its priority again: this one ends with its work.
+                thread = threading.Thread(target=self._warm_up, args=(engine,), daemon=True)
+                thread.start()
             case Boot():
                 self._boot = message
                 self._task = self._loop.create_task(self._prepare(message))
@@ -67,13 +75,22 @@ class Child:
                 if self._host is not None:
                     self._host.post(message)
 
+    def _warm_up(self, engine: str) -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _WARM_UP_NICE)
+        try:
+            warm_up(engine)
+        except Exception as error:  # imports run foreign code
+            self._loop.call_soon_threadsafe(self._fail, error)
+        else:
+            self._say_from_thread(WarmedUp())
+
     async def _prepare(self, boot: Boot) -> None:
         try:
             await asyncio.to_thread(prepare, boot.model)
         except Exception as error:  # imports run foreign code
             self._fail(error)
         else:
-            self._channel.post(Booted())
+            self._say(Booted())
 
     async def _start(self, boot: Boot, weights: Weights | None) -> None:
         try:
@@ -87,7 +104,7 @@ class Child:
 
     def _fail(self, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"[:2000]
-        self._channel.post(CannotRun(reason, isinstance(error, UsageError)))
+        self._say(CannotRun(reason, isinstance(error, UsageError)))
 
     def _say_from_thread(self, message: FromChild) -> None:
         self._loop.call_soon_threadsafe(self._say, message)

@@ -1,7 +1,10 @@
 """What a worker and the process of one of its engines say to each other, beside the host's words.
 
-worker    Boot          Run               ToHost ...       Ping
-child           Booted  CannotRun | Online, ToOwner ...    Pong
+worker    WarmUp           Boot          Run               ToHost ...       Ping
+child             WarmedUp       Booted  CannotRun | Online, ToOwner ...    Pong
+
+WarmUp is for a process that is to wait for a model; one that is started for a model begins with
+Boot.
 """
 
 import asyncio
@@ -24,6 +27,12 @@ class _Message(msgspec.Struct, frozen=True, tag=True, array_like=True, forbid_un
     """A message is an array: its name, then its fields."""
 
 
+class WarmUp(_Message, frozen=True):
+    """Do what takes long for an engine of that name, whatever its model, out of others' way."""
+
+    engine: str
+
+
 class Boot(_Message, frozen=True):
     """Become ready to make the engine of a model, whose host listens for moves at an address."""
 
@@ -42,6 +51,10 @@ class Ping(_Message, frozen=True):
     """Are you alive?"""
 
 
+class WarmedUp(_Message, frozen=True):
+    """All that needs no model is done."""
+
+
 class Booted(_Message, frozen=True):
     """All that needs no weights is done."""
 
@@ -57,8 +70,8 @@ class Pong(_Message, frozen=True):
     """The answer to a Ping: not even a busy engine holds it up."""
 
 
-ToChild = Boot | Run | Ping | wire.ToHost
-FromChild = Booted | CannotRun | Pong | wire.ToOwner
+ToChild = WarmUp | Boot | Run | Ping | wire.ToHost
+FromChild = WarmedUp | Booted | CannotRun | Pong | wire.ToOwner
 
 # The channel is a pair of sockets that nobody else has: there is nothing to prove to each other.
 _KEYS = (b"worker to child", b"child to worker")

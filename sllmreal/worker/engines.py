@@ -35,6 +35,17 @@ def check_settings(model: ModelSpec) -> None:
     _settings_of(model)
 
 
+def warm_up(engine: str) -> None:
+    """Do what takes long and needs no model. No memory of a device is taken.
+
+    Raises UsageError for an engine that there is not.
+    """
+    if _kind_of(engine) is _TransformersSettings:
+        from sllmreal.worker.rehearsal import rehearse
+
+        rehearse()
+
+
 def prepare(model: ModelSpec) -> None:
     """Do what takes long and needs no weights: imports."""
     if isinstance(_settings_of(model), _TransformersSettings):
@@ -56,17 +67,21 @@ def make_engine(model: ModelSpec, weights: Weights | None, pool: "ChunkPool | No
 
 
 def _settings_of(model: ModelSpec) -> _TimedSettings | _TransformersSettings:
+    try:
+        return msgspec.convert(dict(model.settings), _kind_of(model.engine))
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{model.name}: settings of its engine: {error}") from error
+
+
+def _kind_of(engine: str) -> type[_TimedSettings] | type[_TransformersSettings]:
     kinds: Mapping[str, type[_TimedSettings] | type[_TransformersSettings]] = {
         "timed": _TimedSettings,
         "transformers": _TransformersSettings,
     }
-    kind = kinds.get(model.engine)
+    kind = kinds.get(engine)
     if kind is None:
-        raise UsageError(f"{model.name}: an engine is one of {sorted(kinds)}, not {model.engine!r}")
-    try:
-        return msgspec.convert(dict(model.settings), kind)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"{model.name}: settings of its engine: {error}") from error
+        raise UsageError(f"an engine is one of {sorted(kinds)}, not {engine!r}")
+    return kind
 
 
 def _timed(model: ModelSpec, settings: _TimedSettings) -> Engine:

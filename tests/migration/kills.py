@@ -6,7 +6,6 @@ that it would have had in peace, and no process that lives may hold anything.
 """
 
 import argparse
-import os
 import signal
 import sys
 import threading
@@ -40,7 +39,7 @@ class Trials:
         fleet, rng = self._fleet, self._rng
         fleet.run_until(self._enough_hosts, _DEADLINE_S)
         self._num_trials += 1
-        source, destination = rng.sample(sorted(fleet.addresses), 2)
+        source, destination = rng.sample(sorted(fleet.processes.online), 2)
         requests = [fleet.infer(self._spec(number), source) for number in range(self._num_requests)]
         begun = rng.randint(1, 60)
         fleet.run_until(lambda: len(requests[0].received) >= begun, _DEADLINE_S)
@@ -53,9 +52,9 @@ class Trials:
 
     def _enough_hosts(self) -> bool:
         """Two to move between, one to survive them; a late strike may still take one away."""
-        while len(self._fleet.hosts) < _NUM_HOSTS:
+        while len(self._fleet.processes.names) < _NUM_HOSTS:
             self._fleet.spawn()
-        return len(self._fleet.addresses) >= 3
+        return len(self._fleet.processes.online) >= 3
 
     def _spec(self, number: int) -> SequenceSpec:
         rng = self._rng
@@ -71,7 +70,6 @@ class Trials:
         countdown = rng.randint(1, self._num_requests if moment is not wire.Tokens else 200)
         delay_s = rng.choice((0.0, rng.uniform(0, 0.01), rng.uniform(0, 0.05)))
         kills = rng.random() < 0.7
-        pid = self._fleet.hosts[victim].pid
 
         def strike(_name: str, message: wire.ToOwner) -> None:
             nonlocal countdown
@@ -79,20 +77,18 @@ class Trials:
                 countdown -= 1
                 if countdown == 0:
                     self.counts["SIGKILL" if kills else "SIGSTOP"] += 1
-                    threading.Timer(delay_s, self._strike, (victim, pid, kills)).start()
+                    threading.Timer(delay_s, self._strike, (victim, kills)).start()
 
         self._fleet.on_message = strike
 
-    def _strike(self, victim: str, pid: int, kills: bool) -> None:
-        host = self._fleet.hosts.get(victim)
-        if host is None or host.pid != pid:
-            return
+    def _strike(self, victim: str, kills: bool) -> None:
+        processes = self._fleet.processes
         if kills:
-            host.kill()
+            processes.kill(victim)
             return
-        os.kill(pid, signal.SIGSTOP)
+        processes.signal(victim, signal.SIGSTOP)
         time.sleep(self._stall_s)
-        os.kill(pid, signal.SIGCONT)
+        processes.signal(victim, signal.SIGCONT)
 
     @property
     def _stall_s(self) -> float:
@@ -111,12 +107,12 @@ class Trials:
             self.counts["moves finished"] += len(request.pauses_s)
             self.counts["requests"] += 1
             self.pauses_s += request.pauses_s
-            del fleet.requests[request.spec.request_id]
-        fleet.inspect()
-        fleet.run_until(lambda: set(fleet.reports) >= set(fleet.hosts), _DEADLINE_S)
+            fleet.forget(request)
+        fleet.inspect(_DEADLINE_S)
+        online = fleet.processes.online
         for name, report in fleet.reports.items():
             held = report.num_streams + report.statistics.num_sequences
-            assert held == 0 or name not in fleet.hosts, f"{name} still holds {report}"
+            assert held == 0 or name not in online, f"{name} still holds {report}"
 
 
 def main() -> int:

@@ -1,6 +1,8 @@
 """A worker over paced tiers or real ones, a gateway beside it, and what it reports."""
 
 import asyncio
+import os
+import select
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -90,3 +92,15 @@ def pid_of(stage: Stage, instance_id: str) -> int:
     runner = stage.runners[instance_id]
     assert isinstance(runner, ProcessRunner) and runner.pid is not None
     return runner.pid
+
+
+def ended(pid: int) -> bool:
+    """Whether a process, which need not be our child, ends soon or has ended."""
+    try:
+        pid_fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([pid_fd], [], [], WAIT_S)[0])
+    finally:
+        os.close(pid_fd)

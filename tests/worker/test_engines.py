@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -23,14 +22,16 @@ from sllmreal.migration.links import LocalNetwork
 from sllmreal.protocol.messages import StartInstance, StopInstance
 from sllmreal.protocol.model import ModelSpec
 from sllmreal.worker.data_plane import ToInstance
-from sllmreal.worker.process_runner import ProcessOptions, process_launch
+from sllmreal.worker.process_options import ProcessOptions
+from sllmreal.worker.process_runner import process_launch
 from sllmreal.worker.runner import Launch, Runner, Send
+from sllmreal.worker.spares import Spares
 from sllmreal.worker.storage import Weights
 from sllmreal.worker.thread_runner import ThreadRunner, thread_launch
 from sllmreal.worker.tiers import TierStorage
 from tests.worker.models import CHUNK_BYTES, spec_of
 from tests.worker.servers import small_server
-from tests.worker.stages import WAIT_S, pid_of, staged, start
+from tests.worker.stages import WAIT_S, ended, pid_of, staged, start
 
 
 async def generated_by_threads() -> list[int]:
@@ -128,16 +129,8 @@ asyncio.run(main())
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=WAIT_S, check=False
     )
-    pid = int(done.stdout)
-    pid_fd = -1
-    try:
-        pid_fd = os.pidfd_open(pid)
-        assert select.select([pid_fd], [], [], WAIT_S)[0], "the orphan lives"
-    except ProcessLookupError:
-        pass
-    finally:
-        if pid_fd >= 0:
-            os.close(pid_fd)
+
+    assert ended(int(done.stdout)), "the orphan lives"
 
 
 class BreakingEngine:
@@ -263,7 +256,7 @@ def memory_maps(pid: int) -> str:
     return Path(f"/proc/{pid}/maps").read_text()
 
 
-def test_a_real_model_answers_from_the_pool_of_another_process(tmp_path: Path) -> None:
+def test_a_real_model_answers_from_the_pool_of_a_spare_process(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     source = write_sample(tmp_path / "llama", "llama-tiny")
     model = spec_of(source, "llama")
@@ -271,11 +264,18 @@ def test_a_real_model_answers_from_the_pool_of_another_process(tmp_path: Path) -
     async def scenario() -> None:
         storage = TierStorage(small_server(), tmp_path / "ssd", chunk_bytes=CHUNK_BYTES)
         options = ProcessOptions(environment={"OMP_NUM_THREADS": "1"})
-        async with staged(process_launch(options), storage) as stage:
+        async with (
+            Spares(options, print) as spares,
+            staged(process_launch(options, spares), storage) as stage,
+            asyncio.timeout(WAIT_S),
+        ):
+            await spares.full()
+            [pid] = spares.pids
+            assert "libtorch" in memory_maps(pid) and "memfd:sllm-pool" not in memory_maps(pid)
             stage.execute(start(1, "i1", model))
             await stage.loaded()
-            maps = memory_maps(pid_of(stage, "i1"))
-            assert "memfd:sllm-pool" in maps  # no copy of the weights
+            assert pid_of(stage, "i1") == pid
+            assert "memfd:sllm-pool" in memory_maps(pid)  # no copy of the weights
             assert await stage.generate("i1", PROMPT, 8) == expected_tokens(source, PROMPT, 8)
             stage.execute(StopInstance(2, "i1", True))
             await stage.worker.reset()

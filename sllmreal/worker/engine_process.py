@@ -1,0 +1,167 @@
+"""A child process for one engine, watched: whatever happens in it, the worker lives on.
+
+Its end is noticed at once by a descriptor of the process, that it was stopped by pings without an
+answer. It is ended by SIGKILL: there is nothing in it that is worth a goodbye.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sllmreal.engine.errors import EngineLostError
+from sllmreal.protocol.errors import ChannelClosedError
+from sllmreal.worker.child_messages import FromChild, Ping, Pong, ToChild, worker_end
+from sllmreal.worker.process_options import ProcessOptions
+
+if TYPE_CHECKING:
+    from sllmreal.protocol.channel import Channel
+
+
+class EngineProcess:
+    """One child. `hear` is told what it says, in the event loop; whose child it is may change.
+
+    `max_unanswered` pings in a row may go unanswered before it counts as lost.
+    """
+
+    def __init__(self, options: ProcessOptions, hear: Callable[[FromChild], None]) -> None:
+        self.hear = hear
+        self.max_unanswered = options.max_unanswered_booting
+        self._options = options
+        self._loop = asyncio.get_running_loop()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: Channel[ToChild, FromChild] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._num_unanswered = 0
+        self._move_socket: Path | None = None
+        self._lost: asyncio.Future[str] = self._loop.create_future()
+        self._exited: asyncio.Future[None] = self._loop.create_future()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process, while there is one."""
+        return None if self._process is None or self._exited.done() else self._process.pid
+
+    @property
+    def move_address(self) -> str:
+        """Where its host is to listen for other hosts: no other process of this machine does."""
+        socket_ = self._move_socket
+        return self._options.move_address if socket_ is None else f"unix:{socket_}"
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it is of no use any more."""
+        return self._lost.done()
+
+    async def open(self) -> None:
+        """Start it. Raises EngineLostError where there can be no more processes."""
+        ours = self._spawn()
+        try:
+            self._channel = channel = await worker_end(ours)
+        except BaseException:
+            ours.close()
+            raise
+        self._tasks = [
+            self._loop.create_task(self._listen(channel)),
+            self._loop.create_task(self._beat()),
+        ]
+
+    def tell(self, message: ToChild) -> None:
+        """Send without waiting. Swallowed when the process is gone."""
+        if self._channel is not None:
+            with suppress(ChannelClosedError):  # `_listen` hears of it too
+                self._channel.post(message)
+
+    async def answer(self, awaited: "asyncio.Future[None]") -> None:
+        """Wait for what it is to bring about. Raises EngineLostError when it is lost before."""
+        either: list[asyncio.Future[None] | asyncio.Future[str]] = [awaited, self._lost]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not awaited.done():
+            raise EngineLostError(self._lost.result())
+        awaited.result()
+
+    def lose(self, reason: str) -> None:
+        """It is of no use any more."""
+        if not self._lost.done():
+            self._lost.set_result(reason)
+
+    async def lost(self) -> str:
+        """Wait until it is of no use any more; why."""
+        return await asyncio.shield(self._lost)
+
+    async def end(self) -> None:
+        """Kill it; when this returns it is gone, and all that it had open. May be called twice."""
+        if self._process is not None:
+            self._process.kill()
+            await asyncio.shield(self._exited)
+            self._remove_socket()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._channel is not None:
+            self._channel.close()
+
+    def _spawn(self) -> socket.socket:
+        """Start the process; returns our end of its socket."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        try:
+            with theirs:
+                self._process = subprocess.Popen(  # noqa: S603 - ourselves
+                    [sys.executable, "-m", "sllmreal.worker.child", str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    env={**os.environ, **self._options.environment},
+                )
+        except OSError as error:
+            ours.close()
+            raise EngineLostError(f"no process for an engine: {error}") from error
+        kind, _, place = self._options.move_address.partition(":")
+        if kind == "unix":
+            self._move_socket = Path(place) / str(self._process.pid)
+            self._remove_socket()  # of another process, dead, that had its number
+        pid_fd = os.pidfd_open(self._process.pid)
+        self._loop.add_reader(pid_fd, self._has_exited, self._process, pid_fd)
+        return ours
+
+    def _has_exited(self, process: "subprocess.Popen[bytes]", pid_fd: int) -> None:
+        self._loop.remove_reader(pid_fd)
+        os.close(pid_fd)
+        self.lose(f"its process {_ending(process.wait())}")
+        self._exited.set_result(None)
+
+    def _remove_socket(self) -> None:
+        if self._move_socket is not None:
+            self._move_socket.unlink(missing_ok=True)
+
+    async def _listen(self, channel: "Channel[ToChild, FromChild]") -> None:
+        try:
+            while True:
+                message = await channel.receive()
+                self._num_unanswered = 0
+                if not isinstance(message, Pong):
+                    self.hear(message)
+        except ChannelClosedError as error:
+            # Closed by its end, which tells more, or by words that are none.
+            await asyncio.wait([self._exited], timeout=self._options.beat_s)
+            self.lose(str(error))
+
+    async def _beat(self) -> None:
+        """Count what goes unanswered: a worker that was held up itself blames nobody for it."""
+        while self._num_unanswered < self.max_unanswered:
+            self._num_unanswered += 1
+            self.tell(Ping())
+            await asyncio.sleep(self._options.beat_s)
+        self.lose(f"its process left {self._num_unanswered} pings unanswered")
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"ended with code {code}"

@@ -1,0 +1,164 @@
+"""Spare engine processes, booted ahead: imports are most of a cold start, and the same for all.
+
+    cold start without a spare  ~  max(imports, weights) + engine,     with one  ~  weights + engine
+
+A spare knows no model and holds no memory of a device. The next instance gets it, and another one
+is booted in its place when no instance is starting and the last one has had time for its first
+tokens, for what that takes is theirs.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+
+from sllmreal.engine.errors import EngineLostError
+from sllmreal.worker.child_messages import CannotRun, FromChild, WarmedUp, WarmUp
+from sllmreal.worker.engine_process import EngineProcess
+from sllmreal.worker.process_options import ProcessOptions
+
+_FIRST_PAUSE_S = 1.0  # before another try, doubled with every failure
+_LONGEST_PAUSE_S = 60.0
+# Instances that always start, because there are no spares, must not keep spares from being booted.
+_PATIENCE_S = 60.0
+
+
+@dataclass(slots=True, eq=False)
+class _Spare:
+    process: EngineProcess
+    taken: "asyncio.Future[None]"
+
+
+class Spares:
+    """Keeps `options.num_spares` processes booted until the context ends.
+
+    Args:
+        options: How they are run and watched.
+        say: Told why a spare was lost or could not be booted; another one is tried.
+        engine: What they are for; other engines than that of transformers boot in no time.
+    """
+
+    def __init__(
+        self, options: ProcessOptions, say: Callable[[str], None], engine: str = "transformers"
+    ) -> None:
+        self._options = options
+        self._say = say
+        self._engine = engine
+        self._ready: list[_Spare] = []
+        self._starting: set[str] = set()  # instances
+        self._calm = asyncio.Event()
+        self._calm.set()
+        self._rest_until_s = 0.0  # by the loop's clock
+        self._changed = asyncio.Event()
+        self._keeping: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> "Spares":
+        loop = asyncio.get_running_loop()
+        self._keeping = [
+            loop.create_task(self._keep(), name="spare") for _ in range(self._options.num_spares)
+        ]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End those that nobody has taken."""
+        for task in self._keeping:
+            task.cancel()
+        ended = await asyncio.gather(*self._keeping, return_exceptions=True)
+        for bug in ended:
+            if isinstance(bug, Exception):
+                raise bug
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the processes that are ready, that which is next first."""
+        return [one.process.pid for one in self._ready if one.process.pid is not None]
+
+    async def full(self) -> None:
+        """Wait until all are ready."""
+        while len(self._ready) < self._options.num_spares:
+            self._changed.clear()
+            await self._changed.wait()
+
+    def hand_out(self, instance_id: str, engine: str) -> EngineProcess | None:
+        """The instance is starting: the process to use, None where it has to boot one itself."""
+        self._starting.add(instance_id)
+        self._calm.clear()
+        if engine != self._engine:
+            return None
+        while self._ready:
+            spare = self._ready.pop(0)
+            if not spare.process.is_lost:
+                spare.taken.set_result(None)
+                return spare.process
+        return None
+
+    def started(self, instance_id: str) -> None:
+        """The instance is online, or will not be. May be called twice."""
+        if instance_id in self._starting:
+            self._starting.remove(instance_id)
+            self._rest_until_s = asyncio.get_running_loop().time() + self._options.spare_delay_s
+        if not self._starting:
+            self._calm.set()
+
+    async def _keep(self) -> None:
+        """One spare after another, for ever."""
+        loop = asyncio.get_running_loop()
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            await self._calmed()
+            began_s = loop.time()
+            try:
+                await self._one()
+            except EngineLostError as error:
+                self._say(f"a spare engine process: {error}")
+                if loop.time() - began_s > _LONGEST_PAUSE_S:  # it was good for a while
+                    pause_s = _FIRST_PAUSE_S
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            else:
+                pause_s = _FIRST_PAUSE_S
+
+    async def _calmed(self) -> None:
+        """Wait until the last start is over for a while, but not for ever."""
+        loop = asyncio.get_running_loop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE_S):
+                while not self._calm.is_set() or loop.time() < self._rest_until_s:
+                    await self._calm.wait()
+                    await asyncio.sleep(self._rest_until_s - loop.time())
+
+    async def _one(self) -> None:
+        """Boot a process, and return when it is taken. Raises EngineLostError when it is lost."""
+        loop = asyncio.get_running_loop()
+        warm: asyncio.Future[None] = loop.create_future()
+        process = EngineProcess(self._options, lambda said: _heard(warm, said))
+        spare = _Spare(process, loop.create_future())
+        try:
+            await process.open()
+            process.tell(WarmUp(self._engine))
+            await process.answer(warm)
+            process.max_unanswered = self._options.max_unanswered
+            self._ready.append(spare)
+            self._changed.set()
+            await process.answer(spare.taken)
+        finally:
+            if spare in self._ready:
+                self._ready.remove(spare)
+            if not spare.taken.done():
+                await process.end()
+
+
+def _heard(warm: "asyncio.Future[None]", said: FromChild) -> None:
+    match said:
+        case WarmedUp() if not warm.done():
+            warm.set_result(None)
+        case CannotRun(reason) if not warm.done():
+            warm.set_exception(EngineLostError(reason))
+        case _:
+            return
