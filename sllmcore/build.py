@@ -7,9 +7,19 @@ from difflib import get_close_matches
 from sllmcore.controller import Controller, ControllerSettings
 from sllmcore.errors import UsageError
 from sllmcore.estimator import BandwidthEstimator
-from sllmcore.migration import LinearMigrationPredictor, MigrationProfile
+from sllmcore.migration import (
+    LinearMigrationPredictor,
+    MigrationProfile,
+    QuadraticMigrationPredictor,
+)
 from sllmcore.prewarming import PrewarmSettings, WarmServePrewarmer
-from sllmcore.protocols import Prewarmer, RandomSource, Scheduler, TicketView
+from sllmcore.protocols import (
+    MigrationTimePredictor,
+    Prewarmer,
+    RandomSource,
+    Scheduler,
+    TicketView,
+)
 from sllmcore.residency import LruResidency
 from sllmcore.scheduling.availability import AvailabilityScheduler
 from sllmcore.scheduling.hydraserve import HydraServeScheduler, SplitSettings
@@ -36,6 +46,7 @@ class PolicySettings:
         estimator_smoothing: Weight of the newest load in the learnt bandwidth.
         expected_startup_s: First belief about the phases of a cold start that move no bytes.
         predictor_smoothing: Weight of the newest sample in the learnt migration time.
+        predictor: One of `PREDICTORS`, of migration times.
         migration: First belief about migrations, of models without one of their own.
         migration_by_model: Profiled beliefs.
         splitting: How loads are split over servers, where the policy splits them.
@@ -50,6 +61,7 @@ class PolicySettings:
     estimator_smoothing: float = 0.2
     expected_startup_s: float = 0.0
     predictor_smoothing: float = 0.1
+    predictor: str = field(default="linear", metadata=UNWRITTEN_DEFAULT)
     migration: MigrationProfile = field(default_factory=MigrationProfile)
     migration_by_model: Mapping[str, MigrationProfile] = field(default_factory=dict)
     residency: LruResidency = field(default_factory=LruResidency)
@@ -62,7 +74,7 @@ class PolicySettings:
 class _Parts:
     settings: PolicySettings
     estimator: BandwidthEstimator
-    predictor: LinearMigrationPredictor
+    predictor: MigrationTimePredictor
     rng: RandomSource
 
 
@@ -114,6 +126,9 @@ POLICIES: Mapping[str, Callable[[_Parts], Scheduler]] = {
     "locality": _locality,
     "warmserve": _warmserve,
     "hydraserve": _hydraserve,
+PREDICTORS: Mapping[
+    str, Callable[[MigrationProfile, Mapping[str, MigrationProfile], float], MigrationTimePredictor]
+] = {"linear": LinearMigrationPredictor, "quadratic": QuadraticMigrationPredictor}
 }
 PREWARMED = frozenset({"warmserve"})  # policies that launch ahead of demand
 SPLITTING = frozenset({"hydraserve"})  # policies that split loads over servers
@@ -139,11 +154,14 @@ def build_controller(settings: PolicySettings, rng: RandomSource) -> Controller:
         rng: Where a policy that draws lots draws them; seeded alike, it decides alike.
 
     Raises:
-        UsageError: The policy is unknown.
+        UsageError: The policy or its predictor is unknown.
     """
+    if settings.predictor not in PREDICTORS:
+        known = ", ".join(PREDICTORS)
+        raise UsageError(f"unknown predictor {settings.predictor!r}, known are {known}")
     check_policy(settings.name)
     estimator = BandwidthEstimator(settings.estimator_smoothing, settings.expected_startup_s)
-    predictor = LinearMigrationPredictor(
+    predictor = PREDICTORS[settings.predictor](
         settings.migration, settings.migration_by_model, settings.predictor_smoothing
     )
     scheduler = POLICIES[settings.name](_Parts(settings, estimator, predictor, rng))

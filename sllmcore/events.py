@@ -128,7 +128,8 @@ class InferenceStopped:
 
 @dataclass(frozen=True, slots=True)
 class MigrationFinished:
-    """The request's stream comes from the destination. `num_tokens` were recomputed there."""
+    """The request's stream comes from the destination, of whose `num_tokens` of context the cache
+    was recomputed there, or copied."""
 
     move_id: str
     request_id: str

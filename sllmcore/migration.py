@@ -5,13 +5,20 @@ in their number. The controller does not see each token: it takes the output so 
 `d` that the inference has run over the mean time `t` per token. `a`, `b` and `t` start from a
 profile and are learnt per model, `a` and `b` as the least-squares line through the migrations seen,
 old ones fading.
+
+That is the paper's predictor. Attention makes recomputing dearer the longer the context is, and
+migrations of few tokens should be foreseen as well as those of many: so there is one besides that
+learns `a + b n + c n^2` by relative errors.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sllmcore.curve import LearntCurve
 from sllmcore.errors import UsageError
 from sllmcore.protocols import TicketView
+
+_SPAN_TOKENS = 2048.0  # OPT's context, on which a belief is a belief
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +97,16 @@ class LinearMigrationPredictor:
 
     def resume_s(self, ticket: TicketView, now_s: float) -> float:
         """Expected time to recompute an inference's tokens elsewhere."""
+        return self._line(ticket.request.model).at(self.context_tokens(ticket, now_s))
+
+    def context_tokens(self, ticket: TicketView, now_s: float) -> float:
+        """How many tokens an inference should have by now."""
         request = ticket.request
         output_token_s = self._output_token_s.get(request.model)
         if output_token_s is None:
-            output_token_s = self._profile(request.model).output_token_s
+            output_token_s = self.profile(request.model).output_token_s
         output_tokens = (now_s - ticket.running_since_s) / output_token_s
-        return self._line(request.model).at(request.input_tokens + output_tokens)
+        return request.input_tokens + output_tokens
 
     def observe_resume(self, model: str, num_tokens: int, resume_s: float) -> None:
         self._line(model).add(num_tokens, resume_s, keep=1.0 - self._smoothing)
@@ -107,14 +118,53 @@ class LinearMigrationPredictor:
         known_s = self._output_token_s.get(model, newest_s)
         self._output_token_s[model] = known_s + self._smoothing * (newest_s - known_s)
 
-    def _profile(self, model: str) -> MigrationProfile:
+    def profile(self, model: str) -> MigrationProfile:
+        """What was believed of a model at first."""
         return self._profiles.get(model, self._default)
 
     def _line(self, model: str) -> _Line:
         line = self._lines.get(model)
         if line is None:
-            profile = self._profile(model)
-            # The belief weighs as much as two migrations and spans OPT's context of 2,048 tokens.
-            line = _Line(profile.per_token_s, profile.fixed_s, span=2048.0, prior_weight=1.0)
+            profile = self.profile(model)
+            # The belief weighs as much as two migrations.
+            line = _Line(profile.per_token_s, profile.fixed_s, _SPAN_TOKENS, prior_weight=1.0)
             self._lines[model] = line
         return line
+
+
+class QuadraticMigrationPredictor:
+    """As the linear one, but for the time: `a + b n + c n^2`, relative errors counting.
+
+    Args:
+        default: The profile of models that have none of their own.
+        profiles: Profiles by model.
+        smoothing: Weight of the newest sample, in (0, 1).
+    """
+
+    def __init__(
+        self,
+        default: MigrationProfile,
+        profiles: Mapping[str, MigrationProfile] | None = None,
+        smoothing: float = 0.1,
+    ) -> None:
+        self._linear = LinearMigrationPredictor(default, profiles, smoothing)
+        self._keep = 1.0 - smoothing
+        self._curves: dict[str, LearntCurve] = {}
+
+    def resume_s(self, ticket: TicketView, now_s: float) -> float:
+        num_tokens = self._linear.context_tokens(ticket, now_s)
+        return self._curve(ticket.request.model).at(num_tokens)
+
+    def observe_resume(self, model: str, num_tokens: int, resume_s: float) -> None:
+        self._curve(model).add(num_tokens, resume_s, self._keep)
+
+    def observe_decode(self, model: str, output_tokens: int, decode_s: float) -> None:
+        self._linear.observe_decode(model, output_tokens, decode_s)
+
+    def _curve(self, model: str) -> LearntCurve:
+        curve = self._curves.get(model)
+        if curve is None:
+            profile = self._linear.profile(model)
+            curve = LearntCurve(profile.per_token_s, profile.fixed_s, _SPAN_TOKENS)
+            self._curves[model] = curve
+        return curve

@@ -145,7 +145,7 @@ class MigrationTimePredictor(Protocol):
     def resume_s(self, ticket: TicketView, now_s: float) -> float: ...
 
     def observe_resume(self, model: str, num_tokens: int, resume_s: float) -> None:
-        """Learn from a migration: `num_tokens` were recomputed in `resume_s`."""
+        """Learn from a migration: a context of `num_tokens` was there in `resume_s`."""
         ...
 
     def observe_decode(self, model: str, output_tokens: int, decode_s: float) -> None:

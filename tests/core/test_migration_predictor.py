@@ -6,7 +6,11 @@ import pytest
 
 from sllmcore.cluster.ticket import Ticket
 from sllmcore.errors import UsageError
-from sllmcore.migration import LinearMigrationPredictor, MigrationProfile
+from sllmcore.migration import (
+    LinearMigrationPredictor,
+    MigrationProfile,
+    QuadraticMigrationPredictor,
+)
 from sllmcore.types import Request
 
 PROFILE = MigrationProfile(per_token_s=0.001, fixed_s=0.5, output_token_s=0.25)
@@ -100,3 +104,24 @@ def test_a_profile_is_checked() -> None:
         MigrationProfile(per_token_s=-1.0)
     with pytest.raises(UsageError, match="output_token_s"):
         MigrationProfile(output_token_s=0.0)
+
+
+def test_the_quadratic_one_foresees_short_and_long_contexts_alike() -> None:
+    """0.2 ms a token and attention: a line that fits the long ones misses the short ones."""
+    rng, predictor = Random(3), QuadraticMigrationPredictor(PROFILE)
+    for _ in range(400):
+        tokens = rng.choice((128, 512, 2048, 8192, 32768))
+        measured_s = 0.01 + 2e-4 * tokens + 3e-8 * tokens**2
+        predictor.observe_resume("A", tokens, measured_s)
+
+    for tokens in (128, 1000, 4000, 32768):
+        expected_s = 0.01 + 2e-4 * tokens + 3e-8 * tokens**2
+        assert predictor.resume_s(running(tokens), 0.0) == pytest.approx(expected_s, rel=0.02)
+
+
+def test_the_quadratic_one_reads_the_output_off_the_clock_too() -> None:
+    predictor = QuadraticMigrationPredictor(PROFILE)
+
+    assert predictor.resume_s(running(100), now_s=10.0) == pytest.approx(0.5 + 0.001 * 140)
+    predictor.observe_decode("A", output_tokens=101, decode_s=20.0)
+    assert predictor.resume_s(running(100), now_s=10.0) == pytest.approx(0.5 + 0.001 * 150)

@@ -1,0 +1,110 @@
+"""A quantity that grows with a size, `a + b x + c x^2` with a, b, c >= 0, learnt from samples.
+
+Least squares of relative errors, for the quantity is wanted to a percentage at every size: a sample
+y where f was expected weighs 1 / (f y), and fades. A belief enters by its shape, as three samples
+that weigh little and do not fade, at the scale of what was measured: so the first measurement
+settles the scale, and the belief says only what no measurement does.
+"""
+
+from dataclasses import dataclass
+from itertools import combinations
+from math import exp, fsum, log
+
+_BELIEF_WEIGHT = 0.02  # of each of its three samples, where one that was measured begins with 1
+_POWERS = (0, 1, 2)
+_SUBSETS = tuple(chosen for size in (3, 2, 1) for chosen in combinations(_POWERS, size))
+_LEAST_Y = 1e-9
+
+Factors = tuple[float, ...]  # of x^0, x^1, x^2
+
+
+@dataclass(slots=True)
+class _Moments:
+    """Weighted sums over samples: of x^k, and of x^k y."""
+
+    of_x: list[float]
+    of_xy: list[float]
+
+    def add(self, x: float, y: float, weight: float) -> None:
+        for power in range(5):
+            self.of_x[power] += weight * x**power
+        for power in _POWERS:
+            self.of_xy[power] += weight * x**power * y
+
+    def fade(self, keep: float) -> None:
+        self.of_x = [keep * moment for moment in self.of_x]
+        self.of_xy = [keep * moment for moment in self.of_xy]
+
+
+class LearntCurve:
+    """Begins as the line `intercept + slope x`, which is believed on [0, span]."""
+
+    __slots__ = ("_believed", "_factors", "_log_scale", "_num_samples", "_samples", "_span")
+
+    def __init__(self, slope: float, intercept: float, span: float) -> None:
+        self._span = span
+        self._believed: Factors = (intercept, slope * span, 0.0)
+        self._samples = _Moments([0.0] * 5, [0.0] * 3)
+        self._num_samples = 0.0  # fading
+        self._log_scale = 0.0  # of the samples over the belief, their mean
+        self._factors: Factors | None = self._believed
+
+    def add(self, x: float, y: float, keep: float) -> None:
+        """Learn that the quantity was `y` at `x`. What was measured before fades to `keep`."""
+        scaled, y = x / self._span, max(y, _LEAST_Y)
+        ratio = log(y / max(_value(self._believed, scaled), _LEAST_Y))
+        self._num_samples = keep * self._num_samples + 1.0
+        self._log_scale += (ratio - self._log_scale) / self._num_samples
+        expected = y if self._num_samples == 1.0 else max(self.at(x), _LEAST_Y)
+        self._samples.fade(keep)
+        self._samples.add(scaled, y, 1.0 / (expected * y))
+        self._factors = None
+
+    def at(self, x: float) -> float:
+        if self._factors is None:
+            self._factors = self._fitted()
+        return _value(self._factors, x / self._span)
+
+    def _fitted(self) -> Factors:
+        """The best of those that are not negative: some factors solve their normal equations, and
+        the others are zero (the optimality conditions of a convex problem)."""
+        sums = _Moments(list(self._samples.of_x), list(self._samples.of_xy))
+        for x in (0.0, 0.5, 1.0):
+            y = max(exp(self._log_scale) * _value(self._believed, x), _LEAST_Y)
+            sums.add(x, y, _BELIEF_WEIGHT / y**2)
+        best: Factors = (0.0, 0.0, 0.0)
+        least = 0.0
+        for chosen in _SUBSETS:
+            matrix = [[sums.of_x[row + column] for column in chosen] for row in chosen]
+            found = _solved(matrix, [sums.of_xy[power] for power in chosen])
+            if found is None or min(found) < 0:
+                continue
+            by_power = dict(zip(chosen, found, strict=True))
+            # The error apart from what does not depend on the factors, at a stationary point.
+            error = -fsum(factor * sums.of_xy[power] for power, factor in by_power.items())
+            if error < least:
+                best, least = tuple(by_power.get(power, 0.0) for power in _POWERS), error
+        return best
+
+
+def _value(factors: Factors, x: float) -> float:
+    constant, linear, square = factors
+    return constant + x * (linear + x * square)
+
+
+def _solved(matrix: list[list[float]], right: list[float]) -> list[float] | None:
+    """Of a positive definite matrix, by elimination; None where it is nearly singular."""
+    size = len(right)
+    rows = [[*row, value] for row, value in zip(matrix, right, strict=True)]
+    for pivot in range(size):
+        if rows[pivot][pivot] <= 1e-12 * matrix[pivot][pivot]:
+            return None
+        for below in range(pivot + 1, size):
+            factor = rows[below][pivot] / rows[pivot][pivot]
+            for column in range(pivot, size + 1):
+                rows[below][column] -= factor * rows[pivot][column]
+    found = [0.0] * size
+    for place in reversed(range(size)):
+        known = fsum(rows[place][column] * found[column] for column in range(place + 1, size))
+        found[place] = (rows[place][size] - known) / rows[place][place]
+    return found
