@@ -19,7 +19,7 @@ from experiments.migration.analysis import (
     BreakEven,
     PredictorError,
     break_even,
-    predictor_error,
+    predictor_errors,
     table,
 )
 from experiments.migration.measure import Measurement
@@ -39,17 +39,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     even: list[BreakEven | None] = []
-    errors: list[PredictorError | None] = []
+    errors: list[PredictorError] = []
     for model in arguments.models:
         for dtype in ["none"] if model == TIMED else arguments.dtypes:
             measured, kv_bytes_per_token = _measured(model, dtype, arguments)
             rows += measured
             even.append(break_even(measured, kv_bytes_per_token))
-            errors.append(predictor_error(measured))
+            errors += predictor_errors(measured)
     result = {
         "machine": _machine(),
         "break_even": [asdict(one) for one in even if one is not None],
-        "predictor": [asdict(one) for one in errors if one is not None],
+        "predictor": [asdict(one) for one in errors],
         "rows": [asdict(row) for row in rows],
     }
     (arguments.out / "migration.json").write_text(json.dumps(result, indent=1))

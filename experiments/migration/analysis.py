@@ -5,46 +5,41 @@ from dataclasses import dataclass
 from itertools import groupby
 from statistics import median
 
-import numpy as np
-
 from experiments.migration.row import Row
-from sllmreal.migration.cost_model import Strategy
+from sllmreal.migration.cost_model import MigrationCostModel, Strategy
+
+_LESSONS = 20  # as often each median is told, until the cost model's belief has faded
 
 
 @dataclass(frozen=True, slots=True)
 class BreakEven:
-    """Of one model: lines through the medians, catch_up_s = fixed + context * per_token.
+    """Of one model: from which context on copying the cache is as soon as replaying the tokens.
 
-    `predicted_tokens` is where lines fitted to every other context cross, `measured` the first
-    context at which the copy's median is not above the replay's; None where there is none.
-    `bytes_per_s` is the link from which on copying a long context would be sooner.
+    `predicted_tokens` is where the curves cross that a cost model learns from every other context's
+    medians, `measured_tokens` the first context at which the copy's median is not
+    above the replay's; None where there is none. `link_bytes_per_s` is the link on which the two
+    would take equally long, at `context_tokens`, by the same curves.
     """
 
     model: str
     dtype: str
-    replay_token_s: float
-    copy_token_s: float
-    bytes_per_s: float
-    predicted_tokens: float | None
+    predicted_tokens: int | None
     measured_tokens: int | None
+    context_tokens: int
+    link_bytes_per_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class PredictorError:
-    """Of `a * tokens + b` learnt on the way, over the replays of the later half of the rounds."""
+    """Of times learnt on the way, over the replays of the later half of the rounds."""
 
     model: str
     dtype: str
+    predictor: str  # quadratic, the cluster's; or linear, the paper's
     num_migrations: int
     median_s: float
     worst_s: float
     median_ratio: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    fixed: float
-    slope: float
 
 
 def medians(rows: Sequence[Row], value: str) -> dict[tuple[str, str, str, int], float]:
@@ -60,42 +55,46 @@ def medians(rows: Sequence[Row], value: str) -> dict[tuple[str, str, str, int], 
 
 def break_even(rows: Sequence[Row], kv_bytes_per_token: int) -> BreakEven | None:
     """Of one model's rows; None with fewer than two contexts of both strategies."""
-    curves = {
-        strategy: {
-            key[3]: value
-            for key, value in medians(rows, "catch_up_s").items()
-            if key[2] == strategy
-        }
+    middle = medians(rows, "catch_up_s")
+    model, dtype = rows[0].model, rows[0].dtype
+    replay, copy = (
+        {key[3]: value for key, value in middle.items() if key[2] == strategy}
         for strategy in (Strategy.REPLAY, Strategy.COPY)
-    }
-    replay, copy = curves[Strategy.REPLAY], curves[Strategy.COPY]
+    )
     contexts = sorted(set(replay) & set(copy))
     if len(contexts) < 2:
         return None
-    known = contexts[::2] if len(contexts) > 3 else contexts
-    lines = [_fitted(known, [curve[one] for one in known]) for curve in (replay, copy)]
-    gain = lines[0].slope - lines[1].slope
-    crossing = (lines[1].fixed - lines[0].fixed) / gain if gain > 0 else None
+    costs = MigrationCostModel(kv_bytes_per_token)
+    for context in contexts[::2] * _LESSONS:
+        costs.observe(Strategy.REPLAY, context, replay[context])
+        costs.observe(Strategy.COPY, context, copy[context])
     return BreakEven(
-        model=rows[0].model,
-        dtype=rows[0].dtype,
-        replay_token_s=lines[0].slope,
-        copy_token_s=lines[1].slope,
-        bytes_per_s=kv_bytes_per_token / lines[0].slope if lines[0].slope > 0 else 0.0,
-        predicted_tokens=None if crossing is None else max(0.0, crossing),
+        model,
+        dtype,
+        predicted_tokens=costs.break_even_tokens,
         measured_tokens=next((one for one in contexts if copy[one] <= replay[one]), None),
+        context_tokens=contexts[-1],
+        link_bytes_per_s=costs.break_even_bytes_per_s(contexts[-1]),
     )
 
 
-def predictor_error(rows: Sequence[Row]) -> PredictorError | None:
+def predictor_errors(rows: Sequence[Row]) -> list[PredictorError]:
     replays = [row for row in rows if row.strategy == Strategy.REPLAY]
     later = replays[len(replays) // 2 :]
     if not later:
-        return None
-    errors = [abs(row.predicted_s - row.catch_up_s) for row in later]
-    ratios = [abs(row.predicted_s / row.catch_up_s - 1) for row in later]
+        return []
+    return [
+        _predictor_error("quadratic", later, [row.predicted_s for row in later]),
+        _predictor_error("linear", later, [row.predicted_linear_s for row in later]),
+    ]
+
+
+def _predictor_error(name: str, rows: Sequence[Row], predicted_s: list[float]) -> PredictorError:
+    pairs = list(zip(predicted_s, (row.catch_up_s for row in rows), strict=True))
+    errors = [abs(predicted - measured) for predicted, measured in pairs]
+    ratios = [abs(predicted / measured - 1) for predicted, measured in pairs]
     return PredictorError(
-        later[0].model, later[0].dtype, len(later), median(errors), max(errors), median(ratios)
+        rows[0].model, rows[0].dtype, name, len(rows), median(errors), max(errors), median(ratios)
     )
 
 
@@ -123,8 +122,3 @@ def table(rows: Sequence[Row]) -> str:
 
 def _place(row: Row) -> tuple[str, str, int, str]:
     return row.model, row.dtype, row.asked_context_tokens, row.strategy
-
-
-def _fitted(contexts: Sequence[int], times_s: Sequence[float]) -> _Line:
-    slope, fixed = np.polyfit(contexts, times_s, 1)
-    return _Line(float(fixed), float(slope))

@@ -11,7 +11,12 @@ from statistics import median
 from experiments.migration.row import Row
 from experiments.migration.specimens import Specimen
 from experiments.migration.stage import Play, Stage
-from sllmcore.migration import LinearMigrationPredictor, MigrationProfile
+from sllmcore.migration import (
+    LinearMigrationPredictor,
+    MigrationProfile,
+    QuadraticMigrationPredictor,
+)
+from sllmcore.protocols import MigrationTimePredictor
 from sllmcore.types import Request
 from sllmreal.engine.protocol import SequenceSpec
 from sllmreal.migration.cost_model import MigrationCostModel, Strategy
@@ -29,6 +34,15 @@ class _Ticket:
     can_move: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class _Beliefs:
+    """Of a migration that is about to be measured."""
+
+    quadratic_s: float
+    linear_s: float
+    chosen: Strategy
+
+
 class Measurement:
     """The migrations of one model."""
 
@@ -36,7 +50,10 @@ class Measurement:
         self._stage = stage
         self._specimen = specimen
         self.costs = MigrationCostModel(stage.capabilities.kv_bytes_per_token)
-        self._predictor = LinearMigrationPredictor(MigrationProfile())
+        self._predictors: tuple[MigrationTimePredictor, ...] = (
+            QuadraticMigrationPredictor(MigrationProfile()),
+            LinearMigrationPredictor(MigrationProfile()),
+        )
 
     def rows(
         self, contexts: Sequence[int], strategies: Sequence[Strategy], num_rounds: int
@@ -44,10 +61,9 @@ class Measurement:
         """The first migration of all warms up, and is not counted."""
         self._play(min(contexts), Strategy.REPLAY, 0)
         for number, context, strategy in itertools.product(range(num_rounds), contexts, strategies):
-            predicted_s = self._predicted_s(context)
-            chosen = self.costs.choose(context).strategy
+            beliefs = self._beliefs(context)
             play = self._play(context, strategy, number)
-            row = self._row(play, strategy, (context, number), (predicted_s, chosen))
+            row = self._row(play, strategy, (context, number), beliefs)
             self._learn(row)
             yield row
 
@@ -69,7 +85,7 @@ class Measurement:
         play: Play,
         strategy: Strategy,
         asked: tuple[int, int],
-        believed: tuple[float, Strategy],
+        believed: _Beliefs,
     ) -> Row:
         assert play.finished is not None and play.ready is not None
         context, number = asked
@@ -91,19 +107,22 @@ class Measurement:
             bytes_moved=play.ready.num_bytes,
             recomputed_tokens=play.ready.num_recomputed,
             source_slowdown=slowdown,
-            predicted_s=believed[0],
-            chosen=believed[1],
+            predicted_s=believed.quadratic_s,
+            predicted_linear_s=believed.linear_s,
+            chosen=believed.chosen,
         )
 
-    def _predicted_s(self, context: int) -> float:
+    def _beliefs(self, context: int) -> _Beliefs:
         request = Request("r", self._specimen.model, 0.0, context)
-        return self._predictor.resume_s(_Ticket(request, 0.0), 0.0)
+        ticket = _Ticket(request, 0.0)
+        quadratic_s, linear_s = (one.resume_s(ticket, 0.0) for one in self._predictors)
+        return _Beliefs(quadratic_s, linear_s, self.costs.choose(context).strategy)
 
     def _learn(self, row: Row) -> None:
         self.costs.observe(Strategy(row.strategy), row.context_tokens, row.catch_up_s)
         if row.strategy == Strategy.REPLAY:
-            model = self._specimen.model
-            self._predictor.observe_resume(model, row.recomputed_tokens, row.catch_up_s)
+            for predictor in self._predictors:
+                predictor.observe_resume(self._specimen.model, row.context_tokens, row.catch_up_s)
 
 
 def _gaps(times_s: Sequence[float], begin_s: float, end_s: float) -> list[float]:

@@ -24,5 +24,6 @@ class Row:
     bytes_moved: int
     recomputed_tokens: int
     source_slowdown: float | None
-    predicted_s: float  # by the controller's predictor, before it learnt from this one
+    predicted_s: float  # by the cluster's predictor, before it learnt from this one
+    predicted_linear_s: float  # by the paper's, likewise
     chosen: str  # by the cost model, before it learnt from this one

@@ -8,8 +8,7 @@ token goes through the leader.
 import asyncio
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol, assert_never
+from typing import assert_never
 
 from sllmcore.errors import ControlError
 from sllmcore.events import (
@@ -17,11 +16,13 @@ from sllmcore.events import (
     InferenceFinished,
     InferenceStopped,
     MigrationFailed,
+    MigrationFinished,
     RequestArrived,
     RequestCancelled,
 )
 from sllmcore.types import Request
 from sllmreal.cluster.call import Call
+from sllmreal.cluster.desk_ports import DataPlane, Link
 from sllmreal.engine import wire
 from sllmreal.gateway.backend import (
     FailedError,
@@ -30,6 +31,7 @@ from sllmreal.gateway.backend import (
     Submission,
     TimedOutError,
 )
+from sllmreal.migration.chooser import MoveChooser, MoveFacts
 from sllmreal.migration.orders import Deliver, MoveOrder, Report, Send
 from sllmreal.protocol.messages import (
     AbortMove,
@@ -47,65 +49,24 @@ from sllmreal.protocol.model import ModelSpec
 MOVE_KEY_BYTES = 32
 
 
-class DataPlane(Protocol):
-    """Connections to engines, by the address of their worker's data plane."""
-
-    def send(self, address: str, instance_id: str, message: wire.ToHost) -> None:
-        """Say this to an instance's host. It may get lost."""
-        ...
-
-    def online(self, instance_id: str) -> wire.Online | None:
-        """What an instance's host said of itself; None where it has not been spoken to."""
-        ...
-
-    def keep(self, addresses: tuple[str, ...]) -> None:
-        """Workers elsewhere are lost: close what leads there."""
-        ...
-
-
-class Link(Protocol):
-    """To the leader: `LeaderLink`."""
-
-    def report(self, event: ReportedEvent) -> None: ...
-
-    def now_s(self) -> float: ...
-
-
-@dataclass(frozen=True, slots=True)
-class MoveFacts:
-    """What a choice of how to move depends on."""
-
-    context_tokens: int
-    source: wire.Online
-    destination: wire.Online
-
-
-# How many tokens of the context to recompute; None: all.
-ReplayTokens = Callable[[MoveFacts], int | None]
-
-
 class RequestDesk:
     """Open requests by id. Everything happens in one event loop.
 
     Args:
         plane: To the engines.
         link: To the leader; this desk is its handler.
-        replay_tokens: Decides how each request moves.
+        chooser: Decides how each request moves.
     """
 
-    def __init__(
-        self,
-        plane: DataPlane,
-        link: Link,
-        replay_tokens: ReplayTokens = lambda _: None,
-    ) -> None:
+    def __init__(self, plane: DataPlane, link: Link, chooser: MoveChooser | None = None) -> None:
         self.models: dict[str, ModelSpec] = {}
         self.calls: dict[str, Call] = {}
         self.num_workers = 0
+        self.recomputed_tokens = 0  # of requests that have moved
         self.heard: list[Callable[[ReportedEvent], None]] = []  # who else wants to know events
         self._plane = plane
         self._link = link
-        self._replay_tokens = replay_tokens
+        self._chooser = chooser or MoveChooser()
         self._addresses: dict[str, str] = {}  # of instances, by id
         self._users: dict[str, dict[str, None]] = {}  # requests, by instance
 
@@ -193,6 +154,7 @@ class RequestDesk:
         match order:
             case RunRequest(_, _, instance_id, address):
                 self._use(instance_id, address, call)
+                self._watch_start(call, instance_id, now_s)
                 call.owner.infer(instance_id, now_s)
                 if not address:  # its worker died, and the leader is about to say so
                     call.owner.lost(instance_id, now_s)
@@ -217,18 +179,30 @@ class RequestDesk:
             )
             return
         self._use(order.destination_id, order.destination_address, call)
-        context_tokens = len(call.submission.prompt) + len(call.owner.log)
-        facts = MoveFacts(context_tokens, source, destination)
+        facts = MoveFacts(
+            call.owner.num_context,
+            source.capabilities,
+            destination.capabilities,
+            self._addresses.get(order.source_id, ""),
+            order.destination_address,
+        )
         terms = wire.Terms(
             secrets.token_bytes(MOVE_KEY_BYTES),
             source.capabilities.model,
             source.capabilities.kv_layout,
-            self._replay_tokens(facts),
+            self._chooser.replay_tokens(order.request_id, facts),
         )
         move = MoveOrder(
             order.move_id, order.source_id, order.destination_id, destination.address, terms
         )
         call.owner.resume(move, now_s)
+
+    def _watch_start(self, call: Call, instance_id: str, now_s: float) -> None:
+        """What a prefill takes is worth knowing: replaying is one."""
+        online = self._plane.online(instance_id)
+        if online is not None:
+            request_id, model = call.submission.request_id, online.capabilities.model
+            self._chooser.started(request_id, model, call.owner.num_context, now_s)
 
     # From engines: what the data plane calls.
 
@@ -265,8 +239,10 @@ class RequestDesk:
                 case Send(instance_id, message):
                     self._plane.send(self._addresses.get(instance_id, ""), instance_id, message)
                 case Deliver(_, tokens, finish):
+                    self._chooser.answered(call.submission.request_id, self._link.now_s())
                     call.give(Generated(tokens, finish))
-                case Report(event):
+                case Report(event, num_recomputed):
+                    self.recomputed_tokens += num_recomputed
                     self._report(call, event)
                 case _:
                     assert_never(output)
@@ -281,6 +257,8 @@ class RequestDesk:
             call.fail(FailedError(event.reason))
         elif isinstance(event, InferenceFinished) and not call.over:
             raise ControlError(f"{event.request_id} finished and its client does not know")
+        elif isinstance(event, MigrationFinished | MigrationFailed):
+            self._chooser.ended(event)
         self._link.report(event)
         for listener in self.heard:
             listener(event)
@@ -288,6 +266,7 @@ class RequestDesk:
     def _forget(self, call: Call) -> None:
         request_id = call.submission.request_id
         self.calls.pop(request_id, None)
+        self._chooser.forget(request_id)
         for instance_id in call.instances:
             users = self._users.get(instance_id, {})
             users.pop(request_id, None)

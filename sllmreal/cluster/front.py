@@ -46,7 +46,6 @@ class ClusterBackend:
         self._find_tokenizer = find_tokenizer
         self._tokenizers: dict[str, Tokenizer | None] = {}
         self._migrations: Counter[str] = Counter()
-        self._recomputed_tokens = 0
         desk.heard.append(self._count)
 
     def models(self) -> Sequence[DeployedModel]:
@@ -96,7 +95,7 @@ class ClusterBackend:
                 for name, spec in self._desk.models.items()
             ),
             migrations=dict(self._migrations),
-            recomputed_tokens=self._recomputed_tokens,
+            recomputed_tokens=self._desk.recomputed_tokens,
             leader_changes=max(0, self._link.num_leaders - 1),
         )
 
@@ -113,9 +112,8 @@ class ClusterBackend:
 
     def _count(self, event: ReportedEvent) -> None:
         match event:
-            case MigrationFinished(num_tokens=num_tokens):
+            case MigrationFinished():
                 self._migrations["finished"] += 1
-                self._recomputed_tokens += num_tokens
             case MigrationFailed():
                 self._migrations["failed"] += 1
             case _:

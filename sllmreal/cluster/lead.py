@@ -50,7 +50,8 @@ async def lead(home: Home, store: Store, settings: LeaderSettings) -> None:
 
 async def _main(arguments: argparse.Namespace) -> None:
     check_policy(arguments.policy)
-    settings = LeaderSettings(PolicySettings(name=arguments.policy), arguments.seed)
+    policy = PolicySettings(name=arguments.policy, predictor="quadratic")
+    settings = LeaderSettings(policy, arguments.seed)
     home = opened_home(arguments.home)
     store = await _opened(home, arguments.store)
     try:

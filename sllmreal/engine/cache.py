@@ -8,6 +8,7 @@ So fresh memory is zero, and a row is zero again when a sequence leaves it.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -86,13 +87,24 @@ class RowCache(PassCache):
         self._visible: tuple[torch.Tensor, ...] = ()
         self._fresh: tuple[torch.Tensor, ...] = ()
         self._index: torch.Tensor | None = None
+        self._parts: tuple[tuple[torch.Tensor, ...], ...] = ()
+
+    def open_fresh(self, rows: Sequence[int], lengths: Sequence[int]) -> None:
+        """The next pass computes positions [0, length) of each of these rows, padded at the end."""
+        flat = self._kv.flatten(0, 1)
+        places = zip(rows, lengths, strict=True)
+        parts = [flat[:, row, :, :length].unbind() for row, length in places]
+        self._parts = tuple(zip(*parts, strict=True))
+        self.num_past, self.end = 0, max(lengths)
+        for row, length in zip(rows, lengths, strict=True):
+            self._touched[row] = max(self._touched[row], length)
 
     def open_rows(self, first: int, num_rows: int, begin: int, end: int) -> None:
         """The next pass computes positions [begin, end) of these rows."""
         rows = self._kv[:, :, first : first + num_rows]
         self._visible = rows[:, :, :, :, :end].flatten(0, 1).unbind()
         self._fresh = rows[:, :, :, :, begin:end].flatten(0, 1).unbind()
-        self._index = None
+        self._index, self._parts = None, ()
         self.num_past, self.end = begin, end
         for row in range(first, first + num_rows):
             self._touched[row] = max(self._touched[row], end)
@@ -102,6 +114,7 @@ class RowCache(PassCache):
         num_rows = len(positions)
         self._visible = self._kv[:, :, :num_rows, :, :end].flatten(0, 1).unbind()
         self._index = (self._starts[:num_rows] + positions[:, None]).flatten()
+        self._parts = ()
         self.num_past, self.end = end - 1, end
         for row in range(num_rows):
             self._touched[row] = max(self._touched[row], end)
@@ -111,6 +124,10 @@ class RowCache(PassCache):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Store a layer's new keys and values, (rows, heads, new, head_dim); all it may see."""
         number = 2 * layer_idx
+        if self._parts:
+            self._write_parts(number, key)
+            self._write_parts(number + 1, value)
+            return key, value
         keys, values = self._visible[number], self._visible[number + 1]
         if self._index is None:
             self._fresh[number].copy_(key)
@@ -120,6 +137,10 @@ class RowCache(PassCache):
             self._entries[number].index_copy_(0, self._index, key.reshape(-1, dim))
             self._entries[number + 1].index_copy_(0, self._index, value.reshape(-1, dim))
         return keys, values
+
+    def _write_parts(self, number: int, fresh: torch.Tensor) -> None:
+        for part, row in zip(self._parts[number], fresh, strict=True):
+            part.copy_(row[:, : part.shape[1]])
 
     def clear(self, row: int) -> None:
         """Make a row as if it had never been used."""
@@ -160,7 +181,7 @@ class RowCache(PassCache):
 
     def close(self) -> None:
         """Let go of the memory."""
-        self._visible = self._fresh = self._entries = ()
+        self._visible = self._fresh = self._entries = self._parts = ()
         self._index = None
         self._kv = torch.empty(0)
 

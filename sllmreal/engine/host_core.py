@@ -111,7 +111,6 @@ class HostCore:
             return
         try:
             spec = message.spec.unpacked()
-            self._streams.check_slot()
             self.engine.start(spec)
         except SllmError as error:
             refused = wire.Refused(request_id, epoch, type(error).__name__, str(error))
@@ -130,7 +129,7 @@ class HostCore:
         if stream is not None:
             if stream.ending is not None:
                 num_output = len(stream.ending.output)
-            elif stream.in_engine:
+            else:
                 num_output = self.engine.progress(request_id).num_output
             self._streams.drop(stream)
         self._streams.end(request_id, epoch)

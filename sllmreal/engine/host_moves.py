@@ -132,7 +132,6 @@ class HostMoves:
     def _arrival(self, message: wire.Prepare, now_s: float) -> Stream:
         spec = replace(message.spec.unpacked(), output=())
         self._check_terms(message.terms)
-        self._streams.check_slot()
         newcomer = ArrivingSequence(self._engine, spec, message.terms.replay_tokens)
         machine = Destination(newcomer, self._options.destination, now_s)
         ticket = ticket_of(message.terms.key)

@@ -4,7 +4,6 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sllmreal.engine.errors import NoSlotError
 from sllmreal.engine.host_effects import Disconnect, Effect, Tell
 from sllmreal.engine.protocol import Engine, FinishReason
 from sllmreal.engine.wire import Epoch, Tokens, ToOwner
@@ -55,12 +54,6 @@ class Stream:
     last_move: int = 0  # new epoch of the last move away that was asked for
     move_failure: str = ""  # why that one failed
 
-    @property
-    def in_engine(self) -> bool:
-        if self.ending is not None:
-            return False
-        return self.arrival is None or self.arrival.newcomer.in_engine
-
 
 class StreamTable:
     """At most one stream per request, and the effects of what happens to them."""
@@ -100,12 +93,6 @@ class StreamTable:
         self.drop(stream)
         return True
 
-    def check_slot(self) -> None:
-        """Raises NoSlotError. Arrivals that are not in the engine yet have a slot kept free."""
-        num_slots = self._engine.capabilities.num_slots
-        if sum(stream.ending is None for stream in self._streams.values()) >= num_slots:
-            raise NoSlotError(f"all {num_slots} slots are taken")
-
     def add(self, stream: Stream) -> None:
         self._streams[stream.request_id] = stream
         if stream.arrival is not None:
@@ -125,7 +112,7 @@ class StreamTable:
 
     def drop(self, stream: Stream) -> None:
         """Forget a stream and free all that it holds. Its epoch will not come back."""
-        if stream.in_engine:
+        if stream.ending is None:
             self._engine.cancel(stream.request_id)
         self.leave_departure(stream)
         self.leave_arrival(stream)

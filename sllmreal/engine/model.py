@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from sllmreal.engine.prefill import Prefill
 from sllmreal.engine.protocol import Capabilities, KVBlock
 from sllmreal.engine.sequence import RunningSequence
 
@@ -31,8 +32,8 @@ class Model(Protocol):
         """Give that room back."""
         ...
 
-    def prefill(self, sequence: RunningSequence, end: int, *, sample: bool) -> int | None:
-        """Compute positions [num_cached, end); the token that follows them, if `sample`."""
+    def prefill(self, rows: Sequence[Prefill]) -> list[int | None]:
+        """Compute one, or several that all begin at 0. The tokens that were asked for."""
         ...
 
     def decode(self, sequences: Sequence[RunningSequence]) -> list[int]:

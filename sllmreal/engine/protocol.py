@@ -136,9 +136,12 @@ class Engine(Protocol):
     @property
     def capabilities(self) -> Capabilities: ...
 
-    def start(self, spec: SequenceSpec, *, held: bool = False) -> None:
-        """Take a slot. Prefill happens in later steps. Raises NoSlotError, ContextTooLongError,
-        BadTokenError or UsageError, and then nothing has changed."""
+    def start(
+        self, spec: SequenceSpec, *, held: bool = False, compute_until: int | None = None
+    ) -> None:
+        """Take a slot. Prefill happens in later steps: while the sequence is held, of positions
+        before `compute_until` only, as the cache of the others is to be imported. Raises
+        NoSlotError, ContextTooLongError, BadTokenError or UsageError, changing nothing."""
         ...
 
     def extend(self, request_id: str, tokens: Sequence[int]) -> None:

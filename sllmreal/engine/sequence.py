@@ -13,6 +13,7 @@ class RunningSequence:
 
     spec: SequenceSpec
     held: bool
+    compute_until: int | None = None  # while it is held
     tokens: list[int] = field(init=False)
     num_prompt: int = field(init=False)
     num_cached: int = 0
@@ -38,10 +39,14 @@ class RunningSequence:
     @property
     def target(self) -> int:
         """How many tokens a step should compute: all, where the last one's result is the next
-        token; all but the last of a held sequence, so that a release needs no special pass."""
+        token; all but the last of a held sequence, so that a release needs no special pass, and
+        of those no more than it is to compute itself."""
         if self.finish is not None:
             return self.num_cached
-        return len(self.tokens) - self.held
+        if not self.held:
+            return len(self.tokens)
+        known = len(self.tokens) - 1
+        return known if self.compute_until is None else min(known, self.compute_until)
 
 
 def finish_of(sequence: RunningSequence, context_tokens: int) -> FinishReason | None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from sllmcore.errors import UsageError
 from sllmreal.engine.errors import BadStateError, NoSlotError, UnknownSequenceError
 from sllmreal.engine.model import Model
+from sllmreal.engine.prefill import Prefill, passes
 from sllmreal.engine.protocol import (
     Capabilities,
     EngineStatistics,
@@ -45,7 +46,9 @@ class SlotEngine:
         self._generated_tokens = 0
         self._step_s = 0.0
 
-    def start(self, spec: SequenceSpec, *, held: bool = False) -> None:
+    def start(
+        self, spec: SequenceSpec, *, held: bool = False, compute_until: int | None = None
+    ) -> None:
         if self._closed:
             raise UsageError("the engine is closed")
         if spec.request_id in self._sequences:
@@ -53,7 +56,7 @@ class SlotEngine:
         check_spec(spec, self.capabilities)
         if len(self._sequences) >= self.capabilities.num_slots:
             raise NoSlotError(f"all {self.capabilities.num_slots} slots are taken")
-        sequence = RunningSequence(spec, held)
+        sequence = RunningSequence(spec, held, compute_until)
         sequence.finish = finish_of(sequence, self.capabilities.context_tokens)
         self._model.admit(sequence)
         self._sequences[spec.request_id] = sequence
@@ -76,6 +79,7 @@ class SlotEngine:
     def release(self, request_id: str) -> None:
         sequence = self._sequence(request_id)
         sequence.held = False
+        sequence.compute_until = None
         if sequence.finish is None:
             # A cache that reaches to the end has no logits with it: the last token goes again.
             sequence.num_cached = min(sequence.num_cached, len(sequence.tokens) - 1)
@@ -101,7 +105,7 @@ class SlotEngine:
                 sequence.num_cached += 1
                 generated.append(self._append(sequence, token))
         if lagging:
-            self._prefill(lagging, generated)
+            generated += self._prefill(lagging)
         self._num_steps += 1
         self._step_s += self._clock() - began_s
         return generated
@@ -157,20 +161,29 @@ class SlotEngine:
         except KeyError:
             raise UnknownSequenceError(f"no request {request_id} in the engine") from None
 
-    def _prefill(self, lagging: list[RunningSequence], generated: list[OutputToken]) -> None:
+    def _prefill(self, lagging: list[RunningSequence]) -> list[OutputToken]:
+        prefills: list[Prefill] = []
         budget = self._chunk_tokens
         for sequence in sorted(lagging, key=lambda one: one.held):  # stable: arrival order
-            begin = sequence.num_cached
-            end = min(begin + budget, sequence.target)
-            last = end == len(sequence.tokens)  # never of a held one
-            token = self._model.prefill(sequence, end, sample=last)
-            sequence.num_cached = end
-            self._prefilled_tokens += end - begin
-            if token is not None:
-                generated.append(self._append(sequence, token))
-            budget -= end - begin
+            end = min(sequence.num_cached + budget, sequence.target)
+            sample = end == len(sequence.tokens)  # never of a held one
+            prefills.append(Prefill(sequence, end, sample))
+            budget -= prefills[-1].num_tokens
             if budget == 0:
-                return
+                break
+        self._prefilled_tokens += self._chunk_tokens - budget
+        tokens: dict[RunningSequence, int | None] = {}
+        for rows in passes(prefills):
+            tokens.update(
+                zip((row.sequence for row in rows), self._model.prefill(rows), strict=True)
+            )
+        generated = []
+        for prefill in prefills:
+            prefill.sequence.num_cached = prefill.end
+            token = tokens[prefill.sequence]
+            if token is not None:
+                generated.append(self._append(prefill.sequence, token))
+        return generated
 
     def _append(self, sequence: RunningSequence, token: int) -> OutputToken:
         sequence.tokens.append(token)

@@ -18,6 +18,7 @@ import numpy as np
 from sllmcore.errors import UsageError
 from sllmreal.engine.errors import BadStateError
 from sllmreal.engine.mixing import splitmix64
+from sllmreal.engine.prefill import Prefill
 from sllmreal.engine.protocol import Capabilities, KVBlock
 from sllmreal.engine.sequence import RunningSequence
 from sllmreal.engine.slots import Clock, SlotEngine
@@ -97,10 +98,11 @@ class TimedModel:
     def forget(self, sequence: RunningSequence) -> None:
         del self._states[sequence]
 
-    def prefill(self, sequence: RunningSequence, end: int, *, sample: bool) -> int | None:
-        self._pass((end - sequence.num_cached) * self._pace.prefill_token_s)
-        self._compute(sequence, end)
-        return self._next_token(sequence) if sample else None
+    def prefill(self, rows: Sequence[Prefill]) -> list[int | None]:
+        self._pass(sum(row.num_tokens for row in rows) * self._pace.prefill_token_s)
+        for row in rows:
+            self._compute(row.sequence, row.end)
+        return [self._next_token(row.sequence) if row.sample else None for row in rows]
 
     def decode(self, sequences: Sequence[RunningSequence]) -> list[int]:
         self._pass(self._pace.decode_step_s + len(sequences) * self._pace.decode_sequence_s)

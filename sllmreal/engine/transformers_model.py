@@ -2,6 +2,7 @@
 
 A decode pass computes one token of every sequence of the batch; where their lengths differ, an
 additive mask hides what lies beyond each one's end. One sequence alone has neither mask nor copy.
+Sequences that begin together are prefilled together, and need no mask either: they are causal.
 """
 
 import functools
@@ -15,6 +16,7 @@ import torch
 
 from sllmcore.errors import UsageError
 from sllmreal.engine.cache import CacheShape, ProbeCache, RowCache
+from sllmreal.engine.prefill import Prefill
 from sllmreal.engine.protocol import Capabilities, KVBlock
 from sllmreal.engine.rows import Rows
 from sllmreal.engine.sampling import Draw, chosen_tokens
@@ -70,17 +72,40 @@ class TransformersModel:
         self._rows.remove(sequence)
 
     @torch.inference_mode()
-    def prefill(self, sequence: RunningSequence, end: int, *, sample: bool) -> int | None:
-        begin = sequence.num_cached
-        self._cache.open_rows(self._rows[sequence], 1, begin, end)
-        tokens = torch.tensor([sequence.tokens[begin:end]], device=self._device)
+    def prefill(self, rows: Sequence[Prefill]) -> list[int | None]:
+        if rows[0].begin:
+            (row,) = rows
+            return [self._continue(row)]
+        lengths = [row.end for row in rows]
+        longest = max(lengths)
+        self._cache.open_fresh([self._rows[row.sequence] for row in rows], lengths)
+        padded = [row.sequence.tokens[: row.end] + [0] * (longest - row.end) for row in rows]
+        tokens = torch.tensor(padded, device=self._device)
+        positions = self._ahead[None, :longest].expand(len(rows), longest)
+        ends = sorted({row.end for row in rows if row.sample})
+        if not ends:
+            self._run(self._model.base_model, tokens, positions, None)
+            return [None] * len(rows)
+        kept = torch.tensor(ends, device=self._device) - 1
+        logits = self._logits(tokens, positions, None, kept)
+        sampled = [place for place, row in enumerate(rows) if row.sample]
+        last = logits[sampled, [ends.index(rows[place].end) for place in sampled]]
+        chosen = chosen_tokens(last, [_draw(rows[place].sequence) for place in sampled])
+        by_place = dict(zip(sampled, chosen, strict=True))
+        return [by_place.get(place) for place in range(len(rows))]
+
+    def _continue(self, row: Prefill) -> int | None:
+        """Compute positions that see a cache before them."""
+        begin, end = row.begin, row.end
+        self._cache.open_rows(self._rows[row.sequence], 1, begin, end)
+        tokens = torch.tensor([row.sequence.tokens[begin:end]], device=self._device)
         positions = self._ahead[None, begin:end]
-        mask = self._mask(positions[None], end) if begin and end - begin > 1 else None
-        if not sample:
+        mask = self._mask(positions[None], end) if end - begin > 1 else None
+        if not row.sample:
             self._run(self._model.base_model, tokens, positions, mask)
             return None
-        logits = self._logits(tokens, positions, mask)
-        return chosen_tokens(logits, [_draw(sequence)])[0]
+        logits = self._logits(tokens, positions, mask)[:, -1]
+        return chosen_tokens(logits, [_draw(row.sequence)])[0]
 
     @torch.inference_mode()
     def decode(self, sequences: Sequence[RunningSequence]) -> list[int]:
@@ -100,7 +125,7 @@ class TransformersModel:
             self._cache.open_ragged(last, end)
             mask = self._mask(positions[:, None], end)
         tokens = torch.tensor([[one.tokens[-1]] for one in batch], device=self._device)
-        logits = self._logits(tokens, positions, mask)
+        logits = self._logits(tokens, positions, mask)[:, -1]
         chosen = chosen_tokens(logits, [_draw(sequence) for sequence in batch])
         return [chosen[self._rows[sequence]] for sequence in sequences]
 
@@ -117,12 +142,16 @@ class TransformersModel:
         self._model = None
 
     def _logits(
-        self, tokens: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor | None
+        self,
+        tokens: torch.Tensor,
+        positions: torch.Tensor,
+        mask: torch.Tensor | None,
+        kept: torch.Tensor | int = 1,
     ) -> torch.Tensor:
-        """Of the last position of each row, (rows, vocabulary)."""
-        only_last = functools.partial(self._model, logits_to_keep=1)
-        logits: torch.Tensor = self._run(only_last, tokens, positions, mask).logits
-        return logits[:, -1]
+        """Of the kept places of each row, or its last ones: (rows, kept, vocabulary)."""
+        some = functools.partial(self._model, logits_to_keep=kept)
+        logits: torch.Tensor = self._run(some, tokens, positions, mask).logits
+        return logits
 
     def _run(
         self,

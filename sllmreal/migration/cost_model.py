@@ -1,28 +1,31 @@
-"""Which strategy moves an inference soonest, from rates that finished migrations teach.
+"""Which strategy moves an inference soonest, from what finished migrations teach.
 
-With n context tokens, p tokens/s of prefill at the destination, k bytes of KV cache per token and a
-link of B bytes/s:
+With n context tokens, k bytes of KV cache per token and a link of B bytes/s:
 
-    replay   T = a + n / p
-    copy     T = b + n k / B
+    replay   R(n) = a + n / p + c n^2       p tokens/s of prefill; c is attention's share
+    copy     C(n) = b + n k / B
     hybrid   the destination computes the first r tokens while the cache of the others comes:
-             r = n / (1 + p k / B),   T = max(a, b) + r / p
+             R(r) = C(n - r),   H(n) = h R(r)
 
-so copying beats replaying, where the fixed parts a and b do not matter, if and only if
+so where the fixed parts and c do not matter, copying beats replaying if and only if
 
     B > p k       (the break-even bandwidth; 2 GB/s for 15,000 tokens/s and 128 KiB per token)
 
-whatever n is. With them, the break-even is at n* = (a - b) / (k / B - 1 / p) tokens. Hybrid would
-always be the soonest, but it loads link and destination both: it has to gain `hybrid_gain`.
+whatever n is, and with c it always does from some n on. Hybrid would always be the soonest, but it
+loads link and destination both: it has to gain `hybrid_gain`, and h is learnt from hybrids.
 
-Rates are learnt by exponential smoothing, in seconds per token and per byte, which average as times
-do; a replay teaches the first, a copy the second, and a hybrid neither, for its parts overlap.
+Copies and replays teach C and R (`sllmcore.curve`). Until a strategy was tried it is believed in:
+believe too well of it, and it will be tried where it matters.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sllmcore.curve import LearntCurve
 from sllmcore.errors import UsageError
+
+_SPAN_TOKENS = 4096.0  # what a belief is about
+_LONGEST_TOKENS = 1 << 20
 
 
 class Strategy(StrEnum):
@@ -47,6 +50,17 @@ class MigrationRates:
         if min(self.replay_fixed_s, self.copy_fixed_s) < 0:
             raise UsageError(f"times must not be negative, got {self}")
 
+    def replay_curve(self) -> LearntCurve:
+        return LearntCurve(1.0 / self.prefill_tokens_per_s, self.replay_fixed_s, _SPAN_TOKENS)
+
+    def copy_curve(self, kv_bytes_per_token: int) -> LearntCurve:
+        token_s = kv_bytes_per_token / self.link_bytes_per_s
+        return LearntCurve(token_s, self.copy_fixed_s, _SPAN_TOKENS)
+
+
+# Better than most, so that each strategy is tried: 100 Gbit/s, a 7B model on an H100.
+HOPEFUL = MigrationRates(30_000.0, 12.5e9, 0.002, 0.002)
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -62,6 +76,8 @@ class MigrationCostModel:
 
     Args:
         kv_bytes_per_token: 0 where the cache cannot be copied.
+        rates: What is believed at first.
+        replay: How replaying was learnt to be, and goes on to be; None: as is believed.
         smoothing: Weight of the newest migration, in (0, 1].
         hybrid_gain: What a hybrid must save of the better one's time to be chosen, in [0, 1).
     """
@@ -69,7 +85,8 @@ class MigrationCostModel:
     def __init__(
         self,
         kv_bytes_per_token: int,
-        rates: MigrationRates | None = None,
+        rates: MigrationRates = MigrationRates(),
+        replay: LearntCurve | None = None,
         smoothing: float = 0.2,
         hybrid_gain: float = 0.25,
     ) -> None:
@@ -77,43 +94,46 @@ class MigrationCostModel:
             raise UsageError(f"kv_bytes_per_token must not be negative, got {kv_bytes_per_token}")
         if not 0 < smoothing <= 1 or not 0 <= hybrid_gain < 1:
             raise UsageError(f"smoothing in (0, 1], hybrid_gain in [0, 1), got {smoothing}")
-        believed = rates or MigrationRates()
         self._kv_bytes = kv_bytes_per_token
         self._smoothing = smoothing
         self._hybrid_gain = hybrid_gain
-        self._token_s = 1.0 / believed.prefill_tokens_per_s
-        self._byte_s = 1.0 / believed.link_bytes_per_s
-        self._replay_fixed_s = believed.replay_fixed_s
-        self._copy_fixed_s = believed.copy_fixed_s
-
-    @property
-    def rates(self) -> MigrationRates:
-        """What is believed at present."""
-        return MigrationRates(
-            1.0 / self._token_s, 1.0 / self._byte_s, self._replay_fixed_s, self._copy_fixed_s
-        )
+        self._replay = replay or rates.replay_curve()
+        self._copy = rates.copy_curve(kv_bytes_per_token)
+        self._hybrid_ratio = 1.0
 
     def replay_s(self, context_tokens: int) -> float:
-        return self._replay_fixed_s + context_tokens * self._token_s
+        return self._replay.at(context_tokens)
 
     def copy_s(self, context_tokens: int) -> float:
-        return self._copy_fixed_s + context_tokens * self._kv_bytes * self._byte_s
+        return self._copy.at(context_tokens)
 
     def hybrid_s(self, context_tokens: int) -> float:
-        fixed_s = max(self._replay_fixed_s, self._copy_fixed_s)
-        return fixed_s + self.hybrid_split(context_tokens) * self._token_s
+        return self._hybrid_ratio * self._overlapped_s(context_tokens)
+
+    def break_even_bytes_per_s(self, context_tokens: int) -> float | None:
+        """The link from which on copying so long a context is sooner than replaying it; None where
+        it takes longer to begin with."""
+        left_s = self.replay_s(context_tokens) - self.copy_s(0)
+        return context_tokens * self._kv_bytes / left_s if left_s > 0 else None
 
     @property
-    def break_even_bytes_per_s(self) -> float:
-        """The link from which on copying a long context is sooner than replaying it."""
-        return self._kv_bytes / self._token_s
-
-    @property
-    def break_even_tokens(self) -> float | None:
-        """The context at which both take equally long; None where one is always sooner."""
-        slope = self._kv_bytes * self._byte_s - self._token_s
-        fixed_s = self._replay_fixed_s - self._copy_fixed_s
-        return fixed_s / slope if slope != 0 and fixed_s / slope > 0 else None
+    def break_even_tokens(self) -> int | None:
+        """The shortest context, to a part in a thousand, from which on copying is sooner, up to a
+        million tokens; None where it is at once, or never."""
+        shorter, longer = 1, 2
+        if self.copy_s(shorter) <= self.replay_s(shorter):
+            return None
+        while self.copy_s(longer) > self.replay_s(longer):
+            shorter, longer = longer, 2 * longer
+            if longer > _LONGEST_TOKENS:
+                return None
+        while longer - shorter > max(1, longer // 1000):
+            middle = (shorter + longer) // 2
+            if self.copy_s(middle) > self.replay_s(middle):
+                shorter = middle
+            else:
+                longer = middle
+        return longer
 
     def choose(self, context_tokens: int) -> Choice:
         """The strategy for a context of so many tokens."""
@@ -123,7 +143,7 @@ class MigrationCostModel:
         copy = Choice(Strategy.COPY, 0, self.copy_s(context_tokens))
         better = replay if replay.expected_s <= copy.expected_s else copy
         split, hybrid_s = self.hybrid_split(context_tokens), self.hybrid_s(context_tokens)
-        if split > 0 and hybrid_s < better.expected_s * (1.0 - self._hybrid_gain):
+        if 0 < split < context_tokens and hybrid_s < better.expected_s * (1.0 - self._hybrid_gain):
             return Choice(Strategy.HYBRID, split, hybrid_s)
         return better
 
@@ -133,20 +153,24 @@ class MigrationCostModel:
             return
         match strategy:
             case Strategy.REPLAY:
-                newest_s = max(0.0, took_s - self._replay_fixed_s) / context_tokens
-                self._token_s = self._smoothed(self._token_s, newest_s)
-            case Strategy.COPY if self._kv_bytes > 0:
-                num_bytes = context_tokens * self._kv_bytes
-                newest_s = max(0.0, took_s - self._copy_fixed_s) / num_bytes
-                self._byte_s = self._smoothed(self._byte_s, newest_s)
-            case _:
-                return
+                self._replay.add(context_tokens, took_s, 1.0 - self._smoothing)
+            case Strategy.COPY:
+                self._copy.add(context_tokens, took_s, 1.0 - self._smoothing)
+            case Strategy.HYBRID:
+                newest = took_s / self._overlapped_s(context_tokens)
+                self._hybrid_ratio += self._smoothing * (newest - self._hybrid_ratio)
 
     def hybrid_split(self, context_tokens: int) -> int:
         """Tokens to replay so that replaying them and copying the others end together."""
-        copied_s = self._kv_bytes * self._byte_s
-        return round(context_tokens * copied_s / (copied_s + self._token_s))
+        least, most = 0, context_tokens
+        while least < most:
+            middle = (least + most) // 2
+            if self.replay_s(middle) < self.copy_s(context_tokens - middle):
+                least = middle + 1
+            else:
+                most = middle
+        return least
 
-    def _smoothed(self, known: float, newest: float) -> float:
-        # A migration that seems to take no time says only that it was too short to tell.
-        return max(known + self._smoothing * (newest - known), known * 1e-3)
+    def _overlapped_s(self, context_tokens: int) -> float:
+        split = self.hybrid_split(context_tokens)
+        return max(self.replay_s(split), self.copy_s(context_tokens - split))

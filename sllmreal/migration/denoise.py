@@ -126,6 +126,8 @@ class DenoiseJob:
         return True
 
     def absorb(self, delta: Delta) -> None:
+        if isinstance(delta, LogDelta) and delta.first == delta.upto:
+            return  # a greeting
         if isinstance(delta, LogDelta) or delta.end > self._spec.num_steps:
             raise BadDeltaError(f"not a state of a job of {self._spec.num_steps} steps")
         if delta.num_bytes != self._spec.latent_bytes:

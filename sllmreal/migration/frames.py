@@ -23,6 +23,7 @@ import msgspec
 from sllmreal.migration.errors import AuthenticationError, FrameError
 from sllmreal.migration.messages import (
     Ack,
+    Alive,
     Final,
     LogDelta,
     Reject,
@@ -40,12 +41,13 @@ _HEADER = struct.Struct("<B3xIQ")
 HEADER_BYTES = _HEADER.size + MAC_BYTES
 FRAME_BYTES = HEADER_BYTES + MAC_BYTES  # beside the payload
 
+Framed = ToDestination | ToSource | Alive
 Read = Callable[[memoryview], None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    message: type[ToDestination | ToSource]
+    message: type[Framed]
     max_bytes: int
 
 
@@ -55,6 +57,7 @@ _KINDS = {
     3: _Kind(Final, 64),
     4: _Kind(Ack, 64),
     5: _Kind(Reject, 8 << 10),
+    6: _Kind(Alive, 16),
 }
 _NUMBERS = {kind.message: number for number, kind in _KINDS.items()}
 
@@ -82,7 +85,7 @@ class Sealer:
         self._key = key
         self._number = 0
 
-    def seal(self, message: ToDestination | ToSource) -> tuple[bytes, bytes, bytes]:
+    def seal(self, message: Framed) -> tuple[bytes, bytes, bytes]:
         """Header, payload and MAC. Raises FrameError for a message that is too long."""
         number = _NUMBERS[type(message)]
         payload = msgspec.msgpack.encode(message)
@@ -94,16 +97,17 @@ class Sealer:
 
 
 class Opener:
-    """Reads the frames of one direction of one link, which carry messages of `accepted`."""
+    """Reads the frames of one direction of one link: messages of `accepted`, or Alive."""
 
     def __init__(self, key: bytes, accepted: object) -> None:
         self._key = key
         self._number = 0
-        self._decoders: dict[int, msgspec.msgpack.Decoder[ToDestination | ToSource]] = {
-            _NUMBERS[message]: msgspec.msgpack.Decoder(message) for message in get_args(accepted)
+        self._decoders: dict[int, msgspec.msgpack.Decoder[Framed]] = {
+            _NUMBERS[message]: msgspec.msgpack.Decoder(message)
+            for message in (*get_args(accepted), Alive)
         }
 
-    def open(self, read: Read) -> ToDestination | ToSource:
+    def open(self, read: Read) -> Framed:
         """The next message. `read` fills a buffer or raises.
 
         Raises AuthenticationError for a frame that was not sent here, or was before, and FrameError

@@ -52,6 +52,10 @@ class Ack(_Message, frozen=True):
     ready: int
 
 
+class Alive(_Message, frozen=True):
+    """Nothing but that this end is there. It stays in the link."""
+
+
 class Reject(_Message, frozen=True):
     """The destination gives the move up."""
 

@@ -32,7 +32,7 @@ class OwnerOptions:
     poll_s: float = 2.0  # between words to the host of a stream
     resend_s: float = 1.0  # of what must be answered
     gap_s: float = 0.05  # between requests for missing tokens
-    move_s: float = 120.0  # for a whole move, until it is committed
+    move_s: float = 120.0  # for a whole move, beside the time that its tokens took to generate
 
     def __post_init__(self) -> None:
         if min(self.poll_s, self.resend_s, self.gap_s, self.move_s) <= 0:
@@ -63,9 +63,10 @@ StreamEvent = (
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Tell the controller."""
+    """Tell the controller. A move that finished had so many tokens computed again."""
 
     event: StreamEvent
+    num_recomputed: int = 0
 
 
 Output = Send | Deliver | Report

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from sllmreal.engine.wire import Epoch
+from sllmreal.engine.wire import Epoch, Ready
 from sllmreal.migration.orders import MoveOrder, OwnerOptions
 
 
@@ -25,14 +25,16 @@ class Stage(Enum):
 
 @dataclass(slots=True)
 class OwnedMove:
-    """From the order to the destination's first token."""
+    """From the order to the destination's first token, which must not take until `deadline_s`."""
 
     order: MoveOrder
     epoch: Epoch
+    num_context: int  # when it began, on which it depends how long it takes
     began_at_s: float
+    deadline_s: float
     options: OwnerOptions
     stage: Stage = Stage.PREPARING
-    num_recomputed: int = 0
+    ready: Ready | None = None
     ready_at_s: float = 0.0
     _repeat_at_s: float = field(init=False)
 
@@ -42,10 +44,6 @@ class OwnedMove:
     @property
     def committed(self) -> bool:
         return self.stage is Stage.COMMITTED
-
-    @property
-    def deadline_s(self) -> float:
-        return self.began_at_s + self.options.move_s
 
     @property
     def next_wakeup_s(self) -> float | None:

@@ -63,6 +63,11 @@ class StreamOwner:
         return self._log.tokens
 
     @property
+    def num_context(self) -> int:
+        """Tokens of prompt and output."""
+        return len(self._spec.prompt) + len(self._log)
+
+    @property
     def finish(self) -> FinishReason | None:
         return self._finish
 
@@ -120,7 +125,11 @@ class StreamOwner:
             self._report_failed(order, f"the request does not run on {order.source_id}")
             return
         self._fail_move("another move began", now_s)
-        move = OwnedMove(order, self._next_epoch(), now_s, self._options)
+        # Computing the context again takes no longer than it took, or would have, to generate.
+        patience_s = self._options.move_s + self.num_context * self._log.token_s
+        move = OwnedMove(
+            order, self._next_epoch(), self.num_context, now_s, now_s + patience_s, self._options
+        )
         self._move = move
         self._send_prepare(move)
 
@@ -320,28 +329,27 @@ class StreamOwner:
         destination_id = move.order.destination_id
         self._route = Route(destination_id, move.epoch, now_s + self._options.resend_s)
         move.enter(Stage.COMMITTED, now_s)
-        move.num_recomputed, move.ready_at_s = ready.num_recomputed, now_s
+        move.ready, move.ready_at_s = ready, now_s
         self._send(destination_id, self._messages.commit(move.epoch, len(self._log)))
         self._dismiss(Farewell(source.instance_id, self._messages.stop(source.epoch), now_s))
 
     def _report_moved(self, now_s: float) -> None:
         """A committed move has finished: with its first token, or with what came instead."""
         move = self._move
-        if move is None or not move.committed:
+        if move is None or move.ready is None:
             return
         self._move = None
         last_s = move.ready_at_s if self._log.last_at_s is None else self._log.last_at_s
-        self._report(
-            MigrationFinished(
-                move.order.move_id,
-                self._spec.request_id,
-                move.order.source_id,
-                move.order.destination_id,
-                move.num_recomputed,
-                resume_s=move.ready_at_s - move.began_at_s,
-                pause_s=now_s - last_s,
-            )
+        finished = MigrationFinished(
+            move.order.move_id,
+            self._spec.request_id,
+            move.order.source_id,
+            move.order.destination_id,
+            move.num_context,
+            resume_s=move.ready_at_s - move.began_at_s,
+            pause_s=now_s - last_s,
         )
+        self._outputs.append(Report(finished, move.ready.num_recomputed))
 
     def _fail_move(self, reason: str, now_s: float) -> None:
         """A move that is not committed ends; it is reported when the destination is clean."""

@@ -1,16 +1,21 @@
-"""One link over a socket: a thread that writes what is queued, one that reads what comes."""
+"""One link over a socket: a thread that writes what is queued, one that reads what comes.
+
+An end that has nothing to say says `Alive` now and then: a long silence is a lost link, however
+long the engines behind it take.
+"""
 
 import socket
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 from sllmcore.errors import UsageError
 from sllmreal.migration.errors import MigrationError
-from sllmreal.migration.frames import Opener, Sealer
+from sllmreal.migration.frames import Framed, Opener, Sealer
 from sllmreal.migration.links import PeerMessage
+from sllmreal.migration.messages import Alive
 from sllmreal.migration.sockets import read_fully, write_fully
 
 
@@ -20,11 +25,16 @@ class LinkTimeouts:
 
     connect_s: float = 5.0
     frame_s: float = 10.0
-    idle_s: float = 60.0
+    idle_s: float = 20.0
 
     def __post_init__(self) -> None:
         if min(self.connect_s, self.frame_s, self.idle_s) <= 0:
             raise UsageError(f"timeouts must be positive, got {self}")
+
+    @property
+    def alive_s(self) -> float:
+        """How long an end may be silent. A new link's first frame has `connect_s`."""
+        return min(self.connect_s, self.idle_s) / 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +92,7 @@ class SocketLink:
         reader.start()
         with opened.connection:
             try:
-                while (message := self._queue.get()) is not None:
+                while (message := self._next()) is not None:
                     parts = opened.sealer.seal(message)
                     write_fully(opened.connection, parts, time.monotonic() + self._timeouts.frame_s)
             except MigrationError as error:
@@ -91,10 +101,19 @@ class SocketLink:
                 _shut(opened.connection)
                 reader.join()
 
+    def _next(self) -> Framed | None:
+        """What to send next; None at the end."""
+        try:
+            return self._queue.get(timeout=self._timeouts.alive_s)
+        except Empty:
+            return Alive()
+
     def _read(self, opened: Opened) -> None:
         try:
             while True:
-                self._received(read_message(opened, self._timeouts))
+                message = read_message(opened, self._timeouts)
+                if not isinstance(message, Alive):
+                    self._received(message)
         except MigrationError as error:
             self._fail(str(error))
             self._queue.put(None)
@@ -106,7 +125,7 @@ class SocketLink:
             self._ended(reason)
 
 
-def read_message(opened: Opened, timeouts: LinkTimeouts) -> PeerMessage:
+def read_message(opened: Opened, timeouts: LinkTimeouts) -> Framed:
     """The next message; a frame that has begun must not take long. Raises MigrationError."""
     waits_s = iter((timeouts.idle_s, timeouts.frame_s))
 

@@ -17,6 +17,7 @@ from sllmreal.migration.errors import AuthenticationError, LinkError, MigrationE
 from sllmreal.migration.frames import (
     HELLO_BYTES,
     NONCE_BYTES,
+    Framed,
     Keys,
     Opener,
     Sealer,
@@ -24,7 +25,7 @@ from sllmreal.migration.frames import (
     unpack_hello,
 )
 from sllmreal.migration.links import LinkEvents, PeerMessage
-from sllmreal.migration.messages import ToDestination, ToSource
+from sllmreal.migration.messages import Alive, ToDestination, ToSource
 from sllmreal.migration.socket_link import LinkTimeouts, Opened, SocketLink, read_message
 from sllmreal.migration.sockets import (
     address_of,
@@ -164,12 +165,13 @@ class SocketLinks:
         first = read_message(opened, hurried)
         self._adopt(hello.ticket, opened, first)
 
-    def _adopt(self, ticket: bytes, opened: Opened, first: PeerMessage) -> None:
+    def _adopt(self, ticket: bytes, opened: Opened, first: Framed) -> None:
         link = self._link(ticket, lambda: opened)
         with self._lock:
             if ticket not in self._expected or ticket in self._links:
                 raise AuthenticationError("this move has its link, or is over")
             self._links[ticket] = link
         assert self._events is not None
-        self._events.received(ticket, first)
+        if not isinstance(first, Alive):
+            self._events.received(ticket, first)
         link.start()

@@ -2,15 +2,23 @@
 
 A round sends what lies between the destination's position and the workload's, and ends when the
 destination says that this much needs no more work. The gap is what the workload did meanwhile:
+so it measures, in the workload's own units, what the round cost, and what a pause for it would
+have. The workload holds, and the last gap is sent, when
 
-    gap <= final_gap, or gap > shrink * the gap before, or max_rounds reached
-        => hold; send the gap; Final
-    else another round
+    gap <= final_gap, or the gaps shrink no more, or max_rounds is reached
+
+Gaps shrink while each is at most `shrink` of the least before it, give or take a unit, and less by
+a unit at least. A gap that grows and stays within `small_gap` is a hiccup of one of the hosts:
+another round mends it and takes no longer than the hiccup did.
 
 It ends: at most `max_rounds` rounds, each of a fixed target that only the destination's progress
-brings nearer. Without progress for `stall_s` the move fails, and progress is bounded by the
-target, so a round is finite; after the hold the move is committed or fails within `hold_s`.
-A failed source has released its workload: it goes on as if nothing had been.
+brings nearer. Without progress for `stall_s`, and as long again as the workload takes for
+`report_units`, the move fails, and progress is bounded by the target: so a round is finite. After
+the hold the move is committed or fails within `hold_s` and what the workload would have taken for
+the gap. A failed source has released its workload: it goes on as if nothing had been.
+
+The workload's own pace enters because computing its state again takes no longer than it took to
+generate: a destination may be silent for as long as a pass of `report_units` takes.
 """
 
 from collections import deque
@@ -28,16 +36,19 @@ from sllmreal.migration.messages import (
     ToSource,
 )
 from sllmreal.migration.migrant import Migrant
+from sllmreal.migration.pace import MigrantPace
 
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """How patient a source is."""
+    """How patient a source is, and how small a gap has to be."""
 
-    final_gap: int = 16  # about what one forward pass computes at the price of one token
+    final_gap: int = 2  # the least that a round of one forward pass leaves, as a rule
     shrink: float = 0.7
+    small_gap: int = 16  # about what one forward pass computes at the price of one token
     max_rounds: int = 10
     stall_s: float = 10.0  # without any progress of the destination
+    report_units: int = 256  # what a destination computes between two reports, at most
     hold_s: float = 5.0  # from holding to being committed
     delta_bytes: int = 4 << 20
     window_bytes: int = 16 << 20  # sent and not acknowledged
@@ -66,9 +77,12 @@ class Source:
         self._options = options
         self._sent = self._acked = sent
         self._ready = 0
+        self._heard = False
         self._in_flight: deque[_InFlight] = deque()
         self._target = migrant.position
-        self._last_gap: int | None = None
+        self._pace = MigrantPace(self._target, now_s)
+        self._least_gap: int | None = None
+        self._last_gap = 0
         self._heard_at_s = self._sent_at_s = now_s
         self._held_at_s: float | None = None
         self._all_sent = False
@@ -80,7 +94,7 @@ class Source:
     def next_wakeup_s(self) -> float | None:
         if self.failure is not None:
             return None
-        wakeup_s = self._deadline_s()
+        wakeup_s = self._deadline_s
         if self._options.resend_s is not None and (self._in_flight or self._final_sent):
             wakeup_s = min(wakeup_s, self._sent_at_s + self._options.resend_s)
         return wakeup_s
@@ -103,9 +117,11 @@ class Source:
 
     def advance(self, now_s: float) -> list[ToDestination]:
         """What to send."""
-        if self.failure is None and now_s >= self._deadline_s():
-            waited = "to be committed" if self._held_at_s is not None else "for progress"
-            self.give_up(f"waited too long {waited}")
+        if self.failure is None:
+            self._pace.observe(self._migrant.position, now_s)
+            if now_s >= self._deadline_s:
+                held = self._held_at_s is not None
+                self.give_up("waited too long to be committed" if held else "no progress")
         if self.failure is not None:
             return []
         self._resend_if_due(now_s)
@@ -115,14 +131,18 @@ class Source:
         if self._held_at_s is not None and not self._final_sent and self._all_sent:
             messages.append(Final(self._target.log, self._target.state))
             self._final_sent = True
+        if not messages and not self._heard and not self._in_flight:
+            messages.append(self._greeting())
         if messages:
             self._sent_at_s = now_s
         return messages
 
+    @property
     def _deadline_s(self) -> float:
+        options, unit_s = self._options, self._pace.unit_s
         if self._held_at_s is not None:
-            return self._held_at_s + self._options.hold_s
-        return self._heard_at_s + self._options.stall_s
+            return self._held_at_s + options.hold_s + (self._last_gap + 1) * unit_s
+        return self._heard_at_s + options.stall_s + options.report_units * unit_s
 
     @property
     def _round_ended(self) -> bool:
@@ -131,15 +151,22 @@ class Source:
     def _end_round(self, now_s: float) -> None:
         position = self._migrant.position
         gap = max(position.log - self._target.log, position.state - self._target.state)
-        stuck = self._last_gap is not None and gap > self._options.shrink * self._last_gap
-        if gap <= self._options.final_gap or stuck or self.num_rounds >= self._options.max_rounds:
+        if self._gap_is_last(gap):
             self._migrant.hold()
             self._held_at_s = now_s
-            self._target = self._migrant.position
-            return
+        else:
+            self.num_rounds += 1
         self._last_gap = gap
-        self._target = position
-        self.num_rounds += 1
+        self._least_gap = gap if self._least_gap is None else min(gap, self._least_gap)
+        self._target = self._migrant.position
+
+    def _gap_is_last(self, gap: int) -> bool:
+        options, least = self._options, self._least_gap
+        if gap <= options.final_gap or self.num_rounds >= options.max_rounds:
+            return True
+        if least is None or least < gap <= options.small_gap:
+            return False
+        return gap > min(least - 1, options.shrink * least + 1)
 
     def _deltas(self) -> list[ToDestination]:
         messages: list[ToDestination] = []
@@ -165,10 +192,16 @@ class Source:
             messages.append(delta)
         return messages
 
+    def _greeting(self) -> LogDelta:
+        """Nothing, for a destination that has something to say to it."""
+        self._in_flight.append(_InFlight(self._sent, 0))
+        return LogDelta(self._sent.log, self._sent.log, memoryview(b""))
+
     def _acknowledge(self, ack: Ack, now_s: float) -> None:
         acked = Position(max(ack.log, self._acked.log), max(ack.state, self._acked.state))
         if acked != self._acked or ack.ready > self._ready:
             self._heard_at_s = now_s
+        self._heard = True
         self._acked = acked
         self._ready = max(self._ready, ack.ready)
         while self._in_flight:

@@ -12,6 +12,7 @@ class TokenLog:
         self._tokens = list(spec.output)
         self._max_tokens = spec.max_output_tokens
         self._stop_tokens = spec.stop_tokens
+        self._num_first = 0  # how many it had when the first of its own had come
         self.first_at_s: float | None = None
         self.last_at_s: float | None = None
 
@@ -29,6 +30,14 @@ class TokenLog:
             return FinishReason.STOP
         return FinishReason.LENGTH if len(self._tokens) >= self._max_tokens else None
 
+    @property
+    def token_s(self) -> float:
+        """Mean time between tokens; 0 until there was one."""
+        num_since = len(self._tokens) - self._num_first
+        if self.first_at_s is None or self.last_at_s is None or num_since == 0:
+            return 0.0
+        return (self.last_at_s - self.first_at_s) / num_since
+
     def append(self, first: int, tokens: Sequence[int], now_s: float) -> tuple[int, ...]:
         """Take in what is new of the tokens from index `first` on, and return it."""
         have = len(self._tokens)
@@ -36,6 +45,7 @@ class TokenLog:
         new = tuple(tokens[have - first :])
         if new:
             self._tokens += new
-            self.first_at_s = now_s if self.first_at_s is None else self.first_at_s
+            if self.first_at_s is None:
+                self.first_at_s, self._num_first = now_s, len(self._tokens)
             self.last_at_s = now_s
         return new

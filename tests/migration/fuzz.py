@@ -20,10 +20,17 @@ from sllmreal.engine.protocol import Engine
 from sllmreal.engine.timed import TimedOptions, timed_engine
 from sllmreal.migration import frames
 from sllmreal.migration.errors import FrameError, LinkError, MigrationError
-from sllmreal.migration.frames import HEADER_BYTES, MAC_BYTES, Opener, Sealer, unpack_hello
-from sllmreal.migration.links import PeerMessage
+from sllmreal.migration.frames import (
+    HEADER_BYTES,
+    MAC_BYTES,
+    Framed,
+    Opener,
+    Sealer,
+    unpack_hello,
+)
 from sllmreal.migration.messages import (
     Ack,
+    Alive,
     Final,
     LogDelta,
     Reject,
@@ -35,7 +42,7 @@ from sllmreal.migration.sequence import ArrivingSequence
 from tests.migration.samples import sample_spec
 
 KEY = b"k" * 32
-SAMPLES: dict[type[PeerMessage], tuple[PeerMessage, ...]] = {
+SAMPLES: dict[type[Framed], tuple[Framed, ...]] = {
     LogDelta: (LogDelta(0, 3, memoryview(bytes(12))), LogDelta(2, 2, memoryview(b""))),
     StateDelta: (
         StateDelta(0, 2, (memoryview(bytes(32)), memoryview(bytes(32)))),
@@ -44,13 +51,14 @@ SAMPLES: dict[type[PeerMessage], tuple[PeerMessage, ...]] = {
     Final: (Final(3, 22), Final(0, 0)),
     Ack: (Ack(3, 22, 22), Ack(0, 0, 0)),
     Reject: (Reject("no"), Reject("")),
+    Alive: (Alive(),),
 }
 
 
 class Fuzzer:
     """Executions on one message type."""
 
-    def __init__(self, kind: type[PeerMessage], seed: int) -> None:
+    def __init__(self, kind: type[Framed], seed: int) -> None:
         self._rng = Random(f"{seed}/{kind.__name__}")
         self._kind = kind
         self._accepted = ToSource if kind in (Ack, Reject) else ToDestination
@@ -77,7 +85,7 @@ class Fuzzer:
             self._mutate(raw)
         return bytes(raw)
 
-    def _sealed_damage(self, message: PeerMessage) -> bytes:
+    def _sealed_damage(self, message: Framed) -> bytes:
         """A payload that was damaged before it was authenticated."""
         payload = bytearray(msgspec.msgpack.encode(message))
         for _ in range(self._rng.randint(1, 4)):
@@ -113,7 +121,7 @@ class Fuzzer:
             case _:
                 raw[place : place + 4] = rng.choice((b"\xff" * 4, bytes(4), b"\0\0\0\x80"))
 
-    def _absorb(self, message: PeerMessage) -> None:
+    def _absorb(self, message: Framed) -> None:
         """What the frame carried is true to its type: the workload has to bear it."""
         if not isinstance(message, ToDestination):
             self.outcomes["read"] += 1
@@ -129,8 +137,7 @@ class Fuzzer:
         except SllmError as error:
             self.outcomes[type(error).__name__] += 1
         finally:
-            if newcomer.in_engine:
-                self._engine.cancel(spec.request_id)
+            self._engine.cancel(spec.request_id)
 
 
 class Reader:

@@ -12,22 +12,21 @@ from sllmreal.migration.errors import (
     LinkError,
     MigrationError,
 )
-from sllmreal.migration.frames import FRAME_BYTES, HEADER_BYTES, Keys, Opener, Sealer
-from sllmreal.migration.links import PeerMessage
-from sllmreal.migration.messages import Ack, Final, LogDelta, StateDelta, ToDestination
+from sllmreal.migration.frames import FRAME_BYTES, HEADER_BYTES, Framed, Keys, Opener, Sealer
+from sllmreal.migration.messages import Ack, Alive, Final, LogDelta, StateDelta, ToDestination
 from tests.migration.fuzz import KEY, SAMPLES, Fuzzer, Reader, fuzz_hello
 
 
-def sealed(message: PeerMessage, key: bytes = KEY) -> bytes:
+def sealed(message: Framed, key: bytes = KEY) -> bytes:
     return b"".join(Sealer(key).seal(message))
 
 
-def opened(raw: bytes, key: bytes = KEY) -> PeerMessage:
+def opened(raw: bytes, key: bytes = KEY) -> Framed:
     return Opener(key, ToDestination).open(Reader(raw).read)
 
 
-@pytest.mark.parametrize("kind", [LogDelta, StateDelta, Final])
-def test_a_message_comes_out_as_it_went_in(kind: type[PeerMessage]) -> None:
+@pytest.mark.parametrize("kind", [LogDelta, StateDelta, Final, Alive])
+def test_a_message_comes_out_as_it_went_in(kind: type[Framed]) -> None:
     for message in SAMPLES[kind]:
         assert opened(sealed(message)) == message
 
@@ -103,7 +102,7 @@ def test_a_message_too_long_to_send_is_an_error_here() -> None:
 
 
 @pytest.mark.parametrize("kind", list(SAMPLES))
-def test_damaged_frames_raise_typed_errors_only(kind: type[PeerMessage]) -> None:
+def test_damaged_frames_raise_typed_errors_only(kind: type[Framed]) -> None:
     fuzzer = Fuzzer(kind, seed=1)
 
     for _ in range(3000):

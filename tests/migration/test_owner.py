@@ -105,7 +105,7 @@ def test_a_move_commits_when_the_destination_is_ready_and_finishes_with_its_firs
 
     assert committed == [Send("b", wire.Commit("r", TWO, 3)), Send("a", wire.Stop("r", ONE))]
     finished = MigrationFinished("m1", "r", "a", "b", 6, resume_s=0.5, pause_s=1.25)
-    assert first == [Report(finished), Deliver(3, (13,), None)]
+    assert first == [Report(finished, num_recomputed=6), Deliver(3, (13,), None)]
 
 
 def test_tokens_of_the_source_count_for_nothing_after_the_commit() -> None:
@@ -233,7 +233,7 @@ def test_a_source_lost_after_the_commit_is_told_after_the_move() -> None:
     owner.lost("a", 4.5)
 
     finished = MigrationFinished("m1", "r", "a", "b", 6, resume_s=0.5, pause_s=1.5)
-    assert owner.take_outputs() == [Report(finished)]
+    assert owner.take_outputs() == [Report(finished, num_recomputed=6)]
     assert owner.instance_id == "b"
 
 

@@ -116,11 +116,14 @@ def test_a_replay_takes_less_than_sixteen_bytes_a_token_on_the_wire() -> None:
     assert trip.wire_bytes + 4 * 40 < 16 * context
 
 
-def test_a_hybrid_computes_the_beginning_and_receives_the_end() -> None:
-    trip = Trip(replay_tokens=16, delta_bytes=64)
+@pytest.mark.parametrize("replay_tokens", [1, 16, 39, 60])
+def test_a_hybrid_computes_its_part_and_no_more(replay_tokens: int) -> None:
+    """Seeded: an engine that goes on computing while the cache is on its way."""
+    trip = Trip(replay_tokens, delta_bytes=64)
     trip.go()
 
-    assert 16 <= trip.newcomer.num_recomputed <= 48
+    assert trip.newcomer.num_recomputed == replay_tokens + 1
+    assert trip.engine.statistics().prefilled_tokens == replay_tokens
 
 
 def test_the_first_token_needs_one_step_after_the_release() -> None:

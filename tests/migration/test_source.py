@@ -42,6 +42,14 @@ class Counting:
         self.num_releases += 1
 
 
+class Prefilled(Counting):
+    """With a prompt of twenty before its log."""
+
+    @property
+    def position(self) -> Position:
+        return Position(self.log, 20 + self.log)
+
+
 def spans(messages: list[ToDestination]) -> list[tuple[int, int]]:
     return [(one.first, one.upto) for one in messages if isinstance(one, LogDelta)]
 
@@ -115,6 +123,71 @@ def test_the_rounds_are_bounded_even_if_every_gap_shrinks() -> None:
         answer(source, known)
 
     assert (source.num_rounds, workload.held) == (4, True)
+
+
+def gaps(*shrinking: int, options: SourceOptions = OPTIONS) -> Counting:
+    """The workload after rounds that left these gaps."""
+    workload = Counting(100)
+    source = source_of(workload, options)
+    for gap in shrinking:
+        source.advance(0.0)
+        known, workload.log = workload.log, workload.log + gap
+        answer(source, known)
+    return workload
+
+
+PATIENT = SourceOptions(final_gap=2, max_rounds=10)
+
+
+def test_a_gap_of_a_few_tokens_goes_on_shrinking_by_one_token_a_round() -> None:
+    assert not gaps(6, 5, 4, 3, options=PATIENT).held
+    assert gaps(6, 5, 4, 3, 2, options=PATIENT).held
+
+
+def test_a_small_gap_that_does_not_shrink_is_the_last() -> None:
+    assert gaps(40, 3, 3, options=PATIENT).held
+
+
+def test_a_hiccup_costs_another_round_and_not_a_long_pause() -> None:
+    """Seeded: any gap larger than the one before is the last; the client then waits for 12."""
+    assert not gaps(40, 3, 12, options=PATIENT).held
+    assert gaps(40, 3, 12, 3, options=PATIENT).held
+
+
+def test_a_gap_that_grows_beyond_hope_is_the_last() -> None:
+    assert gaps(40, 44, options=PATIENT).held
+
+
+def test_hiccups_without_end_come_to_an_end() -> None:
+    assert gaps(3, *[4] * 9, options=PATIENT).held
+
+
+def test_a_source_with_nothing_to_send_still_says_something() -> None:
+    """A destination that was ready before the source came has nothing else to answer to."""
+    source = Source(Prefilled(0), Position(0, 0), OPTIONS, 0.0)
+
+    assert spans(source.advance(0.0)) == [(0, 0)]
+    assert source.advance(0.1) == []
+    source.receive(Ack(0, 0, 20), 1.0)
+    assert source.advance(1.0) == [Final(0, 20)]
+
+
+def test_a_slow_workload_makes_a_patient_source() -> None:
+    """A token a second: 256 of them may take the destination as many seconds."""
+    workload = Counting(20)
+    source = source_of(workload)
+    source.advance(0.0)
+    workload.log = 22
+    source.advance(2.0)
+
+    assert source.next_wakeup_s == 10.0 + 256.0
+    workload.log = 23
+    source.receive(Ack(20, 0, 20), 3.0)
+    source.advance(3.0)
+    workload.log = 24
+    answer(source, 23, now_s=4.0)
+    assert workload.held
+    assert source.next_wakeup_s == 4.0 + 5.0 + 2.0
 
 
 def test_without_progress_the_move_fails_and_nothing_was_held() -> None:
