@@ -126,10 +126,10 @@ POLICIES: Mapping[str, Callable[[_Parts], Scheduler]] = {
     "locality": _locality,
     "warmserve": _warmserve,
     "hydraserve": _hydraserve,
+}
 PREDICTORS: Mapping[
     str, Callable[[MigrationProfile, Mapping[str, MigrationProfile], float], MigrationTimePredictor]
 ] = {"linear": LinearMigrationPredictor, "quadratic": QuadraticMigrationPredictor}
-}
 PREWARMED = frozenset({"warmserve"})  # policies that launch ahead of demand
 SPLITTING = frozenset({"hydraserve"})  # policies that split loads over servers
 
@@ -156,6 +156,7 @@ def build_controller(settings: PolicySettings, rng: RandomSource) -> Controller:
     Raises:
         UsageError: The policy or its predictor is unknown.
     """
+    check_policy(settings.name)
     if settings.predictor not in PREDICTORS:
         known = ", ".join(PREDICTORS)
         raise UsageError(f"unknown predictor {settings.predictor!r}, known are {known}")
