@@ -160,7 +160,6 @@ def build_controller(settings: PolicySettings, rng: RandomSource) -> Controller:
     if settings.predictor not in PREDICTORS:
         known = ", ".join(PREDICTORS)
         raise UsageError(f"unknown predictor {settings.predictor!r}, known are {known}")
-    check_policy(settings.name)
     estimator = BandwidthEstimator(settings.estimator_smoothing, settings.expected_startup_s)
     predictor = PREDICTORS[settings.predictor](
         settings.migration, settings.migration_by_model, settings.predictor_smoothing
