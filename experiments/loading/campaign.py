@@ -1,6 +1,7 @@
 """Interleaved rounds: every loader once per round, in a process of its own, cold then hot.
 
-ratio_to_limit = limit_s / seconds,  the limit measured in the same round.
+ratio_to_limit = limit_s / seconds. Shared disks drift from minute to minute, so the limit of a cold
+load is the mean of a read just before it and one just after it; that of a hot load is of its round.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,12 @@ from typing import Any, Protocol
 from experiments.loading.breakdown import ALL_STEPS
 from experiments.loading.caching import drop, warm
 from experiments.loading.crew import Crew
-from experiments.loading.limits import copy_seconds, fio_seconds, pinned_copy_seconds
+from experiments.loading.limits import (
+    DiskLimit,
+    copy_seconds,
+    pinned_copy_seconds,
+    populate_seconds,
+)
 from experiments.loading.loaders import available, files_read, prepare_tensorizer
 from experiments.loading.models import Prepared
 from experiments.loading.row import DISK, Measure, Row, limit_row
@@ -37,17 +43,42 @@ def compare(model: Prepared, rounds: int, device: str, medium: str = DISK) -> It
     if "tensorizer" in loaders:
         prepare_tensorizer(model)
     with Crew(loaders, model, device) as crew:
+        disk = DiskLimit(model.native / "partition-00000.bin")
         for number in range(rounds):
             cold = Measure(model.name, model.size_bytes, "cold", number, medium)
             hot = replace(cold, cache="hot")
-            disk_s = _disk_limit(model)
-            if disk_s is not None:
-                yield limit_row("fio", cold, disk_s)
+            yield limit_row("new memory", hot, populate_seconds(model.size_bytes))
             copy_s = _copy_limit(model, device)
             yield limit_row("memory copy", hot, copy_s)
-            for measure, limit_s in ((cold, disk_s), (hot, copy_s)):
-                for loader in _rotated(crew.loaders, number):
-                    yield from measured_row(crew, loader, model, measure, (device, limit_s))
+            loaders = _rotated(crew.loaders, number)
+            yield from _cold_rows(crew, loaders, model, disk, (cold, device))
+            for loader in loaders:
+                for row in measured_row(crew, loader, model, hot, device):
+                    yield row.within(copy_s)
+
+
+def _cold_rows(
+    crew: Crew,
+    loaders: Sequence[str],
+    model: Prepared,
+    disk: DiskLimit,
+    measure: tuple[Measure, str],
+) -> Iterator[Row]:
+    """A row of each loader, and of the disk's limit before and after it."""
+    cold, device = measure
+    before_s = disk.seconds()
+    if before_s is not None:
+        yield limit_row("fio", cold, before_s)
+    for loader in loaders:
+        rows = list(measured_row(crew, loader, model, cold, device))
+        after_s = disk.seconds()
+        if before_s is None or after_s is None:
+            yield from rows
+            continue
+        for row in rows:
+            yield row.within((before_s + after_s) / 2)
+        yield limit_row("fio", cold, after_s)
+        before_s = after_s
 
 
 def _rotated(loaders: Sequence[str], number: int) -> list[str]:
@@ -60,11 +91,10 @@ def _rotated(loaders: Sequence[str], number: int) -> list[str]:
 def breakdown(model: Prepared, rounds: int, medium: str = DISK) -> Iterator[Row]:
     """Rows of the steps from a naive loader to ours, cold, and of the limit."""
     with Crew(ALL_STEPS, model, "cpu") as crew:
+        disk = DiskLimit(model.native / "partition-00000.bin")
         for number in range(rounds):
             cold = Measure(model.name, model.size_bytes, "cold", number, medium)
-            disk_s = _disk_limit(model)
-            for step in crew.loaders:
-                yield from measured_row(crew, step, model, cold, ("cpu", disk_s))
+            yield from _cold_rows(crew, crew.loaders, model, disk, (cold, "cpu"))
 
 
 def on_media(
@@ -80,13 +110,8 @@ def on_media(
             for number in range(rounds):
                 measure = Measure(model.name, model.size_bytes, emulated, number, medium)
                 for loader in crew.loaders:
-                    bound = ("cpu", model.size_bytes / rate)
-                    yield from measured_row(crew, loader, model, measure, bound)
-
-
-def _disk_limit(model: Prepared) -> float | None:
-    drop_cached(model)
-    return fio_seconds(model.native / "partition-00000.bin")
+                    for row in measured_row(crew, loader, model, measure, "cpu"):
+                        yield row.within(model.size_bytes / rate)
 
 
 def _copy_limit(model: Prepared, device: str) -> float:
@@ -96,9 +121,9 @@ def _copy_limit(model: Prepared, device: str) -> float:
 
 
 def measured_row(
-    crew: Crew, loader: str, model: Prepared, measure: Measure, bound: tuple[str, float | None]
+    crew: Crew, loader: str, model: Prepared, measure: Measure, device: str
 ) -> Iterator[Row]:
-    """The row of one load; none where the loader died of it. `bound`: device, limit in seconds."""
+    """The row of one load; none where the loader died of it."""
     hot = measure.cache == "hot"
     if hot:
         # Other loaders' files and memory may have pushed this one's out of the cache.
@@ -107,13 +132,10 @@ def measured_row(
         drop_cached(model)
     measured = crew.load(loader, cold=not hot)
     if measured is not None:
-        yield _as_row(loader, measure, bound, measured)
+        yield _as_row(loader, measure, device, measured)
 
 
-def _as_row(
-    loader: str, measure: Measure, bound: tuple[str, float | None], measured: dict[str, Any]
-) -> Row:
-    device, limit_s = bound
+def _as_row(loader: str, measure: Measure, device: str, measured: dict[str, Any]) -> Row:
     seconds = float(measured["seconds"])
     return Row(
         loader=loader,
@@ -124,7 +146,7 @@ def _as_row(
         round=measure.round,
         seconds=seconds,
         bytes_per_s=measure.size_bytes / seconds,
-        ratio_to_limit=limit_s / seconds if limit_s else None,
+        returned_s=measured["returned_s"],
         peak_rss_bytes=measured["peak_rss_bytes"],
         minor_faults=measured["minor_faults"],
         major_faults=measured["major_faults"],

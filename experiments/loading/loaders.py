@@ -1,6 +1,7 @@
 """The loaders compared, each as a function from a prepared model to its tensors."""
 
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,15 +25,20 @@ class Loaders:
         self.name = name
         self._pool = pool
         self._device = device
+        self._open = ExitStack()  # what the tensors of the last load live in
 
     def load(self, model: Prepared) -> Tensors:
-        """All tensors of the model. They must be dropped before the next load."""
+        """All tensors of the model. They must be dropped, and `release` called, before the next."""
         if self.name in STEPS:
             return STEPS[self.name](model)
         if self.name.startswith("ours"):
             path = model.safetensors if self.name.endswith("safetensors") else model.native
             return load_checkpoint(path, self._device, pool=self._pool).values()
-        return _PEERS[self.name](model, self._device)
+        return _PEERS[self.name](model, self._device, self._open)
+
+    def release(self) -> None:
+        """Close what the last load left open."""
+        self._open.close()
 
     def forget(self) -> None:
         """Empty the pool: the next load is cold."""
@@ -41,30 +47,30 @@ class Loaders:
                 self._pool.evict(identity)
 
 
-def _torch_load(model: Prepared, device: str) -> Tensors:
+def _torch_load(model: Prepared, device: str, _: ExitStack) -> Tensors:
     loaded: dict[str, torch.Tensor] = torch.load(model.pickled, map_location=device)
     return loaded.values()
 
 
-def _torch_mmap(model: Prepared, device: str) -> Tensors:
+def _torch_mmap(model: Prepared, device: str, _: ExitStack) -> Tensors:
     loaded: dict[str, torch.Tensor] = torch.load(model.pickled, map_location=device, mmap=True)
     return loaded.values()
 
 
-def _safetensors(model: Prepared, device: str) -> Tensors:
+def _safetensors(model: Prepared, device: str, _: ExitStack) -> Tensors:
     loaded: dict[str, torch.Tensor] = import_module("safetensors.torch").load_file(
         model.safetensors, device=device
     )
     return loaded.values()
 
 
-def _transformers(model: Prepared, device: str) -> Tensors:
+def _transformers(model: Prepared, device: str, _: ExitStack) -> Tensors:
     automatic: Any = import_module("transformers").AutoModelForCausalLM
     loaded = automatic.from_pretrained(model.directory, dtype="auto").to(device)
     return [tensor.detach() for tensor in loaded.parameters()]
 
 
-def _runai(model: Prepared, device: str) -> Tensors:
+def _runai(model: Prepared, device: str, _: ExitStack) -> Tensors:
     streamer_class = import_module("runai_model_streamer").SafetensorsStreamer
     with streamer_class() as streamer:
         streamer.stream_file(str(model.safetensors))
@@ -72,28 +78,22 @@ def _runai(model: Prepared, device: str) -> Tensors:
         return [tensor.to(device, copy=True) for _, tensor in streamer.get_tensors()]
 
 
-def _fastsafetensors(model: Prepared, device: str) -> Tensors:
+def _fastsafetensors(model: Prepared, device: str, stack: ExitStack) -> Tensors:
     package = import_module("fastsafetensors")
     loader = package.SafeTensorsFileLoader(package.SingleGroup(), device, nogds=True)
+    stack.callback(loader.close)
     loader.add_filenames({0: [str(model.safetensors)]})
     files = loader.copy_files_to_device()
-    tensors = [files.get_tensor(key) for key in files.key_to_rank_lidx]
-    return _Owner(tensors, (loader, files))
+    stack.callback(files.close)
+    return [files.get_tensor(key) for key in files.key_to_rank_lidx]
 
 
-class _Owner(list[torch.Tensor]):
-    """Tensors and what their memory belongs to."""
-
-    def __init__(self, tensors: list[torch.Tensor], owner: object) -> None:
-        super().__init__(tensors)
-        self.owner = owner
-
-
-def _tensorizer(model: Prepared, device: str) -> Tensors:
+def _tensorizer(model: Prepared, device: str, stack: ExitStack) -> Tensors:
     package = import_module("tensorizer")
     file = _tensorizer_file(model)
     deserializer = package.TensorDeserializer(str(file), device=device, num_readers=4)
-    return _Owner([deserializer[key] for key in deserializer], deserializer)
+    stack.callback(deserializer.close)
+    return [deserializer[key] for key in deserializer]
 
 
 def _tensorizer_file(model: Prepared) -> Path:
@@ -110,7 +110,7 @@ def prepare_tensorizer(model: Prepared) -> None:
         serializer.close()
 
 
-_PEERS: dict[str, Callable[[Prepared, str], Tensors]] = {
+_PEERS: dict[str, Callable[[Prepared, str, ExitStack], Tensors]] = {
     "torch.load": _torch_load,
     "torch.load mmap": _torch_mmap,
     "safetensors": _safetensors,

@@ -1,7 +1,8 @@
 """The remote tier against a real server: nginx at the far end of an emulated link.
 
 The limit of a round is the least that receiving takes over the same link (`receive`); ours loads
-the same bytes into a pool, verified, with and without the copy on the SSD.
+the same bytes into a pool, verified, with and without a copy on the SSD: until the tensors are
+there, and until the copy is whole.
 """
 
 import resource
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from experiments.loading.receive import receive_and_forget
 from experiments.loading.row import DISK, Measure, Row, limit_row
 from sllmreal.loader import ChunkPool, LoadOptions
 from sllmreal.loader.plan import DEFAULT_CHUNK_BYTES
-from sllmreal.loader.remote import load_remote
+from sllmreal.loader.remote import loading_remote
 from sllmreal.loader.remote_storage import remote_storage
 
 LINKS_BYTES_PER_S = {"1 Gbit/s": 125e6, "10 Gbit/s": 1250e6, "unlimited": None}
@@ -50,35 +51,43 @@ def _round(
     file = model.native / "partition-00000.bin"
     size_bytes = file.stat().st_size
 
-    def bare() -> None:
-        receive_and_forget(f"{url}/{file.name}", size_bytes, _CONNECTIONS)
+    def ended(name: str, clock: _Clock) -> Row:
+        return limit_row(name, measure, *clock.read())
 
-    def ours(cache: Path | None) -> None:
-        options = LoadOptions(num_readers=_CONNECTIONS)
-        with remote_storage(url) as storage:
-            load_remote(storage, cache, pool=pool, options=options)
-
-    limit_s, cpu_s = _timed(bare)
-    bare_row = limit_row("bare receive", measure, limit_s, cpu_s)
-    yield replace(bare_row, ratio_to_limit=size_bytes / rate / limit_s if rate else 1.0)
+    clock = _Clock()
+    receive_and_forget(f"{url}/{file.name}", size_bytes, _CONNECTIONS)
+    bare = ended("bare receive", clock)
+    yield replace(bare, ratio_to_limit=size_bytes / rate / bare.seconds if rate else 1.0)
+    options = LoadOptions(num_readers=_CONNECTIONS)
     for name, copied in (("ours remote, no copy", False), ("ours remote", True)):
         with tempfile.TemporaryDirectory(dir=model.native.parent) as directory:
             cache = Path(directory) if copied else None
-            seconds, cpu_s = _timed(lambda cache=cache: ours(cache))  # type: ignore[misc]
+            clock = _Clock()
+            with (
+                remote_storage(url) as storage,
+                loading_remote(storage, cache, pool=pool, options=options),
+            ):
+                yield ended(name, clock).within(bare.seconds)
+            if copied:
+                yield ended(f"{name}, copy whole", clock).within(bare.seconds)
         for identity in pool.status().resident_bytes:
             pool.evict(identity)
-        row = limit_row(name, measure, seconds, cpu_s)
-        yield replace(row, ratio_to_limit=limit_s / seconds)
 
 
-def _timed(work: Callable[[], None]) -> tuple[float, float]:
+class _Clock:
     """Wall and CPU seconds of this process, kernel included; the server's are its own."""
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    began_s = time.perf_counter()
-    work()
-    seconds = time.perf_counter() - began_s
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    def __init__(self) -> None:
+        self._began_cpu_s = _cpu_s()
+        self._began_s = time.perf_counter()
+
+    def read(self) -> tuple[float, float]:
+        return time.perf_counter() - self._began_s, _cpu_s() - self._began_cpu_s
+
+
+def _cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """One measured load, or one limit, as `loading.json` holds it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 DISK = "disk"
 LORA = "lora-llama-2-70b-r32"  # the adapter among the models
@@ -11,8 +11,11 @@ class Row:
     """A row of the results.
 
     Attributes:
+        seconds: Until every page of every tensor was touched.
+        returned_s: Until the loader handed the tensors over.
         cache: cold, hot, or the medium or link that was emulated.
-        ratio_to_limit: limit_s / seconds, the limit measured in the same round.
+        ratio_to_limit: limit_s / seconds, the limit measured just before and after, or in the same
+            round.
         cached_share: Of the bytes wanted, what lay in the page cache (for pools: in the pool) just
             before the load: near 0 for a cold load, near 1 for a hot one, or it was neither.
         cpu_s: CPU time of the loading process, kernel included.
@@ -27,6 +30,7 @@ class Row:
     round: int
     seconds: float
     bytes_per_s: float
+    returned_s: float | None = None
     ratio_to_limit: float | None = None
     peak_rss_bytes: int | None = None
     minor_faults: int | None = None
@@ -34,6 +38,10 @@ class Row:
     cached_share: float | None = None
     cpu_s: float | None = None
     medium: str = DISK
+
+    def within(self, limit_s: float) -> "Row":
+        """The row with its ratio to a limit."""
+        return replace(self, ratio_to_limit=limit_s / self.seconds)
 
     @property
     def as_said(self) -> bool:

@@ -30,6 +30,7 @@ class Measured:
     """One load. `peak_rss_bytes` is above what the process held before; the rest as in a Row."""
 
     seconds: float
+    returned_s: float
     peak_rss_bytes: int
     minor_faults: int
     major_faults: int
@@ -73,14 +74,17 @@ def _measured(
         tensors = steps.pool(model) if name == POOL_STEPS[0] else steps.pipeline(model)
     else:
         tensors = loaders.load(model)
+    returned_s = time.perf_counter() - began_s
     _touch(tensors, device)
     seconds = time.perf_counter() - began_s
     after = resource.getrusage(resource.RUSAGE_SELF)
     peak = _rss_bytes("VmHWM") - rss_before
     del tensors
     gc.collect()
+    loaders.release()
     return Measured(
         seconds=seconds,
+        returned_s=returned_s,
         peak_rss_bytes=peak,
         minor_faults=after.ru_minflt - before.ru_minflt,
         major_faults=after.ru_majflt - before.ru_majflt,

@@ -15,6 +15,10 @@ class FreshMemory:
         self._plan = plan
         self._images = images
 
+    @property
+    def lasting(self) -> bool:
+        return True
+
     def address(self, position: int) -> int:
         read = self._plan.reads[position]
         return self._images[read.key.partition].address + read.offset_bytes
@@ -33,6 +37,10 @@ class PoolMemory:
         self._plan = plan
         self._pool = pool
         self._chunks = chunks
+
+    @property
+    def lasting(self) -> bool:
+        return True
 
     def address(self, position: int) -> int:
         return self._pool.chunk_address(self._chunks[self._plan.reads[position].key])

@@ -27,6 +27,8 @@ _ALREADY_REGISTERED = 712  # cudaErrorHostMemoryAlreadyRegistered
 class ChunkSource(Protocol):
     """Where a chunk waits in host memory on its way to a device."""
 
+    lasting: bool  # whether it stays there when it has been copied
+
     def take(self, position: int) -> int:
         """The address for a read, waiting for a free place if need be."""
         ...
@@ -44,6 +46,8 @@ class ChunkSource(Protocol):
 
 class StagingRing:
     """A few chunks of memory that reads of a plan pass through, each free again once copied."""
+
+    lasting = False
 
     def __init__(self, memory: torch.Tensor, chunk_bytes: int) -> None:
         """`memory`: (num_chunks * chunk_bytes,) uint8, pinned for a device's sake."""
@@ -75,6 +79,8 @@ class StagingRing:
 
 class PoolChunks:
     """Chunks of the pool as the source: they stay, so that nothing is given back."""
+
+    lasting = True
 
     def __init__(self, plan: LoadPlan, pool: ChunkPool, chunks: Mapping[ChunkKey, int]) -> None:
         self._plan = plan
@@ -140,6 +146,10 @@ class DeviceMemory:
             torch.empty(part.size_bytes, dtype=torch.uint8, device=device)
             for part, device in zip(plan.layout.partitions, of_partition, strict=True)
         ]
+
+    @property
+    def lasting(self) -> bool:
+        return self._source.lasting
 
     def address(self, position: int) -> int:
         return self._source.take(position)

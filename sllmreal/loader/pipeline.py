@@ -15,11 +15,15 @@ from sllmreal.loader.errors import LoadCancelledError
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What is done to every chunk, and by how many threads at once."""
+    """What is done to every chunk, and by how many threads at once.
+
+    `queue_chunks` may wait for it, if it says so; else as many as for every other stage.
+    """
 
     name: str
     work: Callable[[int], None]
     num_threads: int
+    queue_chunks: int | None = None
 
 
 class Cancellation:
@@ -127,7 +131,7 @@ def run_pipeline(
     Raises the first error of a stage, or LoadCancelledError; by then no thread is running. When
     stopping early, `on_abort` is called once, to wake stages that wait for something else.
     """
-    queues = [ChunkQueue(queue_chunks) for _ in stages]
+    queues = [ChunkQueue(stage.queue_chunks or queue_chunks) for stage in stages]
     failure = _Failure()
 
     def abort() -> None:

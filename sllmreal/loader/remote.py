@@ -1,12 +1,15 @@
 """Loading from remote storage, written through to the SSD while it streams, resumed if cut off.
 
-    remote -> memory -> verified -> SSD cache and tensors, each on its own threads.
+    remote -> memory -> verified -> tensors -> SSD cache, each on its own threads.
 
 The cache is a directory of checkpoints named by identity. What was stored before an interruption is
 taken from the SSD the next time, after hashing it again; a complete copy is published atomically.
 """
 
 import mmap
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,34 +43,86 @@ def load_remote(
     keeps no copy. Raises RemoteError when the storage fails for good, CorruptCheckpointError when
     it serves a wrong byte of our format; what was right stays in the cache.
     """
+    with loading_remote(storage, cache, device, pool=pool, options=options) as tensors:
+        return tensors
+
+
+@contextmanager
+def loading_remote(
+    storage: RemoteStorage,
+    cache: Path | None,
+    device: Device = "cpu",
+    *,
+    pool: ChunkPool | None = None,
+    options: LoadOptions = DEFAULT_OPTIONS,
+) -> Iterator[dict[str, torch.Tensor]]:
+    """The tensors as soon as all of them are there and verified: a slow SSD holds nobody up.
+
+    The copy is whole when the context ends; until then the tensors must not be written to. Raises
+    as `load_remote`, what concerns the copy only at the end.
+    """
+    arrived: Future[dict[str, torch.Tensor]] = Future()
+
+    def load() -> None:
+        _load(storage, cache, LoadRequest(chosen_devices(device), pool, None, options), arrived)
+
+    with ThreadPoolExecutor(1, "remote load") as thread:
+        copied = thread.submit(load)
+        copied.add_done_callback(lambda done: _pass_on(done.exception(), arrived))
+        yield arrived.result()
+        copied.result()
+
+
+def _pass_on(error: BaseException | None, arrived: "Future[dict[str, torch.Tensor]]") -> None:
+    if error is not None and not arrived.done():
+        arrived.set_exception(error)
+
+
+def _load(
+    storage: RemoteStorage,
+    cache: Path | None,
+    request: LoadRequest,
+    arrived: "Future[dict[str, torch.Tensor]]",
+) -> None:
     model = remote_model(storage, Path(cache or "."))
     layout = model.layout
-    request = LoadRequest(chosen_devices(device), pool, None, options)
     if cache is None or not model.recognisable:
-        return _loaded(layout, RemoteReader(storage, layout), request)
+        _deliver(layout, RemoteReader(storage, layout), request, arrived)
+        return
     local = Path(cache) / layout.identity
     if _exists(local):
         with opened_checkpoint(local) as opened, opened_reader(opened) as reader:
             # Safetensors files do not know their identity; in a pool it must be the same again.
-            return _loaded(replace(opened.layout, identity=layout.identity), reader, request)
+            same = replace(opened.layout, identity=layout.identity)
+            _deliver(same, reader, request, arrived)
+        return
+    pool, options = request.pool, request.options
     with (
         staged(local, replace=False) as stage,
         opened_copy(stage.path, storage, layout) as copy,
     ):
-        tensors = _loaded(layout, copy, request)
+        _deliver(layout, copy, request, arrived)
         if _completed(copy, model, stage.path, pool.chunk_bytes if pool else options.chunk_bytes):
             stage.publish()
-        return tensors
 
 
-def _loaded(layout: Layout, reader: Reader, request: LoadRequest) -> dict[str, torch.Tensor]:
+def _deliver(
+    layout: Layout,
+    reader: Reader,
+    request: LoadRequest,
+    arrived: "Future[dict[str, torch.Tensor]]",
+) -> None:
+    """Load, and hand all tensors over at the last one's arrival."""
     tensors: dict[str, torch.Tensor] = {}
 
-    def keep(entry: TensorEntry, tensor: torch.Tensor) -> None:
+    def arrive(entry: TensorEntry, tensor: torch.Tensor) -> None:
         tensors[entry.name] = tensor
+        if len(tensors) == len(layout.tensors):
+            arrived.set_result({entry.name: tensors[entry.name] for entry in layout.tensors})
 
-    load_layout(layout, reader, request, keep)
-    return {entry.name: tensors[entry.name] for entry in layout.tensors}
+    if not layout.tensors:
+        arrived.set_result({})
+    load_layout(layout, reader, request, arrive, keep_landed=True)
 
 
 def _exists(path: Path) -> bool:

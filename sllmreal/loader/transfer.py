@@ -65,6 +65,11 @@ class Destination(Protocol):
         """Memory for that read; may wait until there is some."""
         ...
 
+    @property
+    def lasting(self) -> bool:
+        """Whether a landed chunk stays at its address until the transfer ends."""
+        ...
+
     def stages(self) -> Sequence[Stage]:
         """What happens to a verified chunk before it counts as landed."""
         ...
@@ -84,6 +89,7 @@ def transfer(
 ) -> None:
     """Move every read of the plan; `landed(position)` is called once for each, one at a time.
 
+    Returns when a reader that keeps chunks in a nearer tier has kept them all.
     Positions in place hold verified bytes at their address: they are neither read nor verified.
     Raises the first error, of a read, a hash or the destination; no thread is left running.
     """
@@ -111,14 +117,18 @@ def transfer(
     stages = [Stage("read", read, options.num_readers)]
     if plan.layout.chunk_bytes is not None:
         stages.append(Stage("verify", verify, options.num_verifiers))
-    if (keep := reader.keep) is not None:
-        stages.append(
-            Stage("keep", lambda at: keep(plan.reads[at], addresses[at]), options.num_writers)
-        )
-    stages += [*destination.stages(), Stage("land", land, 1)]
-    run_pipeline(
-        stages, range(len(plan.reads)), options.queue_chunks, cancellation, destination.abort
-    )
+    after = [*destination.stages(), Stage("land", land, 1)]
+    if (store := reader.keep) is not None:
+
+        def keep(position: int) -> None:
+            store(plan.reads[position], addresses[position])
+
+        kept = Stage("keep", keep, options.num_writers, queue_chunks=len(plan.reads))
+        # A slow SSD holds nothing up where landed bytes stay: they are stored afterwards.
+        after = [*after, kept] if destination.lasting else [kept, *after]
+    stages += after
+    waiting = range(len(plan.reads))
+    run_pipeline(stages, waiting, options.queue_chunks, cancellation, destination.abort)
 
 
 def verify_chunk(layout: Layout, read: ChunkRead, address: int) -> None:

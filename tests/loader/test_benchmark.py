@@ -83,9 +83,9 @@ def test_a_cold_load_finds_nothing_cached_and_a_hot_one_all(tmp_path: Path) -> N
     measure = Measure(model.name, model.size_bytes, "cold", 0)
     with Crew(["safetensors", "ours pool"], model, "cpu") as crew:
         for loader in crew.loaders:
-            (cold,) = measured_row(crew, loader, model, measure, ("cpu", None))
+            (cold,) = measured_row(crew, loader, model, measure, "cpu")
             drop_cached(model)
-            (hot,) = measured_row(crew, loader, model, replace(measure, cache="hot"), ("cpu", None))
+            (hot,) = measured_row(crew, loader, model, replace(measure, cache="hot"), "cpu")
             assert cold.as_said, loader
             assert hot.as_said, loader
             assert (cold.cached_share, hot.cached_share) == (0.0, 1.0)

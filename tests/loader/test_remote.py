@@ -12,9 +12,12 @@ import torch
 from sllmcore.errors import UsageError
 from sllmreal.checkpoint import BadCheckpointError, CorruptCheckpointError, read_layout, verify
 from sllmreal.checkpoint.convert import WriteOptions, save_checkpoint
+from sllmreal.checkpoint.errors import StorageError
 from sllmreal.loader import ChunkPool, LoadOptions, RemoteError
-from sllmreal.loader.remote import load_remote
+from sllmreal.loader.plan import ChunkRead
+from sllmreal.loader.remote import load_remote, loading_remote
 from sllmreal.loader.remote_storage import RetryOptions, remote_storage
+from sllmreal.loader.write_through import WriteThrough
 from tests.checkpoint.samples import assert_same, saved, small_model
 from tests.loader.range_server import Behaviour, serving
 
@@ -44,6 +47,54 @@ def test_a_remote_checkpoint_loads_and_is_kept(tmp_path: Path) -> None:
     assert verify(tmp_path / "cache" / layout.identity).num_bytes == layout.size_bytes
     assert behaviour.sent_bytes - sent_bytes < layout.size_bytes // 10
     assert not list((tmp_path / "cache").glob(".*"))
+
+
+def test_tensors_do_not_wait_for_a_slow_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(tmp_path / "model", num_partitions=2)
+    disk_goes_on = threading.Event()
+    store = WriteThrough.keep
+
+    def slow(copy: WriteThrough, read: ChunkRead, address: int) -> None:
+        assert disk_goes_on.wait(30)
+        store(copy, read, address)
+
+    monkeypatch.setattr(WriteThrough, "keep", slow)
+    with (
+        serving(Behaviour(tmp_path / "model")) as url,
+        remote_storage(url, retry=FAST) as storage,
+        loading_remote(storage, tmp_path / "cache", options=SMALL) as loaded,
+    ):
+        assert_same(loaded, small_model())
+        disk_goes_on.set()
+
+    layout = read_layout(tmp_path / "model")
+    assert verify(tmp_path / "cache" / layout.identity).num_bytes == layout.size_bytes
+
+
+def test_a_disk_that_fails_is_told_after_the_tensors_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(tmp_path / "model")
+    arrived: list[dict[str, torch.Tensor]] = []
+    tensors_are_out = threading.Event()
+
+    def full(copy: WriteThrough, read: ChunkRead, address: int) -> None:
+        assert tensors_are_out.wait(30)
+        raise StorageError("No space left on device")
+
+    monkeypatch.setattr(WriteThrough, "keep", full)
+    with (
+        pytest.raises(StorageError, match="No space left"),
+        serving(Behaviour(tmp_path / "model")) as url,
+        remote_storage(url, retry=FAST) as storage,
+        loading_remote(storage, tmp_path / "cache", options=SMALL) as loaded,
+    ):
+        arrived.append(loaded)
+        tensors_are_out.set()
+
+    assert_same(arrived[0], small_model())
 
 
 def test_the_pool_and_the_assets_are_filled_as_well(tmp_path: Path) -> None:
