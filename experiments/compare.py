@@ -1,4 +1,7 @@
-"""`python -m experiments.compare`: several policies on the same requests. `--help` says more."""
+"""`python -m experiments.compare`: several policies on the same requests. `--help` says more.
+
+With driver=real the simulator predicts each run first; then they are measured, one by one.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -9,6 +12,7 @@ if TYPE_CHECKING:
     from experiments.command import Job
     from experiments.comparison.cells import Cell, Outcome
     from experiments.config.compare_config import CompareConfig
+    from experiments.config.run_config import RunConfig
 
 # Imports are inside: the processes of the pool import this file too, and need none of it.
 
@@ -27,7 +31,11 @@ def _compare(job: "Job") -> int:
 
     config = compare_config(job.plain)
     cells = _cells(config, job)
-    failed = [outcome for outcome in _run(cells, config.workers) if outcome.problem is not None]
+    simulated = [cell for cell in cells if not cell.real]
+    outcomes = _run(simulated, config.workers)
+    if not any(outcome.problem for outcome in outcomes):
+        outcomes += _measured(cells, job)
+    failed = [outcome for outcome in outcomes if outcome.problem is not None]
     for outcome in failed:
         cell = outcome.cell
         print(f"error: {cell.label}, seed {cell.config.seed}: {outcome.problem}", file=sys.stderr)
@@ -40,15 +48,41 @@ def _compare(job: "Job") -> int:
 
 def _cells(config: "CompareConfig", job: "Job") -> "list[Cell]":
     """Policies times seeds; whatever is wrong with one of them is told before any is run."""
-    from experiments.comparison.cells import cell_in
     from experiments.composing import composed_run
 
-    cells = []
+    cells: list[Cell] = []
     for policy in config.policies:
         run = composed_run([*job.overrides, f"policy={policy}"])
-        seeds = config.seeds or (run.seed,)
-        cells += [cell_in(job.folder, policy, replace(run, seed=seed)) for seed in seeds]
+        for seed in config.seeds or (run.seed,):
+            cells += _of_run(policy, replace(run, seed=seed), job)
     return cells
+
+
+def _of_run(policy: str, run: "RunConfig", job: "Job") -> "list[Cell]":
+    """A run; and what predicts it, if it is a real one."""
+    from experiments.comparison.cells import cell_in
+    from experiments.comparison.pairs import predicted_label
+
+    cell = cell_in(job.folder, policy, run)
+    if not cell.real:
+        return [cell]
+    from experiments.real.possible import real_settings
+
+    real_settings(run)  # refuses what cannot be done
+    prediction = replace(run, driver=replace(run.driver, kind="sim"))
+    return [cell, cell_in(job.folder, predicted_label(policy), prediction)]
+
+
+def _measured(cells: "Sequence[Cell]", job: "Job") -> "list[Outcome]":
+    """Run the real cells that are not done, alone on the machine, after writing down the others'
+    figures as what is expected."""
+    waiting = [cell for cell in cells if cell.real and not cell.done]
+    if not waiting:
+        return []
+    from experiments.comparison.publish import write_prediction
+
+    write_prediction(job.folder, [cell for cell in cells if not cell.real])
+    return _run(waiting, workers=1)
 
 
 def _run(cells: "Sequence[Cell]", workers: int | None) -> "list[Outcome]":
@@ -62,7 +96,7 @@ def _run(cells: "Sequence[Cell]", workers: int | None) -> "list[Outcome]":
 
     done = sum(cell.done for cell in cells)
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("simulating", total=len(cells), completed=done)
+        task = progress.add_task("running", total=len(cells), completed=done)
         return run_cells(cells, workers, lambda _: progress.advance(task))
 
 

@@ -1,10 +1,12 @@
-"""`python -m experiments.run`: one simulation, its files in a folder. `--help` says more."""
+"""`python -m experiments.run`: one simulation, or one replay against a real cluster; its files in a
+folder. `--help` says more."""
 
 import sys
 
 from experiments.command import OK, Job, run_command
 from experiments.config.compare_config import without_compare_keys
 from experiments.config.run_config import run_config
+from experiments.execution import execute
 
 
 def main() -> int:
@@ -14,11 +16,7 @@ def main() -> int:
 
 def _run(job: Job) -> int:
     config = run_config(without_compare_keys(job.plain))
-
-    # The simulator is imported once the config is known to be right: refusals are quick.
-    from experiments.simulation.execute import run_into
-
-    run_into(job.folder, config)
+    execute(job.folder, config)
     print(job.folder)
     return OK
 

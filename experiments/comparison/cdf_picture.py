@@ -8,6 +8,7 @@ from experiments.comparison.curves import Curve, left_edge_s, right_edge_s
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart with any colour vision; yellow is too light for lines
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -39,6 +40,11 @@ def draw_cdf(curves: Sequence[Curve], folder: Path, stem: str) -> list[Path]:
         handlelength=2.6,
         columnspacing=1.2,
     )
+    return save_picture(figure, folder, stem)
+
+
+def save_picture(figure: "Figure", folder: Path, stem: str) -> list[Path]:
+    """Write STEM.png and STEM.pdf; returns their paths."""
     paths = [folder / f"{stem}.{kind}" for kind in FORMATS]
     for path in paths:
         # without a date, so that equal results give equal files

@@ -17,6 +17,7 @@ from typing import Any
 
 from experiments.comparison.identity import digest
 from experiments.config.run_config import RunConfig
+from experiments.execution import execute
 from experiments.simulation.environment import command_line
 from experiments.simulation.files import SUMMARY
 from sllmcore.errors import SllmError, UsageError
@@ -34,6 +35,11 @@ class Cell:
     label: str
     config: RunConfig
     folder: Path
+
+    @property
+    def real(self) -> bool:
+        """Measured on a real cluster, not simulated."""
+        return self.config.driver.kind == "real"
 
     @property
     def done(self) -> bool:
@@ -124,10 +130,8 @@ def _run_cell_interruptibly(cell: Cell, command: Sequence[str]) -> Outcome:
 
 
 def _run_cell(cell: Cell, command: Sequence[str]) -> Outcome:
-    from experiments.simulation.execute import run_into
-
     try:
-        run_into(cell.folder, cell.config, command)
+        execute(cell.folder, cell.config, command)
     except UsageError as error:
         return Outcome(cell, str(error), usage=True)
     except (SllmError, OSError) as error:

@@ -1,9 +1,10 @@
 """Cumulative distributions of startup latency: what share of all requests had started by then.
 
 A request that never started (timed out, rejected, left) counts in the whole but never rises the
-curve, so that a curve ends below 1 by what it lost.
+curve, so that a curve ends below 1 by what it lost. The same for the time to the first token.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,16 +30,18 @@ class Curve:
     never_started: float
 
 
-def startup_curve(result: PolicyResult) -> Curve:
-    """Of all requests of a policy, over all its seeds."""
+def startup_curve(result: PolicyResult, until: str = "started_at_s") -> Curve:
+    """Of all requests of a policy, over all its seeds.
+
+    Args:
+        until: The column that ends the wait: `first_token_at_s` gives the time to first token.
+    """
     import numpy as np
     import pyarrow.parquet as pq
 
-    columns = ["arrived_at_s", "started_at_s"]
+    columns = ["arrived_at_s", until]
     tables = [pq.read_table(c.cell.folder / REQUESTS, columns=columns) for c in result.cells]
-    waits = [
-        table["started_at_s"].to_numpy() - table["arrived_at_s"].to_numpy() for table in tables
-    ]
+    waits = [table[until].to_numpy() - table["arrived_at_s"].to_numpy() for table in tables]
     latency_s = np.concatenate(waits)
     total = len(latency_s)
     started_s = np.sort(latency_s[~np.isnan(latency_s)])
@@ -52,6 +55,17 @@ def startup_curve(result: PolicyResult) -> Curve:
         tuple(((ranks + 1) / total).tolist()),
         1 - len(started_s) / total,
     )
+
+
+def distance(one: Curve, other: Curve) -> float:
+    """The largest vertical distance of two curves (Kolmogorov and Smirnov's), in [0, 1]."""
+    at_s = sorted({*one.latency_s, *other.latency_s})
+    return max((abs(_share(one, s) - _share(other, s)) for s in at_s), default=0.0)
+
+
+def _share(curve: Curve, latency_s: float) -> float:
+    below = bisect_right(curve.latency_s, latency_s)
+    return curve.shares[below - 1] if below else 0.0
 
 
 def left_edge_s(curves: Sequence[Curve]) -> float:

@@ -12,6 +12,7 @@ from experiments.config.run_config import RunConfig, plain_config
 
 _ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("sllmcore", "sllmsim", "traces", "experiments/config", "experiments/simulation")
+REAL_SOURCES = ("sllmreal", "experiments/real")  # of a replay against a real cluster as well
 _DIGEST_LETTERS = 12
 _CHUNK_BYTES = 1 << 20
 
@@ -19,16 +20,17 @@ _CHUNK_BYTES = 1 << 20
 def digest(config: RunConfig) -> str:
     """Of a run, short enough for the name of a folder."""
     plain = plain_config(config) | {"name": ""}  # a name changes no result
-    parts = [json.dumps(plain, sort_keys=True), source_digest()]
+    sources = SOURCES + REAL_SOURCES if config.driver.kind == "real" else SOURCES
+    parts = [json.dumps(plain, sort_keys=True), source_digest(sources)]
     parts += [_file_digest(Path(path)) for path in config.workload.paths]
     return sha256("\n".join(parts).encode()).hexdigest()[:_DIGEST_LETTERS]
 
 
 @cache
-def source_digest() -> str:
+def source_digest(packages: tuple[str, ...] = SOURCES) -> str:
     """Of the program: a cell made by another version is made again."""
     total = sha256()
-    for package in SOURCES:
+    for package in packages:
         for path in sorted((_ROOT / package).rglob("*")):
             if path.suffix in (".py", ".json"):
                 total.update(f"{path.relative_to(_ROOT)}\0".encode())

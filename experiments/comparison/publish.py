@@ -1,34 +1,68 @@
 """Writes what a comparison came to beside its cells, and prints it."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
 from experiments.comparison.cdf_picture import draw_cdf
 from experiments.comparison.cells import Cell
-from experiments.comparison.curves import startup_curve
+from experiments.comparison.curves import Curve, startup_curve
+from experiments.comparison.pairs import pairs_of, plain_pair
+from experiments.comparison.pairs_picture import PanelRow, draw_pairs
 from experiments.comparison.report import report_html
-from experiments.comparison.results import csv_text, plain_results, policy_results
+from experiments.comparison.results import (
+    PolicyResult,
+    csv_text,
+    plain_results,
+    policy_results,
+)
 from experiments.comparison.table import print_table
 from experiments.simulation.execute import json_text
 
 PICTURE = "startup_latency_cdf"
+PREDICTION = "prediction.json"
+
+
+def write_prediction(folder: Path, cells: Sequence[Cell]) -> None:
+    """prediction.json: what the simulator says, and when that was written: before the real runs."""
+    written_at = datetime.now(UTC).isoformat(timespec="seconds")
+    plain = plain_results(cells[0].config.name, policy_results(cells))
+    (folder / PREDICTION).write_text(json_text({"written_at": written_at, **plain}))
 
 
 def publish(folder: Path, cells: Sequence[Cell], stream: IO[str], *, as_json: bool) -> None:
     """comparison.json, comparison.csv, the CDF as PNG and PDF, report.html; and the table."""
     results = policy_results(cells)
     config = cells[0].config
-    text = json_text(plain_results(config.name, results))
+    pairs = [plain_pair(pair) for pair in pairs_of(results)]
+    plain = plain_results(config.name, results)
+    text = json_text(plain | {"predictions": pairs} if pairs else plain)
     curves = [startup_curve(result) for result in results]
     (folder / "comparison.json").write_text(text)
     (folder / "comparison.csv").write_text(csv_text(results))
-    pictures = draw_cdf(curves, folder, PICTURE)
+    pictures = _pictures(results, curves, folder)
     (folder / "report.html").write_text(report_html(folder, results, curves, pictures[0]))
     if as_json:
         stream.write(text)
     else:
         print_table(_title(cells), results, stream)
+
+
+def _pictures(results: Sequence[PolicyResult], curves: Sequence[Curve], folder: Path) -> list[Path]:
+    """All in one; where there are predictions, a panel per policy."""
+    pairs = pairs_of(results)
+    if not pairs:
+        return draw_cdf(curves, folder, PICTURE)
+    rows = [
+        PanelRow(
+            wait,
+            tuple(startup_curve(pair.measured, until) for pair in pairs),
+            tuple(startup_curve(pair.predicted, until) for pair in pairs),
+        )
+        for wait, until in (("startup", "started_at_s"), ("first token", "first_token_at_s"))
+    ]
+    return draw_pairs(rows, folder, PICTURE)
 
 
 def _title(cells: Sequence[Cell]) -> str:

@@ -14,10 +14,9 @@ from experiments.comparison.cold_starts import cold_starts
 from experiments.comparison.curves import Curve, left_edge_s, right_edge_s
 from experiments.comparison.results import PolicyResult
 from experiments.comparison.svg import Bar, Part, cdf_panel, stacked_bars
-from experiments.comparison.table import COLUMNS, seconds
+from experiments.comparison.table import columns_for, seconds
 from experiments.config.run_config import RunConfig, plain_config
 from experiments.simulation.files import CONFIG, ENV, INSTANCES, JOURNAL, REQUESTS, SUMMARY
-from sllmsim.phases import preset_named
 
 _TEMPLATE = Path(__file__).with_name("report_template.html")
 _TIERS = (("warm", "#009E73"), ("DRAM", "#56B4E9"), ("SSD", "#E69F00"), ("REMOTE", "#D55E00"))
@@ -37,7 +36,7 @@ def report_html(
     environment = json.loads((first.folder / ENV).read_text())
     return Template(_TEMPLATE.read_text()).substitute(
         name=escape(first.config.name),
-        setting=escape(_setting(first.config, results[0])),
+        setting=escape(_setting(first.config, results)),
         command=escape(" ".join(environment["command"])),
         key_figures=_key_figures(results),
         picture=base64.b64encode(picture.read_bytes()).decode(),
@@ -53,22 +52,42 @@ def report_html(
     )
 
 
-def _setting(config: RunConfig, result: PolicyResult) -> str:
+def _setting(config: RunConfig, results: Sequence[PolicyResult]) -> str:
+    result = results[0]
     groups = config.cluster.servers.values()
     num_servers = sum(group.count for group in groups)
     num_gpus = sum(group.count * group.num_gpus for group in groups)
     seeds = ", ".join(str(cell.cell.config.seed) for cell in result.cells)
     return (
         f"{result.number('requests'):,.0f} requests for {len(config.models.names)} models in "
-        f"{result.number('simulated_s') / 60:,.0f} simulated minutes; {num_servers} servers with "
+        f"{_length(result)}; {num_servers} servers with "
         f"{num_gpus} {config.cluster.gpu.name} in all; workload {config.workload.kind}; "
-        f"seed {seeds}. All policies met the same requests. Simulated, not measured."
+        f"seed {seeds}. All policies met the same requests. {_kind_of(results)}"
+    )
+
+
+def _length(result: PolicyResult) -> str:
+    if result.real:
+        return f"{result.number('measured_s') / 60:,.1f} minutes"
+    return f"{result.number('simulated_s') / 60:,.0f} simulated minutes"
+
+
+def _kind_of(results: Sequence[PolicyResult]) -> str:
+    """What the reader has before him."""
+    real = [result.cells[0].cell.config.driver.real for result in results if result.real]
+    if not real:
+        return "Simulated, not measured."
+    engines = "emulated by sleeping" if real[0] and real[0].engine == "timed" else "on this CPU"
+    return (
+        f"Measured on a cluster of processes on one machine, inferences {engines}; rows that end "
+        "with predicted were simulated before."
     )
 
 
 def _key_figures(results: Sequence[PolicyResult]) -> str:
-    headings = [column.heading for column in COLUMNS]
-    return table_html(headings, [[column.cell(r) for column in COLUMNS] for r in results])
+    columns = columns_for(results)
+    headings = [column.heading for column in columns]
+    return table_html(headings, [[column.cell(r) for column in columns] for r in results])
 
 
 def _panels(curves: Sequence[Curve]) -> str:
@@ -125,20 +144,22 @@ def _cold_starts(results: Sequence[PolicyResult]) -> str:
 
 
 def _phases(config: RunConfig) -> str:
-    phases = preset_named(config.driver.phases).phases
+    model = config.driver.phase_model
+    name, phases = escape(model.name), model.phases
     if not phases:
-        return f"<p>Preset <b>{escape(config.driver.phases)}</b>: a cold start is its transfer.</p>"
+        return f"<p>Preset <b>{name}</b>: a cold start is its transfer.</p>"
     rows = [
         [phase.kind.value, phase.order.value, seconds(phase.duration.median_s), phase.source]
         for phase in phases
     ]
     headings = ["phase", "relative to the transfer", "median s", "source"]
-    return f"<p>Preset <b>{escape(config.driver.phases)}</b>:</p>" + table_html(headings, rows)
+    return f"<p>Preset <b>{name}</b>:</p>" + table_html(headings, rows)
 
 
 def _all_figures(results: Sequence[PolicyResult]) -> str:
     rows = [
-        [name, *(_shown(result.figures[name]) for result in results)] for name in results[0].figures
+        [name, *(_shown(result.figures.get(name)) for result in results)]
+        for name in dict.fromkeys(name for result in results for name in result.figures)
     ]
     return table_html(["figure", *(result.label for result in results)], rows)
 

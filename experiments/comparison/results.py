@@ -29,9 +29,14 @@ class PolicyResult:
     cells: tuple[CellResult, ...]
     figures: Figures
 
+    @property
+    def real(self) -> bool:
+        """Measured on a real cluster, not simulated."""
+        return self.cells[0].cell.real
+
     def number(self, name: str) -> float:
-        """A figure that is there; 0 if no request had any."""
-        value = self.figures[name]
+        """A figure; 0 if no request had any, or this kind of run has none."""
+        value = self.figures.get(name)
         return value if isinstance(value, int | float) else 0.0
 
 
@@ -65,12 +70,18 @@ def flat(plain: Mapping[str, Any], prefix: str = "") -> Figures:
 def csv_text(results: Sequence[PolicyResult]) -> str:
     """A row per cell."""
     rows = [
-        {"label": result.label, "folder": cell.cell.folder.name, **cell.figures}
+        {
+            "label": result.label,
+            "driver": cell.cell.config.driver.kind,
+            "folder": cell.cell.folder.name,
+            **cell.figures,
+        }
         for result in results
         for cell in result.cells
     ]
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

@@ -66,23 +66,44 @@ COLUMNS = (
 )
 
 
+def _cold(result: PolicyResult) -> str:
+    return f"{sum(result.number(f'loads.{tier}') for tier in ('REMOTE', 'SSD', 'DRAM')):,.0f}"
+
+
+# Of a comparison in which some results were measured and others predicted.
+MEASURED_COLUMNS = (
+    *COLUMNS[:5],
+    Column("first token\nmean s", _seconds("ttft_s.mean")),
+    Column("\np50", _seconds("ttft_s.p50")),
+    Column("\np95", _seconds("ttft_s.p95")),
+    Column("\np99", _seconds("ttft_s.p99")),
+    Column("cold\nstarts", _cold),
+    *COLUMNS[5:10],
+)
+
 NARROW_COLUMNS = (range(7), (0, *range(7, len(COLUMNS))))  # on two tables, each with its policies
 WIDE_CHARACTERS = 114  # that all columns take
 
 
+def columns_for(results: Sequence[PolicyResult]) -> Sequence[Column]:
+    """What a table of these results shows."""
+    return MEASURED_COLUMNS if any(result.real for result in results) else COLUMNS
+
+
 def print_table(title: str, results: Sequence[PolicyResult], stream: IO[str]) -> None:
     """Rich on a terminal, in two tables where it is narrow; aligned text otherwise."""
-    rows = [[column.cell(result) for column in COLUMNS] for result in results]
+    columns = columns_for(results)
+    rows = [[column.cell(result) for column in columns] for result in results]
     if not stream.isatty():
-        stream.write(plain_table(title, rows))
+        stream.write(plain_table(title, rows, columns))
         return
     from rich.console import Console
 
     console = Console(file=stream)
     console.print(f"\n{title}", style="bold", markup=False, highlight=False)
     wide = console.width >= WIDE_CHARACTERS
-    for numbers in (range(len(COLUMNS)),) if wide else NARROW_COLUMNS:
-        console.print(_rich_table([COLUMNS[i] for i in numbers], rows, numbers))
+    for numbers in (range(len(columns)),) if wide else NARROW_COLUMNS:
+        console.print(_rich_table([columns[i] for i in numbers], rows, numbers))
 
 
 def _rich_table(
@@ -100,11 +121,13 @@ def _rich_table(
     return table
 
 
-def plain_table(title: str, rows: Sequence[Sequence[str]]) -> str:
+def plain_table(
+    title: str, rows: Sequence[Sequence[str]], columns: Sequence[Column] = COLUMNS
+) -> str:
     """Columns two blanks apart, numbers to the right."""
-    headings = [("\n" + column.heading).split("\n")[-2:] for column in COLUMNS]
+    headings = [("\n" + column.heading).split("\n")[-2:] for column in columns]
     lines = [[heading[0] for heading in headings], [heading[1] for heading in headings], *rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     text = [
         "  ".join(
             cell.ljust(width) if i == 0 else cell.rjust(width)

@@ -1,20 +1,31 @@
-"""The driver of a run: the simulator, and what is true in it besides the hardware."""
+"""The driver of a run: the simulator, or a real cluster; and what is true besides the hardware."""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
+from experiments.config.real import Measured, RealSettings
 from sllmcore.errors import UsageError
 from sllmsim.faults import FaultRates
-from sllmsim.phases import PRESETS
+from sllmsim.phases import (
+    PRESETS,
+    Duration,
+    Order,
+    PhaseKind,
+    PhaseModel,
+    PhaseSpec,
+    duration_with_p99,
+    preset_named,
+)
 from sllmsim.setup import LoaderProfile, MigrationSettings
 
 
 @dataclass(frozen=True, slots=True)
 class DriverConfig:
-    """How the simulated cluster behaves.
+    """How the cluster behaves.
 
     Args:
-        kind: Which driver; there is one.
+        kind: `sim`, or `real`, which needs `real`.
+        real: The real cluster that is run; with kind sim, the one that is predicted.
         phases: Preset of the cold-start phases that move no bytes (`sllmsim.phases.PRESETS`).
         loader: Share of each link's bandwidth that the checkpoint loader reaches.
         migration: Messages and rounds of the token migration.
@@ -27,7 +38,8 @@ class DriverConfig:
         journal: Write the journal; a run without one is faster and cannot be replayed.
     """
 
-    kind: Literal["sim"] = "sim"
+    kind: Literal["sim", "real"] = "sim"
+    real: RealSettings | None = None
     phases: str = "paper"
     loader: LoaderProfile = field(default_factory=LoaderProfile)
     migration: MigrationSettings = field(default_factory=MigrationSettings)
@@ -39,9 +51,30 @@ class DriverConfig:
     journal: bool = True
 
     def __post_init__(self) -> None:
+        if self.kind == "real" and self.real is None:
+            raise UsageError("kind real needs the settings of a real cluster: take driver=real")
         if self.phases not in PRESETS:
             raise UsageError(f"unknown phases {self.phases!r}, known are {', '.join(PRESETS)}")
         if self.fault_horizon_s is not None and self.fault_horizon_s < 0:
             raise UsageError(f"fault_horizon_s must not be negative, got {self.fault_horizon_s}")
         if self.storage_bytes_per_s is not None and self.storage_bytes_per_s <= 0:
             raise UsageError(f"storage_bytes_per_s must be positive: {self.storage_bytes_per_s}")
+
+    @property
+    def phase_model(self) -> PhaseModel:
+        """Of the cold starts that the simulator plays: the preset, or what was measured."""
+        if self.real is None:
+            return preset_named(self.phases)
+        calibration, source = self.real.calibration, "measured by experiments.real.calibrate"
+        phases = (
+            (PhaseKind.ENGINE_INIT, Order.OVERLAPPED, calibration.boot),
+            (PhaseKind.WARMUP, Order.AFTER, calibration.ready),
+        )
+        specs = (PhaseSpec(kind, order, _duration(each), source) for kind, order, each in phases)
+        return PhaseModel("measured", tuple(specs))
+
+
+def _duration(measured: Measured) -> Duration:
+    if measured.median_s == 0:
+        return Duration(0.0)
+    return duration_with_p99(measured.median_s, measured.p99_s)

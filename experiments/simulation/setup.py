@@ -5,13 +5,13 @@ from dataclasses import replace
 
 from experiments.config.models import Deployment, PlacementRule
 from experiments.config.run_config import RunConfig
+from experiments.simulation.calibrated import calibrated_timing
 from experiments.simulation.placement import Shelf, placed
 from sllmcore.build import PolicySettings
 from sllmcore.migration import MigrationProfile
 from sllmcore.types import Checkpoint, StorageTier
 from sllmsim.catalog import dtype_named, model_named
 from sllmsim.faults import Fault, draw_faults
-from sllmsim.phases import preset_named
 from sllmsim.setup import ServerHardware, SimModel, SimServerSetup, SimSetup
 from sllmsim.timing import EngineEfficiency, InferenceTiming, roofline, step_s
 from traces.popularity import shares
@@ -28,7 +28,7 @@ def sim_setup(config: RunConfig) -> SimSetup:
         servers=servers,
         models=models,
         storage_bytes_per_s=driver.storage_bytes_per_s,
-        phases=preset_named(driver.phases),
+        phases=driver.phase_model,
         loader=driver.loader,
         migration=driver.migration,
         recovers_tokens=driver.recovers_tokens,
@@ -64,25 +64,27 @@ def _migration_profile(timing: InferenceTiming) -> MigrationProfile:
 
 
 def _models(config: RunConfig) -> tuple[SimModel, ...]:
+    real = config.driver.real
+    given_bytes = None if real is None else real.calibration.checkpoint_bytes
     models: list[SimModel] = []
     for name, deployment in config.models.deployments.items():
         num_gpus = deployment.gpus_per_instance(config.cluster.gpu)
         num_slots = deployment.slots_per_instance(config.cluster.gpu)
-        timing = _timing(config, deployment, num_gpus, num_slots)
+        timing: InferenceTiming = roofline_timing(config, deployment)
+        if real is not None:
+            timing = calibrated_timing(timing, real)
+        size_bytes = deployment.size_bytes if given_bytes is None else given_bytes
         models += [
-            SimModel(
-                Checkpoint(f"{name}-{index}", deployment.size_bytes, num_gpus),
-                timing,
-                num_slots,
-            )
+            SimModel(Checkpoint(f"{name}-{index}", size_bytes, num_gpus), timing, num_slots)
             for index in range(deployment.replicas)
         ]
     return tuple(models)
 
 
-def _timing(
-    config: RunConfig, deployment: Deployment, num_gpus: int, num_slots: int
-) -> InferenceTiming:
+def roofline_timing(config: RunConfig, deployment: Deployment) -> InferenceTiming:
+    """Of one instance of a deployment on the config's GPUs."""
+    num_gpus = deployment.gpus_per_instance(config.cluster.gpu)
+    num_slots = deployment.slots_per_instance(config.cluster.gpu)
     efficiency = EngineEfficiency(expert_batch=max(2, num_slots))
     model, dtype = model_named(deployment.model), dtype_named(deployment.dtype)
     return roofline(model, dtype, config.cluster.gpu, num_gpus, efficiency)

@@ -119,7 +119,8 @@ MISTAKES = {
     "workload=azure_llm": "workload: kind azure_llm needs the path of a file",
     "seed=-3": "seed must be 0 or more, got -3",
     "driver.phases=magic": "driver: unknown phases 'magic'",
-    "driver.kind=real": "driver.kind: Invalid enum value 'real'",
+    "driver.kind=real": "driver: kind real needs the settings of a real cluster: take driver=real",
+    "driver.kind=ray": "driver.kind: Invalid enum value 'ray'",
     "policy.residency.keep_alive_s=5": "policy.residency: give keep_alive_s or",
     "models.ssd.replicas=0": "replicas must be at least 1",
 }

@@ -1,0 +1,85 @@
+"""The real driver: what runs the engines, and what its cost was measured to be.
+
+A calibration is what the simulator has to know to predict such a cluster. It is measured on an idle
+one before any workload is replayed (`python -m experiments.real.calibrate`), never fitted to a
+result.
+"""
+
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Literal
+
+from sllmcore.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A duration that was measured several times."""
+
+    median_s: float
+    p99_s: float
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.p99_s) and 0 <= self.median_s <= self.p99_s):
+            raise UsageError(f"0 <= median_s <= p99_s must hold, got {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What an idle cluster takes beyond the time that a timed engine sleeps.
+
+    Args:
+        boot: From the order of a load to an engine that only lacks its weights; beside the
+            transfer.
+        ready: From there, or from the weights' last byte, to the controller's hearing that it can
+            serve.
+        first_token_s: From the controller's decision to the client's first token, the shortest
+            prompt's computation included.
+        token_s: Of each further token, at batch 1.
+        sequence_s: Of each further token, for each sequence in the batch beyond the first.
+        prompt_token_s: Of a prompt's token.
+        checkpoint_bytes: Of the generated models' weights; None: as the config's models.
+    """
+
+    boot: Measured = field(default_factory=lambda: Measured(0.0, 0.0))
+    ready: Measured = field(default_factory=lambda: Measured(0.0, 0.0))
+    first_token_s: float = 0.0
+    token_s: float = 0.0
+    sequence_s: float = 0.0
+    prompt_token_s: float = 0.0
+    checkpoint_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("first_token_s", "token_s", "sequence_s", "prompt_token_s"):
+            value = getattr(self, name)
+            if not (isfinite(value) and value >= 0):
+                raise UsageError(f"{name} must be finite and not negative, got {value}")
+        if self.checkpoint_bytes is not None and self.checkpoint_bytes < 1:
+            raise UsageError(f"checkpoint_bytes must be positive, got {self.checkpoint_bytes}")
+
+
+@dataclass(frozen=True, slots=True)
+class RealSettings:
+    """How a real cluster is set up on this machine.
+
+    Args:
+        engine: `timed`: engines without weights, that sleep as long as the config's model would
+            compute on the config's GPU, and storage that sleeps as its bandwidths say.
+            `transformers`: generated weights of `sample`, real bytes from files through SSD
+            directories and memory pools into models that compute on the CPU.
+        placement: `children`: the leader, each worker and each engine are processes. `in_process`:
+            all are in this process's one event loop, engines in threads; for tests.
+        sample: Of `sllmreal.engine.samples`, for transformers.
+        max_send_lag_s: A run is refused if any request was sent later than that after its time.
+        calibration: What the simulator believes of all this.
+    """
+
+    engine: Literal["timed", "transformers"] = "timed"
+    placement: Literal["children", "in_process"] = "children"
+    sample: str = "llama-tiny"
+    max_send_lag_s: float = 0.25
+    calibration: Calibration = field(default_factory=Calibration)
+
+    def __post_init__(self) -> None:
+        if not self.max_send_lag_s > 0:
+            raise UsageError(f"max_send_lag_s must be positive, got {self.max_send_lag_s}")

@@ -1,0 +1,1 @@
+"""Workloads replayed against real clusters, beside what the simulator had predicted."""

@@ -1,0 +1,98 @@
+"""The bench that calibrates a real cluster: one server, two models, one request at a time."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from experiments.config.real import RealSettings
+from experiments.config.run_config import RunConfig
+from experiments.real.plan import ClusterPlan, PlannedServer, planned_cluster
+from experiments.real.served import served_models
+from sllmcore.errors import UsageError
+from sllmcore.residency import LruResidency
+from sllmcore.types import SSD, Request, Residency
+from sllmcore.workload import Job
+from sllmreal.protocol.model import ModelSpec
+
+SHORT_TOKENS, LONG_TOKENS = 8, 200  # of prompts; both within the smallest sample's context
+ANSWER_TOKENS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """How much is measured.
+
+    Args:
+        cold_starts: Of each of the two models.
+        answers: Of each kind, by a warm instance.
+        gap_s: From one request to the next; longer than any of them takes.
+    """
+
+    cold_starts: int = 10
+    answers: int = 5
+    gap_s: float = 6.0
+
+    def __post_init__(self) -> None:
+        if min(self.cold_starts, self.answers) < 1 or self.gap_s <= 0:
+            raise UsageError(f"a bench needs starts, answers and gaps, got {self}")
+
+
+def bench_models(
+    config: RunConfig, settings: RealSettings, folder: Path, long_transfer_s: float
+) -> tuple[ModelSpec, ModelSpec]:
+    """Two like the config's first: for timed engines, one of a byte and one that loads so long."""
+    name, deployment = next(iter(config.models.deployments.items()))
+    two = {name: replace(deployment, replicas=2)}
+    deployments = replace(config.models, deployments=two)
+    small, large = served_models(replace(config, models=deployments), settings, folder)
+    if settings.engine == "timed":
+        ssd_bytes_per_s = planned_cluster(config, settings).servers[0].spec.ssd_bytes_per_s
+        long_bytes = int(long_transfer_s * ssd_bytes_per_s)
+        small = msgspec.structs.replace(small, size_bytes=1)
+        large = msgspec.structs.replace(large, size_bytes=long_bytes)
+    return small, large
+
+
+def bench_plan(
+    config: RunConfig, settings: RealSettings, models: Sequence[ModelSpec]
+) -> ClusterPlan:
+    """The config's first server with one GPU, on which idle instances stay; no tier keeps what the
+    storage has not got from the start."""
+    plan = planned_cluster(config, settings)
+    resident = [Residency(SSD, model.name, model.size_bytes) for model in models]
+    server = PlannedServer(
+        replace(plan.servers[0].spec, num_gpus=1, dram_bytes=0),
+        tuple(resident) if plan.storage == "paced" else (),
+    )
+    residency = LruResidency(keep_alive_s=3600.0, keep_alive_load_factor=None)
+    policy = replace(plan.policy, name="serverless", residency=residency)
+    return replace(plan, servers=(server,), policy=policy)
+
+
+def bench_jobs(bench: Bench, models: Sequence[ModelSpec]) -> Iterator[Job]:
+    """Their ids begin with their kind: cold, short, long, answer, full."""
+    small, large = models
+    at_s = 0.0
+
+    def job(kind: str, number: int, model: ModelSpec, tokens: tuple[int, int]) -> Job:
+        request = Request(f"{kind}-{number}", model.name, at_s, tokens[0])
+        return Job(request, tokens[1])
+
+    for number in range(2 * bench.cold_starts):
+        yield job("cold", number, large if number % 2 else small, (SHORT_TOKENS, 1))
+        at_s += bench.gap_s
+    warm = large  # it was the last one
+    for number in range(bench.answers):
+        for kind, tokens in (
+            ("short", (SHORT_TOKENS, 1)),
+            ("long", (LONG_TOKENS, 1)),
+            ("answer", (SHORT_TOKENS, ANSWER_TOKENS)),
+        ):
+            yield job(kind, number, warm, tokens)
+            at_s += bench.gap_s
+    for number in range(bench.answers if warm.num_slots > 1 else 0):
+        for slot in range(warm.num_slots):
+            yield job("full", number * warm.num_slots + slot, warm, (SHORT_TOKENS, ANSWER_TOKENS))
+        at_s += bench.gap_s

@@ -1,0 +1,79 @@
+"""What a bench's files say about the cluster that it ran on; `calibrate` has the formulas."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from experiments.config.real import Calibration, Measured
+from experiments.real.bench import LONG_TOKENS, SHORT_TOKENS
+from experiments.simulation.files import INSTANCES, REQUESTS
+from sllmreal.protocol.model import ModelSpec
+
+Row = dict[str, Any]
+
+
+def read_bench(folder: Path, small: ModelSpec, large: ModelSpec) -> Calibration:
+    """From requests.parquet and instances.parquet of a bench of these models."""
+    requests: list[Row] = pq.read_table(folder / REQUESTS).to_pylist()
+    instances: list[Row] = pq.read_table(folder / INSTANCES).to_pylist()
+    timed = small.engine == "timed"
+    ready = _measured(_rests_s(instances, large)) if timed else Measured(0.0, 0.0)
+    boots_s = [max(0.0, rest_s - ready.median_s) for rest_s in _rests_s(instances, small)]
+    prefill_token_s, step_s, sequence_s = _paces_s(small)
+    short_s, long_s = _first_token_s(requests, "short"), _first_token_s(requests, "long")
+    tokens = LONG_TOKENS - SHORT_TOKENS
+    prompt_token_s = max(0.0, (long_s - short_s) / tokens - prefill_token_s)
+    first_token_s = short_s - SHORT_TOKENS * (prefill_token_s + prompt_token_s)
+    alone_s = _token_s(requests, "answer")
+    others = small.num_slots - 1
+    full_s = _token_s(requests, "full") if others else alone_s
+    return Calibration(
+        boot=_measured(boots_s),
+        ready=ready,
+        first_token_s=max(0.0, first_token_s),
+        token_s=max(0.0, alone_s - step_s - sequence_s),
+        sequence_s=max(0.0, (full_s - alone_s) / others - sequence_s) if others else 0.0,
+        prompt_token_s=prompt_token_s,
+        checkpoint_bytes=None if timed else small.size_bytes,
+    )
+
+
+def _rests_s(instances: Sequence[Row], model: ModelSpec) -> list[float]:
+    """Of each cold start of a model, what was not transfer."""
+    return [
+        row["ready_at_s"] - row["launched_at_s"] - row["transfer_s"]
+        for row in instances
+        if row["model"] == model.name
+    ]
+
+
+def _measured(values_s: Sequence[float]) -> Measured:
+    return Measured(median(values_s), max(values_s))
+
+
+def _paces_s(model: ModelSpec) -> tuple[float, ...]:
+    """What a timed engine was told to sleep; zeros for one that computes."""
+    names = ("prefill_token_s", "decode_step_s", "decode_sequence_s")
+    return tuple(float(model.settings.get(name, 0.0)) for name in names)
+
+
+def _first_token_s(requests: Sequence[Row], kind: str) -> float:
+    return float(
+        median(row["first_token_at_s"] - row["started_at_s"] for row in _of(requests, kind))
+    )
+
+
+def _token_s(requests: Sequence[Row], kind: str) -> float:
+    return float(
+        median(
+            (row["ended_at_s"] - row["first_token_at_s"]) / (row["output_tokens"] - 1)
+            for row in _of(requests, kind)
+        )
+    )
+
+
+def _of(requests: Sequence[Row], kind: str) -> list[Row]:
+    return [row for row in requests if row["request_id"].startswith(f"{kind}-")]

@@ -1,0 +1,95 @@
+"""A cluster of processes on this machine: a leader, workers, and the engines that they start."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from experiments.real.front import Front
+from experiments.real.plan import ClusterPlan, PlannedServer
+from sllmcore.errors import ClusterError
+from sllmcore.events import ServerJoined
+from sllmcore.journal import header_line, to_plain
+from sllmreal.cluster.attach import AttachedGateway, attached_gateway
+from sllmreal.cluster.children import ChildCommand, kept_running
+from sllmreal.cluster.home import Home, opened_home
+from sllmreal.cluster.lead import LOG_PREFIX
+from sllmreal.cluster.operator import ask
+from sllmreal.cluster.record import Header, Record, decoded
+from sllmreal.protocol.messages import Deploy
+from sllmreal.protocol.model import ModelSpec
+from sllmreal.store import read_lines
+from sllmreal.store.sqlite import SqliteStore
+
+_START_S = 60.0  # for a process to be there, on a busy machine
+
+
+@asynccontextmanager
+async def in_children(
+    plan: ClusterPlan, models: tuple[ModelSpec, ...], directory: Path
+) -> AsyncIterator[Front]:
+    """Running with all servers and models, until the context ends.
+
+    Raises:
+        ClusterError: A process ended before that.
+    """
+    home = opened_home(directory / "home")
+    ended: list[str] = []
+    async with AsyncExitStack() as stack:
+        policy = directory / "policy.json"
+        policy.write_text(header_line(plan.policy, plan.seed) + "\n")
+        leader = _command("leader", "lead", home, "--policy", str(policy))
+        await stack.enter_async_context(kept_running([leader], ended.append))
+        gateway = await stack.enter_async_context(attached_gateway(home))
+        front = Front(gateway.desk, gateway.link)
+        for model in models:
+            await ask(home, Deploy(model), wait_s=_START_S)
+        for number, server in enumerate(plan.servers):
+            command = _worker(server, plan, home, directory)
+            await stack.enter_async_context(kept_running([command], ended.append))
+            await _joined(gateway, number + 1)
+        yield front
+        if gateway.attached.done():
+            gateway.attached.result()
+    if ended:
+        raise ClusterError(f"the cluster did not last: {'; '.join(ended)}")
+    front.journal += await _stored_journal(home)
+
+
+def _worker(server: PlannedServer, plan: ClusterPlan, home: Home, directory: Path) -> ChildCommand:
+    server_id = server.spec.id
+    file = directory / f"{server_id}.json"
+    file.write_text(json.dumps(to_plain(ServerJoined(server.spec, server.resident))))
+    arguments = ("--server", str(file), "--storage", plan.storage)
+    return _command(f"worker {server_id}", "work", home, *arguments)
+
+
+def _command(name: str, module: str, home: Home, *arguments: str) -> ChildCommand:
+    where = ("--home", str(home.directory))
+    return ChildCommand(name, f"experiments.real.{module}", (*where, *arguments))
+
+
+async def _joined(gateway: AttachedGateway, num_workers: int) -> None:
+    """One worker joins after the other, so that the controller knows them in the config's order."""
+    try:
+        async with asyncio.timeout(_START_S):
+            while gateway.desk.num_workers < num_workers:  # noqa: ASYNC110 - told by a message
+                await asyncio.sleep(0.02)
+    except TimeoutError as error:
+        raise ClusterError(f"worker {num_workers} has not joined in {_START_S:g} s") from error
+
+
+async def _stored_journal(home: Home) -> list[str]:
+    """The journal of a cluster that has stopped."""
+    store = await SqliteStore.open(home.store)
+    try:
+        return journal_of([line async for line in read_lines(store, LOG_PREFIX)])
+    finally:
+        await store.close()
+
+
+def journal_of(records: list[str]) -> list[str]:
+    """The lines of a journal in a leader's log, which holds more than those."""
+    first, *rest = records
+    return [decoded(first, Header).line, *(decoded(line, Record).line for line in rest)]

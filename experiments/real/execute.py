@@ -1,0 +1,112 @@
+"""Runs a config on a real cluster; leaves the files of a simulation, and the clients' own."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from math import fsum
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import yaml
+
+from experiments.config.real import RealSettings
+from experiments.config.run_config import RunConfig, plain_config
+from experiments.real.cluster import RealCluster
+from experiments.real.plan import planned_cluster
+from experiments.real.possible import check_lengths, real_settings
+from experiments.real.sending import CLIENTS
+from experiments.real.served import served_models
+from experiments.real.system import System, Workload
+from experiments.simulation.environment import Stopwatch, environment
+from experiments.simulation.execute import json_text
+from experiments.simulation.files import CONFIG, ENV, INSTANCES, SUMMARY
+from experiments.simulation.run_folder import check_free, published_folder
+from experiments.simulation.summary_file import check_accounting
+from sllmcore.metrics import Summary
+from sllmcore.metrics.summary import distribution
+from traces.account import Account
+from traces.workload import build_jobs
+
+
+def run_into(
+    folder: Path, config: RunConfig, command: Sequence[str] = (), system: System | None = None
+) -> dict[str, Any]:
+    """Replay and publish the folder; returns the summary.
+
+    Args:
+        command: That the run is part of, for env.json, if not what this process was called.
+        system: What to replay against; None: our cluster, as the config has it.
+
+    Raises:
+        UsageError: The config asks for what a real cluster cannot do, or the folder is not free.
+        ClusterError: The cluster broke, or requests were sent too late.
+        ControlError: A request is unaccounted for.
+    """
+    settings = real_settings(config)
+    check_free(folder)
+    stopwatch, account = Stopwatch(), Account()
+    served_by = system or RealCluster(planned_cluster(config, settings))
+    with published_folder(folder) as new, tempfile.TemporaryDirectory() as weights:
+        workload = _workload(config, settings, account, Path(weights))
+        summary = _plain_summary(config, served_by.replay(workload, new), account, new)
+        (new / CONFIG).write_text(yaml.safe_dump(plain_config(config), sort_keys=False))
+        summary["wall_s"] = stopwatch.wall_s()
+        (new / SUMMARY).write_text(json_text(summary))
+        (new / ENV).write_text(json_text(environment(stopwatch, command)))
+    return summary
+
+
+def _workload(
+    config: RunConfig, settings: RealSettings, account: Account, weights: Path
+) -> Workload:
+    jobs = tuple(build_jobs(config.workload, config.models.names, config.seed, account))
+    models = served_models(config, settings, weights)
+    check_lengths(jobs, models)
+    return Workload(models, jobs, settings.max_send_lag_s)
+
+
+def _plain_summary(
+    config: RunConfig, summary: Summary, account: Account, folder: Path
+) -> dict[str, Any]:
+    """As JSON has it: the keys of a simulation that were measured, and how well requests were sent.
+
+    Raises:
+        ControlError: A request is unaccounted for.
+    """
+    plain = asdict(summary)
+    measured_s = plain.pop("ended_at_s")
+    check_accounting(plain, account.jobs)
+    return {
+        "name": config.name,
+        "policy": config.policy.name,
+        "seed": config.seed,
+        **plain,
+        "gpu_resident_s": min(plain["gpu_idle_s"], _resident_s(folder, plain, measured_s)),
+        "workload": asdict(account),
+        "send_lag_s": asdict(distribution(_lags_s(folder))),
+        "measured_s": measured_s,
+    }
+
+
+def _resident_s(folder: Path, summary: Mapping[str, Any], end_s: float) -> float:
+    """GPU-seconds of instances with nothing to do; 0 where the system writes no instances."""
+    if not (folder / INSTANCES).is_file():
+        return 0.0
+    table = pq.read_table(folder / INSTANCES).to_pydict()
+    held_s = fsum(
+        num_gpus * ((end_s if ended_s is None else ended_s) - launched_s)
+        for num_gpus, launched_s, ended_s in zip(
+            table["num_gpus"], table["launched_at_s"], table["ended_at_s"], strict=True
+        )
+    )
+    used_s: float = summary["gpu_busy_s"] + summary["gpu_loading_s"]
+    return max(0.0, held_s - used_s)
+
+
+def _lags_s(folder: Path) -> list[float]:
+    table = pq.read_table(folder / CLIENTS, columns=["scheduled_at_s", "sent_at_s"]).to_pydict()
+    return [
+        sent_s - scheduled_s
+        for scheduled_s, sent_s in zip(table["scheduled_at_s"], table["sent_at_s"], strict=True)
+    ]

@@ -1,0 +1,79 @@
+"""What a real cluster cannot do is refused before anything is started."""
+
+from collections.abc import Iterator, Sequence
+
+from experiments.config.real import RealSettings
+from experiments.config.run_config import RunConfig
+from sllmcore.build import SPLITTING
+from sllmcore.errors import UsageError
+from sllmcore.workload import Job
+from sllmreal.protocol.model import ModelSpec
+from sllmsim.setup import LoaderProfile
+
+
+def real_settings(config: RunConfig) -> RealSettings:
+    """Of a run with driver=real that can be carried out.
+
+    Raises:
+        UsageError: It cannot; all reasons are named, with their keys.
+    """
+    settings = config.driver.real
+    assert settings is not None, "the driver's config sees to that"
+    problems = [*_of_driver(config), *_of_cluster(config)]
+    if settings.engine == "transformers":
+        problems += _of_transformers(config)
+    if problems:
+        raise UsageError(f"driver=real cannot do this: {'; '.join(problems)}")
+    return settings
+
+
+def _of_driver(config: RunConfig) -> Iterator[str]:
+    driver, policy = config.driver, config.policy
+    if driver.fault_horizon_s is not None:
+        yield "driver.fault_horizon_s: faults strike in the simulator only (kill processes instead)"
+    if driver.storage_bytes_per_s is not None:
+        yield "driver.storage_bytes_per_s: its servers do not share a storage service"
+    if not driver.recovers_tokens:
+        yield "driver.recovers_tokens=false: its gateway always keeps the tokens it has sent"
+    if driver.loader != LoaderProfile():
+        yield f"driver.loader={driver.loader.name}: its loader is its own"
+    if driver.phases != "paper":
+        yield f"driver.phases={driver.phases}: its cold starts take what they take"
+    if policy.name in SPLITTING:
+        yield f"policy={policy.name}: its workers do not split loads over helpers"
+    if policy.residency.partial:
+        yield "policy.residency.partial: not with every storage"
+
+
+def _of_cluster(config: RunConfig) -> Iterator[str]:
+    for name, group in config.cluster.servers.items():
+        if group.gpus_per_uplink > 1:
+            yield f"cluster.servers.{name}.gpus_per_uplink: its GPUs have a link each"
+        if len(f"{name}-{group.count - 1}") > 24:
+            yield f"cluster.servers.{name}: a server's name has up to 24 characters"
+    for name, deployment in config.models.deployments.items():
+        if deployment.gpus_per_instance(config.cluster.gpu) > 1:
+            yield f"models.deployments.{name}: an instance takes one GPU"
+
+
+def _of_transformers(config: RunConfig) -> Iterator[str]:
+    models = config.models
+    if models.ssd.kind != "none" or models.dram.kind != "none":
+        yield "models.ssd and models.dram must be none: with real bytes, tiers begin empty"
+
+
+def check_lengths(jobs: Sequence[Job], models: Sequence[ModelSpec]) -> None:
+    """Refuse requests that are longer than their model's context.
+
+    Raises:
+        UsageError: It names the first one.
+    """
+    contexts = {model.name: model.context_tokens for model in models}
+    for job in jobs:
+        request = job.request
+        tokens = request.input_tokens + job.output_tokens
+        if tokens > contexts[request.model]:
+            raise UsageError(
+                f"{request.id} has {tokens} tokens, more than the {contexts[request.model]} of "
+                f"{request.model}'s context: set workload.total_limit_tokens"
+            )

@@ -1,0 +1,113 @@
+"""Open loop: every request is sent at its time, however slow the answers to the others are.
+
+    lag = sent - (start + arrival)
+
+A sender that falls behind would measure a load that was never asked for, so the lag of each request
+is written down, and a run in which one exceeds the bound is refused.
+"""
+
+import asyncio
+from array import array
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from math import nan
+from pathlib import Path
+
+from experiments.simulation.parquet_file import write_table
+from sllmcore.errors import ClusterError
+from sllmcore.metrics.tables import Table
+from sllmcore.workload import Job
+
+CLIENTS = "clients.parquet"
+CLIENT_COLUMNS = {
+    "request_id": "s",
+    "scheduled_at_s": "f",  # the trace's arrival
+    "sent_at_s": "f",
+    "first_token_at_s": "f",
+    "ended_at_s": "f",
+    "output_tokens": "i",  # that the client got
+    "problem": "s",  # what its stream raised; empty: nothing
+}
+
+
+@dataclass(slots=True)
+class Sending:
+    """One request as its client saw it; times count from the start of the workload."""
+
+    job: Job
+    sent_at_s: float = nan
+    first_token_at_s: float = nan
+    ended_at_s: float = nan
+    output_tokens: int = 0
+    problem: str = ""
+
+    @property
+    def lag_s(self) -> float:
+        return self.sent_at_s - self.job.request.arrived_at_s
+
+
+Elapsed = Callable[[], float]  # since the start of the workload
+Ask = Callable[[Sending, Elapsed], Awaitable[None]]  # sends one request and fills in the rest
+
+
+async def sent_on_time(jobs: Sequence[Job], ask: Ask, begin_in_s: float = 0.1) -> list[Sending]:
+    """Send each job at its arrival, the first instant being `begin_in_s` from now; return when all
+    have ended. What `ask` raises ends it all."""
+    loop = asyncio.get_running_loop()
+    start_s = loop.time() + begin_in_s
+
+    def elapsed_s() -> float:
+        return loop.time() - start_s
+
+    sendings = [Sending(job) for job in jobs]
+    async with asyncio.TaskGroup() as group:
+        for sending in sendings:
+            delay_s = sending.job.request.arrived_at_s - elapsed_s()
+            if delay_s > 0:
+                await asyncio.sleep(delay_s)
+            group.create_task(_sent(sending, ask, elapsed_s))
+    return sendings
+
+
+async def _sent(sending: Sending, ask: Ask, elapsed_s: Elapsed) -> None:
+    sending.sent_at_s = elapsed_s()
+    await ask(sending, elapsed_s)
+    sending.ended_at_s = elapsed_s()
+
+
+def check_lags(sendings: Sequence[Sending], max_lag_s: float) -> None:
+    """Refuse a replay that did not keep its times.
+
+    Raises:
+        ClusterError: A request was sent more than `max_lag_s` too late; it says how many were.
+    """
+    late = [sending for sending in sendings if sending.lag_s > max_lag_s]
+    if late:
+        worst = max(late, key=lambda sending: sending.lag_s)
+        raise ClusterError(
+            f"{len(late)} of {len(sendings)} requests were sent more than {max_lag_s:g} s late, "
+            f"{worst.job.request.id} by {worst.lag_s:.3f} s: this machine is too busy to measure on"
+        )
+
+
+def write_sendings(sendings: Sequence[Sending], folder: Path) -> None:
+    """`clients.parquet`: a row per request, by arrival."""
+    table = Table(CLIENT_COLUMNS)
+    for one in sendings:
+        table.append(
+            (
+                one.job.request.id,
+                one.job.request.arrived_at_s,
+                one.sent_at_s,
+                one.first_token_at_s,
+                one.ended_at_s,
+                one.output_tokens,
+                one.problem,
+            )
+        )
+    write_table(table, folder / CLIENTS, range(len(sendings)))
+
+
+def lags_s(sendings: Sequence[Sending]) -> "array[float]":
+    """Of all requests, by arrival."""
+    return array("d", (sending.lag_s for sending in sendings))

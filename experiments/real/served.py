@@ -1,0 +1,62 @@
+"""The models of a config as a real cluster serves them."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from experiments.config.real import RealSettings
+from experiments.config.run_config import RunConfig
+from experiments.simulation.calibrated import emulated_pace
+from experiments.simulation.setup import roofline_timing
+from sllmreal.protocol.model import ModelSpec
+from sllmsim.catalog import model_named
+
+
+def served_models(config: RunConfig, settings: RealSettings, folder: Path) -> tuple[ModelSpec, ...]:
+    """In the order of the config. Generated weights go below `folder`."""
+    if settings.engine == "timed":
+        return _timed_models(config)
+    return _written_models(config, settings.sample, folder)
+
+
+def _timed_models(config: RunConfig) -> tuple[ModelSpec, ...]:
+    """Without weights; their engines sleep as long as the config's model would compute."""
+    return tuple(
+        _timed_model(config, name, index)
+        for name, deployment in config.models.deployments.items()
+        for index in range(deployment.replicas)
+    )
+
+
+def _timed_model(config: RunConfig, name: str, index: int) -> ModelSpec:
+    deployment, gpu = config.models.deployments[name], config.cluster.gpu
+    pace = emulated_pace(roofline_timing(config, deployment))
+    return ModelSpec(
+        f"{name}-{index}",
+        f"/nowhere/{name}-{index}",
+        deployment.size_bytes,
+        model_named(deployment.model).max_context_tokens,
+        time.time(),
+        "timed",
+        deployment.gpus_per_instance(gpu),
+        deployment.slots_per_instance(gpu),
+        asdict(pace),
+    )
+
+
+def _written_models(config: RunConfig, sample: str, folder: Path) -> tuple[ModelSpec, ...]:
+    """With weights of their own each, for equal ones would share their memory."""
+    import torch
+
+    from sllmreal.cli.deploy import Choices, described
+    from sllmreal.engine.samples import write_sample
+
+    specs: list[ModelSpec] = []
+    for name, deployment in config.models.deployments.items():
+        num_slots = deployment.slots_per_instance(config.cluster.gpu)
+        choices = Choices(num_slots, needs_tokenizer=False)
+        for index in range(deployment.replicas):
+            model = f"{name}-{index}"
+            source = write_sample(folder / model, sample, dtype=torch.bfloat16, seed=len(specs))
+            specs.append(described(source, model, time.time(), choices))
+    return tuple(specs)

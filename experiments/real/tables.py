@@ -1,0 +1,58 @@
+"""A real cluster's journal into the files of a run, in the time of the workload.
+
+The journal keeps the cluster's own clock, under which it replays; tables and summary count from the
+workload's start, as a simulation does. What came before, servers joining, counts as at 0 s.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from experiments.simulation.files import INSTANCES, JOURNAL, REQUESTS
+from experiments.simulation.journal_file import written_journal
+from experiments.simulation.parquet_file import order_of_arrival, order_of_launch, write_table
+from sllmcore.build import PolicySettings
+from sllmcore.events import Event, InferenceFinished
+from sllmcore.journal import Entry, JournalReader
+from sllmcore.metrics import Recorder, Summary
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What a cluster did.
+
+    Args:
+        journal: Its lines, header first.
+        start_s: The workload's 0 s by the cluster's clock.
+        end_s: When all was over, by the same.
+    """
+
+    journal: tuple[str, ...]
+    start_s: float
+    end_s: float
+
+    def entries(self) -> Iterator[Entry]:
+        """Until it was over: what follows is the cluster's being taken down."""
+        for entry in JournalReader(self.journal).entries():
+            if entry.now_s <= self.end_s:
+                yield entry
+
+
+def write_played(played: Played, folder: Path, policy: PolicySettings, seed: int) -> Summary:
+    """requests.parquet, instances.parquet and the journal; returns the summary."""
+    recorder, last_s = Recorder(), 0.0
+    with written_journal(folder / JOURNAL, policy, seed) as journal:
+        for entry in played.entries():
+            journal.observe(entry.now_s, entry.event, entry.commands)
+            last_s = max(0.0, entry.now_s - played.start_s)
+            recorder.observe(last_s, _shifted(entry.event, played.start_s), entry.commands)
+    summary = recorder.close(last_s)
+    write_table(recorder.requests, folder / REQUESTS, order_of_arrival(recorder.requests))
+    write_table(recorder.instances, folder / INSTANCES, order_of_launch(recorder.instances))
+    return summary
+
+
+def _shifted(event: Event, start_s: float) -> Event:
+    if isinstance(event, InferenceFinished):
+        return replace(event, first_token_at_s=event.first_token_at_s - start_s)
+    return event
