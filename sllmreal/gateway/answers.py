@@ -1,12 +1,13 @@
 """What the two generating routes answer, whole and in pieces, field by field as OpenAI does."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 DONE = b"data: [DONE]\n\n"
+UsageTold = Literal["never", "at the end", "always"]
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -75,7 +76,7 @@ class Heading:
     created: int
     model: str
     token_ids: bool  # tell them beside the text
-    usage: bool  # in a stream
+    usage: UsageTold  # in a stream
 
 
 class Dialect(Protocol):
@@ -85,8 +86,8 @@ class Dialect(Protocol):
         """The events before a choice's first text."""
         ...
 
-    def piece(self, delta: Delta) -> bytes:
-        """The events of a delta."""
+    def piece(self, delta: Delta, so_far: Usage) -> bytes:
+        """The events of a delta; `so_far` is with it, of all choices."""
         ...
 
     def closing(self, usage: Usage) -> bytes:
@@ -107,17 +108,19 @@ class TextDialect:
     def opening(self, index: int) -> bytes:
         return b""
 
-    def piece(self, delta: Delta) -> bytes:
+    def piece(self, delta: Delta, so_far: Usage) -> bytes:
+        shown = so_far if self.heading.usage == "always" else None
         events = b""
         if delta.text or (delta.tokens and self.heading.token_ids):
             choice = TextChoice(delta.text, delta.index, token_ids=_ids(self.heading, delta.tokens))
-            events = self._event((choice,))
+            events = self._event((choice,), shown)
         if delta.finish is not None:
-            events += self._event((TextChoice("", delta.index, finish_reason=delta.finish),))
+            end = TextChoice("", delta.index, finish_reason=delta.finish)
+            events += self._event((end,), shown)
         return events
 
     def closing(self, usage: Usage) -> bytes:
-        return (self._event((), usage) if self.heading.usage else b"") + DONE
+        return (b"" if self.heading.usage == "never" else self._event((), usage)) + DONE
 
     def whole(self, choices: list[Delta], usage: Usage) -> bytes:
         answers = tuple(
@@ -132,7 +135,7 @@ class TextDialect:
         return msgspec.json.encode(self._object(answers, usage))
 
     def _event(self, choices: tuple[TextChoice, ...], usage: Usage | None = None) -> bytes:
-        shown = usage if self.heading.usage else UNSET
+        shown = UNSET if self.heading.usage == "never" else usage
         return b"data: " + msgspec.json.encode(self._object(choices, shown)) + b"\n\n"
 
     def _object(
@@ -153,19 +156,20 @@ class ChatDialect:
     def opening(self, index: int) -> bytes:
         return self._event((ChatChoice(index, delta=ChatText("assistant", "")),))
 
-    def piece(self, delta: Delta) -> bytes:
+    def piece(self, delta: Delta, so_far: Usage) -> bytes:
+        shown = so_far if self.heading.usage == "always" else None
         events = b""
         if delta.text or (delta.tokens and self.heading.token_ids):
             text = ChatText(content=delta.text)
             ids = _ids(self.heading, delta.tokens)
-            events = self._event((ChatChoice(delta.index, delta=text, token_ids=ids),))
+            events = self._event((ChatChoice(delta.index, delta=text, token_ids=ids),), shown)
         if delta.finish is not None:
             end = ChatChoice(delta.index, delta=ChatText(), finish_reason=delta.finish)
-            events += self._event((end,))
+            events += self._event((end,), shown)
         return events
 
     def closing(self, usage: Usage) -> bytes:
-        return (self._event((), usage) if self.heading.usage else b"") + DONE
+        return (b"" if self.heading.usage == "never" else self._event((), usage)) + DONE
 
     def whole(self, choices: list[Delta], usage: Usage) -> bytes:
         answers = tuple(
@@ -180,7 +184,7 @@ class ChatDialect:
         return msgspec.json.encode(self._object("chat.completion", answers, usage))
 
     def _event(self, choices: tuple[ChatChoice, ...], usage: Usage | None = None) -> bytes:
-        shown = usage if self.heading.usage else UNSET
+        shown = UNSET if self.heading.usage == "never" else usage
         answer = self._object("chat.completion.chunk", choices, shown)
         return b"data: " + msgspec.json.encode(answer) + b"\n\n"
 

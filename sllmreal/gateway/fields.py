@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from sllmreal.gateway.answers import UsageTold
 from sllmreal.gateway.errors import bad_request, unsupported
 
 Neutral = tuple[object, ...]
@@ -49,6 +50,7 @@ class StreamOptions(Strict):
 
     unserved: ClassVar[Mapping[str, Neutral]] = {"include_obfuscation": (None, False)}
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None  # vLLM's: usage so far in every event
 
 
 StopString = Annotated[str, Field(min_length=1, max_length=4_096)]
@@ -87,8 +89,12 @@ class GenerationRequest(Strict):
         return tuple(dict.fromkeys(given))
 
     @property
-    def includes_usage(self) -> bool:
-        return self.stream_options is not None and bool(self.stream_options.include_usage)
+    def told_usage(self) -> UsageTold:
+        """What events of a stream say of usage."""
+        options = self.stream_options
+        if options is None or not options.include_usage:
+            return "never"
+        return "always" if options.continuous_usage_stats else "at the end"
 
 
 UNSERVED_BY_BOTH: Mapping[str, Neutral] = {

@@ -77,6 +77,11 @@ class Generation:
         self._admission = admission
         self._metrics = metrics
 
+    def usage(self, output_tokens: int) -> Usage:
+        """Of that many tokens, all choices together."""
+        prompt_tokens = self._plan.prompt_tokens
+        return Usage(prompt_tokens, output_tokens, prompt_tokens + output_tokens)
+
     async def run(self, emit: Emit) -> Usage:
         """Give every delta to `emit` as it comes; each choice's last has a finish.
 
@@ -89,8 +94,7 @@ class Generation:
                 counts = [await self._choice(0, places[0], emit)]
             else:
                 counts = await self._together(places, emit)
-        prompt_tokens, output_tokens = self._plan.prompt_tokens, sum(counts)
-        return Usage(prompt_tokens, output_tokens, prompt_tokens + output_tokens)
+        return self.usage(sum(counts))
 
     async def _together(self, places: list[Place], emit: Emit) -> list[int]:
         """All choices at once; the first that fails ends the others."""

@@ -96,7 +96,7 @@ class Service:
 
 def _heading(request_id: str, body: GenerationRequest, plan: Plan) -> Heading:
     with_ids = body.return_token_ids or plan.tokenizer is None
-    return Heading(request_id, int(time.time()), body.model, with_ids, body.includes_usage)
+    return Heading(request_id, int(time.time()), body.model, with_ids, body.told_usage)
 
 
 def _joined(pieces: list[Delta], num_choices: int) -> list[Delta]:

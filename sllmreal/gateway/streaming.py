@@ -36,6 +36,7 @@ class EventStream(Response):
         self._settings = settings
         self._outbox = Outbox(settings.limits.stream_buffer_bytes)
         self._opened: set[int] = set()
+        self._num_output = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def within_deadline(message: Message) -> None:
@@ -78,7 +79,8 @@ class EventStream(Response):
         if delta.index not in self._opened:
             self._opened.add(delta.index)
             self._outbox.put(self._dialect.opening(delta.index))
-        self._outbox.put(self._dialect.piece(delta))
+        self._num_output += len(delta.tokens)
+        self._outbox.put(self._dialect.piece(delta, self._generation.usage(self._num_output)))
 
     async def _write(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False

@@ -65,6 +65,24 @@ async def test_a_stream_says_the_same_as_the_whole(batch: int) -> None:
     assert usage["usage"]["completion_tokens"] == num_output  # type: ignore[index]
 
 
+@pytest.mark.parametrize("route", ["completions", "chat/completions"])
+async def test_usage_so_far_stands_in_every_event_where_it_is_asked_for(route: str) -> None:
+    backend = FakeBackend(says(ANSWER, batch=1))
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    asked = {"messages": [{"role": "user", "content": "Hello"}]} if "chat" in route else {}
+    body = {key: BODY[key] for key in BODY if key != "prompt" or not asked} | asked
+    async with in_process(backend) as client:
+        body |= {"stream": True, "stream_options": options}
+        response = await client.post(f"/v1/{route}", json=body)
+
+    *chunks, last = events(response.text)
+    texts = [chunk for chunk in chunks if chunk["usage"] is not None]
+    counts = [chunk["usage"]["completion_tokens"] for chunk in texts]  # type: ignore[index]
+    assert counts == sorted(counts)
+    assert counts[0] == 1
+    assert texts[-1]["usage"] == last["usage"]
+
+
 async def test_a_stream_without_the_option_says_nothing_of_usage() -> None:
     async with in_process(FakeBackend()) as client:
         response = await client.post("/v1/completions", json=BODY | {"stream": True})
