@@ -25,7 +25,7 @@ from sllmcore.scheduling.availability import AvailabilityScheduler
 from sllmcore.scheduling.hydraserve import HydraServeScheduler, SplitSettings
 from sllmcore.scheduling.launch_search import LaunchSearch
 from sllmcore.scheduling.locality import LocalityScheduler
-from sllmcore.scheduling.room_search import RoomSearch, anyone
+from sllmcore.scheduling.room_search import PreemptedLess, RoomSearch, anyone
 from sllmcore.scheduling.serverless import ServerlessScheduler
 from sllmcore.scheduling.serverlessllm import ServerlessLLMScheduler
 from sllmcore.scheduling.shepherd import ShepherdScheduler
@@ -89,8 +89,7 @@ def _serverlessllm(parts: _Parts) -> Scheduler:
 
 
 def _shepherd(parts: _Parts) -> Scheduler:
-    limit = parts.settings.max_preemptions
-    return ShepherdScheduler(_search(parts, lambda ticket: ticket.num_preemptions < limit))
+    return ShepherdScheduler(_search(parts, PreemptedLess(parts.settings.max_preemptions)))
 
 
 def _serverless(parts: _Parts) -> Scheduler:

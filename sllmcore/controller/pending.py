@@ -3,12 +3,14 @@
 from heapq import heappop, heappush
 
 from sllmcore.cluster.ticket import Ticket
+from sllmcore.controller.thinning import thinned
 
 ANY_SERVER = ""
 
 
 class PendingQueue:
-    """Three views of the waiting requests; entries that have gone are dropped when they surface."""
+    """Three views of the waiting requests; entries that have gone are dropped when they surface, or
+    when there are many such."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, Ticket] = {}
@@ -25,7 +27,9 @@ class PendingQueue:
         request_id = ticket.request.id
         if self._enter(ticket) or request_id in self._parked_at:
             self._unpark(request_id)
-            heappush(self._by_gpus.setdefault(num_gpus, []), (ticket.order, request_id))
+            heap = self._by_gpus.setdefault(num_gpus, [])
+            heappush(heap, (ticket.order, request_id))
+            thinned(heap, len(self._waiting), self._unparked)
 
     def park(self, ticket: Ticket, server_ids: tuple[str, ...]) -> None:
         """Let a request wait until GPUs of these servers, or of `ANY_SERVER`, become free."""
@@ -50,7 +54,7 @@ class PendingQueue:
         for num_gpus, heap in self._by_gpus.items():
             if below_gpus is not None and num_gpus >= below_gpus:
                 continue
-            while heap and (heap[0][1] not in self._waiting or heap[0][1] in self._parked_at):
+            while heap and not self._unparked(heap[0]):
                 heappop(heap)
             if heap and (best is None or heap[0] < best):
                 best = heap[0]
@@ -59,7 +63,7 @@ class PendingQueue:
     def oldest_of(self, model: str) -> Ticket | None:
         """The oldest request for a model, parked or not."""
         heap = self._by_model.get(model)
-        while heap and heap[0][1] not in self._waiting:
+        while heap and not self._waits(heap[0]):
             heappop(heap)
         return self._waiting[heap[0][1]] if heap else None
 
@@ -73,10 +77,20 @@ class PendingQueue:
         if request_id in self._waiting:
             return False
         self._waiting[request_id] = ticket
-        entry = (ticket.order, request_id)
-        heappush(self._by_model.setdefault(ticket.request.model, []), entry)
+        heap = self._by_model.setdefault(ticket.request.model, [])
+        heappush(heap, (ticket.order, request_id))
+        thinned(heap, len(self._waiting), self._waits)
         return True
 
     def _unpark(self, request_id: str) -> None:
         for server_id in self._parked_at.pop(request_id, ()):
-            del self._parked[server_id][request_id]
+            parked = self._parked[server_id]
+            del parked[request_id]
+            if not parked:
+                del self._parked[server_id]
+
+    def _waits(self, entry: tuple[int, str]) -> bool:
+        return entry[1] in self._waiting
+
+    def _unparked(self, entry: tuple[int, str]) -> bool:
+        return entry[1] in self._waiting and entry[1] not in self._parked_at

@@ -7,11 +7,12 @@ from math import inf
 from sllmcore.cluster.instance import Instance
 from sllmcore.cluster.state import ClusterState
 from sllmcore.cluster.ticket import Ticket
+from sllmcore.controller.thinning import thinned
 
 
 class Timers:
     """Two heaps of instants, and that of the next plan. An entry of a heap whose cause has gone is
-    dropped when it surfaces."""
+    dropped when it surfaces, or when there are many such."""
 
     def __init__(self, cluster: ClusterState) -> None:
         self._cluster = cluster
@@ -25,12 +26,14 @@ class Timers:
         self._num_set += 1
         ticket.deadline_at_s = at_s
         heappush(self._deadlines, (at_s, self._num_set, ticket.request.id))
+        thinned(self._deadlines, len(self._cluster.tickets), self._deadline_holds)
         self.not_before_s = min(self.not_before_s, at_s)
 
     def set_expiry(self, instance: Instance, idle_since_s: float, keep_alive_s: float) -> None:
         self._num_set += 1
         at_s = idle_since_s + keep_alive_s
         heappush(self._expiries, (at_s, self._num_set, instance.id, idle_since_s))
+        thinned(self._expiries, len(self._cluster.instances), self._expiry_holds)
         self.not_before_s = min(self.not_before_s, at_s)
 
     def set_plan(self, at_s: float | None) -> None:
@@ -54,28 +57,30 @@ class Timers:
     def due_requests(self, now_s: float) -> Iterator[str]:
         """Requests that should have started by now."""
         while self._deadlines and self._deadlines[0][0] <= now_s:
-            at_s, _, request_id = heappop(self._deadlines)
-            if self._unstarted(request_id, at_s):
-                yield request_id
+            entry = heappop(self._deadlines)
+            if self._deadline_holds(entry):
+                yield entry[2]
 
     def due_instances(self, now_s: float) -> Iterator[Instance]:
         """Instances that have been idle for as long as they may."""
         while self._expiries and self._expiries[0][0] <= now_s:
-            _, _, instance_id, since_s = heappop(self._expiries)
-            if self._idle_since(instance_id, since_s):
-                yield self._cluster.instances[instance_id]
+            entry = heappop(self._expiries)
+            if self._expiry_holds(entry):
+                yield self._cluster.instances[entry[2]]
 
     def _drop_gone(self) -> None:
         deadlines, expiries = self._deadlines, self._expiries
-        while deadlines and not self._unstarted(deadlines[0][2], deadlines[0][0]):
+        while deadlines and not self._deadline_holds(deadlines[0]):
             heappop(deadlines)
-        while expiries and not self._idle_since(expiries[0][2], expiries[0][3]):
+        while expiries and not self._expiry_holds(expiries[0]):
             heappop(expiries)
 
-    def _unstarted(self, request_id: str, deadline_at_s: float) -> bool:
+    def _deadline_holds(self, entry: tuple[float, int, str]) -> bool:
+        at_s, _, request_id = entry
         ticket = self._cluster.tickets.get(request_id)
-        return ticket is not None and ticket.deadline_at_s == deadline_at_s
+        return ticket is not None and ticket.deadline_at_s == at_s
 
-    def _idle_since(self, instance_id: str, since_s: float) -> bool:
+    def _expiry_holds(self, entry: tuple[float, int, str, float]) -> bool:
+        _, _, instance_id, since_s = entry
         instance = self._cluster.instances.get(instance_id)
         return instance is not None and instance.idle_since_s == since_s

@@ -30,6 +30,16 @@ def anyone(ticket: TicketView) -> bool:
     return True
 
 
+@dataclass(frozen=True, slots=True)
+class PreemptedLess:
+    """Those that were not stopped `limit` times yet. A value, so that a controller can be saved."""
+
+    limit: int
+
+    def __call__(self, ticket: TicketView) -> bool:
+        return ticket.num_preemptions < self.limit
+
+
 class RoomSearch:
     """Least expected startup time over servers that lack the GPUs but run movable inferences.
 
