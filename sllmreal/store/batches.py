@@ -55,7 +55,7 @@ class Bounds:
         item = await store.get(key)
         if item is None:
             return cls(0, 0, 0, 0)
-        plain = _parsed(key, item.value)
+        plain = parsed_numbers(key, item.value)
         try:
             return cls(plain["first"], plain["next"], plain["lines"], item.version)
         except KeyError as error:
@@ -63,7 +63,7 @@ class Bounds:
 
     def encoded(self, leader: int) -> bytes:
         """As the key's value; no two changes of one leader look alike."""
-        return _plain(first=self.first, next=self.next, lines=self.num_lines, leader=leader)
+        return numbers_line(first=self.first, next=self.next, lines=self.num_lines, leader=leader)
 
     def extended_by(self, num_lines: int) -> "Bounds":
         """One batch more."""
@@ -97,7 +97,7 @@ class Batch:
     def encoded(self) -> bytes:
         """As the key's value."""
         body = b"".join(b"\n" + line.encode() for line in self.lines)
-        header = _plain(
+        header = numbers_line(
             batch=self.number,
             leader=self.leader,
             first_line=self.first_line,
@@ -111,7 +111,7 @@ class Batch:
         """JournalGapError if it is none, or not whole."""
         header, *lines = item.value.split(b"\n")
         body = item.value[len(header) :]
-        plain = _parsed(item.key, header)
+        plain = parsed_numbers(item.key, header)
         try:
             number, leader, first_line = plain["batch"], plain["leader"], plain["first_line"]
             num_lines, checksum = plain["lines"], plain["crc32"]
@@ -122,11 +122,13 @@ class Batch:
         return cls(number, leader, first_line, tuple(line.decode() for line in lines))
 
 
-def _plain(**fields: int) -> bytes:
+def numbers_line(**fields: int) -> bytes:
+    """An object of numbers as JSON."""
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
-def _parsed(key: str, value: bytes) -> dict[str, int]:
+def parsed_numbers(key: str, value: bytes) -> dict[str, int]:
+    """The inverse. JournalGapError if `key` holds something else."""
     try:
         plain: Any = json.loads(value)
     except ValueError as error:
@@ -136,8 +138,10 @@ def _parsed(key: str, value: bytes) -> dict[str, int]:
     return plain
 
 
-async def read_batches(store: Store, prefix: str) -> AsyncGenerator[Batch, None]:
-    """All batches that there are when it begins, the oldest first.
+async def read_batches(
+    store: Store, prefix: str, since: int | None = None
+) -> AsyncGenerator[Batch, None]:
+    """All batches from `since` on that there are when it begins, the oldest first.
 
     A reader who is overtaken by a truncation finds a gap: he begins again.
 
@@ -145,8 +149,11 @@ async def read_batches(store: Store, prefix: str) -> AsyncGenerator[Batch, None]
         JournalGapError: A batch is missing, out of order, or not whole.
     """
     bounds = await Bounds.read(store, prefix)
-    due = Batch(bounds.first, 0, -1, ())
-    after = None
+    first = bounds.first if since is None else since
+    if not bounds.first <= first <= bounds.next:
+        raise JournalGapError(f"{prefix} goes from {bounds.first} to {bounds.next}, not {first}")
+    due = Batch(first, 0, -1, ())
+    after = None if first == 0 else batch_key(prefix, first - 1)
     while due.number < bounds.next:
         page = await store.range(f"{prefix}/batch/", after=after, limit=BATCHES_PER_PAGE)
         if not page.items:
@@ -170,8 +177,10 @@ def _check_follows(batch: Batch, due: Batch, key: str, due_key: str) -> None:
         raise JournalGapError(f"{key} is by leader {batch.leader}, behind leader {due.leader}")
 
 
-async def read_lines(store: Store, prefix: str) -> AsyncGenerator[str, None]:
-    """The lines of all batches. See `read_batches`."""
-    async for batch in read_batches(store, prefix):
+async def read_lines(
+    store: Store, prefix: str, since: int | None = None
+) -> AsyncGenerator[str, None]:
+    """The lines of all batches from `since` on. See `read_batches`."""
+    async for batch in read_batches(store, prefix, since):
         for line in batch.lines:
             yield line

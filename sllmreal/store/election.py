@@ -12,7 +12,12 @@ from dataclasses import replace
 
 from sllmcore.errors import UsageError
 from sllmreal.store.clock import Clock
-from sllmreal.store.errors import CompactedError, LeaseLostError, OutcomeUnknownError
+from sllmreal.store.errors import (
+    CompactedError,
+    LeaseLostError,
+    OutcomeUnknownError,
+    StoreUnavailableError,
+)
 from sllmreal.store.keeper import KeptLease
 from sllmreal.store.protocol import Store
 from sllmreal.store.values import CreatedIs, Get, Put, Removed, Txn, TxnResult, VersionIs
@@ -57,6 +62,28 @@ class Leadership:
             self._lease.lost.set()
             raise LeaseLostError(f"leader {self.fencing} of {self._key} was deposed")
         return replace(result, found=result.found[:-1])
+
+    async def insisted(self, txn: Txn) -> TxnResult:
+        """As `guarded`, sent again until an answer comes, as long as this may be the leader.
+
+        So it must do no harm to carry it out twice.
+
+        Raises:
+            LeaseLostError: It is not; nothing was written.
+            OutcomeUnknownError: The store went away; whoever leads next will see.
+        """
+        unknown: OutcomeUnknownError | None = None
+        while True:
+            try:
+                return await self.guarded(txn)
+            except OutcomeUnknownError as error:
+                unknown = error
+                if self.lost.is_set():
+                    raise
+            except (LeaseLostError, StoreUnavailableError) as error:
+                if unknown is not None:
+                    raise unknown from error
+                raise
 
     async def resign(self) -> None:
         """Let another lead, at once if the store answers, else when the TTL is over."""

@@ -3,12 +3,14 @@
 Under the log's prefix lie `bounds`, which says which batches there are, and `batch/<number>`, one
 key for each commit. A commit is one transaction of the leader: it compares the version of `bounds`,
 moves it and writes the batch, so batches are numbered without a gap whoever leads, and a commit
-whose answer was lost can be sent again without writing twice.
+whose answer was lost can be sent again without writing twice. So that it does not grow for ever,
+the leader puts a snapshot of what the lines led to in the place of its beginning (`snapshots`).
 """
 
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sllmcore.errors import SllmError, UsageError
@@ -21,14 +23,10 @@ from sllmreal.store.batches import (
     read_lines,
 )
 from sllmreal.store.election import Leadership
-from sllmreal.store.errors import (
-    JournalGapError,
-    LeaseLostError,
-    OutcomeUnknownError,
-    StoreUnavailableError,
-)
+from sllmreal.store.errors import JournalGapError, OutcomeUnknownError, StoreUnavailableError
 from sllmreal.store.protocol import Store
-from sllmreal.store.values import DeleteRange, Get, Put, Txn, TxnResult, VersionIs
+from sllmreal.store.snapshots import Pointer, read_snapshot, write_snapshot
+from sllmreal.store.values import DeleteRange, Get, Put, Txn, VersionIs
 
 TRUNCATED_PER_TXN = 1000  # deleting more at once would keep other writers waiting
 
@@ -47,11 +45,14 @@ class JournalLog:
     After an error nothing more can be appended: open the log anew, as the leader, and read it.
     """
 
-    def __init__(self, store: Store, prefix: str, leadership: Leadership, bounds: Bounds) -> None:
+    def __init__(
+        self, store: Store, prefix: str, leadership: Leadership, bounds: Bounds, pointer: Pointer
+    ) -> None:
         self._store = store
         self._prefix = prefix
         self._leadership = leadership
         self._bounds = bounds
+        self._pointer = pointer
         self._waiting: deque[_Waiting] = deque()
         self._writer: asyncio.Task[None] | None = None
         self._one_at_a_time = asyncio.Lock()
@@ -64,16 +65,32 @@ class JournalLog:
         Raises:
             JournalGapError: What is there is no log.
         """
-        return cls(store, prefix, leadership, await Bounds.read(store, prefix))
+        bounds = await Bounds.read(store, prefix)
+        return cls(store, prefix, leadership, bounds, await Pointer.read(store, prefix))
 
     @property
     def next_batch(self) -> int:
         """The number that the next commit's batch will have."""
         return self._bounds.next
 
+    @property
+    def num_keys(self) -> int:
+        """How many keys of the store the log takes: batches, pieces, and what points to them."""
+        num_batches = self._bounds.next - self._bounds.first
+        return num_batches + self._pointer.num_pieces + 2
+
+    async def snapshot(self) -> bytes | None:
+        """What stands for the lines before `lines`; None: there were none.
+
+        Raises:
+            JournalGapError: It is not whole.
+        """
+        return await read_snapshot(self._store, self._prefix, self._pointer)
+
     def lines(self) -> AsyncGenerator[str, None]:
-        """All lines, from the oldest on, as of now. See `read_lines`."""
-        return read_lines(self._store, self._prefix)
+        """All lines behind the snapshot, from the oldest on, as of now. See `read_lines`."""
+        since = self._pointer.since if self._pointer.version else None
+        return read_lines(self._store, self._prefix, since)
 
     async def append(self, lines: Sequence[str]) -> int:
         """Write lines, in the order of the calls; return when they are durable.
@@ -100,6 +117,23 @@ class JournalLog:
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write(), name=f"log {self._prefix}")
         return await appended
+
+    async def compact(self, snapshot: bytes, batch: int | None = None) -> None:
+        """Let a snapshot stand for all lines up to and with those of `batch`; None: for all.
+
+        One at a time. The store's own history of the time before goes too.
+
+        Raises:
+            LeaseLostError: This is not the leader any more.
+            OutcomeUnknownError, StoreUnavailableError: The store went away.
+        """
+        since = self._bounds.next if batch is None else batch + 1
+        self._pointer = await write_snapshot(
+            self._leadership, self._prefix, self._pointer, since, snapshot
+        )
+        await self.truncate_before(since)
+        with suppress(OutcomeUnknownError, StoreUnavailableError):  # the next time, then
+            await self._store.compact(self._pointer.version)
 
     async def truncate_before(self, batch: int) -> None:
         """Forget the batches before this one: they are behind a snapshot kept elsewhere.
@@ -164,7 +198,7 @@ class JournalLog:
         key = bounds_key(self._prefix)
         moved = Put(key, bounds.encoded(self._leadership.fencing))
         compare = VersionIs(key, self._bounds.version)
-        result = await self._committed(Txn((compare,), (moved, operation), (Get(key),)))
+        result = await self._leadership.insisted(Txn((compare,), (moved, operation), (Get(key),)))
         version = result.revision
         if not result.succeeded:
             # An answer was lost: this leader alone writes this value, so it was the first try.
@@ -173,18 +207,3 @@ class JournalLog:
                 raise JournalGapError(f"{key} was changed by another than leader {moved.value!r}")
             version = found.version
         self._bounds = bounds.at_version(version)
-
-    async def _committed(self, txn: Txn) -> TxnResult:
-        """Try until an answer comes, as long as this may be the leader."""
-        unknown: OutcomeUnknownError | None = None
-        while True:
-            try:
-                return await self._leadership.guarded(txn)
-            except OutcomeUnknownError as error:
-                unknown = error
-                if self._leadership.lost.is_set():
-                    raise
-            except (LeaseLostError, StoreUnavailableError) as error:
-                if unknown is not None:
-                    raise unknown from error
-                raise
