@@ -48,6 +48,7 @@ def status(leader: "Leader") -> Status:
         loop.clock.now_s(),
         loop.controller.num_waiting,
         loop.num_events,
+        loop.num_log_keys,
         leader.models(),
         tuple(_server(leader, server_id) for server_id in cluster.servers),
         tuple(

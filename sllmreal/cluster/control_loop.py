@@ -1,109 +1,101 @@
 """The controller on real time: events in order, each durable before its commands take effect.
 
 Events that come while the log is being written are handled at once and written together next time,
-so that the cost of a durable write is shared. The order of effects is the order of events.
+so that the cost of a durable write is shared. The order of effects is the order of events. Once in
+a while a snapshot of the state takes the place of the entries that led to it.
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 
 from sllmcore.commands import Command
 from sllmcore.controller import Controller
-from sllmcore.errors import ClusterError
+from sllmcore.errors import UsageError
 from sllmcore.events import Event, WakeUp
-from sllmcore.journal import JournalReader, entry_line
-from sllmreal.cluster.orders import Due
-from sllmreal.cluster.record import Header, Log, Origin, Record, decoded, encoded
-from sllmreal.cluster.roster import PeerState, Roster
+from sllmcore.journal import entry_line
+from sllmreal.cluster.clock import Clock
+from sllmreal.cluster.record import Header, Log, Origin, Record, encoded
+from sllmreal.cluster.recovery import Recovered, Recovery, snapshot_of
+from sllmreal.cluster.roster import Roster
+from sllmreal.cluster.stamp import code_stamp
+from sllmreal.cluster.state import Effects, LeaderState
 from sllmreal.protocol.model import ModelSpec
+
+APPEND_BYTES = 512 << 10  # of lines that are appended at once; a batch of the log holds twice that
 
 
 @dataclass(frozen=True, slots=True)
-class _Effects:
-    """What may happen once a record is durable."""
+class Compaction:
+    """When a snapshot takes the place of the log's entries: after so many, or so many bytes."""
 
-    origin: Origin | None
-    routed: Sequence[tuple[PeerState, Due]]
+    every_entries: int = 4_000  # replayed in half a second
+    every_bytes: int = 4 << 20
 
-
-class Clock:
-    """Seconds since the log began, by the wall clock that all machines share; never back."""
-
-    def __init__(self) -> None:
-        self.zero_at_s = time.time()
-        self._last_s = 0.0
-
-    def continue_from(self, zero_at_s: float, now_s: float) -> None:
-        """Go on where another leader's clock stood, or later."""
-        self.zero_at_s = zero_at_s
-        self._last_s = now_s
-
-    def now_s(self) -> float:
-        self._last_s = max(self._last_s, time.time() - self.zero_at_s)
-        return self._last_s
+    def __post_init__(self) -> None:
+        if self.every_entries < 1 or self.every_bytes < 1:
+            raise UsageError(f"a snapshot stands for at least one entry, got {self}")
 
 
 class ControlLoop:
     """Tells a controller what happens and has its commands carried out.
 
     Args:
-        controller: Fresh, or as `recover` leaves it.
+        controller: Fresh.
         log: Where records go before they take effect.
         roster: Whom commands are for.
         header: The journal's first line, which says how the controller was made.
+        compaction: None: the log keeps every entry.
     """
 
-    def __init__(self, controller: Controller, log: Log, roster: Roster, header: str) -> None:
-        self.controller = controller
+    def __init__(
+        self,
+        controller: Controller,
+        log: Log,
+        roster: Roster,
+        header: str,
+        compaction: Compaction | None = None,
+    ) -> None:
         self.clock = Clock()
-        self.num_events = 0
         self.sinks: list[Callable[[float, Event, Sequence[Command]], None]] = []
+        self.state = LeaderState(controller, roster)
         self._log = log
-        self._roster = roster
         self._header = header
+        self._compaction = compaction
+        self._compacting: asyncio.Task[None] | None = None
+        self._num_entries = 0  # since the last snapshot
+        self._num_bytes = 0
         self._lines: list[str] = []
-        self._effects: list[_Effects] = []
+        self._effects: list[Effects] = []
         self._wanted = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at_s = inf
 
-    async def recover(self) -> int:
-        """Bring controller and roster to where the log ends; the number of events replayed.
+    @property
+    def controller(self) -> Controller:
+        return self.state.controller
 
-        Raises ClusterError when the log was written by a controller that decides otherwise.
-        """
-        reader = JournalReader([self._header])
-        header: Header | None = None
-        last_s = 0.0
-        async for line in self._log.lines():
-            if header is None:
-                header = self._checked(decoded(line, Header))
-            else:
-                last_s = self._replay(decoded(line, Record), reader)
-        if header is None:
-            self._lines.append(encoded(Header(self._header, self.clock.zero_at_s)))
-        else:
-            self.clock.continue_from(header.zero_at_s, last_s)
+    @property
+    def num_events(self) -> int:
+        """Since the cluster began."""
+        return self.state.num_events
+
+    @property
+    def num_log_keys(self) -> int:
+        """What the log takes in the store."""
+        return self._log.num_keys
+
+    async def recover(self) -> Recovered:
+        """Bring controller and roster to where the log ends. See `Recovery.run`."""
+        found = await Recovery(self._log, self.state, self.clock, self._header).run()
+        self._num_entries, self._num_bytes = found.num_lines, found.num_bytes
+        if found.empty:
+            header = Header(self._header, self.clock.zero_at_s, code_stamp())
+            self._lines.append(encoded(header))
         self._arm()
-        return self.num_events
-
-    def _checked(self, header: Header) -> Header:
-        if header.line != self._header:
-            raise ClusterError(f"the log belongs to another policy: {header.line[:200]}")
-        return header
-
-    def _replay(self, record: Record, reader: JournalReader) -> float:
-        entry = reader.entry(record.line, self.num_events + 2)
-        effects, commands = self._handle(entry.event, entry.now_s, record)
-        if tuple(commands) != entry.commands:
-            raise ClusterError(f"entry {self.num_events} of the log is decided otherwise here")
-        for peer, due in effects.routed:
-            self._roster.send(peer, due)
-        return entry.now_s
+        return found
 
     def tell(
         self,
@@ -117,8 +109,7 @@ class ControlLoop:
         The other arguments are those of the `Record`.
         """
         now_s = self.clock.now_s()
-        record = Record("", origin, model, address)
-        effects, commands = self._handle(event, now_s, record)
+        effects, commands = self.state.handle(event, now_s, Record("", origin, model, address))
         line = entry_line(now_s, event, commands)
         self._lines.append(encoded(Record(line, origin, model, address)))
         self._effects.append(effects)
@@ -140,29 +131,54 @@ class ControlLoop:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
+            self._check_compacted()
             lines, self._lines = self._lines, []
             effects, self._effects = self._effects, []
             waiting, self._waiting = self._waiting, []
-            await self._log.append(lines)
+            snapshot = self._snapshot(lines, effects)
+            batch = await self._append(lines)
             for one in waiting:
                 if not one.done():
                     one.set_result(None)
             for effect in effects:
-                self._carry_out(effect)
+                self.state.carry_out(effect)
+            if snapshot is not None:
+                self._compacting = asyncio.create_task(self._log.compact(snapshot, batch))
+                self._compacting.add_done_callback(lambda _: self._wanted.set())
 
-    def _handle(self, event: Event, now_s: float, record: Record) -> tuple[_Effects, list[Command]]:
-        self.num_events += 1
-        self._roster.note_event(event, record)
-        commands = self.controller.handle(event, now_s)
-        routed = self._roster.note_commands(commands)
-        self._roster.note_end(event, self.controller.cluster.tickets)
-        return _Effects(record.origin, routed), commands
+    async def _append(self, lines: list[str]) -> int | None:
+        """In parts that fit a batch; what `Log.append` said of the last."""
+        batch = None
+        part: list[str] = []
+        num_bytes = 0
+        for line in lines:
+            if part and num_bytes + len(line) > APPEND_BYTES:
+                batch = await self._log.append(part)
+                part, num_bytes = [], 0
+            part.append(line)
+            num_bytes += len(line)
+        return await self._log.append(part) if part else batch
 
-    def _carry_out(self, effects: _Effects) -> None:
-        if effects.origin is not None:
-            self._roster.acknowledge(effects.origin)
-        for peer, due in effects.routed:
-            self._roster.send(peer, due)
+    def _snapshot(self, lines: list[str], effects: list[Effects]) -> bytes | None:
+        """What can stand for the log when these lines are in it, if it is time for that.
+
+        Taken before they are: the events that come meanwhile are not in it.
+        """
+        self._num_entries += len(lines)
+        self._num_bytes += sum(len(line) for line in lines)
+        often = self._compaction
+        if not lines or often is None or self._compacting is not None:
+            return None
+        if self._num_entries < often.every_entries and self._num_bytes < often.every_bytes:
+            return None
+        self._num_entries = self._num_bytes = 0
+        return snapshot_of(self.state, tuple(effects), self.clock, self._header)
+
+    def _check_compacted(self) -> None:
+        """Raises what kept the log from being compacted: then this leader is over."""
+        if self._compacting is not None and self._compacting.done():
+            compacting, self._compacting = self._compacting, None
+            compacting.result()
 
     def _arm(self) -> None:
         """See that the controller is woken when it wants to be."""
@@ -186,6 +202,8 @@ class ControlLoop:
             self._arm()
 
     def close(self) -> None:
-        """No more wake-ups."""
+        """No more wake-ups, no more snapshots."""
         if self._alarm is not None:
             self._alarm.cancel()
+        if self._compacting is not None:
+            self._compacting.cancel()

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from math import inf
 from pathlib import Path
 
 from sllmcore.errors import SllmError
@@ -12,7 +13,9 @@ from sllmreal.cluster.call import Call
 from sllmreal.cluster.desk import RequestDesk
 from sllmreal.cluster.peer import LeaderLink
 from sllmreal.gateway.backend import (
+    ColdStarts,
     DeployedModel,
+    Distribution,
     Health,
     ModelSnapshot,
     RejectedError,
@@ -21,10 +24,11 @@ from sllmreal.gateway.backend import (
     Tokenizer,
 )
 from sllmreal.gateway.tokens import TextTokenizer
-from sllmreal.protocol.messages import ReportedEvent
+from sllmreal.protocol.messages import Loads, ReportedEvent
 from sllmreal.protocol.model import ModelSpec
 
 FindTokenizer = Callable[[ModelSpec], Tokenizer | None]
+LEADER_SILENCE_S = 2.0  # a leader's lease: who was not heard for longer may be deposed
 
 
 def tokenizer_of(spec: ModelSpec) -> TextTokenizer | None:
@@ -70,9 +74,10 @@ class ClusterBackend:
 
     def health(self) -> Health:
         # A leader that cannot reach its store ends: who leads has it.
-        connected = self._link.connected.is_set()
-        silence_s = time.monotonic() - self._link.heard_at_s
-        return Health(connected, connected, self._desk.num_workers, silence_s)
+        heard_at_s = self._link.heard_at_s
+        silence_s = inf if heard_at_s is None else time.monotonic() - heard_at_s
+        led = silence_s <= LEADER_SILENCE_S
+        return Health(led, led, self._desk.num_workers, silence_s)
 
     def snapshot(self) -> Snapshot:
         running: Counter[str] = Counter()
@@ -83,7 +88,13 @@ class ClusterBackend:
             (waiting if instance_id is None else running)[name] += 1
             if instance_id is not None:
                 instances.setdefault(name, set()).add(instance_id)
+        loads = self._link.loads or Loads((), {})
         return Snapshot(
+            cold_starts=tuple(
+                ColdStarts(one.tier, one.phase, Distribution(one.counts, one.total_s))
+                for one in loads.phases
+            ),
+            bytes_loaded=loads.num_bytes,
             models=tuple(
                 ModelSnapshot(
                     name,

@@ -6,6 +6,7 @@ goes on. A worker or gateway whose connection stays away for `grace_s` is declar
 
 import asyncio
 import random
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from sllmcore.build import PolicySettings, build_controller
 from sllmcore.errors import UsageError
 from sllmcore.events import (
     Event,
+    InferenceStopped,
+    MigrationFailed,
     ModelDeleted,
     ModelDeployed,
     RequestCancelled,
@@ -24,10 +27,11 @@ from sllmcore.events import (
 )
 from sllmcore.journal import header_line
 from sllmreal.cluster.answers import answer
-from sllmreal.cluster.control_loop import ControlLoop
+from sllmreal.cluster.control_loop import Compaction, ControlLoop
 from sllmreal.cluster.peer import LinkSettings
 from sllmreal.cluster.record import JOINED, LOST, Log, Origin
 from sllmreal.cluster.roster import PeerChannel, PeerState, Roster
+from sllmreal.engine.host_options import HostOptions
 from sllmreal.protocol.errors import ChannelClosedError
 from sllmreal.protocol.messages import (
     VERSION,
@@ -56,17 +60,21 @@ class LeaderSettings:
         policy: The controller's.
         seed: Of the policy's chance.
         grace_s: How long a peer may be away before it is declared lost.
+        orphan_s: After which nothing runs any more of the requests of a gateway that is lost.
         link: Heartbeats.
+        compaction: When snapshots take the place of the log's entries; None: never.
     """
 
     policy: PolicySettings = field(default_factory=PolicySettings)
     seed: int = 0
     grace_s: float = 2.0
+    orphan_s: float = 1.2 * HostOptions().lease_s  # hosts have dropped its streams by then
     link: LinkSettings = field(default_factory=LinkSettings)
+    compaction: Compaction | None = field(default_factory=Compaction)
 
     def __post_init__(self) -> None:
-        if self.grace_s <= 0:
-            raise UsageError(f"grace_s must be positive, got {self.grace_s}")
+        if self.grace_s <= 0 or self.orphan_s <= 0:
+            raise UsageError(f"grace_s and orphan_s must be positive, got {self}")
 
 
 class Leader:
@@ -79,29 +87,37 @@ class Leader:
         epoch: int,
     ) -> None:
         self.roster = Roster()
-        rng = random.Random(settings.seed)  # noqa: S311 - a policy's chance has to repeat
+        rng = random.Random(f"{settings.seed}/policy")  # noqa: S311 - as a simulation draws
         controller = build_controller(settings.policy, rng)
         header = header_line(settings.policy, settings.seed)
-        self.loop = ControlLoop(controller, log, self.roster, header)
+        self.loop = ControlLoop(controller, log, self.roster, header, settings.compaction)
         self._settings = settings
         self.epoch = epoch
         self._goodbyes: dict[str, asyncio.TimerHandle] = {}
+        self._burials: set[asyncio.TimerHandle] = set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["asyncio.Task[None]"]:
         """Recover, then lead. The task that is yielded ends only by an error: deposed, or worse."""
-        await self.loop.recover()
+        found = await self.loop.recover()
+        if found.foreign:
+            sys.stderr.write(
+                "leader: the log is by another version of the code: requests and instances begin "
+                "anew, models stay deployed\n"
+            )
         for peer in self.roster.peers.values():
             if not peer.lost:
                 self._expect_back(peer)
+        if orphans := self.roster.orphans():
+            self._bury_later(orphans)
         task = asyncio.create_task(self.loop.run())
         try:
             yield task
         finally:
             task.cancel()
             self.loop.close()
-            for goodbye in self._goodbyes.values():
-                goodbye.cancel()
+            for timer in (*self._goodbyes.values(), *self._burials):
+                timer.cancel()
             for peer in self.roster.peers.values():
                 if peer.channel is not None:
                     peer.channel.close()
@@ -184,14 +200,16 @@ class Leader:
         if hello.version != VERSION:
             raise ChannelClosedError(f"version {VERSION} is spoken here, not {hello.version}")
         peer = self.roster.peers.get(hello.peer_id)
-        if peer is not None and peer.incarnation == hello.incarnation:
-            if peer.lost:
-                channel.post(Reset("it was away for too long"))
+        if peer is None or peer.incarnation != hello.incarnation:
+            if not hello.fresh:
+                channel.post(Reset("what it has done is not known here"))
                 return None
-        else:
             if peer is not None and not peer.lost:
                 self._declare_lost(peer)
             peer = self._joined(hello)
+        elif peer.lost:
+            channel.post(Reset("it was away for too long"))
+            return None
         if peer.channel is not None:
             peer.channel.close()
         self._say_no_goodbye(peer)
@@ -201,6 +219,7 @@ class Leader:
         if peer.kind == "gateway":
             channel.post(Models(self.models()))
             channel.post(self._workers())
+            channel.post(self.loop.state.tally.message())
         else:
             self.roster.broadcast(self._workers())
         self.roster.resend(peer, hello.last_order)
@@ -245,9 +264,33 @@ class Leader:
             self._tell(ServerLost(peer.id), origin)
             self.roster.broadcast(self._workers())
         else:
-            for request_id in self.roster.open_requests(peer.id):
+            for request_id in self.roster.open_requests(peer):
                 self._tell(RequestCancelled(request_id), origin)
             peer.lost = True
+            if orphans := self.roster.open_requests(peer):
+                self._bury_later(orphans)
+
+    def _bury_later(self, request_ids: list[str]) -> None:
+        """Nobody is left who could say when what runs of these requests has ended."""
+
+        def bury() -> None:
+            self._burials.discard(timer)
+            for request_id in request_ids:
+                self._bury(request_id)
+
+        timer = asyncio.get_running_loop().call_later(self._settings.orphan_s, bury)
+        self._burials.add(timer)
+
+    def _bury(self, request_id: str) -> None:
+        cluster = self.loop.controller.cluster
+        moves = self.roster.moves_of(request_id)
+        if request_id in cluster.tickets:
+            places = [one.id for one in cluster.instances.values() if request_id in one.requests]
+            for instance_id in places:
+                self._tell(InferenceStopped(request_id, instance_id, 0))
+        for move in moves:
+            reason = "its gateway is lost"
+            self._tell(MigrationFailed(move.move_id, request_id, move.destination_id, reason))
 
     def _tell(self, event: Event, origin: Origin | None = None) -> None:
         self.loop.tell(event, origin)

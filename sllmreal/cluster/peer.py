@@ -23,6 +23,7 @@ from sllmreal.protocol.messages import (
     FromPeer,
     Heard,
     Hello,
+    Loads,
     Models,
     Offer,
     Order,
@@ -98,13 +99,15 @@ class LeaderLink:
         self._epoch = 0
         self._zero_at_s = 0.0
         self.num_leaders = 0
-        self.heard_at_s = 0.0  # when the leader last said anything, by the monotonic clock
+        self.heard_at_s: float | None = None  # when a leader last said anything, monotonically
+        self.loads: Loads | None = None  # as the leader last said
         self.connected = asyncio.Event()
         self._begin()
 
     def _begin(self) -> None:
         self.incarnation = uuid.uuid4().hex
         self._last_order = 0
+        self._last_heard = 0
         self._num_reports = 0
         self._unheard: deque[Report] = deque()
 
@@ -141,7 +144,15 @@ class LeaderLink:
     async def _attached(self, channel: LeaderChannel, handler: PeerHandler) -> None:
         offer = handler.offer()
         channel.post(
-            Hello(VERSION, self._kind, self._peer_id, self.incarnation, self._last_order, offer)
+            Hello(
+                VERSION,
+                self._kind,
+                self._peer_id,
+                self.incarnation,
+                self._last_order,
+                self._last_heard,
+                offer,
+            )
         )
         beating = asyncio.create_task(self._beat(channel))
         try:
@@ -175,6 +186,8 @@ class LeaderLink:
                 raise ChannelClosedError(f"declared lost: {message.reason}")
             case Workers(addresses):
                 handler.alive(addresses)
+            case Loads():
+                self.loads = message
             case Alive() | Done() | Refused() | Status():
                 pass  # answers are for those who asked
             case _:
@@ -198,6 +211,7 @@ class LeaderLink:
         self._post(Executed(self._last_order))
 
     def _forget(self, last_report: int) -> None:
+        self._last_heard = max(self._last_heard, last_report)
         while self._unheard and self._unheard[0].number <= last_report:
             self._unheard.popleft()
 

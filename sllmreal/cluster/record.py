@@ -21,10 +21,12 @@ class Origin(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Header(msgspec.Struct, frozen=True, array_like=True):
-    """The log's first line: the journal's header, and when by the wall clock its time was 0."""
+    """The first line of a log: the journal's header, when by the wall clock its time was 0, and the
+    version of the code that decided as the log says (`stamp`)."""
 
     line: str
     zero_at_s: float
+    stamp: str = ""
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
@@ -40,19 +42,39 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     address: str = ""
 
 
-T = TypeVar("T", Header, Record)
-
-
 class Log(Protocol):
-    """Durable lines in order, written by one leader at a time: `sllmreal.store.JournalLog`."""
+    """Durable lines in order, written by one leader at a time: `sllmreal.store.JournalLog`.
+
+    Its beginning, the header with it, may have been replaced by a snapshot of what it led to.
+    """
+
+    @property
+    def num_keys(self) -> int:
+        """What it takes in the store."""
+        ...
 
     async def append(self, lines: Sequence[str]) -> int:
-        """Durable on return, all of them. Raises ClusterError when this leader may not write."""
+        """Durable on return, all of them. Raises ClusterError when this leader may not write.
+
+        Returns what `compact` wants to know.
+        """
+        ...
+
+    async def snapshot(self) -> bytes | None:
+        """What stands for the lines before `lines`; None: there were none."""
         ...
 
     def lines(self) -> AsyncIterator[str]:
-        """All lines from the first."""
+        """All lines behind the snapshot."""
         ...
+
+    async def compact(self, snapshot: bytes, batch: int | None = None) -> None:
+        """Let a snapshot stand for all lines up to and with those of the append that returned
+        `batch`; None: for all. Raises ClusterError when this leader may not write."""
+        ...
+
+
+T = TypeVar("T", Header, Record)
 
 
 def encoded(line: Header | Record) -> str:

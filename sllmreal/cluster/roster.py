@@ -29,6 +29,8 @@ from sllmcore.events import (
     InstanceLost,
     LoadFailed,
     LoadFinished,
+    MigrationFailed,
+    MigrationFinished,
     ModelDeleted,
     ModelDeployed,
     RequestArrived,
@@ -48,6 +50,7 @@ from sllmreal.protocol.messages import (
 from sllmreal.protocol.model import ModelSpec
 
 PeerChannel = Channel[FromLeader, FromPeer]
+PeerKind = Literal["worker", "gateway"]
 
 
 @dataclass(slots=True)
@@ -55,13 +58,50 @@ class PeerState:
     """One peer, in its present incarnation."""
 
     id: str
-    kind: Literal["worker", "gateway"]
+    kind: PeerKind
     incarnation: str
     last_report: int = 0
     lost: bool = False
     due: deque[Due] = field(default_factory=deque)
     address: str = ""
     channel: PeerChannel | None = None
+
+
+Routed = tuple[PeerState, Due]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The incarnation of a gateway that a request came from."""
+
+    peer_id: str
+    incarnation: str
+
+
+@dataclass(frozen=True, slots=True)
+class SavedPeer:
+    """A peer without its connection."""
+
+    id: str
+    kind: PeerKind
+    incarnation: str
+    last_report: int
+    lost: bool
+    due: tuple[Due, ...]
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class SavedRoster:
+    """What follows from the records, as far as it still matters."""
+
+    peers: tuple[SavedPeer, ...]
+    models: tuple[ModelSpec, ...]
+    deployed: tuple[str, ...]
+    servers: dict[str, str]
+    loaded: frozenset[str]
+    owners: dict[str, Owner]
+    moves: dict[str, Resume]
 
 
 class Roster:
@@ -73,11 +113,62 @@ class Roster:
         self.deployed: dict[str, None] = {}
         self._servers: dict[str, str] = {}  # by instance
         self._loaded: set[str] = set()
-        self._gateways: dict[str, str] = {}  # by request
+        self._owners: dict[str, Owner] = {}  # by request
+        self._moves: dict[str, Resume] = {}  # under way, by id
 
-    def open_requests(self, gateway_id: str) -> list[str]:
-        """Requests of a gateway that have not ended."""
-        return [one for one, owner in self._gateways.items() if owner == gateway_id]
+    def saved(self, pending: Iterable[Routed]) -> SavedRoster:
+        """As a value, as if what is `pending` had been sent."""
+        due = {peer.id: list(peer.due) for peer in self.peers.values()}
+        for peer, order_due in pending:
+            if self.peers.get(peer.id) is peer and not peer.lost:
+                due[peer.id].append(order_due)
+        peers = tuple(
+            SavedPeer(
+                peer.id,
+                peer.kind,
+                peer.incarnation,
+                peer.last_report,
+                peer.lost,
+                tuple(due[peer.id]),
+                peer.address,
+            )
+            for peer in self.peers.values()
+        )
+        return SavedRoster(
+            peers,
+            tuple(self.models.values()),
+            tuple(self.deployed),
+            dict(self._servers),
+            frozenset(self._loaded),
+            dict(self._owners),
+            dict(self._moves),
+        )
+
+    def restore(self, saved: SavedRoster) -> None:
+        """Be as another was, with nobody connected."""
+        for one in saved.peers:
+            peer = self.join(one.id, one.kind, one.incarnation)
+            peer.last_report, peer.lost, peer.address = one.last_report, one.lost, one.address
+            peer.due.extend(one.due)
+        self.models = {model.name: model for model in saved.models}
+        self.deployed = dict.fromkeys(saved.deployed)
+        self._servers = dict(saved.servers)
+        self._loaded = set(saved.loaded)
+        self._owners = dict(saved.owners)
+        self._moves = dict(saved.moves)
+
+    def open_requests(self, peer: PeerState) -> list[str]:
+        """Requests of a gateway's incarnation that have not ended."""
+        owner = Owner(peer.id, peer.incarnation)
+        return [request_id for request_id, one in self._owners.items() if one == owner]
+
+    def orphans(self) -> list[str]:
+        """Requests that have not ended and whose gateway's incarnation is lost."""
+        return [one for one, owner in self._owners.items() if self._owning(owner) is None]
+
+    def moves_of(self, request_id: str) -> list[Resume]:
+        """Its moves that nobody has reported the end of."""
+        return [move for move in self._moves.values() if move.request_id == request_id]
 
     def note_event(self, event: Event, record: Record) -> None:
         """Keep track of an event that the controller is about to hear."""
@@ -97,14 +188,15 @@ class Roster:
             case ServerLost(server_id):
                 for instance_id in [i for i, s in self._servers.items() if s == server_id]:
                     self._forget_instance(instance_id)
+            case MigrationFinished(move_id) | MigrationFailed(move_id):
+                self._moves.pop(move_id, None)
             case _:
                 pass
 
     def _note_origin(self, event: Event, origin: Origin, address: str) -> None:
         peer = self.peers.get(origin.peer_id)
         if origin.number == JOINED:
-            kind: Literal["worker", "gateway"]
-            kind = "worker" if isinstance(event, ServerJoined) else "gateway"
+            kind: PeerKind = "worker" if isinstance(event, ServerJoined) else "gateway"
             self.join(origin.peer_id, kind, origin.incarnation).address = address
         elif origin.number == LOST:
             if peer is not None and peer.incarnation == origin.incarnation:
@@ -115,15 +207,16 @@ class Roster:
                 peer = self.join(origin.peer_id, "gateway", origin.incarnation)
             peer.last_report = origin.number
             if isinstance(event, RequestArrived):
-                self._gateways[event.request.id] = origin.peer_id
+                owner = Owner(origin.peer_id, origin.incarnation)
+                self._owners[event.request.id] = owner
 
-    def join(self, peer_id: str, kind: Literal["worker", "gateway"], incarnation: str) -> PeerState:
+    def join(self, peer_id: str, kind: PeerKind, incarnation: str) -> PeerState:
         """A new incarnation of a peer takes the place of any earlier one."""
         peer = self.peers[peer_id] = PeerState(peer_id, kind, incarnation)
         return peer
 
     def note_end(self, event: Event, tickets: Container[str]) -> None:
-        """Forget the request of an event that has been heard, if it was its last."""
+        """Forget the requests that have ended with an event that has been heard."""
         match event:
             case (
                 InferenceFinished(request_id)
@@ -131,11 +224,14 @@ class Roster:
                 | InferenceStopped(request_id)
                 | RequestCancelled(request_id)
             ) if request_id not in tickets:
-                self._gateways.pop(request_id, None)
+                self._owners.pop(request_id, None)
+            case InstanceLost() | LoadFailed() | ServerLost():
+                for request_id in [one for one in self._owners if one not in tickets]:
+                    del self._owners[request_id]
             case _:
                 pass
 
-    def note_commands(self, commands: Iterable[Command]) -> list[tuple[PeerState, Due]]:
+    def note_commands(self, commands: Iterable[Command]) -> list[Routed]:
         """Whom each command is for. Those for peers that are lost are void."""
         routed = []
         for command in commands:
@@ -168,24 +264,36 @@ class Roster:
     def _for_gateway(
         self, command: Infer | Stop | Resume | AbortResume | Reject | TimeOut
     ) -> tuple[str, Due]:
-        gateway = self._gateways.get(command.request_id, "")
+        owner = self._owners.get(command.request_id)
+        peer = None if owner is None else self._owning(owner)
+        gateway = "" if peer is None else peer.id
         match command:
             case Infer(instance_id=instance_id) | Stop(instance_id=instance_id):
                 return gateway, Due(command, self._servers.get(instance_id, ""))
             case Resume(source_id=source_id, destination_id=destination_id):
+                self._moves[command.move_id] = command
                 source = self._servers.get(source_id, "")
                 return gateway, Due(command, source, self._servers.get(destination_id, ""))
             case AbortResume():
                 return gateway, Due(command)
             case Reject(request_id=request_id) | TimeOut(request_id=request_id):
-                self._gateways.pop(request_id, None)
+                self._owners.pop(request_id, None)
                 return gateway, Due(command)
             case _:
                 assert_never(command)
 
+    def _owning(self, owner: Owner) -> PeerState | None:
+        """A request's gateway, unless it is lost."""
+        peer = self.peers.get(owner.peer_id)
+        if peer is None or peer.lost or peer.incarnation != owner.incarnation:
+            return None
+        return peer
+
     def _forget_instance(self, instance_id: str) -> None:
         self._servers.pop(instance_id, None)
         self._loaded.discard(instance_id)
+        for move in [one for one in self._moves.values() if one.destination_id == instance_id]:
+            del self._moves[move.move_id]
 
     def send(self, peer: PeerState, due: Due) -> None:
         """Owe a peer an order, and send it now if it is connected."""

@@ -28,7 +28,7 @@ from sllmcore.events import (
 from sllmcore.types import Residency, ServerSpec, StorageTier
 from sllmreal.protocol.model import ModelSpec
 
-VERSION = 1
+VERSION = 2
 
 ReportedEvent = (
     LoadFinished
@@ -61,14 +61,21 @@ class Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Hello(_Message, frozen=True):
-    """`last_order` is the id of the last order executed, 0 for none; gateways offer nothing."""
+    """`last_order` is the id of the last order executed, 0 for none, `last_heard` the number of the
+    last report known to be heard, 0 for none; gateways offer nothing."""
 
     version: int
     kind: Literal["worker", "gateway"]
     peer_id: str
     incarnation: str
     last_order: int
+    last_heard: int
     offer: Offer | None = None
+
+    @property
+    def fresh(self) -> bool:
+        """No leader has had anything to do with this incarnation, or none need remember it."""
+        return self.last_order == 0 and self.last_heard == 0
 
 
 class Welcome(_Message, frozen=True):
@@ -131,6 +138,24 @@ class Workers(_Message, frozen=True):
     addresses: tuple[str, ...]
 
 
+class PhaseTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How often a phase of cold starts took how long, and its sum, where bytes came from `tier`.
+    `counts` are those of the gateway's BUCKETS_S, the last one of those beyond."""
+
+    tier: str
+    phase: str
+    counts: tuple[int, ...]
+    total_s: float
+
+
+class Loads(_Message, frozen=True):
+    """All loads since the cluster began, with the bytes by tier. To gateways, at the start and
+    after every load."""
+
+    phases: tuple[PhaseTimes, ...]
+    num_bytes: dict[str, int]
+
+
 # From an operator's command, instead of Hello; each is answered by one Answer.
 
 
@@ -184,12 +209,13 @@ class InstanceStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Status(_Message, frozen=True):
-    """The cluster as its controller sees it."""
+    """The cluster as its controller sees it. `num_log_keys`: what its log takes in the store."""
 
     epoch: int
     now_s: float
     num_waiting: int
     num_events: int
+    num_log_keys: int
     models: tuple[ModelSpec, ...]
     servers: tuple[ServerStatus, ...]
     instances: tuple[InstanceStatus, ...]
@@ -283,7 +309,7 @@ Order = WorkerOrder | GatewayOrder
 Asked = Deploy | Delete | Inspect
 Answer = Done | Refused | Status
 FromPeer = Hello | Report | Executed | Alive | Asked
-FromLeader = Welcome | Reset | Heard | Models | Workers | Alive | Order | Answer
+FromLeader = Welcome | Reset | Heard | Models | Workers | Loads | Alive | Order | Answer
 
 _EVENTS: dict[str, type[ReportedEvent]] = {kind.__name__: kind for kind in ReportedEvent.__args__}
 

@@ -1,5 +1,6 @@
 """A log in a list, and peers that do as the test says."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from sllmcore.types import ServerSpec
@@ -11,20 +12,39 @@ class ListLog:
     """Lines in memory; `broken` makes the next append fail with that error."""
 
     def __init__(self) -> None:
-        self.entries: list[str] = []
+        self.batches: dict[int, tuple[str, ...]] = {}
         self.num_appends = 0
+        self.begins_with: bytes | None = None
         self.broken: Exception | None = None
 
+    @property
+    def entries(self) -> list[str]:
+        return [line for lines in self.batches.values() for line in lines]
+
+    @property
+    def num_keys(self) -> int:
+        return len(self.batches)
+
     async def append(self, lines: Sequence[str]) -> int:
+        await asyncio.sleep(0)  # as long as any store takes: others may have their turn
         if self.broken is not None:
             raise self.broken
         self.num_appends += 1
-        self.entries += lines
+        self.batches[self.num_appends] = tuple(lines)
         return self.num_appends
 
+    async def snapshot(self) -> bytes | None:
+        return self.begins_with
+
     async def lines(self) -> AsyncIterator[str]:
-        for line in tuple(self.entries):
+        for line in self.entries:
             yield line
+
+    async def compact(self, snapshot: bytes, batch: int | None = None) -> None:
+        await asyncio.sleep(0)
+        self.begins_with = snapshot
+        last = self.num_appends if batch is None else batch
+        self.batches = {number: one for number, one in self.batches.items() if number > last}
 
 
 class Recorder:

@@ -1,0 +1,95 @@
+"""A leader's state as bytes, to stand in the log for all that led to it, and back.
+
+The state is pickled: a controller is a graph of objects that refer to each other, of which every
+policy keeps others, and a list of what to export would be wrong the day that one is forgotten.
+The store is trusted as the cluster's key is: who can write there can order anything of any worker.
+All the same only what a leader's state is made of is taken out of a pickle. What another version
+of the code has written is not read at all, but for the models that were deployed.
+"""
+
+import collections
+import io
+import pickle
+import random
+from typing import Any
+
+import msgspec
+
+from sllmcore.errors import ClusterError
+from sllmreal.cluster.loads import LoadTally
+from sllmreal.cluster.orders import Due
+from sllmreal.cluster.roster import SavedPeer, SavedRoster
+from sllmreal.cluster.state import SavedState
+from sllmreal.protocol.model import ModelSpec
+
+_CORE = "sllmcore."
+_ADMITTED = {
+    (kind.__module__, kind.__name__): kind
+    for kind in (
+        *(SavedState, SavedRoster, SavedPeer, Due, LoadTally, ModelSpec),
+        *(collections.deque, collections.Counter, collections.OrderedDict, collections.defaultdict),
+        *(random.Random, set, frozenset),
+    )
+}
+
+
+class Snapshot(msgspec.Struct, frozen=True, array_like=True):
+    """What a new leader begins with.
+
+    Attributes:
+        line: The journal's header, which says how the controller was made.
+        zero_at_s: When by the wall clock its time was 0.
+        now_s: Of the last event.
+        stamp: Of the code.
+        models: Deployed.
+        state: Pickled.
+    """
+
+    line: str
+    zero_at_s: float
+    now_s: float
+    stamp: str
+    models: tuple[ModelSpec, ...]
+    state: bytes
+
+
+def encoded_snapshot(snapshot: Snapshot) -> bytes:
+    return msgspec.msgpack.encode(snapshot)
+
+
+def decoded_snapshot(value: bytes) -> Snapshot:
+    """The inverse. Raises ClusterError for what is no snapshot."""
+    try:
+        return msgspec.msgpack.decode(value, type=Snapshot)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ClusterError(f"the log begins with something that is no snapshot: {error}") from error
+
+
+def pickled(state: SavedState) -> bytes:
+    """As bytes. It takes some milliseconds, in which nothing must happen to the state."""
+    return pickle.dumps(state, protocol=5)
+
+
+def unpickled(value: bytes) -> SavedState:
+    """The inverse, with the same code. Raises ClusterError for what is not a leader's state."""
+    try:
+        state = _Unpickler(io.BytesIO(value)).load()
+    except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError) as error:
+        raise ClusterError(f"a snapshot cannot be read: {error}") from error
+    if not isinstance(state, SavedState):
+        raise ClusterError(f"a snapshot holds a {type(state).__name__}")
+    return state
+
+
+class _Unpickler(pickle.Unpickler):
+    """Admits what the core defines, and what is listed above."""
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        admitted = _ADMITTED.get((module_name, global_name))
+        if admitted is not None:
+            return admitted
+        if module_name.startswith(_CORE) and "." not in global_name:
+            found = super().find_class(module_name, global_name)
+            if getattr(found, "__module__", None) == module_name:
+                return found
+        raise pickle.UnpicklingError(f"{module_name}.{global_name} is not part of a leader's state")
