@@ -5,16 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sllmreal.checkpoint.source import read_layout
-from sllmreal.engine.host_options import HostOptions
-from sllmreal.migration.source import SourceOptions
 from sllmreal.protocol.model import ModelSpec
 from sllmreal.worker.process_options import ProcessOptions
 
 TIMED = "timed"
 # Half of a 7B model in fp16 on an A40 by roofline would be 3,500 tokens/s; faster, to measure more.
 TIMED_PACE = {"prefill_token_s": 1 / 20_000, "decode_step_s": 0.01}
-# One chunk of prefill of a long context takes seconds on a CPU.
-_PATIENT = HostOptions(lease_s=600.0, source=SourceOptions(stall_s=300.0, hold_s=60.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +25,7 @@ class Specimen:
 
 def prepare(model: str, dtype: str, context_tokens: int, work: Path, num_threads: int) -> Specimen:
     """Write the model's files where they are missing. Contexts are up to `context_tokens`."""
-    options = ProcessOptions(environment={"OMP_NUM_THREADS": str(num_threads)}, host=_PATIENT)
+    options = ProcessOptions(environment={"OMP_NUM_THREADS": str(num_threads)})
     if model == TIMED:
         timed = ModelSpec(
             model, "", 1, context_tokens, 0.0, TIMED, num_slots=2, settings=TIMED_PACE

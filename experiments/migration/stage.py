@@ -16,14 +16,13 @@ from sllmcore.types import DRAM, ServerSpec
 from sllmreal.engine import wire
 from sllmreal.engine.errors import EngineLostError
 from sllmreal.engine.protocol import Capabilities, SequenceSpec
-from sllmreal.migration.orders import Deliver, MoveOrder, OwnerOptions, StreamEvent
+from sllmreal.migration.orders import Deliver, MoveOrder, StreamEvent
 from sllmreal.migration.owner import StreamOwner
 from sllmreal.protocol.model import ModelSpec
 from sllmreal.worker.storage import Weights
 from sllmreal.worker.tiers import TierStorage
 
 SOURCE, DESTINATION = "source", "destination"
-_PATIENT = OwnerOptions(poll_s=5.0, resend_s=30.0, move_s=900.0)
 _DEADLINE_S = 900.0
 
 
@@ -72,7 +71,7 @@ class Stage:
         self, spec: SequenceSpec, num_before: int, num_after: int, replay_tokens: int | None
     ) -> Play:
         """Move after `num_before` tokens, stop `num_after` later. Raises EngineLostError."""
-        play = self._play = Play(StreamOwner(spec, _PATIENT))
+        play = self._play = Play(StreamOwner(spec))
         self._fleet.owners = {spec.request_id: play.owner}
         play.owner.infer(SOURCE, time.monotonic())
         self._until(lambda: len(play.token_at_s) >= num_before)
