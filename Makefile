@@ -17,7 +17,7 @@ $(VENV)/.sim: pyproject.toml constraints.txt
 
 $(VENV)/.all: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) -e '.[sim,real,serve,dev]'
+	$(PIP) -e '.[sim,real,serve,cluster,dev]'
 	touch $@ $(VENV)/.sim
 
 setup: $(VENV)/.all ## make .venv with everything: simulation, real backend, development tools
@@ -32,7 +32,7 @@ check: setup ## ruff, mypy --strict, import contracts
 	$(BIN)/lint-imports
 
 test: setup ## the test suite
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 figures: $(VENV)/.sim ## run what the paper's figures lack, resumable, then draw them and the comparison
 	$(BIN)/python -m experiments.figures

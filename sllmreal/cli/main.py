@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sllmcore.errors import SllmError, UsageError
+from sllmreal.cluster.sizes import add_sizes
 
 DEFAULT_HOME = Path("~/.sllm")
 DEFAULT_PORT = 8343  # ServerlessLLM's
@@ -61,15 +62,14 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=DEFAULT_PORT)
     parser.add_argument("--keys", type=Path, help="file of keys: python -m sllmreal.gateway.keys")
     parser.add_argument("--policy", default="serverlessllm")
-    parser.add_argument("--workers", type=int, default=1, help="servers to run on this machine")
-    parser.add_argument("--gpus", type=int, default=1, help="engines at once on each of them")
-    parser.add_argument("--gpu-memory-gb", type=float, default=4.0, help="of one GPU or CPU slot")
-    parser.add_argument("--dram-gb", type=float, default=4.0, help="cache of checkpoints in memory")
-    parser.add_argument("--ssd-gb", type=float, default=0.0, help="cache of fetched checkpoints")
+    parser.add_argument("--workers", type=int, default=1, help="processes on this machine")
+    add_sizes(parser)
     parser.add_argument(
-        "--spares", type=int, default=1, help="engine processes booted ahead on each worker"
+        "--placement", choices=("processes", "ray"), default="processes", help="of workers"
     )
-    parser.add_argument("--paced", action="store_true", help="pretend to load (engine `timed`)")
+    parser.add_argument("--ray-address", default="auto", help="of Ray's head; auto: found here")
+    parser.add_argument("--listen", metavar="tcp:HOST:PORT", help="the leader, for other machines")
+    parser.add_argument("--store", default="sqlite", help="sqlite, or etcd:HOST:PORT,HOST:PORT")
     parser.add_argument(
         "--demo", action="store_true", help="deploy a small model generated on the spot"
     )

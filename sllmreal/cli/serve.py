@@ -11,8 +11,9 @@ from pathlib import Path
 from sllmcore.build import check_policy
 from sllmcore.errors import UsageError
 from sllmreal.cli.deploy import described, put
+from sllmreal.cli.processes import cluster_processes
 from sllmreal.cluster.attach import attached_gateway
-from sllmreal.cluster.children import ChildCommand, kept_running
+from sllmreal.cluster.children import kept_running
 from sllmreal.cluster.front import ClusterBackend
 from sllmreal.cluster.home import Home, opened_home
 from sllmreal.gateway.server import serve
@@ -25,10 +26,6 @@ DEMO_SAMPLE = "llama-small"
 def serve_command(arguments: argparse.Namespace) -> int:
     """Until SIGINT or SIGTERM. Raises UsageError for arguments that make no sense."""
     check_policy(arguments.policy)
-    if arguments.workers < 1 or arguments.gpus < 1:
-        raise UsageError("a cluster has at least one worker, with at least one GPU or CPU slot")
-    if arguments.spares < 0:
-        raise UsageError(f"--spares must not be negative, got {arguments.spares}")
     settings = GatewaySettings(arguments.host, arguments.port, arguments.keys)
     home = opened_home(arguments.home)
     asyncio.run(_serve(home, settings, arguments))
@@ -40,7 +37,7 @@ async def _serve(home: Home, settings: GatewaySettings, arguments: argparse.Name
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with (
-        kept_running(_children(home, arguments), _say),
+        kept_running(cluster_processes(home, arguments), _say),
         attached_gateway(home) as gateway,
         AsyncExitStack() as stack,
     ):
@@ -60,28 +57,6 @@ async def _serve(home: Home, settings: GatewaySettings, arguments: argparse.Name
 
 def _failed(task: "asyncio.Task[None]") -> bool:
     return task.done() and not task.cancelled() and task.exception() is not None
-
-
-def _children(home: Home, arguments: argparse.Namespace) -> list[ChildCommand]:
-    where = ("--home", str(home.directory))
-    leader = ChildCommand("leader", "sllmreal.cluster.lead", (*where, "--policy", arguments.policy))
-    sizes = (
-        *("--gpus", str(arguments.gpus)),
-        *("--gpu-memory-gb", str(arguments.gpu_memory_gb)),
-        *("--dram-gb", str(arguments.dram_gb)),
-        *("--ssd-gb", str(arguments.ssd_gb)),
-        *("--spares", str(arguments.spares)),
-        *(("--paced",) if arguments.paced else ()),
-    )
-    workers = [
-        ChildCommand(
-            f"worker s{number}",
-            "sllmreal.cluster.work",
-            (*where, "--server", f"s{number}", *sizes),
-        )
-        for number in range(arguments.workers)
-    ]
-    return [leader, *workers]
 
 
 async def _deploy_demo(home: Home) -> None:

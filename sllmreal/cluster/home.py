@@ -1,4 +1,4 @@
-"""The directory of a cluster on one machine: its key, its store, its sockets."""
+"""The directory of a cluster on one machine: its key, its store, where its leader is found."""
 
 import os
 import re
@@ -26,9 +26,23 @@ class Home:
         return self.directory / "store.db"
 
     @property
-    def leader(self) -> str:
-        """Where the leader listens."""
+    def leader_socket(self) -> str:
+        """Where the leader of a cluster on this machine alone listens."""
         return f"unix:{self.directory / 'leader.sock'}"
+
+    @property
+    def leader(self) -> str:
+        """Where to look for the leader: see `attach.Site`."""
+        try:
+            return (self.directory / "leader").read_text() or self.leader_socket
+        except FileNotFoundError:
+            return self.leader_socket
+
+    def publish_leader(self, leader: str) -> None:
+        """Have the processes of this home look for the leader there."""
+        unfinished = self.directory / f"leader.{os.getpid()}"
+        unfinished.write_text(leader)
+        unfinished.replace(self.directory / "leader")
 
     def worker(self, server_id: str) -> str:
         """Where a worker's data plane listens. Raises UsageError for a name that is no file's."""

@@ -2,8 +2,9 @@
 
     python -m sllmreal.cluster.lead --home DIRECTORY [--store etcd:HOST:PORT,HOST:PORT,...]
 
-Several may run on one etcd: one leads, the others stand by. Whoever runs it starts it again when it
-has ended: what it knew is in the store.
+Several may run on one etcd, each at an address of its own: one leads, the others stand by, and the
+store says where the leader listens. With SQLite there is one, always at the same address. Whoever
+runs it starts it again when it has ended: what it knew is in the store.
 """
 
 import argparse
@@ -14,28 +15,35 @@ from pathlib import Path
 
 from sllmcore.build import PolicySettings, check_policy
 from sllmcore.errors import UsageError
+from sllmreal.cluster.attach import LEADER_KEY
 from sllmreal.cluster.home import Home, opened_home
 from sllmreal.cluster.leader import Leader, LeaderSettings
 from sllmreal.cluster.process import run_process
+from sllmreal.protocol.addresses import host_and_port
 from sllmreal.protocol.channel import listening
 from sllmreal.protocol.messages import FromPeer
 from sllmreal.store import JournalLog, Store, campaign
 from sllmreal.store.sqlite import SqliteStore
 
-LEADER_KEY = "leader"
 LOG_PREFIX = "journal/"
 LEASE_S = 2.0  # etcd keeps none shorter
 
 
-async def lead(home: Home, store: Store, settings: LeaderSettings) -> None:
-    """Lead until deposed or cancelled. Raises what ended the leadership."""
-    leadership = await campaign(store, LEADER_KEY, home.leader.encode(), LEASE_S)
+async def lead(
+    home: Home, store: Store, settings: LeaderSettings, address: str | None = None
+) -> None:
+    """Lead until deposed or cancelled, at an address or the home's socket.
+
+    Raises what ended the leadership.
+    """
+    address = address or home.leader_socket
+    leadership = await campaign(store, LEADER_KEY, address.encode(), LEASE_S)
     try:
         log = await JournalLog.open(store, LOG_PREFIX, leadership)
         leader = Leader(settings, log, leadership.fencing)
         async with (
             leader.running() as leading,
-            listening(home.leader, home.key(), FromPeer, leader.serve_peer),
+            listening(address, home.key(), FromPeer, leader.serve_peer),
         ):
             deposed = asyncio.create_task(leadership.lost.wait())
             try:
@@ -53,11 +61,19 @@ async def _main(arguments: argparse.Namespace) -> None:
     policy = PolicySettings(name=arguments.policy, predictor="quadratic")
     settings = LeaderSettings(policy, arguments.seed)
     home = opened_home(arguments.home)
+    home.publish_leader(leader_place(home, arguments.store, arguments.listen))
     store = await _opened(home, arguments.store)
     try:
-        await lead(home, store, settings)
+        await lead(home, store, settings, arguments.listen)
     finally:
         await store.close()
+
+
+def leader_place(home: Home, store: str, address: str | None) -> str:
+    """Where to look for a leader with that store and address. Raises UsageError for port 0."""
+    if address is not None and host_and_port(address)[1] == 0:
+        raise UsageError("a leader's port is fixed, for its workers to find the next one")
+    return store if store.startswith("etcd:") else address or home.leader_socket
 
 
 async def _opened(home: Home, where: str) -> Store:
@@ -76,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, required=True, help="the cluster's directory")
     parser.add_argument("--store", default="sqlite", help="sqlite, or etcd:HOST:PORT,HOST:PORT")
+    parser.add_argument("--listen", metavar="tcp:HOST:PORT", help="for workers on other machines")
     parser.add_argument("--policy", default="serverlessllm")
     parser.add_argument("--seed", type=int, default=0)
     return run_process("leader", _main(parser.parse_args(argv)))

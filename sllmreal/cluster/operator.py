@@ -1,13 +1,14 @@
 """An operator's side of the leader: ask, and get the answer or the reason why not."""
 
 import asyncio
-from typing import cast
+from collections.abc import Awaitable, Callable
 
 from sllmcore.errors import ClusterError, UsageError
+from sllmreal.cluster.attach import leader_dial
 from sllmreal.cluster.home import Home
-from sllmreal.protocol.channel import dial
+from sllmreal.cluster.peer import LeaderChannel
 from sllmreal.protocol.errors import ChannelClosedError
-from sllmreal.protocol.messages import Alive, Asked, FromLeader, Refused, Status
+from sllmreal.protocol.messages import Alive, Asked, Refused, Status
 
 WAIT_S = 15.0  # a leader may be on its way
 
@@ -17,23 +18,25 @@ async def ask(home: Home, asked: Asked, wait_s: float = WAIT_S) -> Status | None
 
     Raises UsageError with the leader's reason, ClusterError when nobody leads for `wait_s`.
     """
-    key = home.key()
+    dial_leader = leader_dial(home)
     try:
         async with asyncio.timeout(wait_s):
             while True:
                 try:
-                    return await _answered(home, key, asked)
+                    return await _answered(dial_leader, asked)
                 except ChannelClosedError:
                     await asyncio.sleep(0.1)
     except TimeoutError as error:
         raise ClusterError(f"nobody leads the cluster at {home.directory}") from error
 
 
-async def _answered(home: Home, key: bytes, asked: Asked) -> Status | None:
-    channel = await dial(home.leader, key, FromLeader)
+async def _answered(
+    dial_leader: Callable[[], Awaitable[LeaderChannel]], asked: Asked
+) -> Status | None:
+    channel = await dial_leader()
     try:
         channel.post(asked)
-        while isinstance(message := cast(FromLeader, await channel.receive()), Alive):
+        while isinstance(message := await channel.receive(), Alive):
             pass
     finally:
         channel.close()

@@ -19,10 +19,15 @@ def run_process(name: str, work: Coroutine[object, object, None]) -> int:
     return 0
 
 
-async def _until_signalled(work: Coroutine[object, object, None]) -> None:
-    task = asyncio.ensure_future(work)
+def cancel_on_signals(task: "asyncio.Task[None]") -> None:
+    """Have SIGTERM and SIGINT cancel it, whatever libraries have made of them meanwhile."""
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+
+
+async def _until_signalled(work: Coroutine[object, object, None]) -> None:
+    task = asyncio.ensure_future(work)
+    cancel_on_signals(task)
     try:
         await task
     except asyncio.CancelledError:

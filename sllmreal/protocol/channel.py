@@ -5,7 +5,7 @@ A connection begins with nonces of both ends and proofs that both hold the key; 
     u32 length | 16 bytes of HMAC-SHA256(session key of the direction, counter | payload) | payload
 
 so that nothing can be injected, repeated or cut out. The payload is MessagePack. There is no
-secrecy: across an untrusted network, tunnel it.
+secrecy: across an untrusted network, tunnel it. An address is `unix:PATH` or `tcp:HOST:PORT`.
 """
 
 import asyncio
@@ -14,18 +14,19 @@ import hmac
 import os
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from pathlib import Path
+from contextlib import asynccontextmanager
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
 from sllmcore.errors import UsageError
+from sllmreal.protocol.addresses import notice_silence, open_connection, start_server
 from sllmreal.protocol.errors import ChannelClosedError
 
 MAX_FRAME_BYTES = 4 << 20
 MAX_BACKLOG_BYTES = 16 << 20  # of frames that a slow reader has not taken
 HANDSHAKE_S = 5.0
+MAX_STRANGERS = 64  # connections at once that have proven nothing yet
 _LENGTH = struct.Struct("<I")
 _COUNTER = struct.Struct("<Q")
 _MAC_BYTES = 16
@@ -147,16 +148,17 @@ class SocketChannel(Generic[Out, In]):
 
 
 async def dial(address: str, key: bytes, receives: Any) -> SocketChannel[Any, Any]:
-    """Connect to `unix:PATH` or `HOST:PORT`. `receives` is the union of messages to come.
+    """Connect to an address. `receives` is the union of messages to come.
 
     Raises ChannelClosedError when nobody listens there or the key is not theirs.
     """
     _check_key(key)
     try:
         async with asyncio.timeout(HANDSHAKE_S):
-            reader, writer = await _connected(address)
+            reader, writer = await open_connection(address)
             try:
                 keys = await _prove_as_client(reader, writer, key)
+                notice_silence(writer)
             except BaseException:
                 writer.close()
                 raise
@@ -172,17 +174,25 @@ async def listening(
     receives: Any,
     serve: Callable[[SocketChannel[Any, Any]], Awaitable[None]],
 ) -> AsyncIterator[str]:
-    """Accept connections and run `serve` for each; yields the address, its port filled in."""
+    """Accept connections and run `serve` for each; yields the address, its port filled in.
+
+    Raises ClusterError where nobody can listen there, as when somebody does.
+    """
     _check_key(key)
     tasks: set[asyncio.Task[None]] = set()
+    strangers = asyncio.Semaphore(MAX_STRANGERS)
 
     async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        if strangers.locked():
+            writer.close()
+            return
         tasks.add(task)
         try:
-            async with asyncio.timeout(HANDSHAKE_S):
+            async with strangers, asyncio.timeout(HANDSHAKE_S):
                 keys = await _prove_as_server(reader, writer, key)
+            notice_silence(writer)
             await serve(SocketChannel((reader, writer), keys, receives))
         except (OSError, EOFError, ChannelClosedError, asyncio.CancelledError):
             return  # cancelled: the server is closing, and asyncio would log it as an error
@@ -190,7 +200,7 @@ async def listening(
             tasks.discard(task)
             writer.close()
 
-    server, bound = await _listening(address, accepted)
+    server, bound = await start_server(address, accepted)
     try:
         yield bound
     finally:
@@ -198,41 +208,6 @@ async def listening(
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _connected(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    if address.startswith("unix:"):
-        return await asyncio.open_unix_connection(address.removeprefix("unix:"))
-    host, port = _host_and_port(address)
-    return await asyncio.open_connection(host, port)
-
-
-async def _listening(address: str, accepted: Any) -> tuple[asyncio.Server, str]:
-    if address.startswith("unix:"):
-        path = _free_path(address.removeprefix("unix:"))
-        mask = os.umask(0o177)  # the socket is this user's only, from its first moment
-        try:
-            return await asyncio.start_unix_server(accepted, path), address
-        finally:
-            os.umask(mask)
-    host, port = _host_and_port(address)
-    server = await asyncio.start_server(accepted, host, port)
-    return server, f"{host}:{server.sockets[0].getsockname()[1]}"
-
-
-def _free_path(path: str) -> Path:
-    """Where a socket may be bound: what a dead process left there is removed."""
-    bindable = Path(path)
-    with suppress(FileNotFoundError):
-        bindable.unlink()
-    return bindable
-
-
-def _host_and_port(address: str) -> tuple[str, int]:
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65535:
-        raise UsageError(f"an address is unix:PATH or HOST:PORT, got {address!r}")
-    return host, int(port)
 
 
 def _check_key(key: bytes) -> None:

@@ -36,7 +36,7 @@ def place(tmp_path: Path) -> str:
 
 
 async def test_messages_come_in_order_over_both_kinds_of_address(tmp_path: Path) -> None:
-    for address in (place(tmp_path), "127.0.0.1:0"):
+    for address in (place(tmp_path), "tcp:127.0.0.1:0"):
         hearer = Hearer()
         async with listening(address, KEY, FromPeer, hearer.serve) as bound:
             channel = await dial(bound, KEY, FromPeer)
@@ -102,7 +102,7 @@ async def test_a_frame_cannot_be_forged_repeated_or_oversized(tmp_path: Path) ->
 async def test_a_key_and_an_address_have_rules(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="at least 16 bytes, got 5"):
         await dial(place(tmp_path), b"short", FromPeer)
-    with pytest.raises(UsageError, match="unix:PATH or HOST:PORT"):
+    with pytest.raises(UsageError, match="unix:PATH or tcp:HOST:PORT"):
         await dial("nowhere", KEY, FromPeer)
 
 

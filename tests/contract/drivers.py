@@ -1,9 +1,11 @@
 """The same scenario on each driver: what commands did the controller give?"""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import fields
 from random import Random
+from typing import Protocol
 
 from sllmcore.build import PolicySettings, build_controller
 from sllmcore.commands import Command, Evict, Load, Unload
@@ -11,7 +13,8 @@ from sllmcore.events import Event
 from sllmcore.types import Checkpoint, Request, ServerSpec
 from sllmcore.workload import Job
 from sllmreal.cluster.call import Call
-from sllmreal.cluster.leader import LeaderSettings
+from sllmreal.cluster.desk import RequestDesk
+from sllmreal.cluster.leader import Leader, LeaderSettings
 from sllmreal.cluster.local import LocalCluster, Member, local_cluster
 from sllmreal.gateway.backend import Submission
 from sllmreal.migration.links import LocalNetwork
@@ -108,30 +111,52 @@ def _job(number: int, asked: Asked) -> Job:
 def in_threads(scenario: Scenario) -> Told:
     """On a real cluster whose engines are threads."""
     network = LocalNetwork()
-    return asyncio.run(_real(scenario, lambda: thread_launch(links=network.links)))
+    return asyncio.run(
+        played(scenario, _local(scenario, lambda: thread_launch(links=network.links)))
+    )
 
 
 def in_processes(scenario: Scenario) -> Told:
     """On a real cluster whose engines are processes."""
-    return asyncio.run(_real(scenario, process_launch))
+    return asyncio.run(played(scenario, _local(scenario, process_launch)))
 
 
-async def _real(scenario: Scenario, launch: Callable[[], Launch]) -> Told:
+@asynccontextmanager
+async def _local(scenario: Scenario, launch: Callable[[], Launch]) -> AsyncIterator[LocalCluster]:
+    settings = LeaderSettings(PolicySettings(scenario.policy))
+    members = [_member(one, scenario, launch()) for one in scenario.servers]
+    async with local_cluster(settings, ListLog(), members) as cluster:
+        yield cluster
+
+
+class Running(Protocol):
+    """A real cluster whose servers have joined, in their order."""
+
+    @property
+    def leader(self) -> Leader: ...
+
+    @property
+    def desk(self) -> RequestDesk: ...
+
+
+async def played(scenario: Scenario, running: AbstractAsyncContextManager[Running]) -> Told:
+    """What is told on a real cluster."""
     commands: list[Command] = []
 
     def sink(_: float, __: Event, given: Sequence[Command]) -> None:
         commands.extend(given)
 
-    settings = LeaderSettings(PolicySettings(scenario.policy))
-    members = [_member(one, scenario, launch()) for one in scenario.servers]
-    async with local_cluster(settings, ListLog(), members) as cluster:
+    async with running as cluster:
         cluster.leader.loop.sinks.append(sink)
         for name in scenario.models:
             cluster.leader.deploy(_model(name, scenario.num_slots))
         progress = Progress(len(scenario.asked))
         async with asyncio.timeout(60):
             await asyncio.gather(
-                *(_ask(cluster, progress, number, one) for number, one in enumerate(scenario.asked))
+                *(
+                    _ask(cluster.desk, progress, number, one)
+                    for number, one in enumerate(scenario.asked)
+                )
             )
         async with asyncio.timeout(10):
             while cluster.desk.calls:  # noqa: ASYNC110 - engines acknowledge their ends
@@ -164,11 +189,11 @@ class Progress:
         return self._tokens[moment.request] >= moment.tokens
 
 
-async def _ask(cluster: LocalCluster, progress: Progress, number: int, asked: Asked) -> None:
+async def _ask(desk: RequestDesk, progress: Progress, number: int, asked: Asked) -> None:
     await progress.wait(asked.after)
     prompt = tuple(range(asked.input_tokens))
     submission = Submission(f"r{number}", asked.model, "", prompt, asked.output_tokens)
-    call = cluster.desk.submit(submission)
+    call = desk.submit(submission)
     reading = asyncio.create_task(_read(call, progress, number))
     if asked.leaves_after is None:
         await reading

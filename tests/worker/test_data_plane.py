@@ -155,7 +155,7 @@ def test_a_route_ends_with_its_stream_and_with_its_connection() -> None:
 def test_it_works_over_sockets_too(tmp_path: Path, kind: str) -> None:
     async def scenario() -> None:
         plane = Plane()
-        address = f"unix:{tmp_path}/plane" if kind == "unix" else "127.0.0.1:0"
+        address = f"unix:{tmp_path}/plane" if kind == "unix" else "tcp:127.0.0.1:0"
         async with serving(plane, address, KEY) as bound:
             assert plane.address == bound
             gateway = await dial(bound, KEY, FromInstance)

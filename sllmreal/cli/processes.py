@@ -1,0 +1,44 @@
+"""The processes of a cluster that `sllm serve` keeps running."""
+
+import argparse
+
+from sllmcore.errors import UsageError
+from sllmreal.cluster.children import ChildCommand
+from sllmreal.cluster.home import Home
+from sllmreal.cluster.lead import leader_place
+from sllmreal.cluster.sizes import given_sizes
+from sllmreal.protocol.addresses import own_host, tcp_address
+
+LEADER_PORT = 8344  # where workers on other machines find the leader
+
+
+def cluster_processes(home: Home, arguments: argparse.Namespace) -> list[ChildCommand]:
+    """The leader and its workers. Raises UsageError for arguments that make no sense."""
+    if arguments.workers < 1 or arguments.gpus < 1:
+        raise UsageError("a cluster has at least one worker, with at least one GPU or CPU slot")
+    if arguments.spares < 0:
+        raise UsageError(f"--spares must not be negative, got {arguments.spares}")
+    where = ("--home", str(home.directory))
+    listen = arguments.listen
+    if listen is None and arguments.placement == "ray":
+        listen = tcp_address(own_host(), LEADER_PORT)
+    place = leader_place(home, arguments.store, listen)
+    leading = ("--policy", arguments.policy, "--store", arguments.store)
+    at = () if listen is None else ("--listen", listen)
+    leader = ChildCommand("leader", "sllmreal.cluster.lead", (*where, *leading, *at))
+    sizes = given_sizes(arguments)
+    if arguments.placement == "ray":
+        on_ray = ("--leader", place, "--address", arguments.ray_address)
+        return [
+            leader,
+            ChildCommand("placement", "sllmreal.cluster.ray_nodes", (*where, *on_ray, *sizes)),
+        ]
+    workers = [
+        ChildCommand(
+            f"worker s{number}",
+            "sllmreal.cluster.work",
+            (*where, "--server", f"s{number}", *sizes),
+        )
+        for number in range(arguments.workers)
+    ]
+    return [leader, *workers]

@@ -1,0 +1,107 @@
+"""A Ray cluster of two nodes on this machine's loopback, and ours on it."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import ray
+from ray.cluster_utils import Cluster
+
+from sllmcore.build import PolicySettings
+from sllmreal.cluster.attach import attached_gateway
+from sllmreal.cluster.desk import RequestDesk
+from sllmreal.cluster.leader import Leader, LeaderSettings
+from sllmreal.cluster.ray_nodes import NAMESPACE, RayNode, alive_nodes, be_worker
+from sllmreal.cluster.ray_worker import WorkerPlan
+from sllmreal.protocol.channel import listening
+from sllmreal.protocol.messages import FromPeer
+from sllmreal.worker.paced import PacedStorage
+from tests.cluster.scripted import ListLog
+from tests.contract.scenarios import Scenario
+
+OBJECT_STORE_BYTES = 80 << 20  # Ray allows hardly less; nothing of ours is in it
+
+
+@dataclass(frozen=True, slots=True)
+class TwoNodes:
+    """Where Ray's head listens, and its nodes."""
+
+    address: str
+    nodes: tuple[RayNode, ...]
+
+
+@contextmanager
+def two_nodes() -> Iterator[TwoNodes]:
+    """Ray on two nodes, this process connected to it."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    cluster = Cluster()
+    try:
+        for name in ("a", "b"):
+            cluster.add_node(
+                node_name=name,
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                include_log_monitor=False,
+                no_monitor=True,  # of the autoscaler
+            )
+        ray.init(cluster.address, namespace=NAMESPACE, configure_logging=False, log_to_driver=False)
+        yield TwoNodes(cluster.address, tuple(sorted(alive_nodes(), key=lambda one: one.name)))
+    finally:
+        ray.shutdown()
+        cluster.shutdown()  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True, slots=True)
+class OnRay:
+    """A cluster of ours whose leader and gateway are here, its workers actors."""
+
+    leader: Leader
+    desk: RequestDesk
+
+
+@dataclass(frozen=True, slots=True)
+class _Here:
+    """A `Site` for the gateway."""
+
+    leader: str
+    secret: bytes = field(repr=False)
+
+    def key(self) -> bytes:
+        return self.secret
+
+    def worker(self, server_id: str) -> str:
+        raise NotImplementedError(f"{server_id} is not here")
+
+
+@asynccontextmanager
+async def on_ray(scenario: Scenario, nodes: tuple[RayNode, ...]) -> AsyncIterator[OnRay]:
+    """The scenario's servers, one on each node."""
+    key = os.urandom(32)
+    leader = Leader(LeaderSettings(PolicySettings(scenario.policy)), ListLog(), 1)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(leader.running())
+        address = await stack.enter_async_context(
+            listening("tcp:127.0.0.1:0", key, FromPeer, leader.serve_peer)
+        )
+        gateway = await stack.enter_async_context(attached_gateway(_Here(address, key)))
+        for number, server in enumerate(scenario.servers):
+            storage = partial(PacedStorage, server, scenario.resident.get(server.id, ()))
+            plan = WorkerPlan(address, key, server, storage)
+            await stack.enter_async_context(_worker(nodes[number], plan))
+            async with asyncio.timeout(30):
+                while gateway.desk.num_workers <= number:  # noqa: ASYNC110 - told by a message
+                    await asyncio.sleep(0.01)
+        yield OnRay(leader, gateway.desk)
+
+
+@asynccontextmanager
+async def _worker(node: RayNode, plan: WorkerPlan) -> AsyncIterator[None]:
+    task = asyncio.create_task(be_worker(node, plan))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,134 @@
+"""Workers as actors on the two nodes of a Ray cluster: the contract, and what becomes of kills."""
+
+import asyncio
+import os
+import signal
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sllmreal.cluster.attach import AttachedGateway, attached_gateway
+from sllmreal.cluster.children import ChildCommand, kept_running
+from sllmreal.cluster.home import Home, opened_home
+from sllmreal.cluster.operator import ask
+from sllmreal.gateway.backend import Submission
+from sllmreal.protocol.messages import Deploy, Inspect, Status
+from sllmreal.protocol.model import ModelSpec
+from tests.cluster.kills import expected, processes
+from tests.contract.drivers import played, simulated
+from tests.contract.scenarios import SCENARIOS, Scenario
+
+if TYPE_CHECKING:
+    from tests.ray.nodes import TwoNodes
+
+ray = pytest.importorskip("ray")
+nodes = pytest.importorskip("tests.ray.nodes")
+ray_nodes = pytest.importorskip("sllmreal.cluster.ray_nodes")
+
+# Ray is started once for all of these; it leaves sockets and files to the garbage collector.
+pytestmark = [
+    pytest.mark.xdist_group("ray"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+STEP_S = 0.01
+REQUEST = Submission("r", "m", "", (1, 2, 3), 300)
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator["TwoNodes"]:
+    with nodes.two_nodes() as two:
+        yield two
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.name)
+def test_actors_are_told_what_the_simulation_is_told(two: "TwoNodes", scenario: Scenario) -> None:
+    told = asyncio.run(played(scenario, nodes.on_ray(scenario, two.nodes)))
+
+    assert told == simulated(scenario)
+
+
+@asynccontextmanager
+async def placed(address: str, home: Home) -> AsyncIterator[AttachedGateway]:
+    """Leader and placement as processes of their own; a worker on each node has joined."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        leader = f"tcp:127.0.0.1:{free.getsockname()[1]}"
+    where = ("--home", str(home.directory))
+    on_ray = ("--address", address, "--leader", leader, "--paced", "--gpus", "2")
+    commands = [
+        ChildCommand("leader", "sllmreal.cluster.lead", (*where, "--listen", leader)),
+        ChildCommand("placement", "sllmreal.cluster.ray_nodes", (*where, *on_ray)),
+    ]
+    async with kept_running(commands, lambda _: None), attached_gateway(home) as gateway:
+        async with asyncio.timeout(60):
+            while gateway.desk.num_workers < 2:  # noqa: ASYNC110 - told by a message
+                await asyncio.sleep(0.05)
+        settings = {"decode_step_s": STEP_S}
+        model = ModelSpec("m", "/m", 10_000_000, 4096, 0.0, "timed", 1, 4, settings)
+        await ask(home, Deploy(model))
+        yield gateway
+
+
+async def status(home: Home) -> Status:
+    answer = await ask(home, Inspect())
+    assert isinstance(answer, Status)
+    return answer
+
+
+async def connected(home: Home) -> list[str]:
+    """The servers, when both are connected."""
+    async with asyncio.timeout(30):
+        while True:
+            there = [one.id for one in (await status(home)).servers if one.connected]
+            if len(there) == 2:
+                return sorted(there)
+            await asyncio.sleep(0.1)
+
+
+async def interrupted(address: str, home: Home) -> tuple[list[int], list[str]]:
+    """Kill the actor that has a request, then the leader: what the client got, who is there."""
+    tokens: list[int] = []
+    async with placed(address, home) as gateway:
+        async for generated in gateway.desk.submit(REQUEST):
+            before, after = len(tokens), len(tokens) + len(generated.tokens)
+            tokens += generated.tokens
+            if before < 50 <= after:
+                [instance] = (await status(home)).instances
+                victim = ray.get_actor(f"worker {instance.server_id}")
+                pid = await victim.pid.remote()
+                ray.kill(victim, no_restart=False)
+            if before < 150 <= after:
+                [leader] = processes("leader", home)
+                os.kill(leader, signal.SIGKILL)
+        servers = await connected(home)
+        assert await victim.pid.remote() != pid, "it is another process"
+    return tokens, servers
+
+
+def test_an_actor_that_is_killed_comes_back_and_its_request_goes_on(
+    two: "TwoNodes",
+) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        home = opened_home(Path(directory) / "home")
+
+        tokens, servers = asyncio.run(interrupted(two.address, home))
+
+    assert tuple(tokens) == expected(REQUEST)
+    assert servers == ["a", "b"]
+
+
+def test_a_server_is_called_as_its_node_unless_that_is_taken() -> None:
+    node = ray_nodes.RayNode("0123456789abcdef", "10.0.0.5", 8)
+
+    assert ray_nodes.server_id(node, set()) == "10-0-0-5"
+    assert ray_nodes.server_id(node, {"10-0-0-5"}) == "10-0-0-5-012345"
+    long = ray_nodes.RayNode("0123456789abcdef", "a" * 40, 8)
+    assert ray_nodes.server_id(long, {"a" * 24}) == "a" * 17 + "-012345"
