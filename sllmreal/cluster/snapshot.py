@@ -16,20 +16,16 @@ from typing import Any
 import msgspec
 
 from sllmcore.errors import ClusterError
-from sllmreal.cluster.loads import LoadTally
-from sllmreal.cluster.orders import Due
-from sllmreal.cluster.roster import SavedPeer, SavedRoster
+from sllmreal.cluster import loads, orders, roster, state
 from sllmreal.cluster.state import SavedState
+from sllmreal.protocol import model
 from sllmreal.protocol.model import ModelSpec
 
-_CORE = "sllmcore."
-_ADMITTED = {
+_CORE = "sllmcore."  # which does nothing to the world, whatever is called
+_OURS = {module.__name__ for module in (loads, model, orders, roster, state)}
+_STANDARD = {
     (kind.__module__, kind.__name__): kind
-    for kind in (
-        *(SavedState, SavedRoster, SavedPeer, Due, LoadTally, ModelSpec),
-        *(collections.deque, collections.Counter, collections.OrderedDict, collections.defaultdict),
-        *(random.Random, set, frozenset),
-    )
+    for kind in (collections.deque, collections.Counter, random.Random, set, frozenset)
 }
 
 
@@ -65,31 +61,33 @@ def decoded_snapshot(value: bytes) -> Snapshot:
         raise ClusterError(f"the log begins with something that is no snapshot: {error}") from error
 
 
-def pickled(state: SavedState) -> bytes:
+def pickled(saved: SavedState) -> bytes:
     """As bytes. It takes some milliseconds, in which nothing must happen to the state."""
-    return pickle.dumps(state, protocol=5)
+    return pickle.dumps(saved, protocol=5)
 
 
 def unpickled(value: bytes) -> SavedState:
     """The inverse, with the same code. Raises ClusterError for what is not a leader's state."""
     try:
-        state = _Unpickler(io.BytesIO(value)).load()
+        saved = _Unpickler(io.BytesIO(value)).load()
     except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError) as error:
         raise ClusterError(f"a snapshot cannot be read: {error}") from error
-    if not isinstance(state, SavedState):
-        raise ClusterError(f"a snapshot holds a {type(state).__name__}")
-    return state
+    if not isinstance(saved, SavedState):
+        raise ClusterError(f"a snapshot holds a {type(saved).__name__}")
+    return saved
 
 
 class _Unpickler(pickle.Unpickler):
-    """Admits what the core defines, and what is listed above."""
+    """Admits what the core defines, the classes of the modules above, and a few standard ones."""
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
-        admitted = _ADMITTED.get((module_name, global_name))
-        if admitted is not None:
-            return admitted
-        if module_name.startswith(_CORE) and "." not in global_name:
+        standard = _STANDARD.get((module_name, global_name))
+        if standard is not None:
+            return standard
+        core = module_name.startswith(_CORE)
+        if "." not in global_name and (core or module_name in _OURS):
             found = super().find_class(module_name, global_name)
-            if getattr(found, "__module__", None) == module_name:
+            defined_there = getattr(found, "__module__", None) == module_name
+            if defined_there and (core or isinstance(found, type)):
                 return found
         raise pickle.UnpicklingError(f"{module_name}.{global_name} is not part of a leader's state")

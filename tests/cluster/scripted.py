@@ -14,6 +14,7 @@ class ListLog:
     def __init__(self) -> None:
         self.batches: dict[int, tuple[str, ...]] = {}
         self.num_appends = 0
+        self.everything: list[str] = []  # also what a snapshot stands for
         self.begins_with: bytes | None = None
         self.broken: Exception | None = None
 
@@ -31,6 +32,7 @@ class ListLog:
             raise self.broken
         self.num_appends += 1
         self.batches[self.num_appends] = tuple(lines)
+        self.everything += lines
         return self.num_appends
 
     async def snapshot(self) -> bytes | None:

@@ -1,78 +1,21 @@
 """Leader and links: orders once, reports once, whatever becomes of connections and leaders."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import pytest
 
 from sllmcore.errors import ClusterError, UsageError
-from sllmcore.events import InferenceFinished, LoadFinished, RequestArrived
-from sllmcore.types import Request, StorageTier
+from sllmcore.events import InferenceFinished, LoadFinished
+from sllmcore.types import StorageTier
 from sllmreal.cluster.leader import Leader, LeaderSettings
-from sllmreal.cluster.peer import LeaderChannel, LeaderLink, LinkSettings
-from sllmreal.protocol.channel import memory_pair
-from sllmreal.protocol.errors import ChannelClosedError
+from sllmreal.cluster.peer import LeaderLink
 from sllmreal.protocol.messages import RunRequest, StartInstance
-from tests.cluster.scripted import ListLog, Recorder, model, worker_offer
+from tests.cluster.led import LINK, SETTINGS, World, arrival, attached, until
+from tests.cluster.scripted import Recorder, model, worker_offer
 
 pytestmark = pytest.mark.asyncio
-LINK = LinkSettings(heartbeat_s=0.05, silence_s=5.0, redial_s=0.001)
-SETTINGS = LeaderSettings(grace_s=0.05, link=LINK)
-
-
-class World:
-    """A leader that can be killed and replaced, and what dials it."""
-
-    def __init__(self) -> None:
-        self.log = ListLog()
-        self.leader: Leader | None = None
-        self.epoch = 0
-        self._serving: set[asyncio.Task[None]] = set()
-
-    @asynccontextmanager
-    async def led(self) -> AsyncIterator[Leader]:
-        """One leader's time: on leaving, it is dead at once, and what it had in hand is lost."""
-        self.epoch += 1
-        leader = Leader(SETTINGS, self.log, self.epoch)
-        async with leader.running():
-            self.leader = leader
-            try:
-                yield leader
-            finally:
-                self.leader = None
-                for task in self._serving:
-                    task.cancel()
-
-    async def dial(self) -> LeaderChannel:
-        if self.leader is None:
-            raise ChannelClosedError("nobody leads")
-        ours, theirs = memory_pair()
-        task = asyncio.create_task(self.leader.serve_peer(theirs))
-        self._serving.add(task)
-        return ours
-
-
-@asynccontextmanager
-async def attached(link: LeaderLink, handler: Recorder) -> AsyncIterator[LeaderLink]:
-    task = asyncio.create_task(link.run(handler))
-    try:
-        await asyncio.wait_for(link.connected.wait(), 5)
-        yield link
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(condition: object) -> None:
-    assert callable(condition)
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - many things change it
-            await asyncio.sleep(0.001)
-
-
-def arrival(number: int, name: str = "a") -> RequestArrived:
-    return RequestArrived(Request(f"r{number}", name, 0.0, 10))
 
 
 async def test_an_arrival_becomes_a_load_and_then_an_inference() -> None:
@@ -179,6 +122,63 @@ async def test_requests_of_a_gateway_that_stays_away_are_cancelled() -> None:
             to_leader.report(arrival(0))
             await until(lambda: leader.loop.controller.cluster.tickets)
         await until(lambda: not leader.loop.controller.cluster.tickets)
+
+
+async def test_what_ran_for_a_lost_gateway_leaves_its_slot_when_hosts_have_dropped_it() -> None:
+    """Seeded and seen to fail: nobody says that it has ended, and the slot is lost for ever."""
+    world = World(replace(SETTINGS, orphan_s=0.2))
+    worker, first, second = Recorder(worker_offer("s0")), Recorder(), Recorder()
+
+    async with AsyncExitStack() as stack:
+        leading = AsyncExitStack()
+        leader = await leading.enter_async_context(world.led())
+        from_worker = await stack.enter_async_context(
+            attached(LeaderLink("worker", "s0", world.dial, LINK), worker)
+        )
+        leader.deploy(model("a"))
+        async with attached(LeaderLink("gateway", "g0", world.dial, LINK), first) as to_leader:
+            to_leader.report(arrival(0))
+            await until(lambda: worker.orders)
+            load = worker.orders[0]
+            assert isinstance(load, StartInstance)
+            from_worker.report(LoadFinished(load.instance_id, StorageTier.REMOTE, 10, 0.1, 0.0))
+            await until(lambda: first.orders)
+        await until(lambda: leader.roster.peers["g0"].lost)
+        assert leader.loop.controller.cluster.tickets, "its engine runs on"
+        await leading.aclose()
+        leader = await stack.enter_async_context(world.led())
+        link = LeaderLink("gateway", "g0", world.dial, LINK)
+        to_leader = await stack.enter_async_context(attached(link, second))
+        to_leader.report(arrival(1))
+        await until(lambda: second.orders)
+
+        (order,) = second.orders
+        assert isinstance(order, RunRequest)
+        assert (order.request_id, order.instance_id) == ("r1", load.instance_id)
+        assert list(leader.loop.controller.cluster.tickets) == ["r1"]
+        assert not leader.roster.orphans()
+
+
+async def test_a_peer_that_another_cluster_knows_is_reset() -> None:
+    world, other = World(), World()
+    worker = Recorder(worker_offer("s0"))
+    link = LeaderLink("worker", "s0", world.dial, LINK)
+    async with world.led() as leader:
+        leader.deploy(model("a"))
+        async with (
+            attached(link, worker),
+            attached(LeaderLink("gateway", "g0", world.dial, LINK), Recorder()) as to_leader,
+        ):
+            to_leader.report(arrival(0))
+            await until(lambda: worker.orders)
+    known = link.incarnation
+
+    world.log = other.log
+    async with world.led(), attached(link, worker):
+        await until(lambda: worker.num_resets == 1)
+        await until(link.connected.is_set)
+
+    assert link.incarnation != known
 
 
 async def test_nothing_takes_effect_that_is_not_in_the_log() -> None:
