@@ -1,0 +1,36 @@
+"""A Ray cluster on this machine: one node per server, with as many GPUs as it claims to have."""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import ray
+from ray import serve
+from ray.cluster_utils import Cluster
+
+OBJECT_STORE_BYTES = 80 << 20  # of each node; Ray allows hardly less, and nothing goes through it
+
+
+@contextmanager
+def ray_cluster(num_gpus: Mapping[str, int]) -> Iterator[dict[str, str]]:
+    """Ray, and Ray Serve without HTTP, on nodes of these names; yields their ids by name."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    cluster = Cluster()
+    try:
+        for name, gpus in num_gpus.items():
+            cluster.add_node(
+                node_name=name,
+                num_cpus=1,
+                num_gpus=gpus,
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+            )
+        ray.init(cluster.address, configure_logging=False, log_to_driver=False)
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        serve.start(http_options={"location": "NoServer"})
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]
+        yield {node["NodeName"]: node["NodeID"] for node in nodes}
+    finally:
+        ray.shutdown()  # Ray Serve ends with its cluster
+        cluster.shutdown()  # type: ignore[no-untyped-call]

@@ -1,0 +1,62 @@
+"""Loading as a Ray Serve replica does it: download to the disk, then let PyTorch read the file.
+
+Bytes are paced, not moved, at the bandwidths of the config's servers and with the loader's shares
+of them, as in the simulator's `policy=ray_serve`; concurrent loads of a node share its links.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.ray_serve.paced_link import PacedLink
+from experiments.ray_serve.shelf import Shelf
+from sllmcore.types import DRAM, REMOTE, SSD, StorageTier
+from sllmsim.setup import LoaderProfile, ServerHardware
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One server's disk and links.
+
+    Args:
+        directory: For the files that its replicas share.
+        keeps: Which tiers keep what was downloaded: none, or a local cache.
+    """
+
+    server_id: str
+    hardware: ServerHardware
+    loader: LoaderProfile
+    keeps: tuple[StorageTier, ...]
+    directory: Path
+
+    def load(self, model: str, size_bytes: int, num_gpus: int) -> StorageTier:
+        """Return when the model is on its GPUs: where it came from."""
+        hardware, loader = self.hardware, self.loader
+        to_gpus_bytes_per_s = loader.dram_efficiency * num_gpus * hardware.pcie_bytes_per_s
+        source = self._source(model)
+        if source is REMOTE:
+            write_bytes_per_s = min(hardware.nic_bytes_per_s, hardware.ssd_write_bytes_per_s)
+            nic = self._link("nic", hardware.nic_bytes_per_s)
+            nic.move(size_bytes, min(loader.remote_efficiency * nic.bytes_per_s, write_bytes_per_s))
+        if source is DRAM:
+            bus = PacedLink(self.directory / f"gpus-{model}", to_gpus_bytes_per_s)
+            bus.move(size_bytes, to_gpus_bytes_per_s)
+        else:
+            ssd = self._link("ssd", hardware.ssd_read_bytes_per_s)
+            read_bytes_per_s = loader.ssd_efficiency * ssd.bytes_per_s
+            ssd.move(size_bytes, min(read_bytes_per_s, to_gpus_bytes_per_s))
+        for tier in self.keeps:
+            self._shelf(tier).put(model, size_bytes)
+        return source
+
+    def _source(self, model: str) -> StorageTier:
+        held = [
+            tier for tier in (DRAM, SSD) if tier in self.keeps and self._shelf(tier).take(model)
+        ]
+        return held[0] if held else REMOTE
+
+    def _link(self, name: str, bytes_per_s: float) -> PacedLink:
+        return PacedLink(self.directory / name, bytes_per_s)
+
+    def _shelf(self, tier: StorageTier) -> Shelf:
+        capacity = self.hardware.dram_pool_bytes if tier is DRAM else self.hardware.ssd_bytes
+        return Shelf(self.directory / tier.name.lower(), capacity)
