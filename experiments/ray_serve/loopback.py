@@ -32,5 +32,7 @@ def ray_cluster(num_gpus: Mapping[str, int]) -> Iterator[dict[str, str]]:
         nodes = ray.nodes()  # type: ignore[no-untyped-call]
         yield {node["NodeName"]: node["NodeID"] for node in nodes}
     finally:
-        ray.shutdown()  # Ray Serve ends with its cluster
+        if ray.is_initialized():
+            serve.shutdown()  # type: ignore[no-untyped-call]  # its threads here would start Ray anew
+            ray.shutdown()
         cluster.shutdown()  # type: ignore[no-untyped-call]

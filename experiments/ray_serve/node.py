@@ -38,7 +38,7 @@ class Node:
             nic = self._link("nic", hardware.nic_bytes_per_s)
             nic.move(size_bytes, min(loader.remote_efficiency * nic.bytes_per_s, write_bytes_per_s))
         if source is DRAM:
-            bus = PacedLink(self.directory / f"gpus-{model}", to_gpus_bytes_per_s)
+            bus = PacedLink(self.directory / f"link-gpus-{model}", to_gpus_bytes_per_s)
             bus.move(size_bytes, to_gpus_bytes_per_s)
         else:
             ssd = self._link("ssd", hardware.ssd_read_bytes_per_s)
@@ -55,8 +55,8 @@ class Node:
         return held[0] if held else REMOTE
 
     def _link(self, name: str, bytes_per_s: float) -> PacedLink:
-        return PacedLink(self.directory / name, bytes_per_s)
+        return PacedLink(self.directory / f"link-{name}", bytes_per_s)
 
     def _shelf(self, tier: StorageTier) -> Shelf:
         capacity = self.hardware.dram_pool_bytes if tier is DRAM else self.hardware.ssd_bytes
-        return Shelf(self.directory / tier.name.lower(), capacity)
+        return Shelf(self.directory / f"kept-{tier.name.lower()}", capacity)
