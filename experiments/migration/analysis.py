@@ -102,7 +102,7 @@ def table(rows: Sequence[Row]) -> str:
     """Medians, a line per model, context and strategy."""
     lines = [
         f"{'model':14} {'dtype':9} {'context':>8} {'strategy':8} {'catch-up':>9} {'pause':>9} "
-        f"{'token':>8} {'MB':>8} {'recomp.':>8} {'slowdown':>8}"
+        f"{'token':>8} {'tokens':>6} {'MB':>8} {'recomp.':>8} {'slowdown':>8}"
     ]
     ordered = sorted(rows, key=_place)
     for (model, dtype, context, strategy), group in groupby(ordered, key=_place):
@@ -113,6 +113,7 @@ def table(rows: Sequence[Row]) -> str:
             f"{1e3 * median(row.catch_up_s for row in some):6.1f} ms "
             f"{1e3 * median(row.pause_s for row in some):6.1f} ms "
             f"{1e3 * median(row.inter_token_s for row in some):5.1f} ms "
+            f"{median(row.pause_tokens for row in some):6.2f} "
             f"{1e-6 * median(row.bytes_moved for row in some):8.3f} "
             f"{median(row.recomputed_tokens for row in some):8.0f} "
             f"{f'{median(slow):8.2f}' if slow else '       -'}"

@@ -27,3 +27,8 @@ class Row:
     predicted_s: float  # by the cluster's predictor, before it learnt from this one
     predicted_linear_s: float  # by the paper's, likewise
     chosen: str  # by the cost model, before it learnt from this one
+
+    @property
+    def pause_tokens(self) -> float:
+        """The pause, in tokens that the source would have generated."""
+        return self.pause_s / self.inter_token_s

@@ -100,7 +100,7 @@ class TransformersModel:
         self._cache.open_rows(self._rows[row.sequence], 1, begin, end)
         tokens = torch.tensor([row.sequence.tokens[begin:end]], device=self._device)
         positions = self._ahead[None, begin:end]
-        mask = self._mask(positions[None], end) if end - begin > 1 else None
+        mask = self._causal_mask(begin, end) if end - begin > 1 else None
         if not row.sample:
             self._run(self._model.base_model, tokens, positions, mask)
             return None
@@ -172,6 +172,13 @@ class TransformersModel:
             torch.cuda.synchronize(self._device)
         self.model_s += time.perf_counter() - began_s
         return output
+
+    def _causal_mask(self, begin: int, end: int) -> torch.Tensor:
+        """For the positions [begin, end) of one row, of shape (1, 1, end - begin, end)."""
+        mask = torch.zeros((1, 1, end - begin, end), dtype=self._dtype, device=self._device)
+        hidden = self._ahead[begin:end] > self._ahead[begin:end, None]
+        mask[..., begin:].masked_fill_(hidden, -math.inf)
+        return mask
 
     def _mask(self, last: torch.Tensor, end: int) -> torch.Tensor:
         """Minus infinity beyond the last position to be seen: of shape (last..., end)."""

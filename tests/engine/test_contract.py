@@ -114,6 +114,32 @@ def test_a_held_sequence_is_computed_but_generates_nothing(maker: EngineMaker) -
     assert engine.progress("r") == Progress(13, 12, 0, True, None)
 
 
+def test_a_held_sequence_computes_its_part_and_the_rest_when_it_is_released(
+    maker: EngineMaker,
+) -> None:
+    """Seeded: a limit that a release does not lift; one that only ends a chunk."""
+    expected = whole_output(maker(), spec(limit=8))
+    engine = maker(chunk_tokens=4)
+
+    engine.start(spec(limit=8), held=True, compute_until=6)
+    drained(engine)
+    part = engine.progress("r")
+    engine.release("r")
+    drained(engine)
+
+    assert part == Progress(13, 6, 0, True, None)
+    assert engine.output("r") == expected
+
+
+def test_a_part_that_is_longer_than_what_is_known_is_no_limit(any_model: EngineMaker) -> None:
+    engine = any_model()
+
+    engine.start(spec(), held=True, compute_until=50)
+    drained(engine)
+
+    assert engine.progress("r").num_cached == 12
+
+
 def test_holding_stops_a_sequence_where_it_is_and_releasing_continues_it(
     maker: EngineMaker,
 ) -> None:

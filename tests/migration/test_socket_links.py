@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 import pytest
 
@@ -103,6 +103,37 @@ def test_what_is_queued_is_sent_before_an_end_closes(address: Callable[[str], st
         source.disconnect(TICKET)
 
         assert [heard.next_message() for _ in range(50)] == [Final(n, 0) for n in range(50)]
+
+
+def test_a_link_on_which_nobody_has_anything_to_say_lasts(address: Callable[[str], str]) -> None:
+    """Seeded: ends that say nothing, as while a long context is computed."""
+    brief = LinkTimeouts(connect_s=2.0, frame_s=0.3, idle_s=0.3)
+    with (
+        links_at(address("a"), brief) as (source, at_source),
+        links_at(address("b"), brief) as (other, heard),
+    ):
+        other.expect(TICKET, KEY)
+        source.connect(TICKET, KEY, other.address)
+        with suppress(Empty):
+            pytest.fail(at_source.losses.get(timeout=1.0))
+        source.transmit(TICKET, Final(1, 1))
+
+        assert heard.next_message() == Final(1, 1)
+        assert heard.losses.empty()
+
+
+def test_an_end_that_has_stopped_is_a_lost_link(tmp_path: Path) -> None:
+    brief = LinkTimeouts(connect_s=2.0, frame_s=0.3, idle_s=0.3)
+    with (
+        listening(f"unix:{tmp_path / 'stopped'}") as stopped,
+        links_at(f"unix:{tmp_path / 'a'}", brief) as (source, at_source),
+    ):
+        source.connect(TICKET, KEY, f"unix:{tmp_path / 'stopped'}")
+        connection, _ = stopped.accept()
+        with connection:
+            connection.sendall(bytes(16))
+
+            assert "too slow" in at_source.next_loss()
 
 
 def test_nobody_there_is_a_lost_link(tmp_path: Path) -> None:
