@@ -8,16 +8,16 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from experiments.comparison.identity import digest
 from experiments.config.run_config import RunConfig
 from experiments.execution import execute
+from experiments.pool import run_pool
 from experiments.simulation.environment import command_line
 from experiments.simulation.files import SUMMARY
 from sllmcore.errors import SllmError, UsageError
@@ -100,9 +100,7 @@ def _in_turn(cells: Sequence[Cell]) -> Iterator[Outcome]:
 
 
 def _in_parallel(cells: Sequence[Cell], num_workers: int) -> Iterator[Outcome]:
-    # Fresh processes: a fork would copy the locks of numpy's and pyarrow's threads.
-    context = get_context("spawn")
-    with ProcessPoolExecutor(num_workers, context, _ignore_interrupts) as pool:
+    with run_pool(num_workers) as pool:
         futures = {
             pool.submit(_run_cell_interruptibly, cell, command_line()): cell for cell in cells
         }
@@ -116,17 +114,12 @@ def _in_parallel(cells: Sequence[Cell], num_workers: int) -> Iterator[Outcome]:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _ignore_interrupts() -> None:
-    """An idle process has nothing to clean up: it ends with its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def _run_cell_interruptibly(cell: Cell, command: Sequence[str]) -> Outcome:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return _run_cell(cell, command)
-    finally:
-        _ignore_interrupts()
+    finally:  # an idle process has nothing to clean up
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _run_cell(cell: Cell, command: Sequence[str]) -> Outcome:

@@ -2,21 +2,20 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import as_completed
 
 from experiments.config.run_config import RunConfig
 from experiments.figures.grid import Run
 from experiments.figures.measures import Measured, measured
 from experiments.figures.store import Store
+from experiments.pool import run_pool
 
 
 def carried_out(runs: Sequence[Run], store: Store, workers: int) -> Iterator[tuple[Run, str]]:
     """Each run as it ends, with what went wrong ("": nothing); what went well is in the store."""
     if not runs:
         return
-    # Fresh processes: a fork would copy the locks of numpy's threads.
-    with ProcessPoolExecutor(max(1, workers), get_context("spawn")) as pool:
+    with run_pool(workers) as pool:
         futures = {pool.submit(timed, run.config, run.grid.measure): run for run in runs}
         try:
             for future in as_completed(futures):
