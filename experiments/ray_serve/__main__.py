@@ -54,7 +54,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="of the results; not there yet, or empty")
     parser.add_argument("overrides", nargs="*", help="group=option or key=value")
     parser.add_argument("--cache", action="store_true", help="nodes keep what they downloaded")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     return exit_code(lambda: _run(arguments))
 
 

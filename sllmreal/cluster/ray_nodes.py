@@ -78,12 +78,17 @@ class Placement:
         self._names: dict[str, str] = {}
 
     async def keep(self) -> None:
-        """See that every node has its worker, until cancelled; then all end."""
+        """See that every node has its worker, until cancelled; then all end.
+
+        Raises ClusterError when Ray's head is gone.
+        """
         try:
             while True:
                 self._place(await asyncio.to_thread(alive_nodes, self._resource))
                 await asyncio.sleep(_TICK_S)
                 self._note_ends()
+        except ray.exceptions.RayError as error:
+            raise ClusterError(f"Ray does not answer: {error}") from error
         finally:
             for task in self._tasks.values():
                 task.cancel()

@@ -135,3 +135,29 @@ def test_what_was_done_becomes_rows_as_a_journal_does(tmp_path: Path) -> None:
     assert (late["outcome"], late["startup_latency_s"]) == ("timed_out", pytest.approx(0.99))
     [instance] = pq.read_table(tmp_path / "instances.parquet").to_pylist()
     assert (instance["ready_at_s"], instance["end"], instance["transfer_s"]) == (3, "unloaded", 1.5)
+
+
+@pytest.mark.slow
+def test_a_workload_is_served_in_full_and_its_second_cold_starts_come_from_the_cache(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("ray.serve")
+    from experiments.composing import composed_run
+    from experiments.ray_serve.__main__ import ray_serve
+    from experiments.real.execute import run_into
+
+    workload = ("workload=gamma", "workload.target_rps=0.2", "workload.max_requests=8")
+    config = composed_run(["driver=real", "cluster=small", "models=opt_eight", *workload])
+    system = ray_serve(config, composed_run(["policy=ray_serve_cache"]))
+
+    summary = run_into(tmp_path / "run", config, system=system)
+
+    assert summary["completed"] == 8
+    assert sum(summary["loads"].values()) >= 2
+    rows = pq.read_table(tmp_path / "run" / "requests.parquet").to_pylist()
+    instances = pq.read_table(tmp_path / "run" / "instances.parquet").to_pylist()
+    seen: set[tuple[str, str]] = set()
+    for one in (one for one in instances if one["source"]):
+        assert (one["source"] == "REMOTE") == ((one["model"], one["server_id"]) not in seen)
+        seen.add((one["model"], one["server_id"]))
+    assert all(row["startup_latency_s"] > 10 for row in rows if row["source"] == "REMOTE")

@@ -1,0 +1,117 @@
+"""How processes on other machines find the leader, and what strangers cost it."""
+
+import asyncio
+import shutil
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sllmcore.errors import UsageError
+from sllmreal.cluster.attach import LEADER_KEY, leader_dial
+from sllmreal.cluster.home import opened_home
+from sllmreal.cluster.lead import leader_place
+from sllmreal.protocol.addresses import host_and_port, tcp_address
+from sllmreal.protocol.channel import MAX_STRANGERS, SocketChannel, dial, listening
+from sllmreal.protocol.errors import ChannelClosedError
+from sllmreal.protocol.messages import Alive, FromPeer
+
+pytestmark = pytest.mark.asyncio
+KEY = b"k" * 32
+
+
+@dataclass
+class Told:
+    """A `Site` that was told where to look."""
+
+    leader: str
+
+    def key(self) -> bytes:
+        return KEY
+
+    def worker(self, server_id: str) -> str:
+        raise NotImplementedError(server_id)
+
+
+class Leader:
+    """Counts who comes."""
+
+    def __init__(self) -> None:
+        self.num_met = 0
+
+    async def serve(self, channel: SocketChannel[Any, Any]) -> None:
+        self.num_met += 1
+        channel.post(Alive())
+
+
+async def test_processes_of_a_home_look_where_its_leader_says(tmp_path: Path) -> None:
+    home = opened_home(tmp_path / "h")
+    assert home.leader == home.leader_socket
+
+    home.publish_leader(leader_place(home, "sqlite", "tcp:10.0.0.1:8344"))
+    assert home.leader == "tcp:10.0.0.1:8344"
+    home.publish_leader(leader_place(home, "etcd:a:1,b:2", "tcp:10.0.0.1:8344"))
+    assert home.leader == "etcd:a:1,b:2"
+    home.publish_leader(leader_place(home, "sqlite", None))
+    assert home.leader == home.leader_socket
+
+
+async def test_a_leader_has_a_port_that_the_next_one_has_too(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="port is fixed"):
+        leader_place(opened_home(tmp_path / "h"), "sqlite", "tcp:10.0.0.1:0")
+
+
+async def test_an_address_may_be_of_ipv6() -> None:
+    assert tcp_address("::1", 8344) == "tcp:[::1]:8344"
+    assert host_and_port("tcp:[::1]:8344") == ("::1", 8344)
+
+
+@pytest.mark.skipif(shutil.which("etcd") is None, reason="needs etcd")
+async def test_the_store_says_who_leads_now(tmp_path: Path) -> None:
+    """Seeded bug: an address that is looked up once."""
+    etcd_cluster = pytest.importorskip("experiments.store.etcd_cluster")
+    from sllmreal.store.etcd import EtcdStore
+
+    leaders = [Leader(), Leader()]
+    with etcd_cluster.EtcdCluster(tmp_path, 1) as cluster:
+        async with AsyncExitStack() as stack:
+            store = await EtcdStore.open(cluster.addresses)
+            stack.push_async_callback(store.close)
+            dial_leader = leader_dial(Told(f"etcd:{','.join(cluster.addresses)}"))
+            with pytest.raises(ChannelClosedError, match="nobody leads"):
+                await dial_leader()
+            for leader in leaders:
+                at = listening("tcp:127.0.0.1:0", KEY, FromPeer, leader.serve)
+                await store.put(LEADER_KEY, (await stack.enter_async_context(at)).encode())
+
+                channel = await dial_leader()
+
+                assert await channel.receive() == Alive()
+                channel.close()
+
+    assert [leader.num_met for leader in leaders] == [1, 1]
+
+
+async def test_strangers_are_few_and_keep_nobody_out_for_long() -> None:
+    """Seeded bug: strangers that are counted and never uncounted."""
+    leader = Leader()
+    async with listening("tcp:127.0.0.1:0", KEY, FromPeer, leader.serve) as address:
+        strangers = [
+            await asyncio.open_connection(*host_and_port(address)) for _ in range(MAX_STRANGERS)
+        ]
+
+        with pytest.raises(ChannelClosedError):
+            await dial(address, KEY, FromPeer)
+        for _, writer in strangers:
+            writer.close()
+            await writer.wait_closed()
+        async with asyncio.timeout(10):
+            while not leader.num_met:
+                try:
+                    (await dial(address, KEY, FromPeer)).close()
+                except ChannelClosedError:
+                    continue  # the server has not noticed yet that they are gone
+
+    assert leader.num_met == 1
