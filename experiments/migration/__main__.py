@@ -30,7 +30,7 @@ from experiments.migration.stage import Stage
 from sllmreal.migration.cost_model import Strategy
 
 CONTEXTS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
-_MARGIN_TOKENS = 4096  # of output while a long context moves
+_MARGIN_TOKENS = 16384  # of output while a long context moves
 
 
 def main(argv: Sequence[str] | None = None) -> int:

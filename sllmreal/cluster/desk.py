@@ -183,7 +183,7 @@ class RequestDesk:
             call.owner.num_context,
             source.capabilities,
             destination.capabilities,
-            self._addresses.get(order.source_id, ""),
+            order.source_address,
             order.destination_address,
         )
         terms = wire.Terms(

@@ -100,10 +100,11 @@ class EngineHost:
         try:
             while self._take_mail():
                 self._core.wakeup(self._clock())
+                self._carry_out()  # a step takes its time, and other hosts wait for what was said
                 if self._core.has_work:
                     outputs = self._engine.step()
                     self._core.stepped(outputs, self._clock())
-                self._carry_out()
+                    self._carry_out()
             self._carry_out()
         except Exception as error:  # whatever an engine breaks with, its owner must hear of it
             self.failure = error

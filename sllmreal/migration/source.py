@@ -85,10 +85,14 @@ class Source:
         self._last_gap = 0
         self._heard_at_s = self._sent_at_s = now_s
         self._held_at_s: float | None = None
-        self._all_sent = False
         self._final_sent = False
         self.num_rounds = 1
         self.failure: str | None = None
+
+    @property
+    def target(self) -> Position:
+        """Where the round under way leads to."""
+        return self._target
 
     @property
     def next_wakeup_s(self) -> float | None:
@@ -128,8 +132,9 @@ class Source:
         if self._held_at_s is None and self._round_ended:
             self._end_round(now_s)
         messages = self._deltas()
-        if self._held_at_s is not None and not self._final_sent and self._all_sent:
-            messages.append(Final(self._target.log, self._target.state))
+        if self._held_at_s is not None and not self._final_sent:
+            # First, lest the destination go to work on the last delta as if another round followed.
+            messages.insert(0, Final(self._target.log, self._target.state))
             self._final_sent = True
         if not messages and not self._heard and not self._in_flight:
             messages.append(self._greeting())
@@ -172,14 +177,12 @@ class Source:
         messages: list[ToDestination] = []
         flying = sum(one.num_bytes for one in self._in_flight)
         room = self._options.window_bytes - flying
-        self._all_sent = False
         while room > 0:
             delta = self._migrant.delta(
                 self._sent, self._target, min(room, self._options.delta_bytes)
             )
             match delta:
                 case None:
-                    self._all_sent = True
                     break
                 case LogDelta():
                     num_bytes = delta.payload.nbytes
