@@ -16,6 +16,7 @@ from pathlib import Path
 from sllmcore.build import PolicySettings, check_policy
 from sllmcore.errors import UsageError
 from sllmreal.cluster.attach import LEADER_KEY
+from sllmreal.cluster.control_loop import Compaction
 from sllmreal.cluster.home import Home, opened_home
 from sllmreal.cluster.leader import Leader, LeaderSettings
 from sllmreal.cluster.process import run_process
@@ -59,7 +60,8 @@ async def lead(
 async def _main(arguments: argparse.Namespace) -> None:
     check_policy(arguments.policy)
     policy = PolicySettings(name=arguments.policy, predictor="quadratic")
-    settings = LeaderSettings(policy, arguments.seed)
+    compaction = Compaction(arguments.compact_every)
+    settings = LeaderSettings(policy, arguments.seed, compaction=compaction)
     home = opened_home(arguments.home)
     home.publish_leader(leader_place(home, arguments.store, arguments.listen))
     store = await _opened(home, arguments.store)
@@ -95,6 +97,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--listen", metavar="tcp:HOST:PORT", help="for workers on other machines")
     parser.add_argument("--policy", default="serverlessllm")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--compact-every",
+        type=int,
+        default=Compaction().every_entries,
+        help="entries of the log between two snapshots",
+    )
     return run_process("leader", _main(parser.parse_args(argv)))
 
 

@@ -140,7 +140,7 @@ class Leader:
 
     def models(self) -> tuple[ModelSpec, ...]:
         """What is deployed."""
-        return tuple(self.roster.models[name] for name in self.roster.deployed)
+        return tuple(self.roster.deployed.values())
 
     def _workers(self) -> Workers:
         """Those that are there, or expected back: what is known of where they listen."""

@@ -111,7 +111,7 @@ class Recovery:
 
 def snapshot_of(state: LeaderState, pending: tuple[Effects, ...], clock: Clock, line: str) -> bytes:
     """What stands for everything so far, as if what is `pending` had been carried out."""
-    models = tuple(state.roster.models[name] for name in state.roster.deployed)
+    models = tuple(state.roster.deployed.values())
     snapshot = Snapshot(
         line, clock.zero_at_s, clock.now_s(), code_stamp(), models, pickled(state.saved(pending))
     )

@@ -8,21 +8,27 @@ of the code has written is not read at all, but for the models that were deploye
 """
 
 import collections
+import gc
 import io
 import pickle
 import random
+from collections.abc import Callable
+from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 
+from sllmcore.cluster.ticket import Ticket
 from sllmcore.errors import ClusterError
-from sllmreal.cluster import loads, orders, roster, state
+from sllmcore.types import Request
+from sllmreal.cluster import loads, orders, roster, state, whereabouts
 from sllmreal.cluster.state import SavedState
 from sllmreal.protocol import model
 from sllmreal.protocol.model import ModelSpec
 
 _CORE = "sllmcore."  # which does nothing to the world, whatever is called
-_OURS = {module.__name__ for module in (loads, model, orders, roster, state)}
+_OURS = {module.__name__ for module in (loads, model, orders, roster, state, whereabouts)}
 _STANDARD = {
     (kind.__module__, kind.__name__): kind
     for kind in (collections.deque, collections.Counter, random.Random, set, frozenset)
@@ -61,9 +67,40 @@ def decoded_snapshot(value: bytes) -> Snapshot:
         raise ClusterError(f"the log begins with something that is no snapshot: {error}") from error
 
 
+# Of open requests there are many, and pickle's own way with slots is slow.
+_TICKET_SLOTS = tuple(sorted(Ticket.__slots__))
+_of_ticket: Callable[[Ticket], tuple[object, ...]] = attrgetter(*_TICKET_SLOTS)
+_of_request: Callable[[Request], tuple[object, ...]] = attrgetter(
+    *(field.name for field in fields(Request))
+)
+
+
+def _ticket(*values: object) -> Ticket:
+    ticket = Ticket.__new__(Ticket)
+    for name, value in zip(_TICKET_SLOTS, values, strict=True):
+        setattr(ticket, name, value)
+    return ticket
+
+
+_REDUCED: dict[type, Callable[[Any], tuple[Callable[..., Any], tuple[Any, ...]]]] = {
+    Ticket: lambda ticket: (_ticket, _of_ticket(ticket)),
+    Request: lambda request: (Request, _of_request(request)),
+}
+
+
 def pickled(saved: SavedState) -> bytes:
     """As bytes. It takes some milliseconds, in which nothing must happen to the state."""
-    return pickle.dumps(saved, protocol=5)
+    written = io.BytesIO()
+    pickler = pickle.Pickler(written, protocol=5)
+    pickler.dispatch_table = _REDUCED
+    collects = gc.isenabled()
+    gc.disable()  # all that a pickler makes lives until it ends: to look through it is in vain
+    try:
+        pickler.dump(saved)
+    finally:
+        if collects:
+            gc.enable()
+    return written.getvalue()
 
 
 def unpickled(value: bytes) -> SavedState:
@@ -84,6 +121,8 @@ class _Unpickler(pickle.Unpickler):
         standard = _STANDARD.get((module_name, global_name))
         if standard is not None:
             return standard
+        if (module_name, global_name) == (__name__, _ticket.__name__):
+            return _ticket
         core = module_name.startswith(_CORE)
         if "." not in global_name and (core or module_name in _OURS):
             found = super().find_class(module_name, global_name)

@@ -122,6 +122,28 @@ def check_journal(world: World) -> None:
     assert replay(fresh_one, JournalReader(lines).entries()) is None
 
 
+async def test_an_order_whose_record_was_being_written_is_in_the_snapshot() -> None:
+    world = World(replace(OFTEN, compaction=Compaction(every_entries=1)))
+    worker, gateway = Recorder(worker_offer("s0")), Recorder()
+    worker_link = LeaderLink("worker", "s0", world.dial, LINK)
+    gateway_link = LeaderLink("gateway", "g0", world.dial, LINK)
+    async with world.led() as leader, attached(gateway_link, gateway):
+        leader.deploy(model("a"))
+        await until(lambda: world.log.everything and not world.log.entries)
+        async with attached(worker_link, worker):
+            await until(lambda: len(world.log.everything) == 3 and not world.log.entries)
+        await until(lambda: leader.roster.peers["s0"].channel is None)
+        gateway_link.report(arrival(0))
+        await until(lambda: gateway_link.num_unheard == 0 and not world.log.entries)
+    assert not worker.orders
+
+    async with world.led(), attached(worker_link, worker):
+        await until(lambda: worker.orders)
+
+    assert len(worker.orders) == 1
+    assert worker.num_resets == 0
+
+
 @pytest.mark.parametrize("compaction", [None, Compaction(every_entries=2)])
 async def test_another_version_of_the_code_keeps_the_models_and_resets_everyone(
     compaction: Compaction | None,
