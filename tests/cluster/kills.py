@@ -36,9 +36,25 @@ MODULES = {
     "worker": "sllmreal.cluster.work",
     "engine": "sllmreal.worker.child",
 }
-NUM_MODELS = 3
-NUM_WORKERS = 2
 ANSWER_S = 60.0
+CONTEXT_TOKENS = 4096
+PACED = ("--gpus", "2", "--paced")
+
+
+def timed_model(name: str, source: str | None = None, size_bytes: int = 10_000_000) -> ModelSpec:
+    """A model of which every token can be foretold, 5 ms each."""
+    settings = {"decode_step_s": 0.005}
+    where = source or f"/{name}"
+    return ModelSpec(name, where, size_bytes, CONTEXT_TOKENS, 0.0, "timed", 1, 4, settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What runs: the arguments of each worker, the models, how often the log is compacted."""
+
+    workers: tuple[tuple[str, ...], ...] = (PACED, PACED)
+    models: tuple[ModelSpec, ...] = tuple(timed_model(name) for name in ("m0", "m1", "m2"))
+    compact_every: int = 100
 
 
 @dataclass(slots=True)
@@ -59,38 +75,37 @@ class World:
     home: Home
     desk: RequestDesk
     link: LeaderLink
+    models: tuple[str, ...]
     tally: Tally = field(default_factory=Tally)
 
 
 @asynccontextmanager
-async def world(home: Home, store: str, *, standby: bool) -> AsyncIterator[World]:
+async def world(home: Home, store: str, plan: Plan | None = None) -> AsyncIterator[World]:
     """Everything running and models deployed."""
+    plan = plan or Plan()
     where = ("--home", str(home.directory))
-    leaders = ["leader", "standby"] if standby else ["leader"]
+    leaders = ["leader", "standby"] if store.startswith("etcd") else ["leader"]
+    compacting = ("--compact-every", str(plan.compact_every))
     commands = [
-        ChildCommand(name, MODULES["leader"], (*where, "--store", store), 0.1) for name in leaders
+        ChildCommand(name, MODULES["leader"], (*where, "--store", store, *compacting), 0.1)
+        for name in leaders
     ]
-    for number in range(NUM_WORKERS):
-        arguments = (*where, "--server", f"s{number}", "--gpus", "2", "--paced")
+    for number, sizes in enumerate(plan.workers):
+        arguments = (*where, "--server", f"s{number}", *sizes)
         commands.append(ChildCommand(f"worker {number}", MODULES["worker"], arguments, 0.1))
     async with kept_running(commands, lambda _: None), attached_gateway(home) as gateway:
         desk = gateway.desk
-        for number in range(NUM_MODELS):
-            await ask(home, Deploy(_model(f"m{number}")), wait_s=60)
+        for model in plan.models:
+            await ask(home, Deploy(model), wait_s=60)
         async with asyncio.timeout(60):
-            while desk.num_workers < NUM_WORKERS:  # noqa: ASYNC110 - told by the leader's message
+            while desk.num_workers < len(plan.workers):  # noqa: ASYNC110 - told by a message
                 await asyncio.sleep(0.05)
-        yield World(home, desk, gateway.link)
-
-
-def _model(name: str) -> ModelSpec:
-    settings = {"decode_step_s": 0.005}
-    return ModelSpec(name, f"/{name}", 10_000_000, 4096, 0.0, "timed", 1, 4, settings)
+        yield World(home, desk, gateway.link, tuple(model.name for model in plan.models))
 
 
 def expected(asked: Submission) -> tuple[int, ...]:
     """What an engine that nobody disturbs generates."""
-    engine = timed_engine(TimedOptions(asked.model, 4096, 1))
+    engine = timed_engine(TimedOptions(asked.model, CONTEXT_TOKENS, 1))
     engine.start(SequenceSpec(asked.request_id, asked.prompt, asked.max_output_tokens))
     while engine.has_work:
         engine.step()
@@ -103,7 +118,7 @@ async def keep_asking(on: World, rng: random.Random, name: str, stop: asyncio.Ev
     while not stop.is_set():
         number += 1
         prompt = tuple(rng.randrange(1000) for _ in range(rng.randint(1, 50)))
-        model = f"m{rng.randrange(NUM_MODELS)}"
+        model = rng.choice(on.models)
         asked = Submission(f"{name}-{number}", model, "", prompt, rng.randint(1, 200))
         tokens: list[int] = []
         try:
@@ -150,7 +165,7 @@ async def run(kills: int, seed: int, store: str, directory: Path, clients: int =
     """Kill so often, with pauses in which the cluster may or may not recover in full."""
     rng = random.Random(seed)
     standby = store.startswith("etcd")
-    async with world(opened_home(directory), store, standby=standby) as on:
+    async with world(opened_home(directory), store) as on:
         stop = asyncio.Event()
         asking = [
             asyncio.create_task(keep_asking(on, random.Random(rng.random()), f"c{one}", stop))
