@@ -65,7 +65,11 @@ class RayWorker:
         plan = self._plan
         host: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         anywhere = tcp_address(host, 0)
-        options = ProcessOptions(move_address=anywhere, num_spares=plan.num_spares)
+        options = ProcessOptions(
+            move_address=anywhere,
+            num_spares=plan.num_spares,
+            environment={"PYTHONSAFEPATH": "1"},  # where `ray start` ran is no place for modules
+        )
         await work(_NodeSite(plan, anywhere), plan.server, plan.storage(), options)
 
     @ray.method
