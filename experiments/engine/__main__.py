@@ -107,19 +107,42 @@ def _decode_summary(rows: Sequence[decoding.DecodeRow], batch: int) -> dict[str,
 def _cold(arguments: argparse.Namespace) -> dict[str, object]:
     model = prepare(arguments.cold_model, arguments.work)
     rows = []
-    for row in cold.compare(model, arguments.device, arguments.rounds):
+    for row in cold.compare(model, arguments.device, arguments.rounds, arguments.work):
         rows.append(row)
-        phases = ", ".join(f"{name} {seconds:.2f}" for name, seconds in row.phases.items())
-        print(f"{row.how:12} {row.process_s:6.2f} s to the first token: {phases}", flush=True)
-    ours = [row.process_s for row in rows if row.how == cold.OURS]
-    theirs = [row.process_s for row in rows if row.how == cold.THEIRS]
-    summary = {
-        "ours_s": _spread(ours),
-        "transformers_s": _spread(theirs),
-        "speed_up": _spread([two / one for one, two in zip(ours, theirs, strict=True)]),
-    }
+        phases = ", ".join(f"{name} {seconds:.2f}" for name, seconds in row.start.phases.items())
+        print(f"{row.how:9} {row.start.total_s:6.2f} s to the first token: {phases}", flush=True)
+    summary = _cold_summary(rows)
     print(json.dumps(summary))
     return {"summary": summary, "rows": [asdict(row) for row in rows]}
+
+
+def _cold_summary(rows: Sequence[cold.ColdRow]) -> dict[str, object]:
+    """Seconds and phases of each way, and how many times as long theirs take as ours."""
+    hows = dict.fromkeys(row.how for row in rows)
+    starts = {how: [row.start for row in _in_rounds(rows, how)] for how in hows}
+    phases = {
+        how: {name: _spread([one.phases[name] for one in some]) for name in some[0].phases}
+        for how, some in starts.items()
+    }
+    ours = [how for how in hows if how not in (cold.FRESH, cold.IMPORTED)]
+    return {
+        "total_s": {how: _spread([one.total_s for one in some]) for how, some in starts.items()},
+        "phases_s": phases,
+        "speed_up": {
+            f"{mine} over {their}": _spread(
+                [
+                    two.total_s / one.total_s
+                    for one, two in zip(starts[mine], starts[their], strict=True)
+                ]
+            )
+            for mine in ours
+            for their in (cold.FRESH, cold.IMPORTED)
+        },
+    }
+
+
+def _in_rounds(rows: Sequence[cold.ColdRow], how: str) -> list[cold.ColdRow]:
+    return sorted((row for row in rows if row.how == how), key=lambda row: row.round)
 
 
 def _spread(numbers: Sequence[float]) -> dict[str, float]:

@@ -1,23 +1,24 @@
 """One cold start: `python -m experiments.engine.cold_worker HOW PATH DEVICE`, a process of its own.
 
-Prints one JSON line, at the first token: its phases in seconds, and the token.
+Prints one JSON line, at the first token: its phases in seconds, and the token. `imported` prints
+"ready" before, and waits for a line.
 """
 
 import json
 import sys
 import time
+from tempfile import TemporaryDirectory
 from typing import Any
 
 PROMPT = tuple(range(3, 19))
 
 
 def main() -> None:
-    """Start with `ours` or `transformers`."""
+    """Start `alone` with our engine, or `fresh` or `imported` with transformers."""
     how, path, device = sys.argv[1:]
-    began_s = time.perf_counter()
-    phases, token = {"ours": _ours, "transformers": _transformers}[how](path, device)
-    inside_s = time.perf_counter() - began_s
-    print(json.dumps({"phases": phases, "inside_s": inside_s, "token": token}), flush=True)
+    start = {"alone": _ours, "fresh": _fresh, "imported": _imported}[how]
+    phases, token = start(path, device)
+    print(json.dumps({"phases": phases, "token": token}), flush=True)
 
 
 def _ours(path: str, device: str) -> tuple[dict[str, float], int]:
@@ -42,14 +43,38 @@ def _ours(path: str, device: str) -> tuple[dict[str, float], int]:
     }, token
 
 
-def _transformers(path: str, device: str) -> tuple[dict[str, float], int]:
+def _fresh(path: str, device: str) -> tuple[dict[str, float], int]:
     began_s = time.perf_counter()
-    import torch
+    import torch  # noqa: F401
 
     torch_s = time.perf_counter()
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM  # noqa: F401
 
     imported_s = time.perf_counter()
+    phases, token = _from_pretrained(path, device)
+    imports = {"import torch": torch_s - began_s, "import transformers": imported_s - torch_s}
+    return imports | phases, token
+
+
+def _imported(path: str, device: str) -> tuple[dict[str, float], int]:
+    import torch
+
+    from sllmreal.engine.samples import write_sample
+
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        with TemporaryDirectory() as directory:
+            write_sample(directory, "llama-tiny", dtype=dtype)
+            _from_pretrained(directory, device)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    return _from_pretrained(path, device)
+
+
+def _from_pretrained(path: str, device: str) -> tuple[dict[str, float], int]:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    began_s = time.perf_counter()
     automatic: Any = AutoModelForCausalLM  # its methods have no annotations
     placement = {} if device == "cpu" else {"device_map": device}
     model = automatic.from_pretrained(path, dtype="auto", **placement).eval()
@@ -60,9 +85,7 @@ def _transformers(path: str, device: str) -> tuple[dict[str, float], int]:
     )
     token = int(output[0, -1])
     return {
-        "import torch": torch_s - began_s,
-        "import transformers": imported_s - torch_s,
-        "from_pretrained": loaded_s - imported_s,
+        "from_pretrained": loaded_s - began_s,
         "first token": time.perf_counter() - loaded_s,
     }, token
 

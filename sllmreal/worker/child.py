@@ -36,7 +36,9 @@ from sllmreal.worker.engines import make_engine, prepare, warm_up
 from sllmreal.worker.storage import Weights
 
 _PR_SET_PDEATHSIG = 1
-_WARM_UP_NICE = 10  # a tenth of what a thread gets that competes with it
+# A tenth of what a thread gets that competes with it; Linux may compare within a session only
+# (autogroups), but there is the rest of the worker, whose loads and engines are not to be slowed.
+_WARM_UP_NICE = 10
 
 
 class Child:

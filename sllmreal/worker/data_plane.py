@@ -156,7 +156,7 @@ class DataPlane:
 
 @asynccontextmanager
 async def serving(plane: DataPlane, address: str, key: bytes) -> AsyncIterator[str]:
-    """Let gateways connect to `unix:PATH` or `tcp:HOST:PORT`; yields the address, its port filled in.
+    """Let gateways connect to `unix:PATH` or `tcp:HOST:PORT`; yields that, its port filled in.
 
     `key` is the cluster's.
     """
