@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup demo check test figures speed campaign-laws campaign-checkpoint campaign-migration campaign-cluster loading clean
+.PHONY: help setup demo check test figures speed campaign-laws campaign-checkpoint campaign-migration campaign-cluster soak loading clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -64,6 +64,9 @@ campaign-cluster: setup ## kills of leaders, workers and engines under load, wit
 	$(BIN)/python -m tests.store.kills --kills 500
 	$(BIN)/python -m tests.store.failover --kills 50
 	$(BIN)/python -m tests.gateway.fuzz --requests 200000
+
+soak: setup ## an hour of mixed load, migrations and kills: nothing may grow
+	$(BIN)/python -m tests.cluster.soak --minutes 60 --out results/soak
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

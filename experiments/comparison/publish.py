@@ -1,5 +1,6 @@
 """Writes what a comparison came to beside its cells, and prints it."""
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,10 +26,22 @@ PREDICTION = "prediction.json"
 
 
 def write_prediction(folder: Path, cells: Sequence[Cell]) -> None:
-    """prediction.json: what the simulator says, and when that was written: before the real runs."""
+    """prediction.json: what the simulator says, and when that was written: before the real runs.
+
+    One that holds these cells already, of a comparison that was interrupted, stays.
+    """
+    file = folder / PREDICTION
+    if file.is_file() and {f"cells/{cell.folder.name}" for cell in cells} <= _predicted(file):
+        return
     written_at = datetime.now(UTC).isoformat(timespec="seconds")
     plain = plain_results(cells[0].config.name, policy_results(cells))
-    (folder / PREDICTION).write_text(json_text({"written_at": written_at, **plain}))
+    file.write_text(json_text({"written_at": written_at, **plain}))
+
+
+def _predicted(file: Path) -> set[str]:
+    """Folders of the cells in a prediction; a cell's folder is named by its content."""
+    policies = json.loads(file.read_text())["policies"]
+    return {cell["folder"] for policy in policies for cell in policy["cells"]}
 
 
 def publish(folder: Path, cells: Sequence[Cell], stream: IO[str], *, as_json: bool) -> None:

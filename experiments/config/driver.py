@@ -61,6 +61,14 @@ class DriverConfig:
             raise UsageError(f"storage_bytes_per_s must be positive: {self.storage_bytes_per_s}")
 
     @property
+    def loader_profile(self) -> LoaderProfile:
+        """Of the loads that the simulator plays: as given, or what was measured."""
+        if self.real is None:
+            return self.loader
+        share = self.real.calibration.load_share
+        return LoaderProfile(self.loader.name, share, share, share)
+
+    @property
     def phase_model(self) -> PhaseModel:
         """Of the cold starts that the simulator plays: the preset, or what was measured."""
         if self.real is None:

@@ -38,6 +38,8 @@ class Calibration:
         token_s: Of each further token, at batch 1.
         sequence_s: Of each further token, for each sequence in the batch beyond the first.
         prompt_token_s: Of a prompt's token.
+        load_share: Of the declared bandwidths, what loads reach; 1 where they are faster. That it
+            is not quite 1 matters: to a policy, equal servers differ once one has been tried.
         checkpoint_bytes: Of the generated models' weights; None: as the config's models.
     """
 
@@ -47,6 +49,7 @@ class Calibration:
     token_s: float = 0.0
     sequence_s: float = 0.0
     prompt_token_s: float = 0.0
+    load_share: float = 1.0
     checkpoint_bytes: int | None = None
 
     def __post_init__(self) -> None:
@@ -54,6 +57,8 @@ class Calibration:
             value = getattr(self, name)
             if not (isfinite(value) and value >= 0):
                 raise UsageError(f"{name} must be finite and not negative, got {value}")
+        if not 0 < self.load_share <= 1:
+            raise UsageError(f"load_share must be in (0, 1], got {self.load_share}")
         if self.checkpoint_bytes is not None and self.checkpoint_bytes < 1:
             raise UsageError(f"checkpoint_bytes must be positive, got {self.checkpoint_bytes}")
 

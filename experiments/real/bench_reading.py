@@ -1,6 +1,6 @@
 """What a bench's files say about the cluster that it ran on; `calibrate` has the formulas."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,8 +15,14 @@ from sllmreal.protocol.model import ModelSpec
 Row = dict[str, Any]
 
 
-def read_bench(folder: Path, small: ModelSpec, large: ModelSpec) -> Calibration:
-    """From requests.parquet and instances.parquet of a bench of these models."""
+def read_bench(
+    folder: Path, small: ModelSpec, large: ModelSpec, bytes_per_s: Mapping[str, float]
+) -> Calibration:
+    """From requests.parquet and instances.parquet of a bench of these models.
+
+    Args:
+        bytes_per_s: Declared, by the name of the tier that a load comes from.
+    """
     requests: list[Row] = pq.read_table(folder / REQUESTS).to_pylist()
     instances: list[Row] = pq.read_table(folder / INSTANCES).to_pylist()
     timed = small.engine == "timed"
@@ -37,6 +43,7 @@ def read_bench(folder: Path, small: ModelSpec, large: ModelSpec) -> Calibration:
         token_s=max(0.0, alone_s - step_s - sequence_s),
         sequence_s=max(0.0, (full_s - alone_s) / others - sequence_s) if others else 0.0,
         prompt_token_s=prompt_token_s,
+        load_share=_load_share(instances, large, bytes_per_s),
         checkpoint_bytes=None if timed else small.size_bytes,
     )
 
@@ -48,6 +55,17 @@ def _rests_s(instances: Sequence[Row], model: ModelSpec) -> list[float]:
         for row in instances
         if row["model"] == model.name
     ]
+
+
+def _load_share(
+    instances: Sequence[Row], model: ModelSpec, bytes_per_s: Mapping[str, float]
+) -> float:
+    reached = (
+        row["num_bytes"] / row["transfer_s"] / bytes_per_s[row["source"]]
+        for row in instances
+        if row["model"] == model.name
+    )
+    return min(1.0, float(median(reached)))
 
 
 def _measured(values_s: Sequence[float]) -> Measured:

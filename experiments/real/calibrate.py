@@ -11,6 +11,7 @@ decision to the first token and the engine's own sleep left out,
     first_token_s  = T(short) - its tokens * prompt_token_s
     token_s        = (end - first token) / (tokens - 1)    of a long answer
     sequence_s     = the same with all slots taken, less token_s, per further sequence
+    load_share     = size / declared bandwidth / transfer  of the large model
 
 Each is a median; `boot` and `ready` have their largest as p99. Generated models all have one size
 and load faster than they boot, so that `boot` is all that is not transfer.
@@ -66,9 +67,9 @@ def calibrated(
         folder = Path(directory)
         models = bench_models(config, settings, folder, long_transfer_s)
         jobs = tuple(bench_jobs(bench, models))
-        cluster = RealCluster(bench_plan(config, settings, models))
-        cluster.replay(Workload(models, jobs, settings.max_send_lag_s), folder)
-        return read_bench(folder, *models)
+        plan = bench_plan(config, settings, models)
+        RealCluster(plan).replay(Workload(models, jobs, settings.max_send_lag_s), folder)
+        return read_bench(folder, *models, plan.servers[0].bytes_per_s)
 
 
 def preset_text(settings: RealSettings, calibration: Calibration, machine: dict[str, Any]) -> str:

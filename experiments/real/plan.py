@@ -10,7 +10,8 @@ from experiments.config.real import RealSettings
 from experiments.config.run_config import RunConfig
 from experiments.simulation.setup import policy_settings, sim_setup
 from sllmcore.build import PolicySettings
-from sllmcore.types import Residency, ServerSpec
+from sllmcore.estimator import declared_bytes_per_s
+from sllmcore.types import DRAM, REMOTE, SSD, Residency, ServerSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,11 @@ class PlannedServer:
 
     spec: ServerSpec
     resident: tuple[Residency, ...] = ()
+
+    @property
+    def bytes_per_s(self) -> dict[str, float]:
+        """Declared, by the name of the tier that one GPU is loaded from."""
+        return {tier.name: declared_bytes_per_s(self.spec, tier, 1) for tier in (REMOTE, SSD, DRAM)}
 
 
 @dataclass(frozen=True, slots=True)

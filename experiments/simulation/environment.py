@@ -21,6 +21,8 @@ PACKAGES = (
     "omegaconf",
     "pyarrow",
     "simpy",
+    "torch",
+    "transformers",
     "zstandard",
 )
 _ROOT = Path(__file__).resolve().parents[2]
@@ -50,6 +52,7 @@ def environment(stopwatch: Stopwatch, command: Sequence[str] = ()) -> dict[str, 
         "platform": platform.platform(),
         "cpu": _cpu(),
         "num_cpus": os.cpu_count(),
+        "load_average": os.getloadavg()[0],  # of the last minute; more than the CPUs: crowded
         "packages": {name: _version(name) for name in PACKAGES},
         "git": _git(),
         "command": list(command or command_line()),

@@ -29,7 +29,7 @@ def sim_setup(config: RunConfig) -> SimSetup:
         models=models,
         storage_bytes_per_s=driver.storage_bytes_per_s,
         phases=driver.phase_model,
-        loader=driver.loader,
+        loader=driver.loader_profile,
         migration=driver.migration,
         recovers_tokens=driver.recovers_tokens,
         faults=_faults(config, servers),

@@ -16,7 +16,7 @@ SMALL_REAL = (
     "models.deployments.opt_6_7b.replicas=3",
     "cluster.servers.a40.num_gpus=1",
     "workload=poisson",
-    "workload.target_rps=20",
+    "workload.target_rps=40",
     "workload.max_requests=20",
 )
 

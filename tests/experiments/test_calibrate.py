@@ -31,7 +31,10 @@ TRUE = Calibration(
     token_s=0.004,
     sequence_s=0.001,
     prompt_token_s=0.0002,
+    load_share=0.75,
 )
+DECLARED = {"SSD": 4e9}
+LARGE_BYTES = 9_000_000_000  # three seconds of three quarters of that
 
 
 def _model(name: str) -> ModelSpec:
@@ -65,7 +68,14 @@ def test_a_bench_gives_back_what_the_cluster_takes(tmp_path: Path) -> None:
     starts = [("small", 0.0, 0.6), ("small", 0.0, 0.6), ("small", 0.0, 0.8)]
     starts += [("large", 3.0, 0.1), ("large", 3.0, 0.1), ("large", 3.0, 0.125)]
     instances: list[dict[str, float | int | str]] = [
-        {"model": model, "launched_at_s": 5.0, "ready_at_s": 5.0 + all_s, "transfer_s": transfer_s}
+        {
+            "model": model,
+            "launched_at_s": 5.0,
+            "ready_at_s": 5.0 + all_s,
+            "transfer_s": transfer_s,
+            "source": "SSD",
+            "num_bytes": LARGE_BYTES,
+        }
         for model, transfer_s, rest_s in starts
         for all_s in (transfer_s + rest_s,)
     ]
@@ -74,13 +84,13 @@ def test_a_bench_gives_back_what_the_cluster_takes(tmp_path: Path) -> None:
     _write(tmp_path / INSTANCES, dict(INSTANCE_COLUMNS), instances)
     _write(tmp_path / REQUESTS, dict(REQUEST_COLUMNS), answers)
 
-    read = read_bench(tmp_path, _model("small"), _model("large"))
+    read = read_bench(tmp_path, _model("small"), _model("large"), DECLARED)
 
     assert read.boot.median_s == pytest.approx(0.5)
     assert read.boot.p99_s == pytest.approx(0.7)
     assert read.ready.median_s == pytest.approx(0.1)
     assert read.ready.p99_s == pytest.approx(0.125)
-    for name in ("first_token_s", "token_s", "sequence_s", "prompt_token_s"):
+    for name in ("first_token_s", "token_s", "sequence_s", "prompt_token_s", "load_share"):
         assert getattr(read, name) == pytest.approx(getattr(TRUE, name)), name
 
 

@@ -41,6 +41,8 @@ def test_every_request_is_answered_in_full_and_accounted_for(folder: Path) -> No
     requests = pq.read_table(folder / files.REQUESTS)
 
     assert summary["completed"] == summary["requests"] == summary["workload"]["jobs"] == 20
+    gpu_s = [summary[f"gpu_{part}_s"] for part in ("busy", "loading", "idle")]
+    assert sum(gpu_s) == pytest.approx(2 * summary["measured_s"])
     assert clients["problem"].to_pylist() == [""] * 20
     assert clients["output_tokens"].to_pylist() == requests["output_tokens"].to_pylist()
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from experiments.comparison.cells import Cell
 from experiments.comparison.curves import Curve, distance
-from experiments.comparison.publish import PICTURE, PREDICTION
+from experiments.comparison.publish import PICTURE, PREDICTION, write_prediction
+from experiments.composing import composed_run
 from experiments.simulation.files import ENV, SUMMARY
-from tests.experiments.real_runs import real_comparison
+from tests.experiments.real_runs import SMALL_REAL, real_comparison
 
 ROWS = ["serverless", "serverless-predicted", "serverlessllm", "serverlessllm-predicted"]
 
@@ -84,6 +86,23 @@ def test_what_is_measured_already_is_not_measured_again(
     for label in ROWS:
         assert re.search(rf"^{label} ", table, re.MULTILINE)
     assert "first token" in table
+
+
+def test_a_prediction_stands_until_it_is_another(comparison: Path, tmp_path: Path) -> None:
+    config = composed_run(SMALL_REAL)
+    one, other = (
+        Cell(label, config, _cell(comparison, label))
+        for label in ("serverless-predicted", "serverlessllm-predicted")
+    )
+    write_prediction(tmp_path, [one, other])
+    file = tmp_path / PREDICTION
+    file.write_text(re.sub('"written_at": ".*"', '"written_at": "long ago"', file.read_text()))
+
+    write_prediction(tmp_path, [other])
+    assert json.loads(file.read_text())["written_at"] == "long ago"
+
+    write_prediction(tmp_path, [Cell("another", config, _cell(comparison, "serverless"))])
+    assert json.loads(file.read_text())["written_at"] != "long ago"
 
 
 def test_a_config_that_cannot_be_real_stops_before_any_run(

@@ -14,6 +14,7 @@ from sllmcore.build import PolicySettings
 from sllmreal.cluster.attach import attached_gateway
 from sllmreal.cluster.desk import RequestDesk
 from sllmreal.cluster.leader import Leader, LeaderSettings
+from sllmreal.cluster.peer import LinkSettings
 from sllmreal.cluster.ray_nodes import NAMESPACE, RayNode, alive_nodes, be_worker
 from sllmreal.cluster.ray_worker import WorkerPlan
 from sllmreal.protocol.channel import listening
@@ -22,6 +23,7 @@ from sllmreal.worker.paced import PacedStorage
 from tests.cluster.scripted import ListLog
 from tests.contract.scenarios import Scenario
 
+PATIENCE_S = 30.0
 OBJECT_STORE_BYTES = 80 << 20  # Ray allows hardly less; nothing of ours is in it
 
 
@@ -80,7 +82,9 @@ class _Here:
 async def on_ray(scenario: Scenario, nodes: tuple[RayNode, ...]) -> AsyncIterator[OnRay]:
     """The scenario's servers, one on each node."""
     key = os.urandom(32)
-    leader = Leader(LeaderSettings(PolicySettings(scenario.policy)), ListLog(), 1)
+    patient = LinkSettings(silence_s=PATIENCE_S)  # a busy machine is no lost one
+    settings = LeaderSettings(PolicySettings(scenario.policy), grace_s=PATIENCE_S, link=patient)
+    leader = Leader(settings, ListLog(), 1)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(leader.running())
         address = await stack.enter_async_context(
@@ -91,7 +95,7 @@ async def on_ray(scenario: Scenario, nodes: tuple[RayNode, ...]) -> AsyncIterato
             storage = partial(PacedStorage, server, scenario.resident.get(server.id, ()))
             plan = WorkerPlan(address, key, server, storage)
             await stack.enter_async_context(_worker(nodes[number], plan))
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE_S):
                 while gateway.desk.num_workers <= number:  # noqa: ASYNC110 - told by a message
                     await asyncio.sleep(0.01)
         yield OnRay(leader, gateway.desk)
