@@ -181,8 +181,7 @@ class LeaderLink:
             case Models(models):
                 handler.deployed(models)
             case Reset():
-                await handler.reset()
-                self._begin()
+                await self._reset(handler)
                 raise ChannelClosedError(f"declared lost: {message.reason}")
             case Workers(addresses):
                 handler.alive(addresses)
@@ -203,6 +202,16 @@ class LeaderLink:
         self.connected.set()
         for unheard in tuple(self._unheard):
             self._post(unheard)
+
+    async def _reset(self, handler: PeerHandler) -> None:
+        """What a worker says while it drops things belongs to the incarnation that was lost; the
+        requests that arrive anew at a gateway belong to the next one."""
+        if self._kind == "gateway":
+            self._begin()
+            await handler.reset()
+        else:
+            await handler.reset()
+            self._begin()
 
     def _execute(self, order: Order, handler: PeerHandler) -> None:
         if order.id > self._last_order:

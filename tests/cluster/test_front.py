@@ -12,7 +12,7 @@ from sllmreal.cluster.front import LEADER_SILENCE_S, ClusterBackend
 from sllmreal.cluster.lead import LEASE_S
 from sllmreal.cluster.peer import LeaderLink
 from sllmreal.cluster.plane import GatewayPlane, WorkerChannel
-from sllmreal.gateway.backend import BUCKETS_S, ColdStarts, Distribution
+from sllmreal.gateway.backend import BUCKETS_S, ColdStarts, Distribution, Submission
 from sllmreal.gateway.metrics import GatewayMetrics
 from sllmreal.gateway.service import Service
 from sllmreal.gateway.settings import GatewaySettings
@@ -80,6 +80,25 @@ async def test_cold_starts_are_counted_by_tier_and_phase_over_changes_of_the_lea
     page = GatewayMetrics(backend.snapshot).page().decode()
     assert 'sllm:cold_start_seconds_count{phase="transfer",tier="remote"} 1.0' in page
     assert 'sllm:bytes_loaded_total{tier="ssd"} 30.0' in page
+
+
+async def test_an_open_request_outlives_a_leader_that_does_not_know_its_gateway() -> None:
+    """Seeded and seen to fail: the request arrives anew in the incarnation that was lost."""
+    world, stranger = World(), World()
+    desk, link, _ = gateway(world)
+    async with world.led() as leader:
+        leader.deploy(model("a"))
+        async with attached(link, desk):
+            desk.submit(Submission("r0", "a", "", (1, 2), 5))
+            await until(lambda: leader.loop.controller.cluster.tickets and not link.num_unheard)
+
+    world.log = stranger.log
+    async with world.led() as leader:
+        leader.deploy(model("a"))
+        async with attached(link, desk):
+            await until(lambda: "r0+" in leader.loop.controller.cluster.tickets)
+
+            assert list(desk.calls) == ["r0+"]
 
 
 async def test_migrations_are_counted_by_their_outcome() -> None:
