@@ -311,3 +311,14 @@ print(sorted(bad & set(sys.modules)))
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=WAIT_S, check=True
     )
     assert done.stdout.split("\n")[:2] == ["LoadFinished", "[]"]
+
+
+def test_an_engine_process_imports_torch_only_when_it_is_told_what_for() -> None:
+    code = """
+import sys, sllmreal.worker.child
+print(sorted({"torch", "transformers", "ray", "hydra", "simpy", "fastapi"} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=WAIT_S, check=True
+    )
+    assert done.stdout == "[]\n"
