@@ -93,7 +93,7 @@ class Measurement:
         during = _gaps(play.token_at_s, play.resumed_at_s, play.ready_at_s)
         slowdown = None
         if len(during) >= 4:
-            slowdown = (math.fsum(during) / len(during)) / (math.fsum(before) / len(before))
+            slowdown = math.fsum(during) / len(during) / median(before)
         return Row(
             model=self._specimen.model,
             dtype=self._specimen.dtype,
@@ -119,10 +119,12 @@ class Measurement:
         return _Beliefs(quadratic_s, linear_s, self.costs.choose(context).strategy)
 
     def _learn(self, row: Row) -> None:
-        self.costs.observe(Strategy(row.strategy), row.context_tokens, row.catch_up_s)
+        """As a desk and a controller do, by the context when the move began."""
+        context = row.asked_context_tokens
+        self.costs.observe(Strategy(row.strategy), context, row.catch_up_s)
         if row.strategy == Strategy.REPLAY:
             for predictor in self._predictors:
-                predictor.observe_resume(self._specimen.model, row.context_tokens, row.catch_up_s)
+                predictor.observe_resume(self._specimen.model, context, row.catch_up_s)
 
 
 def _gaps(times_s: Sequence[float], begin_s: float, end_s: float) -> list[float]:

@@ -8,7 +8,7 @@ class Row:
     """`context_tokens` are prompt and output when the destination took over.
 
     `inter_token_s` is the median at the source before the move, `source_slowdown` the mean during
-    it over the mean before, None where it was over within four tokens. `bytes_moved` are deltas
+    it over that, None where it was over within four tokens. `bytes_moved` are deltas
     between the hosts, without the 48 bytes of every frame.
     """
 
