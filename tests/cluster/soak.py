@@ -2,11 +2,12 @@
 
     python -m tests.cluster.soak --minutes 60 --out results/soak
 
-Processes as `sllm serve` runs them, one worker with real tiers and one that pretends, more models
-than GPUs, so that there are cold starts, evictions and migrations all the time; a gateway in this
-process, asked at its desk and over HTTP; and a kill -9 of a leader, a worker or an engine every now
-and then. Every ten seconds all that the processes take is noted. Writes soak.json and soak.png
-into --out. Ends with 1 if a number grows (`soak_verdict`), a request is lost or a token is wrong.
+Processes as `sllm serve` runs them: a worker with real tiers and small weights, and two that
+pretend to load large ones for seconds. There are more models than GPUs, so that there are cold
+starts, evictions and migrations all the time; a gateway in this process, asked at its desk and over
+HTTP; and a kill -9 of an engine, a worker or a leader every now and then. Every ten seconds all
+that the processes take is noted. Writes soak.json and soak.png into --out. Ends with 1 if a number
+grows (`soak_verdict`), a request is lost or a token is wrong.
 """
 
 import argparse
@@ -26,7 +27,6 @@ import httpx
 
 from experiments.simulation.environment import Stopwatch, environment
 from sllmcore.events import MigrationFinished
-from sllmreal.cluster.control_loop import Compaction
 from sllmreal.cluster.front import ClusterBackend
 from sllmreal.cluster.home import opened_home
 from sllmreal.gateway.server import serve
@@ -40,8 +40,10 @@ from tests.cluster.soak_verdict import Verdict, verdicts
 
 _GB = ("--gpu-memory-gb", "0.05", "--dram-gb", "0.05", "--ssd-gb", "0.05")
 TIERED = ("--gpus", "2", *_GB, "--spares", "0")  # spares are for engines that import torch
-NUM_MODELS = 6  # for four GPUs
-KINDS = ("engine", "worker", "engine", "worker", "leader")
+SMALL = ("m0", "m1", "m2")
+LARGE = ("b0", "b1", "b2", "b3")
+LARGE_BYTES = 2_000_000_000  # two seconds, as the workers pretend; a DRAM tier has room for two
+KINDS = ("engine", "worker", "engine", "engine", "leader", "worker", "engine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class SoakOptions:
     sample_every_s: float = 10.0
     kill_every_s: float = 20.0
     seed: int = 0
-    compact_every: int = Compaction().every_entries
+    compact_every: int = 1_000
     tiers: bool = True  # one worker has real ones
 
 
@@ -113,16 +115,15 @@ async def run(options: SoakOptions, directory: Path) -> Soak:
 
 
 def _plan(options: SoakOptions, directory: Path) -> Plan:
-    names = [f"m{number}" for number in range(NUM_MODELS)]
+    models = [timed_model(name, size_bytes=LARGE_BYTES) for name in LARGE]
     if not options.tiers:
-        return Plan(models=tuple(map(timed_model, names)), compact_every=options.compact_every)
+        return Plan(models=tuple(models), compact_every=options.compact_every)
     from tests.worker.models import native_model  # imports torch
 
-    models = []
-    for number, name in enumerate(names):
+    for number, name in enumerate(SMALL):
         weights = native_model(directory, name, seed=number)
         models.append(timed_model(name, weights.source, weights.size_bytes))
-    return Plan((PACED, TIERED), tuple(models), options.compact_every)
+    return Plan((PACED, PACED, TIERED), tuple(models), options.compact_every)
 
 
 @asynccontextmanager

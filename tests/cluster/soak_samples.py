@@ -7,6 +7,7 @@ come and go), or of the whole cluster.
 import os
 import statistics
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,8 +65,7 @@ async def sample(on: World) -> dict[str, float]:
     """The numbers of this moment by their series. Some may be missing."""
     found: dict[str, float] = {}
     shared: dict[int, int] = {}
-    kinds = {kind: processes(kind, on.home) for kind in MODULES} | {"gateway": [os.getpid()]}
-    for kind, pids in kinds.items():
+    for kind, pids in _pids(on).items():
         alive = [one for one in map(taken, pids) if one is not None]
         found[f"{kind} processes"] = len(alive)
         for one in alive:
@@ -85,6 +85,17 @@ async def sample(on: World) -> dict[str, float]:
     found["store keys"] = status.num_log_keys
     found["instances"] = len(status.instances)
     return found
+
+
+def _pids(on: World) -> dict[str, list[int]]:
+    """Processes by kind. Workers are apart, for they do not do the same."""
+    kinds = {kind: processes(kind, on.home) for kind in MODULES if kind != "worker"}
+    kinds["gateway"] = [os.getpid()]
+    for pid in processes("worker", on.home):
+        with suppress(OSError, ValueError):
+            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+            kinds[f"worker {arguments[arguments.index('--server') + 1]}"] = [pid]
+    return kinds
 
 
 def _sizes(directory: Path, pattern: str = "*") -> Iterator[int]:

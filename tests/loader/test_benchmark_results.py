@@ -21,8 +21,8 @@ def row(
 ) -> Row:
     share = {"hot": 1.0, "cold": 0.0}.get(cache)
     return Row(
-        loader, model, 10**9, cache, "cpu", number, 1.0 / ratio, 1e9 * ratio, ratio,
-        cached_share=share,
+        loader, model, 10**9, cache, "cpu", number, 1.0 / ratio, 1e9 * ratio,
+        ratio_to_limit=ratio, cached_share=share,
     )  # fmt: skip
 
 

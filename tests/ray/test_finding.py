@@ -2,6 +2,8 @@
 
 import asyncio
 import shutil
+import tempfile
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 
 from sllmcore.errors import UsageError
 from sllmreal.cluster.attach import LEADER_KEY, leader_dial
-from sllmreal.cluster.home import opened_home
+from sllmreal.cluster.home import Home, opened_home
 from sllmreal.cluster.lead import leader_place
 from sllmreal.protocol.addresses import host_and_port, tcp_address
 from sllmreal.protocol.channel import MAX_STRANGERS, SocketChannel, dial, listening
@@ -46,8 +48,13 @@ class Leader:
         channel.post(Alive())
 
 
-async def test_processes_of_a_home_look_where_its_leader_says(tmp_path: Path) -> None:
-    home = opened_home(tmp_path / "h")
+@pytest.fixture
+def home() -> Iterator[Home]:
+    with tempfile.TemporaryDirectory() as directory:  # short: sockets lie in it
+        yield opened_home(Path(directory) / "h")
+
+
+async def test_processes_of_a_home_look_where_its_leader_says(home: Home) -> None:
     assert home.leader == home.leader_socket
 
     home.publish_leader(leader_place(home, "sqlite", "tcp:10.0.0.1:8344"))
@@ -58,9 +65,9 @@ async def test_processes_of_a_home_look_where_its_leader_says(tmp_path: Path) ->
     assert home.leader == home.leader_socket
 
 
-async def test_a_leader_has_a_port_that_the_next_one_has_too(tmp_path: Path) -> None:
+async def test_a_leader_has_a_port_that_the_next_one_has_too(home: Home) -> None:
     with pytest.raises(UsageError, match="port is fixed"):
-        leader_place(opened_home(tmp_path / "h"), "sqlite", "tcp:10.0.0.1:0")
+        leader_place(home, "sqlite", "tcp:10.0.0.1:0")
 
 
 async def test_an_address_may_be_of_ipv6() -> None:

@@ -29,6 +29,11 @@ class Bench:
     spares: Spares
     stage: Stage
     said: "asyncio.Queue[str]"
+    of_others: frozenset[int]  # children of this process that earlier tests have left
+
+    def children(self) -> list[int]:
+        """Processes that were started here and not waited for."""
+        return [pid for pid in children() if pid not in self.of_others]
 
     async def full(self) -> list[int]:
         async with asyncio.timeout(WAIT_S):
@@ -46,11 +51,12 @@ async def bench(
 ) -> AsyncIterator[Bench]:
     options = ProcessOptions(num_spares=num_spares, spare_delay_s=0.0, beat_s=beat_s)
     said: asyncio.Queue[str] = asyncio.Queue()
+    of_others = frozenset(children())
     async with (
         Spares(options, said.put_nowait, engine) as spares,
         staged(process_launch(options, spares)) as stage,
     ):
-        yield Bench(spares, stage, said)
+        yield Bench(spares, stage, said, of_others)
 
 
 def children() -> list[int]:
@@ -103,7 +109,7 @@ def test_no_spare_is_booted_while_an_instance_starts() -> None:
             process = here.spares.hand_out("i1", "timed")
             assert process is not None
             await turn()
-            while_starting = children()
+            while_starting = here.children()
             here.spares.started("i1")
             [second] = await here.full()
             await process.end()
@@ -140,7 +146,7 @@ def test_a_spare_that_dies_or_stops_is_replaced(number: signal.Signals, told: st
             [second] = await here.full()
 
             assert second != first
-            assert first not in children()
+            assert first not in here.children()
 
     asyncio.run(scenario())
 
@@ -175,8 +181,8 @@ def test_spares_are_no_instances_and_end_with_their_worker() -> None:
         async with bench(num_spares=2) as here:
             pids = await here.full()
             assert here.stage.worker.idle
-            assert sorted(children()) == sorted(pids) and len(pids) == 2
-        assert children() == []
+            assert sorted(here.children()) == sorted(pids) and len(pids) == 2
+        assert here.children() == []
 
     asyncio.run(scenario())
 
@@ -185,9 +191,9 @@ def test_a_spare_that_still_boots_ends_with_its_worker() -> None:
     async def scenario() -> None:
         async with bench() as here:
             await turn()
-            assert len(children()) == 1
+            assert len(here.children()) == 1
             assert here.spares.pids == []
-        assert children() == []
+        assert here.children() == []
 
     asyncio.run(scenario())
 
@@ -215,7 +221,7 @@ def test_a_worker_may_have_none() -> None:
             assert await here.full() == []
             here.stage.execute(start(1, "i1"))
             await here.stage.loaded()
-            assert children() == [pid_of(here.stage, "i1")]
+            assert here.children() == [pid_of(here.stage, "i1")]
 
     asyncio.run(scenario())
 
