@@ -5,7 +5,13 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from paper_figures import cluster_figures, loading_figures, regret_figure, scheduler_figures
+from paper_figures import (
+    cluster_figures,
+    loading_figures,
+    regret_figure,
+    scheduler_figures,
+    search_figure,
+)
 from paper_figures.results import Results
 
 
@@ -47,5 +53,6 @@ PICTURES = (
     Picture("dram", "Over the size of the DRAM pool", "dram", cluster_figures.dram_pool),
     Picture("burstiness", "Readings of CV 8", "burstiness", scheduler_figures.burstiness),
     Picture("regret", "Cost beside what is possible", "regret", regret_figure.regret),
+    Picture("search", "Figure 10 over what the paper leaves open", "search", search_figure.search),
     Picture("phases", "Phases of a cold start", "phases", loading_figures.phases),
 )

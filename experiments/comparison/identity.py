@@ -12,7 +12,10 @@ from experiments.config.run_config import RunConfig, plain_config
 
 _ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("sllmcore", "sllmsim", "traces", "experiments/config", "experiments/simulation")
-REAL_SOURCES = ("sllmreal", "experiments/real")  # of a replay against a real cluster as well
+SYSTEM_SOURCES = {  # of a replay against a real cluster as well
+    "sllm": ("sllmreal", "experiments/real"),
+    "ray_serve": ("sllmreal", "experiments/real", "experiments/ray_serve"),
+}
 _DIGEST_LETTERS = 12
 _CHUNK_BYTES = 1 << 20
 
@@ -20,7 +23,9 @@ _CHUNK_BYTES = 1 << 20
 def digest(config: RunConfig) -> str:
     """Of a run, short enough for the name of a folder."""
     plain = plain_config(config) | {"name": ""}  # a name changes no result
-    sources = SOURCES + REAL_SOURCES if config.driver.kind == "real" else SOURCES
+    sources: tuple[str, ...] = SOURCES
+    if config.driver.kind == "real":
+        sources += SYSTEM_SOURCES[config.driver.system]
     parts = [json.dumps(plain, sort_keys=True), source_digest(sources)]
     parts += [_file_digest(Path(path)) for path in config.workload.paths]
     return sha256("\n".join(parts).encode()).hexdigest()[:_DIGEST_LETTERS]

@@ -1,6 +1,6 @@
 """The driver of a run: the simulator, or a real cluster; and what is true besides the hardware."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from experiments.config.real import Measured, RealSettings
@@ -25,6 +25,8 @@ class DriverConfig:
 
     Args:
         kind: `sim`, or `real`, which needs `real`.
+        system: What kind real replays against: this project's cluster, or Ray Serve itself; kind
+            sim plays either by the policy, the loader and the rest.
         real: The real cluster that is run; with kind sim, the one that is predicted.
         phases: Preset of the cold-start phases that move no bytes (`sllmsim.phases.PRESETS`).
         loader: Share of each link's bandwidth that the checkpoint loader reaches.
@@ -39,6 +41,7 @@ class DriverConfig:
     """
 
     kind: Literal["sim", "real"] = "sim"
+    system: Literal["sllm", "ray_serve"] = "sllm"
     real: RealSettings | None = None
     phases: str = "paper"
     loader: LoaderProfile = field(default_factory=LoaderProfile)
@@ -65,8 +68,13 @@ class DriverConfig:
         """Of the loads that the simulator plays: as given, or what was measured."""
         if self.real is None:
             return self.loader
-        share = self.real.calibration.load_share
-        return LoaderProfile(self.loader.name, share, share, share)
+        share, loader = self.real.calibration.load_share, self.loader
+        return replace(
+            loader,
+            remote_efficiency=share * loader.remote_efficiency,
+            ssd_efficiency=share * loader.ssd_efficiency,
+            dram_efficiency=share * loader.dram_efficiency,
+        )
 
     @property
     def phase_model(self) -> PhaseModel:

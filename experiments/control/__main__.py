@@ -4,10 +4,11 @@
     python -m experiments.control --rounds 1 --seconds 3
 
 100 requests/s over 100 models, each cold: an instance leaves as soon as it is idle, so that every
-request needs a `Load`, which its journal entry has to precede durably. Gateway, leader and workers
-run in one process, loads and engines are paced; SQLite commits with `synchronous = FULL`. Beside it
-stands what of a cold start no phase explains: first token - arrival - transfer - startup - the
-engine's first step. Writes control.json into --out.
+request needs a `Load`, which its journal entry has to precede durably. Gateway and leader are one
+process, the workers another, with sockets between them; loads and engines are paced; SQLite commits
+with `synchronous = FULL`. Beside it stands what of a cold start no phase explains: first token -
+arrival - transfer - startup - the engine's first step; and, of the same round, what a bare durable
+append and a bare echo of another process take. Writes control.json into --out.
 """
 
 import argparse
@@ -17,39 +18,46 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from experiments.control.floor import echo_seconds, sync_seconds
+from experiments.control.workers import SEEN, SERVERS, Load
 from experiments.simulation.environment import Stopwatch, environment
 from sllmcore.build import PolicySettings
-from sllmcore.events import Event, LoadFinished
 from sllmcore.residency import LruResidency
-from sllmcore.types import ServerSpec
+from sllmreal.cluster.attach import attached_gateway
+from sllmreal.cluster.children import ChildCommand, kept_running
+from sllmreal.cluster.desk import RequestDesk
+from sllmreal.cluster.home import Home, opened_home
+from sllmreal.cluster.lead import lead
 from sllmreal.cluster.leader import LeaderSettings
-from sllmreal.cluster.local import LocalCluster, Member, local_cluster
+from sllmreal.cluster.operator import ask
 from sllmreal.gateway.backend import Submission
-from sllmreal.migration.links import LocalNetwork
-from sllmreal.protocol.messages import ReportedEvent
+from sllmreal.protocol.messages import Deploy
 from sllmreal.protocol.model import ModelSpec
-from sllmreal.store import JournalLog, MemoryStore, Store, campaign
+from sllmreal.store import MemoryStore, Store
 from sllmreal.store.clock import SystemClock
 from sllmreal.store.sqlite import SqliteStore
-from sllmreal.worker.data_plane import DataPlane
-from sllmreal.worker.paced import PacedStorage
-from sllmreal.worker.runner import Launch, Runner, Send
-from sllmreal.worker.thread_runner import thread_launch
-from sllmreal.worker.worker import Worker
 
 STORES = ("memory", "sqlite")
 NUM_MODELS = 100
-NUM_SERVERS = 4
-GPUS_PER_SERVER = 16
 REQUESTS_PER_S = 100.0
 OUTPUT_TOKENS = 3
 STEP_S = 0.002
-LEASE_S = 10.0
+FLOOR_TRIES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request; instants by the machine's monotonic clock."""
+
+    model: str
+    arrived_at_s: float
+    answered_at_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,42 +73,33 @@ class Row:
     unexplained_s: float
 
 
-class Observed:
-    """Instants of one run, by the clock that everything here shares."""
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """What a round's machine took for next to nothing."""
 
-    def __init__(self) -> None:
-        self.arrived_at_s: dict[str, float] = {}  # by model: it has one request at a time
-        self.issued_at_s: dict[str, float] = {}
-        self.loads: dict[str, LoadFinished] = {}
-        self._models: dict[str, str] = {}
-
-    def launch(self, make: Launch) -> Launch:
-        """Notes when a worker begins to carry a load out."""
-
-        def noting(instance_id: str, model: ModelSpec, send: Send) -> Runner:
-            self.issued_at_s[model.name] = time.perf_counter()
-            self._models[instance_id] = model.name
-            return make(instance_id, model, send)
-
-        return noting
-
-    def hear(self, _: float, event: Event, __: object) -> None:
-        if isinstance(event, LoadFinished):
-            self.loads[self._models[event.instance_id]] = event
+    store: str
+    round: int
+    sync_s: list[float]
+    echo_s: list[float]
 
 
 def main() -> int:
     options, stopwatch = _options(), Stopwatch()
     rows: list[Row] = []
+    floors: list[Floor] = []
     for number in range(options.rounds):
         for store in options.stores:
-            rows += asyncio.run(_round(store, number, options.seconds))
+            found, floor = asyncio.run(_round(store, number, options.seconds))
+            rows += found
+            floors.append(floor)
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
-    result = {"environment": environment(stopwatch), "rows": [asdict(row) for row in rows]}
+    result: dict[str, Any] = {"environment": environment(stopwatch)}
+    result |= {"rows": [asdict(row) for row in rows], "floors": [asdict(one) for one in floors]}
     (out / "control.json").write_text(json.dumps(result, indent=1) + "\n")
     for store in options.stores:
-        print(_line(store, [row for row in rows if row.store == store]))
+        mine = [row for row in rows if row.store == store]
+        print(_line(store, mine, [one for one in floors if one.store == store]))
     print(out)
     return 0 if rows else 1
 
@@ -116,77 +115,96 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-async def _round(store: str, number: int, seconds: float) -> list[Row]:
-    observed = Observed()
-    rows: list[Row] = []
-    async with _cluster(store, observed) as cluster:
-        rng = random.Random(number)  # noqa: S311 - arrivals, not secrets
-        free = [f"m{one}" for one in range(NUM_MODELS)]
-        asking: set[asyncio.Task[None]] = set()
-
-        async def ask(model: str, request_id: str) -> None:
-            rows.append(await _asked(cluster, observed, model, request_id, (store, number)))
-            free.append(model)
-
-        began_at_s = at_s = time.perf_counter()
-        while at_s < began_at_s + seconds:
-            await asyncio.sleep(max(0.0, at_s - time.perf_counter()))
-            if free:
-                task = asyncio.create_task(ask(free.pop(0), f"r{len(asking)}-{at_s}"))
-                asking.add(task)
-            at_s += rng.expovariate(REQUESTS_PER_S)
-        await asyncio.gather(*asking)
-    return rows
+async def _round(store: str, number: int, seconds: float) -> tuple[list[Row], Floor]:
+    with tempfile.TemporaryDirectory() as folder:  # short: sockets lie in it
+        every_s = 1 / REQUESTS_PER_S
+        echo_s = await echo_seconds(FLOOR_TRIES, every_s)
+        sync_s = sync_seconds(Path(folder), FLOOR_TRIES, every_s)
+        home = opened_home(Path(folder) / "home")
+        async with _cluster(store, home) as desk:
+            asked = await _all_asked(desk, random.Random(number), seconds)  # noqa: S311 - arrivals
+        loads = [Load(**one) for one in json.loads((home.directory / SEEN).read_text())]
+    rows = [_row(store, number, one, loads) for one in asked]
+    return [row for row in rows if row is not None], Floor(store, number, sync_s, echo_s)
 
 
-async def _asked(
-    cluster: LocalCluster,
-    observed: Observed,
-    model: str,
-    request_id: str,
-    where: tuple[str, int],
-) -> Row:
-    asked = Submission(request_id, model, "", (1, 2, 3), OUTPUT_TOKENS)
-    arrived_at_s = time.perf_counter()
-    call = cluster.desk.submit(asked)
+async def _all_asked(desk: RequestDesk, rng: random.Random, seconds: float) -> list[Asked]:
+    done: list[Asked] = []
+    free = [f"m{one}" for one in range(NUM_MODELS)]
+    asking: set[asyncio.Task[None]] = set()
+
+    async def one(model: str, request_id: str) -> None:
+        done.append(await _answered(desk, model, request_id))
+        free.append(model)
+
+    began_at_s = at_s = time.monotonic()
+    while at_s < began_at_s + seconds:
+        await asyncio.sleep(max(0.0, at_s - time.monotonic()))
+        if free:
+            asking.add(asyncio.create_task(one(free.pop(0), f"r{len(asking)}")))
+        at_s += rng.expovariate(REQUESTS_PER_S)
+    await asyncio.gather(*asking)
+    return done
+
+
+async def _answered(desk: RequestDesk, model: str, request_id: str) -> Asked:
+    arrived_at_s = time.monotonic()
+    call = desk.submit(Submission(request_id, model, "", (1, 2, 3), OUTPUT_TOKENS))
     await anext(call)
-    cold_start_s = time.perf_counter() - arrived_at_s
+    answered_at_s = time.monotonic()
     async for _ in call:
         pass
-    load = observed.loads[model]
-    explained_s = load.transfer_s + load.startup_s + STEP_S
-    return Row(
-        *where,
-        observed.issued_at_s[model] - arrived_at_s,
-        cold_start_s,
-        load.transfer_s,
-        load.startup_s,
-        cold_start_s - explained_s,
-    )
+    return Asked(model, arrived_at_s, answered_at_s)
+
+
+def _row(store: str, number: int, asked: Asked, loads: list[Load]) -> Row | None:
+    """None where an instance was still there: a model has one request at a time."""
+    for load in loads:
+        if load.model == asked.model and (
+            asked.arrived_at_s <= load.issued_at_s <= asked.answered_at_s
+        ):
+            cold_start_s = asked.answered_at_s - asked.arrived_at_s
+            return Row(
+                store,
+                number,
+                load.issued_at_s - asked.arrived_at_s,
+                cold_start_s,
+                load.transfer_s,
+                load.startup_s,
+                cold_start_s - load.transfer_s - load.startup_s - STEP_S,
+            )
+    return None
 
 
 @asynccontextmanager
-async def _cluster(kind: str, observed: Observed) -> AsyncIterator[LocalCluster]:
+async def _cluster(kind: str, home: Home) -> AsyncIterator[RequestDesk]:
     """64 GPUs; loads take about 10 ms, idle instances leave at once."""
     residency = LruResidency(keep_alive_s=0.0, caches_dram=False, caches_ssd=False)
     settings = LeaderSettings(PolicySettings(residency=residency))
-    network = LocalNetwork()
-    members = [_member(f"s{one}", network, observed) for one in range(NUM_SERVERS)]
-    with tempfile.TemporaryDirectory() as folder:
-        store: Store = (
-            await SqliteStore.open(Path(folder) / "store.db")
-            if kind == "sqlite"
-            else MemoryStore(SystemClock())
-        )
-        leadership = await campaign(store, "leader", b"here", LEASE_S)
-        log = await JournalLog.open(store, "journal/", leadership)
-        async with local_cluster(settings, log, members) as cluster:
-            cluster.leader.loop.sinks.append(observed.hear)
-            for one in range(NUM_MODELS):
-                cluster.leader.deploy(_model(f"m{one}"))
-            yield cluster
-        await leadership.resign()
-        await store.close()
+    store: Store = (
+        await SqliteStore.open(home.store) if kind == "sqlite" else MemoryStore(SystemClock())
+    )
+    leading = asyncio.create_task(lead(home, store, settings))
+    workers = ChildCommand(
+        "workers", "experiments.control.workers", ("--home", str(home.directory))
+    )
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(store.close)
+        stack.push_async_callback(_stopped, leading)
+        gateway = await stack.enter_async_context(attached_gateway(home))
+        await stack.enter_async_context(kept_running([workers], lambda line: None))
+        for one in range(NUM_MODELS):
+            await ask(home, Deploy(_model(f"m{one}")))
+        while gateway.desk.num_workers < len(SERVERS):  # noqa: ASYNC110 - told by a message
+            await asyncio.sleep(0.02)
+        yield gateway.desk
+
+
+async def _stopped(leading: "asyncio.Task[None]") -> None:
+    if leading.done():
+        leading.result()
+    leading.cancel()
+    await asyncio.gather(leading, return_exceptions=True)
 
 
 def _model(name: str) -> ModelSpec:
@@ -194,28 +212,22 @@ def _model(name: str) -> ModelSpec:
     return ModelSpec(name, f"/{name}", 10_000_000, 4096, 0.0, "timed", 1, 1, settings)
 
 
-def _member(server_id: str, network: LocalNetwork, observed: Observed) -> Member:
-    spec = ServerSpec(server_id, GPUS_PER_SERVER, 1 << 34, 0, 0, 1e9, 1e9, 1e10)
-
-    def make(plane: DataPlane, report: Callable[[ReportedEvent], None]) -> Worker:
-        launch = observed.launch(thread_launch(links=network.links))
-        return Worker(spec, PacedStorage(spec), launch, plane, report)
-
-    return Member(spec, make)
-
-
-def _line(store: str, rows: list[Row]) -> str:
-    issued = sorted(row.load_issued_s for row in rows)
-    unexplained = sorted(row.unexplained_s for row in rows)
-    return (
-        f"{store:8} {len(rows)} cold requests: arrival to Load p50 {_at(issued, 0.5)} "
-        f"p99 {_at(issued, 0.99)} ms; unexplained of a cold start p50 {_at(unexplained, 0.5)} "
-        f"p99 {_at(unexplained, 0.99)} ms"
+def _line(store: str, rows: list[Row], floors: list[Floor]) -> str:
+    times = {
+        "arrival to Load": [row.load_issued_s for row in rows],
+        "unexplained of a cold start": [row.unexplained_s for row in rows],
+        "bare append": [one for floor in floors for one in floor.sync_s],
+        "bare echo": [one for floor in floors for one in floor.echo_s],
+    }
+    parts = (
+        f"{what} p50 {_at(values, 0.5)} p99 {_at(values, 0.99)} ms"
+        for what, values in times.items()
     )
+    return f"{store:8} {len(rows)} cold requests: {'; '.join(parts)}"
 
 
 def _at(values: list[float], share: float) -> str:
-    return f"{1000 * values[int(share * (len(values) - 1))]:.2f}"
+    return f"{1000 * sorted(values)[int(share * (len(values) - 1))]:.2f}"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 from collections.abc import Iterable, Mapping
 
 from experiments.figures.grid import Cell, Grid
+from experiments.figures.search import WORDS, points
 from traces.function_cvs import PublishedCvs
 
 PAPER = ("workload=paper", "cluster=testbed_ii", "driver.journal=false")
@@ -87,6 +88,15 @@ def _figure_10_single() -> Iterable[Cell]:
         yield Cell(cell.labels, (*cell.overrides, slots, "workload.target_rps=0.4"))
 
 
+def _search() -> Iterable[Cell]:
+    """Figure 10 all over the space of what the paper leaves open."""
+    for point in points():
+        overrides = [word.format(point[name]) for name, word in WORDS.items()]
+        for cell in _figure_10():
+            slots = f"models.deployments.{cell.labels['model']}.num_slots={point['slots']}"
+            yield Cell({**cell.labels, **point}, (*cell.overrides, *overrides, slots))
+
+
 def _burstiness() -> Iterable[Cell]:
     """CV 8 in its readings: of every model's gaps, or AlpaServe's factor on each function's own
     CV; and how much hangs on it."""
@@ -165,4 +175,5 @@ def grids() -> tuple[Grid, ...]:
         Grid("fig9", PAPER, tuple(_figure_9()), "distributions"),
         Grid("dram", PAPER, tuple(_dram())),
         Grid("fig10_single", PAPER, tuple(_figure_10_single()), seeds=MANY),
+        Grid("search", PAPER, tuple(_search()), seeds=(0, 1)),
     )

@@ -54,13 +54,19 @@ def main(argv: list[str] | None = None) -> int:
                 sys.stderr.write(f"no device of memory: {error}\n")
                 return 2
         rows, extra = _all_parts(arguments)
+    earlier = [json.loads(path.read_text()) for path in arguments.add]
+    rows = [Row(**row) for one in earlier for row in one["rows"]] + rows
+    for one in earlier:
+        if "overlap" in one:
+            extra.setdefault("overlap", one["overlap"])
     extra["gains"] = _gains(rows)
+    extra["earlier"] = [one["machine"] for one in earlier]
     result = {"machine": _machine(arguments), **extra, "rows": [asdict(row) for row in rows]}
     (arguments.out / "loading.json").write_text(json.dumps(result, indent=1))
     print(summary(rows))
     for picture in draw(rows, arguments.out):
         print(picture)
-    return 0 if rows or "overlap" in extra else 1
+    return 0 if rows or extra.get("overlap") else 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,6 +75,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--work", type=Path, default=Path("outputs/loading-models"))
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
+    parser.add_argument(
+        "--add",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="JSON",
+        help="results of earlier runs, of other parts or models, whose rows are put in front",
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(

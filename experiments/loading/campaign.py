@@ -22,6 +22,7 @@ from experiments.loading.limits import (
 from experiments.loading.loaders import available, files_read, prepare_tensorizer
 from experiments.loading.models import Prepared
 from experiments.loading.row import DISK, Measure, Row, limit_row
+from experiments.loading.stolen import Stolen
 
 ON_MEDIA = ("ours pool", "ours", "safetensors", "torch.load")
 
@@ -130,9 +131,10 @@ def measured_row(
         warm(files_read(loader, model))
     else:
         drop_cached(model)
+    stolen = Stolen()
     measured = crew.load(loader, cold=not hot)
     if measured is not None:
-        yield _as_row(loader, measure, device, measured)
+        yield replace(_as_row(loader, measure, device, measured), stolen_share=stolen.share)
 
 
 def _as_row(loader: str, measure: Measure, device: str, measured: dict[str, Any]) -> Row:

@@ -1,8 +1,8 @@
 """The remote tier against a real server: nginx at the far end of an emulated link.
 
-The limit of a round is the least that receiving takes over the same link (`receive`); ours loads
-the same bytes into a pool, verified, with and without a copy on the SSD: until the tensors are
-there, and until the copy is whole.
+The limit is the least that receiving takes over the same link (`receive`), the mean of just before
+and just after a load; ours loads the same bytes into a pool, verified, with and without a copy on
+the SSD: until the tensors are there, and until the copy is whole.
 """
 
 import resource
@@ -21,6 +21,7 @@ from experiments.loading.link import Link, emulated_link, why_not
 from experiments.loading.models import Prepared
 from experiments.loading.receive import receive_and_forget
 from experiments.loading.row import DISK, Measure, Row, limit_row
+from experiments.loading.stolen import Stolen
 from sllmreal.loader import ChunkPool, LoadOptions
 from sllmreal.loader.plan import DEFAULT_CHUNK_BYTES
 from sllmreal.loader.remote import loading_remote
@@ -51,15 +52,17 @@ def _round(
     file = model.native / "partition-00000.bin"
     size_bytes = file.stat().st_size
 
-    def ended(name: str, clock: _Clock) -> Row:
-        return limit_row(name, measure, *clock.read())
+    def received() -> Row:
+        clock = _Clock()
+        receive_and_forget(f"{url}/{file.name}", size_bytes, _CONNECTIONS)
+        bare = clock.row("bare receive", measure)
+        return replace(bare, ratio_to_limit=size_bytes / rate / bare.seconds if rate else 1.0)
 
-    clock = _Clock()
-    receive_and_forget(f"{url}/{file.name}", size_bytes, _CONNECTIONS)
-    bare = ended("bare receive", clock)
-    yield replace(bare, ratio_to_limit=size_bytes / rate / bare.seconds if rate else 1.0)
+    before = received()
+    yield before
     options = LoadOptions(num_readers=_CONNECTIONS)
     for name, copied in (("ours remote, no copy", False), ("ours remote", True)):
+        loads = []
         with tempfile.TemporaryDirectory(dir=model.native.parent) as directory:
             cache = Path(directory) if copied else None
             clock = _Clock()
@@ -67,22 +70,31 @@ def _round(
                 remote_storage(url) as storage,
                 loading_remote(storage, cache, pool=pool, options=options),
             ):
-                yield ended(name, clock).within(bare.seconds)
+                loads.append(clock.row(name, measure))
             if copied:
-                yield ended(f"{name}, copy whole", clock).within(bare.seconds)
+                loads.append(clock.row(f"{name}, copy whole", measure))
         for identity in pool.status().resident_bytes:
             pool.evict(identity)
+        after = received()
+        for load in loads:
+            yield load.within((before.seconds + after.seconds) / 2)
+        yield after
+        before = after
 
 
 class _Clock:
-    """Wall and CPU seconds of this process, kernel included; the server's are its own."""
+    """Times this process, kernel included; the server's CPU time is its own."""
 
     def __init__(self) -> None:
+        self._stolen = Stolen()
         self._began_cpu_s = _cpu_s()
         self._began_s = time.perf_counter()
 
-    def read(self) -> tuple[float, float]:
-        return time.perf_counter() - self._began_s, _cpu_s() - self._began_cpu_s
+    def row(self, name: str, measure: Measure) -> Row:
+        """What has been done until now."""
+        seconds, cpu_s = time.perf_counter() - self._began_s, _cpu_s() - self._began_cpu_s
+        row = limit_row(name, measure, seconds, cpu_s)
+        return replace(row, stolen_share=self._stolen.share)
 
 
 def _cpu_s() -> float:

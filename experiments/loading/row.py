@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 DISK = "disk"
+_MOST_STOLEN = 0.1  # of the CPUs' time; a load that lost more was not measured, the host was
 LORA = "lora-llama-2-70b-r32"  # the adapter among the models
 
 
@@ -19,6 +20,7 @@ class Row:
         cached_share: Of the bytes wanted, what lay in the page cache (for pools: in the pool) just
             before the load: near 0 for a cold load, near 1 for a hot one, or it was neither.
         cpu_s: CPU time of the loading process, kernel included.
+        stolen_share: Of the CPUs' time meanwhile, what a virtual machine's host gave to others.
         medium: What the files lay on.
     """
 
@@ -38,6 +40,7 @@ class Row:
     cached_share: float | None = None
     cpu_s: float | None = None
     medium: str = DISK
+    stolen_share: float | None = None
 
     def within(self, limit_s: float) -> "Row":
         """The row with its ratio to a limit."""
@@ -45,7 +48,9 @@ class Row:
 
     @property
     def as_said(self) -> bool:
-        """Whether the cache was what the row says."""
+        """Whether the cache was what the row says, and the machine there."""
+        if self.stolen_share is not None and self.stolen_share > _MOST_STOLEN:
+            return False
         if self.cached_share is None:
             return True
         return self.cached_share >= 0.99 if self.cache == "hot" else self.cached_share <= 0.01

@@ -1,6 +1,7 @@
 """Rows as text: one line each while they come, and medians at the end.
 
-A median is of the rows whose cache was what they say (`Row.as_said`); how many were not is shown.
+A median is of the rows whose cache was what they say, on a machine that was there (`Row.as_said`);
+how many were not is shown.
 """
 
 from collections.abc import Sequence
@@ -24,7 +25,9 @@ def line(row: Row) -> str:
         text += f" {row.ratio_to_limit:5.2f} of the limit"
     if row.cached_share is not None:
         text += f", {100 * row.cached_share:.0f} % cached"
-    return text if row.as_said else f"{text}: not {row.cache}, left out"
+    if row.stolen_share:
+        text += f", {100 * row.stolen_share:.0f} % stolen"
+    return text if row.as_said else f"{text}: left out"
 
 
 def summary(rows: Sequence[Row]) -> str:
@@ -35,7 +38,7 @@ def summary(rows: Sequence[Row]) -> str:
         counted = [row for row in same if row.as_said]
         head = f"{key[0]:22} {key[1]:16} {key[2]:24}"
         left_out = len(same) - len(counted)
-        note = f"  {left_out} of {len(same)} left out: not {key[1]}" if left_out else ""
+        note = f"  {left_out} of {len(same)} left out" if left_out else ""
         lines.append(f"{head} {_medians(counted) if counted else ''}{note}")
     media = dict.fromkeys(row.medium for row in rows)
     return "\n".join([*lines, f"measured on: {', '.join(media)}"])

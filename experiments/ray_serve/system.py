@@ -17,15 +17,17 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
+from experiments.config.run_config import RunConfig
 from experiments.ray_serve.loopback import ray_cluster
 from experiments.ray_serve.node import Node
 from experiments.ray_serve.replica import Replica
 from experiments.ray_serve.told import LEFT, TIMED_OUT, Started, Told, read_lives
 from experiments.real.sending import Elapsed, Sending, check_lags, sent_on_time, write_sendings
 from experiments.real.system import Workload, prompt_of
+from experiments.simulation.setup import sim_setup
 from sllmcore.errors import ClusterError
 from sllmcore.metrics import Summary
-from sllmcore.types import StorageTier
+from sllmcore.types import DRAM, SSD, StorageTier
 from sllmreal.protocol.model import ModelSpec
 from sllmsim.setup import LoaderProfile, SimServerSetup
 
@@ -106,6 +108,15 @@ class RayServe:
             downscale_delay_s=stay_s,
             downscale_to_zero_delay_s=stay_s,
         )
+
+
+def ray_serve(config: RunConfig) -> RayServe:
+    """The system of a config with `driver.system=ray_serve`; its policy says what nodes keep."""
+    policy = config.policy
+    residency = policy.residency
+    keeps = (*((DRAM,) * residency.caches_dram), *((SSD,) * residency.caches_ssd))
+    servers = tuple(sim_setup(config).servers)
+    return RayServe(servers, config.driver.loader, keeps, policy.controller.startup_timeout_s)
 
 
 @dataclass(slots=True)

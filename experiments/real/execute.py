@@ -36,7 +36,7 @@ def run_into(
 
     Args:
         command: That the run is part of, for env.json, if not what this process was called.
-        system: What to replay against; None: our cluster, as the config has it.
+        system: What to replay against; None: what the config's driver says.
 
     Raises:
         UsageError: The config asks for what a real cluster cannot do, or the folder is not free.
@@ -46,15 +46,23 @@ def run_into(
     settings = real_settings(config)
     check_free(folder)
     stopwatch, account = Stopwatch(), Account()
-    served_by = system or RealCluster(planned_cluster(config, settings))
     with published_folder(folder) as new, tempfile.TemporaryDirectory() as weights:
         workload = _workload(config, settings, account, Path(weights))
-        summary = _plain_summary(config, served_by.replay(workload, new), account, new)
+        served = (system or _system(config, settings)).replay(workload, new)
+        summary = _plain_summary(config, served, account, new)
         (new / CONFIG).write_text(yaml.safe_dump(plain_config(config), sort_keys=False))
         summary["wall_s"] = stopwatch.wall_s()
         (new / SUMMARY).write_text(json_text(summary))
         (new / ENV).write_text(json_text(environment(stopwatch, command)))
     return summary
+
+
+def _system(config: RunConfig, settings: RealSettings) -> System:
+    if config.driver.system == "sllm":
+        return RealCluster(planned_cluster(config, settings))
+    from experiments.ray_serve.system import ray_serve  # needs Ray
+
+    return ray_serve(config)
 
 
 def _workload(

@@ -35,8 +35,10 @@ def _of_driver(config: RunConfig) -> Iterator[str]:
         yield "driver.storage_bytes_per_s: its servers do not share a storage service"
     if not driver.recovers_tokens:
         yield "driver.recovers_tokens=false: its gateway always keeps the tokens it has sent"
-    if driver.loader != LoaderProfile():
+    if driver.loader != LoaderProfile() and driver.system == "sllm":
         yield f"driver.loader={driver.loader.name}: its loader is its own"
+    if driver.system == "ray_serve" and driver.real is not None and driver.real.engine != "timed":
+        yield "driver.real.engine: Ray Serve's replicas run timed engines here"
     if driver.phases != "paper":
         yield f"driver.phases={driver.phases}: its cold starts take what they take"
     if policy.name in SPLITTING:

@@ -39,7 +39,6 @@ from sllmreal.protocol.messages import (
     Delete,
     Deploy,
     Executed,
-    FromPeer,
     Hello,
     Inspect,
     Models,
@@ -153,23 +152,28 @@ class Leader:
         """Talk with one peer, or one operator's command, until its connection ends."""
         beating = asyncio.create_task(self._beat(channel))
         try:
-            message = await self._next(channel)
-            if isinstance(message, Hello):
-                await self._serve_hello(message, channel)
+            async with asyncio.timeout(self._settings.link.silence_s) as silence:
+                message = await channel.receive()
+                if isinstance(message, Hello):
+                    await self._serve_hello(message, channel, silence)
             while isinstance(message, Deploy | Delete | Inspect):
                 channel.post(await answer(self, message))
                 message = await channel.receive()
-        except ChannelClosedError:
+        except (ChannelClosedError, TimeoutError):
             return
         finally:
             beating.cancel()
             channel.close()
 
-    async def _serve_hello(self, hello: Hello, channel: PeerChannel) -> None:
+    async def _serve_hello(
+        self, hello: Hello, channel: PeerChannel, silence: asyncio.Timeout
+    ) -> None:
         peer = self._greeted(hello, channel)
+        now_s = asyncio.get_running_loop().time
         try:
             while peer is not None:
-                match await self._next(channel):
+                silence.reschedule(now_s() + self._settings.link.silence_s)
+                match await channel.receive():
                     case Report() as message:
                         self._hear(peer, message)
                     case Executed(last_order):
@@ -182,13 +186,6 @@ class Leader:
             if peer is not None and peer.channel is channel:
                 peer.channel = None
                 self._expect_back(peer)
-
-    async def _next(self, channel: PeerChannel) -> FromPeer:
-        try:
-            async with asyncio.timeout(self._settings.link.silence_s):
-                return await channel.receive()
-        except TimeoutError as error:
-            raise ChannelClosedError("the peer is silent") from error
 
     async def _beat(self, channel: PeerChannel) -> None:
         while True:

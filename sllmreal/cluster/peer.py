@@ -155,15 +155,17 @@ class LeaderLink:
             )
         )
         beating = asyncio.create_task(self._beat(channel))
+        now_s = asyncio.get_running_loop().time
         try:
-            while True:
-                try:
-                    async with asyncio.timeout(self._settings.silence_s):
-                        message = await channel.receive()
-                except TimeoutError as error:
-                    raise ChannelClosedError("the leader is silent") from error
-                self.heard_at_s = time.monotonic()
-                await self._take(message, handler)
+            async with asyncio.timeout(None) as silence:
+                while True:
+                    silence.reschedule(now_s() + self._settings.silence_s)
+                    message = await channel.receive()
+                    silence.reschedule(None)
+                    self.heard_at_s = time.monotonic()
+                    await self._take(message, handler)
+        except TimeoutError as error:
+            raise ChannelClosedError("the leader is silent") from error
         finally:
             beating.cancel()
 

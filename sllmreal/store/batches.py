@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 from zlib import crc32
 
+import msgspec
+
 from sllmreal.store.errors import JournalGapError
 from sllmreal.store.limits import MAX_VALUE_BYTES
 from sllmreal.store.protocol import Store
@@ -124,7 +126,7 @@ class Batch:
 
 def numbers_line(**fields: int) -> bytes:
     """An object of numbers as JSON."""
-    return json.dumps(fields, separators=(",", ":")).encode()
+    return msgspec.json.encode(fields)
 
 
 def parsed_numbers(key: str, value: bytes) -> dict[str, int]:

@@ -1,7 +1,6 @@
 """Channels over sockets: who may speak, and what becomes of what is no message."""
 
 import asyncio
-import hmac
 import struct
 from pathlib import Path
 from typing import Any
@@ -73,8 +72,8 @@ async def test_an_authentic_frame_that_is_no_message_ends_the_connection(
     hearer = Hearer()
     async with listening(place(tmp_path), KEY, FromPeer, hearer.serve) as bound:
         channel = await dial(bound, KEY, FromPeer)
-        mac = hmac.digest(channel._sending_key, struct.pack("<Q", 0) + payload, "sha256")[:16]
-        channel._writer.write(struct.pack("<I", len(payload)) + mac + payload)
+        code = channel._sending.next_code(payload)
+        channel._writer.write(struct.pack("<I", len(payload)) + code + payload)
 
         assert isinstance(await hearer.heard.get(), ChannelClosedError)
         channel.close()
@@ -83,17 +82,16 @@ async def test_an_authentic_frame_that_is_no_message_ends_the_connection(
 async def test_a_frame_cannot_be_forged_repeated_or_oversized(tmp_path: Path) -> None:
     hearer = Hearer()
     async with listening(place(tmp_path), KEY, FromPeer, hearer.serve) as bound:
-        for forge in ("mac", "repeat", "size"):
+        for forge in ("code", "repeat", "size"):
             channel = await dial(bound, KEY, FromPeer)
             channel.post(Alive())
             assert await hearer.heard.get() == Alive()
             payload = channel._encoder.encode(Alive())
-            counter = struct.pack("<Q", 0 if forge == "repeat" else 1)
-            mac = hmac.digest(channel._sending_key, counter + payload, "sha256")[:16]
-            if forge == "mac":
-                mac = bytes(16)
+            if forge == "repeat":
+                channel._sending._num_frames = 0
+            code = bytes(16) if forge == "code" else channel._sending.next_code(payload)
             size = MAX_FRAME_BYTES + 1 if forge == "size" else len(payload)
-            channel._writer.write(struct.pack("<I", size) + mac + payload)
+            channel._writer.write(struct.pack("<I", size) + code + payload)
 
             assert isinstance(await hearer.heard.get(), ChannelClosedError)
             channel.close()

@@ -143,14 +143,13 @@ def test_a_workload_is_served_in_full_and_its_second_cold_starts_come_from_the_c
 ) -> None:
     pytest.importorskip("ray.serve")
     from experiments.composing import composed_run
-    from experiments.ray_serve.__main__ import ray_serve
     from experiments.real.execute import run_into
 
     workload = ("workload=gamma", "workload.target_rps=0.2", "workload.max_requests=8")
-    config = composed_run(["driver=real", "cluster=small", "models=opt_eight", *workload])
-    system = ray_serve(config, composed_run(["policy=ray_serve_cache"]))
+    real = ("driver=real", "policy=ray_serve_cache")
+    config = composed_run([*real, "cluster=small", "models=opt_eight", *workload])
 
-    summary = run_into(tmp_path / "run", config, system=system)
+    summary = run_into(tmp_path / "run", config)
 
     assert summary["completed"] == 8
     assert sum(summary["loads"].values()) >= 2
