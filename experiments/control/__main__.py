@@ -28,6 +28,7 @@ from experiments.control.floor import echo_seconds, sync_seconds
 from experiments.control.workers import SEEN, SERVERS, Load
 from experiments.simulation.environment import Stopwatch, environment
 from sllmcore.build import PolicySettings
+from sllmcore.errors import ClusterError
 from sllmcore.residency import LruResidency
 from sllmreal.cluster.attach import attached_gateway
 from sllmreal.cluster.children import ChildCommand, kept_running
@@ -121,8 +122,13 @@ async def _round(store: str, number: int, seconds: float) -> tuple[list[Row], Fl
         echo_s = await echo_seconds(FLOOR_TRIES, every_s)
         sync_s = sync_seconds(Path(folder), FLOOR_TRIES, every_s)
         home = opened_home(Path(folder) / "home")
-        async with _cluster(store, home) as desk:
-            asked = await _all_asked(desk, random.Random(number), seconds)  # noqa: S311 - arrivals
+        async with _cluster(store, home) as (desk, leading):
+            rng = random.Random(number)  # noqa: S311 - arrivals, not secrets
+            asking = asyncio.create_task(_all_asked(desk, rng, seconds))
+            await asyncio.wait([asking, leading], return_when=asyncio.FIRST_COMPLETED)
+            if leading.done():
+                raise ClusterError("the leader has ended: the machine is too busy for its lease")
+            asked = asking.result()
         loads = [Load(**one) for one in json.loads((home.directory / SEEN).read_text())]
     rows = [_row(store, number, one, loads) for one in asked]
     return [row for row in rows if row is not None], Floor(store, number, sync_s, echo_s)
@@ -177,8 +183,10 @@ def _row(store: str, number: int, asked: Asked, loads: list[Load]) -> Row | None
 
 
 @asynccontextmanager
-async def _cluster(kind: str, home: Home) -> AsyncIterator[RequestDesk]:
-    """64 GPUs; loads take about 10 ms, idle instances leave at once."""
+async def _cluster(
+    kind: str, home: Home
+) -> AsyncIterator[tuple[RequestDesk, "asyncio.Task[None]"]]:
+    """64 GPUs; loads take about 10 ms, idle instances leave at once. And the task that leads."""
     residency = LruResidency(keep_alive_s=0.0, caches_dram=False, caches_ssd=False)
     settings = LeaderSettings(PolicySettings(residency=residency))
     store: Store = (
@@ -197,7 +205,7 @@ async def _cluster(kind: str, home: Home) -> AsyncIterator[RequestDesk]:
             await ask(home, Deploy(_model(f"m{one}")))
         while gateway.desk.num_workers < len(SERVERS):  # noqa: ASYNC110 - told by a message
             await asyncio.sleep(0.02)
-        yield gateway.desk
+        yield gateway.desk, leading
 
 
 async def _stopped(leading: "asyncio.Task[None]") -> None:
