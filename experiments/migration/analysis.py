@@ -1,6 +1,6 @@
 """What the rows say: medians, the break-even of replay against copy, the predictor's error."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from statistics import median
@@ -31,11 +31,17 @@ class BreakEven:
 
 @dataclass(frozen=True, slots=True)
 class PredictorError:
-    """Of times learnt on the way, over the replays of the later half of the rounds."""
+    """Of times learnt on the way, over the replays of the later half of the rounds.
+
+    Attributes:
+        predictor: `quadratic`, the cluster's; `linear`, the paper's; `other rounds`, which nobody
+            could have: the median of what the same migration took in all other rounds, earlier and
+            later. What that is wrong by is how well the machine repeats itself.
+    """
 
     model: str
     dtype: str
-    predictor: str  # quadratic, the cluster's; or linear, the paper's
+    predictor: str
     num_migrations: int
     median_s: float
     worst_s: float
@@ -86,7 +92,25 @@ def predictor_errors(rows: Sequence[Row]) -> list[PredictorError]:
     return [
         _predictor_error("quadratic", later, [row.predicted_s for row in later]),
         _predictor_error("linear", later, [row.predicted_linear_s for row in later]),
+        *_repeatability(replays, later),
     ]
+
+
+def _repeatability(replays: Sequence[Row], later: Sequence[Row]) -> Iterator[PredictorError]:
+    told = [(row, _in_other_rounds(row, replays)) for row in later]
+    known = [(row, expected_s) for row, expected_s in told if expected_s is not None]
+    if known:
+        rows, predicted_s = zip(*known, strict=True)
+        yield _predictor_error("other rounds", rows, list(predicted_s))
+
+
+def _in_other_rounds(row: Row, replays: Sequence[Row]) -> float | None:
+    found = [
+        one.catch_up_s
+        for one in replays
+        if one.asked_context_tokens == row.asked_context_tokens and one.round != row.round
+    ]
+    return median(found) if found else None
 
 
 def _predictor_error(name: str, rows: Sequence[Row], predicted_s: list[float]) -> PredictorError:

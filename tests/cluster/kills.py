@@ -171,21 +171,22 @@ async def run(kills: int, seed: int, store: str, directory: Path, clients: int =
             asyncio.create_task(keep_asking(on, random.Random(rng.random()), f"c{one}", stop))
             for one in range(clients)
         ]
+        watching = asyncio.create_task(_watch_leaders(on))
         done = 0
         while done < kills:
             await asyncio.sleep(rng.uniform(0.2, 2.5))
             kind = rng.choice(("leader", "leader", "worker", "engine"))
             leaders = on.link.num_leaders
-            killed_at_s = time.monotonic()
             if not kill_one(kind, on.home, rng):
                 continue
             done += 1
             on.tally.kills[kind] = on.tally.kills.get(kind, 0) + 1
             if kind == "leader" and not standby:
-                await _taken_over(on, leaders, killed_at_s)
+                await _taken_over(on, leaders)
             _show(done, kills, on.tally)
         stop.set()
         await asyncio.gather(*asking)
+        watching.cancel()
         assert await ask(on.home, Inspect(), wait_s=30) is not None, "somebody leads"
         await _settled(on)
         return on.tally
@@ -201,11 +202,20 @@ async def _settled(on: World) -> None:
         on.tally.wrong.append(f"{request_id}: {call.owner.instance_id} not let go, {farewells}")
 
 
-async def _taken_over(on: World, leaders: int, killed_at_s: float) -> None:
+async def _taken_over(on: World, leaders: int) -> None:
     async with asyncio.timeout(30):
         while on.link.num_leaders == leaders:  # noqa: ASYNC110 - told by the next leader
             await asyncio.sleep(0.01)
-    on.tally.takeovers_s.append(time.monotonic() - killed_at_s)
+
+
+async def _watch_leaders(on: World) -> None:
+    """Notes how long the gateway was without a leader, each time."""
+    while True:
+        while on.link.connected.is_set():  # noqa: ASYNC110 - there is no event for its end
+            await asyncio.sleep(0.01)
+        lost_at_s = time.monotonic()
+        await on.link.connected.wait()
+        on.tally.takeovers_s.append(time.monotonic() - lost_at_s)
 
 
 def _show(done: int, kills: int, tally: Tally) -> None:
