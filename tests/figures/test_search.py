@@ -1,0 +1,52 @@
+"""The search over what the paper leaves open: its points, and how they are judged."""
+
+from typing import Any
+
+from experiments.figures.search import NUM_POINTS, points
+from paper_figures.published import FIGURE_10, SYSTEMS
+from paper_figures.results import Results
+from paper_figures.search_figure import PARAMETERS, search_points
+
+AT = {"rps": "1", "alpha": "0.5", "slots": "4", "pool_gb": "256", "cv": "8"}
+
+
+def rows(factor: float = 1.0, swapped: bool = False) -> list[dict[str, Any]]:
+    """Figure 10 as published, times a factor; or with the first two systems exchanged."""
+    found = []
+    for (model, dataset), values in FIGURE_10.items():
+        order = (values[1], values[0], values[2]) if swapped else values
+        for policy, value in zip(SYSTEMS, order, strict=True):
+            labels = {**AT, "model": model, "dataset": dataset, "policy": policy}
+            found.append({"labels": labels, "measured": {"mean_s": factor * value}})
+    return found
+
+
+def test_points_are_distinct_and_always_the_same() -> None:
+    found = points()
+
+    assert len({tuple(point.values()) for point in found}) == NUM_POINTS
+    assert found == points()
+    assert all(set(point) == set(PARAMETERS) for point in found)
+
+
+def test_the_published_values_are_all_met_and_in_order() -> None:
+    [point] = search_points(Results("search", {"runs": rows()}))
+
+    assert point.parameters == AT
+    assert (point.distance, point.num_within_25, point.num_within_2x) == (0.0, 18, 18)
+    assert point.num_in_order == 6
+
+
+def test_half_as_fast_is_a_distance_of_one_and_of_several_seeds_the_median_counts() -> None:
+    runs = [*rows(2.0), *rows(2.0), *rows(100.0)]
+
+    [point] = search_points(Results("search", {"runs": runs}))
+
+    assert (point.distance, point.num_within_25, point.num_within_2x) == (1.0, 0, 18)
+
+
+def test_systems_that_are_published_as_equal_are_in_no_order() -> None:
+    [point] = search_points(Results("search", {"runs": rows(swapped=True)}))
+
+    equal = sum(max(values[:2]) <= 1.05 * min(values[:2]) for values in FIGURE_10.values())
+    assert point.num_in_order == equal
