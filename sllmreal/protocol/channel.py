@@ -107,7 +107,10 @@ class _Authenticator:
 
 
 class SocketChannel(Generic[Out, In]):
-    """One end of an authenticated stream connection; made by `dial` and `listening`."""
+    """One end of an authenticated stream connection; made by `dial` and `listening`.
+
+    What is posted within one turn of the event loop is sent at its end, by one system call.
+    """
 
     def __init__(
         self,
@@ -117,6 +120,7 @@ class SocketChannel(Generic[Out, In]):
     ) -> None:
         self._reader, self._writer = streams
         self._sending, self._receiving = map(_Authenticator, keys)
+        self._unsent = bytearray()
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(kind)
 
@@ -125,11 +129,18 @@ class SocketChannel(Generic[Out, In]):
         if len(payload) > MAX_FRAME_BYTES:
             raise UsageError(f"a message of {len(payload)} bytes; {MAX_FRAME_BYTES} are allowed")
         transport = self._writer.transport
-        if transport.is_closing() or transport.get_write_buffer_size() > MAX_BACKLOG_BYTES:
+        backlog_bytes = transport.get_write_buffer_size() + len(self._unsent)
+        if transport.is_closing() or backlog_bytes > MAX_BACKLOG_BYTES:
             self.close()
             raise ChannelClosedError("the other end is gone, or too slow")
-        code = self._sending.next_code(payload)
-        self._writer.write(_LENGTH.pack(len(payload)) + code + payload)
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._send)
+        self._unsent += _LENGTH.pack(len(payload)) + self._sending.next_code(payload) + payload
+
+    def _send(self) -> None:
+        if self._unsent and not self._writer.transport.is_closing():
+            self._writer.write(bytes(self._unsent))
+        self._unsent.clear()
 
     async def receive(self) -> In:
         try:
@@ -156,6 +167,7 @@ class SocketChannel(Generic[Out, In]):
         return message
 
     def close(self) -> None:
+        self._send()
         self._writer.close()
 
 

@@ -47,6 +47,27 @@ async def test_messages_come_in_order_over_both_kinds_of_address(tmp_path: Path)
             assert isinstance(await hearer.heard.get(), ChannelClosedError)
 
 
+async def test_what_is_posted_in_one_turn_is_sent_at_once_and_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seeded bug: a channel that closes without sending what was posted just before."""
+    hearer = Hearer()
+    async with listening(place(tmp_path), KEY, FromPeer, hearer.serve) as bound:
+        channel = await dial(bound, KEY, FromPeer)
+        writes: list[bytes] = []
+        write = channel._writer.write
+        monkeypatch.setattr(
+            channel._writer, "write", lambda data: (writes.append(data), write(data))
+        )
+        channel.post(Executed(1))
+        channel.post(Executed(2))
+        channel.close()
+
+        assert [await hearer.heard.get() for _ in range(2)] == [Executed(1), Executed(2)]
+        assert isinstance(await hearer.heard.get(), ChannelClosedError)
+        assert len(writes) == 1
+
+
 async def test_who_has_another_key_is_turned_away(tmp_path: Path) -> None:
     hearer = Hearer()
     async with listening(place(tmp_path), KEY, FromPeer, hearer.serve) as bound:
