@@ -63,8 +63,10 @@ async def test_what_is_posted_in_one_turn_is_sent_at_once_and_before_the_end(
         channel.post(Executed(2))
         channel.close()
 
-        assert [await hearer.heard.get() for _ in range(2)] == [Executed(1), Executed(2)]
-        assert isinstance(await hearer.heard.get(), ChannelClosedError)
+        async with asyncio.timeout(10):
+            heard = [await hearer.heard.get() for _ in range(2)]
+            assert isinstance(await hearer.heard.get(), ChannelClosedError)
+        assert heard == [Executed(1), Executed(2)]
         assert len(writes) == 1
 
 
