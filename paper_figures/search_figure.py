@@ -15,7 +15,7 @@ from paper_figures.statistics import FIRM_RATIO, LOOSE_RATIO, ratio_band
 from paper_figures.style import BLUE, GREEN, RED, dress, legend, new_figure
 
 PARAMETERS = ("rps", "alpha", "slots", "pool_gb", "cv")
-_COLOURS = {"2": GREEN, "4": BLUE, "8": RED}
+_STYLES = {"2": ("^", GREEN), "4": ("s", BLUE), "8": ("o", RED)}  # by CV
 _SAME = 1.05  # published values that differ by less are in no order
 
 
@@ -78,18 +78,25 @@ def search(results: Results) -> Figure:
     """Points by their distance and the cells within 25 %; filled: all columns in order."""
     figure = new_figure(2.6)
     axes = figure.add_subplot()
-    for point in search_points(results):
-        cv, whole = point.parameters["cv"], point.num_in_order == len(FIGURE_10)
-        axes.plot(
-            [point.distance],
-            [point.num_within_25],
-            "o",
-            markersize=4.5,
-            color=_COLOURS[cv],
-            markerfacecolor=_COLOURS[cv] if whole else "none",
-            label=f"CV {cv}, {'all in order' if whole else 'not all in order'}",
-        )
+    points = list(search_points(results))
+    for cv, (marker, colour) in _STYLES.items():
+        for whole in (True, False):
+            some = [
+                point
+                for point in points
+                if point.parameters["cv"] == cv and (point.num_in_order == len(FIGURE_10)) is whole
+            ]
+            axes.plot(
+                [point.distance for point in some],
+                [point.num_within_25 for point in some],
+                marker,
+                markersize=4.5,
+                color=colour,
+                markerfacecolor=colour if whole else "none",
+                label=f"CV {cv}, {'all in order' if whole else 'not all in order'}",
+            )
     axes.set_ylim(-0.5, 18.5)
+    axes.set_yticks(range(0, 19, 3))
     axes.set_xlim(left=0)
     axes.axhline(18, color="#444444", linewidth=0.7, linestyle=":")
     dress(axes, "mean |log2(ours / published)| of 18 cells", "cells of figure 10 within 25 %")
