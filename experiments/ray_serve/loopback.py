@@ -28,7 +28,7 @@ def ray_cluster(num_gpus: Mapping[str, int]) -> Iterator[dict[str, str]]:
             )
         ray.init(cluster.address, configure_logging=False, log_to_driver=False)
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
-        serve.start(http_options={"location": "NoServer"})
+        serve.start(proxy_location="Disabled")
         nodes = ray.nodes()  # type: ignore[no-untyped-call]
         yield {node["NodeName"]: node["NodeID"] for node in nodes}
     finally:

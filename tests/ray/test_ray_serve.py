@@ -138,6 +138,7 @@ def test_what_was_done_becomes_rows_as_a_journal_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The `metrics_interval_s` field:DeprecationWarning")
 def test_a_workload_is_served_in_full_and_its_second_cold_starts_come_from_the_cache(
     tmp_path: Path,
 ) -> None:
