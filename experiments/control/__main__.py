@@ -8,7 +8,8 @@ request needs a `Load`, which its journal entry has to precede durably. Gateway 
 process, the workers another, with sockets between them; loads and engines are paced; SQLite commits
 with `synchronous = FULL`. Beside it stands what of a cold start no phase explains: first token -
 arrival - transfer - startup - the engine's first step; and, of the same round, what a bare durable
-append and a bare echo of another process take. Writes control.json into --out.
+append and a bare echo of another process take. Writes the quantiles of every round, in ms, as
+control.json into --out.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,11 @@ def main() -> int:
             floors.append(floor)
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
-    result: dict[str, Any] = {"environment": environment(stopwatch)}
-    result |= {"rows": [asdict(row) for row in rows], "floors": [asdict(one) for one in floors]}
+    rounds = [
+        {"store": floor.store, "round": floor.round, **_quantiles(_of_round(rows, floor), [floor])}
+        for floor in floors
+    ]
+    result = {"environment": environment(stopwatch), "rounds": rounds}
     (out / "control.json").write_text(json.dumps(result, indent=1) + "\n")
     for store in options.stores:
         mine = [row for row in rows if row.store == store]
@@ -220,22 +224,33 @@ def _model(name: str) -> ModelSpec:
     return ModelSpec(name, f"/{name}", 10_000_000, 4096, 0.0, "timed", 1, 1, settings)
 
 
-def _line(store: str, rows: list[Row], floors: list[Floor]) -> str:
+def _of_round(rows: list[Row], floor: Floor) -> list[Row]:
+    return [row for row in rows if (row.store, row.round) == (floor.store, floor.round)]
+
+
+def _quantiles(rows: list[Row], floors: list[Floor]) -> dict[str, Any]:
+    """In ms, by what was timed; and how many requests."""
     times = {
         "arrival to Load": [row.load_issued_s for row in rows],
         "unexplained of a cold start": [row.unexplained_s for row in rows],
         "bare append": [one for floor in floors for one in floor.sync_s],
         "bare echo": [one for floor in floors for one in floor.echo_s],
     }
-    parts = (
-        f"{what} p50 {_at(values, 0.5)} p99 {_at(values, 0.99)} ms"
+    return {"cold requests": len(rows)} | {
+        what: {f"p{100 * share:g}": _at(values, share) for share in (0.5, 0.9, 0.99, 1.0)}
         for what, values in times.items()
-    )
-    return f"{store:8} {len(rows)} cold requests: {'; '.join(parts)}"
+    }
 
 
-def _at(values: list[float], share: float) -> str:
-    return f"{1000 * sorted(values)[int(share * (len(values) - 1))]:.2f}"
+def _line(store: str, rows: list[Row], floors: list[Floor]) -> str:
+    found = _quantiles(rows, floors)
+    number = found.pop("cold requests")
+    parts = (f"{what} p50 {of['p50']} p99 {of['p99']} ms" for what, of in found.items())
+    return f"{store:8} {number} cold requests: {'; '.join(parts)}"
+
+
+def _at(values: list[float], share: float) -> float:
+    return round(1000 * sorted(values)[int(share * (len(values) - 1))], 3)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,9 @@ def _bars(rows: Sequence[Row], keys: tuple[str, str], label: str, file: Path) ->
     loaders = list(dict.fromkeys(row.loader for row in rows))
     figure, axes = pyplot.subplots(figsize=(2 + 1.2 * len(groups) + 0.5 * len(loaders), 4))
     width = 0.8 / len(loaders)
+    colours = pyplot.get_cmap("tab20").colors
     for place, loader in enumerate(loaders):
+        label_once: str | None = loader
         for number, one in enumerate(groups):
             values = [
                 scale * float(getattr(row, value))
@@ -53,14 +55,15 @@ def _bars(rows: Sequence[Row], keys: tuple[str, str], label: str, file: Path) ->
                 and getattr(row, value) is not None
             ]
             if values:
-                at = number + (place - len(loaders) / 2) * width
-                first = loader if number == 0 else None
-                axes.bar(at, median(values), width, label=first, color=f"C{place % 10}")
+                at = number + (place - (len(loaders) - 1) / 2) * width
+                colour = colours[place % len(colours)]
+                axes.bar(at, median(values), width, label=label_once, color=colour)
+                label_once = None
                 axes.plot([at] * len(values), values, "k.", markersize=3)
     axes.set_xticks(range(len(groups)), groups)
     axes.set_ylabel(label)
     axes.set_title(f"measured on: {', '.join(dict.fromkeys(row.medium for row in rows))}")
-    axes.legend(fontsize="x-small", ncols=2)
+    axes.legend(fontsize="x-small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.tight_layout()
     figure.savefig(file, dpi=150)
     pyplot.close(figure)
