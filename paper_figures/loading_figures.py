@@ -112,7 +112,7 @@ def figure_6b(results: Results) -> Figure:
     media = list(use["pytorch"])
     measured = _measured(results).get("bandwidth_use", {})
     ours = list(dict.fromkeys(medium for of in measured.values() for medium in of))
-    figure = new_figure(2.6)
+    figure = new_figure(2.6, columns=2)
     axes = figure.add_subplot()
     for position, loader in enumerate(LOADERS):
         at = [index + (position - 1) * 0.27 for index in range(len(media))]
@@ -167,6 +167,7 @@ def lora(results: Results) -> Figure:
     axes.set_xticks(
         [index + 3.5 * side for side in range(shown) for index in range(len(LOADERS))],
         [NAMES[loader] for loader in LOADERS] * shown,
+        rotation=20,
     )
     dress(axes, "", "loading a 1 GB adapter (ms)")
     _origin(axes, results)
