@@ -1,6 +1,7 @@
 """What a real cluster cannot do is refused before anything is started."""
 
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 
 from experiments.config.real import RealSettings
 from experiments.config.run_config import RunConfig
@@ -37,8 +38,11 @@ def _of_driver(config: RunConfig) -> Iterator[str]:
         yield "driver.recovers_tokens=false: its gateway always keeps the tokens it has sent"
     if driver.loader != LoaderProfile() and driver.system == "sllm":
         yield f"driver.loader={driver.loader.name}: its loader is its own"
-    if driver.system == "ray_serve" and driver.real is not None and driver.real.engine != "timed":
-        yield "driver.real.engine: Ray Serve's replicas run timed engines here"
+    if driver.system == "ray_serve":
+        if driver.real is not None and driver.real.engine != "timed":
+            yield "driver.real.engine: Ray Serve's replicas run timed engines here"
+        if find_spec("ray") is None:
+            yield "driver.system=ray_serve: it is not installed (pip install '.[cluster]')"
     if driver.phases != "paper":
         yield f"driver.phases={driver.phases}: its cold starts take what they take"
     if policy.name in SPLITTING:

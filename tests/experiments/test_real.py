@@ -9,13 +9,14 @@ import pytest
 
 from experiments import run
 from experiments.composing import composed_run
+from experiments.real import possible
 from experiments.real.execute import run_into
 from experiments.real.sending import CLIENTS, Sending, write_sendings
 from experiments.real.system import Workload
 from experiments.replay import replayed
 from experiments.simulation import files
 from experiments.simulation.parquet_file import write_table
-from sllmcore.errors import ControlError
+from sllmcore.errors import ControlError, UsageError
 from sllmcore.metrics import Recorder, Summary
 from sllmcore.metrics.tables import INSTANCE_COLUMNS, REQUEST_COLUMNS
 from tests.experiments.commands import called
@@ -131,6 +132,16 @@ def test_what_a_real_cluster_cannot_do_is_refused_in_one_line(
     assert captured.err.count("\n") == 1
     assert re.search(complaint, captured.err), captured.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ray_serve_is_asked_for_only_where_it_is_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = composed_run([*SMALL_REAL, "policy=ray_serve"])
+    monkeypatch.setattr(possible, "find_spec", lambda _: None)
+
+    with pytest.raises(UsageError, match=r"ray_serve: it is not installed \(pip install"):
+        possible.real_settings(config)
 
 
 class _Elsewhere:
