@@ -56,9 +56,12 @@ async def test_what_is_posted_in_one_turn_is_sent_at_once_and_before_the_end(
         channel = await dial(bound, KEY, FromPeer)
         writes: list[bytes] = []
         write = channel._writer.write
-        monkeypatch.setattr(
-            channel._writer, "write", lambda data: (writes.append(data), write(data))
-        )
+
+        def noting(data: bytes) -> None:
+            writes.append(data)
+            write(data)
+
+        monkeypatch.setattr(channel._writer, "write", noting)
         channel.post(Executed(1))
         channel.post(Executed(2))
         channel.close()
