@@ -15,7 +15,7 @@ import hmac
 import os
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -120,6 +120,7 @@ class SocketChannel(Generic[Out, In]):
     ) -> None:
         self._reader, self._writer = streams
         self._sending, self._receiving = map(_Authenticator, keys)
+        self._loop = asyncio.get_running_loop()
         self._unsent = bytearray()
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(kind)
@@ -134,7 +135,7 @@ class SocketChannel(Generic[Out, In]):
             self.close()
             raise ChannelClosedError("the other end is gone, or too slow")
         if not self._unsent:
-            asyncio.get_running_loop().call_soon(self._send)
+            self._loop.call_soon(self._send)
         self._unsent += _LENGTH.pack(len(payload)) + self._sending.next_code(payload) + payload
 
     def _send(self) -> None:
@@ -217,7 +218,8 @@ async def listening(
             async with strangers, asyncio.timeout(HANDSHAKE_S):
                 keys = await _prove_as_server(reader, writer, key)
             notice_silence(writer)
-            await serve(SocketChannel((reader, writer), keys, receives))
+            with closing(SocketChannel((reader, writer), keys, receives)) as channel:
+                await serve(channel)
         except (OSError, EOFError, ChannelClosedError, asyncio.CancelledError):
             return  # cancelled: the server is closing, and asyncio would log it as an error
         finally:
