@@ -218,7 +218,8 @@ async def listening(
             async with strangers, asyncio.timeout(HANDSHAKE_S):
                 keys = await _prove_as_server(reader, writer, key)
             notice_silence(writer)
-            with closing(SocketChannel((reader, writer), keys, receives)) as channel:
+            channel = SocketChannel[Any, Any]((reader, writer), keys, receives)
+            with closing(channel):
                 await serve(channel)
         except (OSError, EOFError, ChannelClosedError, asyncio.CancelledError):
             return  # cancelled: the server is closing, and asyncio would log it as an error
