@@ -39,8 +39,9 @@ def composed_run(overrides: Sequence[str]) -> RunConfig:
     Raises:
         UsageError: Something in it is wrong.
     """
+    choices = tuple(one for one in overrides if not _is_value(one))
     values = [one for one in overrides if _is_value(one)]
-    config = deepcopy(_files_of_run(tuple(one for one in overrides if one not in values)))
+    config = deepcopy(_files_of_run(choices))
     for value in OverridesParser.create().parse_overrides(values):
         OmegaConf.update(config, value.key_or_group, value.value(), merge=True)
     plain = plain_data(config)

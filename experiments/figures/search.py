@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from scipy.stats.qmc import Sobol
 
 NUM_POINTS = 64
-RATES_PER_S = (0.15, 2.0)  # from half of the servers' GPUs idle to far more than they can serve
+RATES_PER_S = (0.15, 2.0)  # about the 0.9 of figure 10, evenly in the logarithm
 POPULARITY = (0.0, 1.5)  # the power law's exponent: 0 is uniform
 SLOTS = ("1", "2", "4", "8")
 POOLS_GB = ("64", "128", "256", "440")  # of a server's 512
