@@ -54,5 +54,17 @@ PICTURES = (
     Picture("burstiness", "Readings of CV 8", "burstiness", scheduler_figures.burstiness),
     Picture("regret", "Cost beside what is possible", "regret", regret_figure.regret),
     Picture("search", "Figure 10 over what the paper leaves open", "search", search_figure.search),
+    Picture(
+        "search_fig8",
+        "Figure 8's ratios over what the paper leaves open",
+        "search_fig8",
+        search_figure.search_fig8,
+    ),
+    Picture(
+        "search_fig11",
+        "Figure 11's ends over what the paper leaves open",
+        "search_fig11",
+        search_figure.search_fig11,
+    ),
     Picture("phases", "Phases of a cold start", "phases", loading_figures.phases),
 )

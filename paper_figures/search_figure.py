@@ -1,15 +1,17 @@
-"""The search figure: figure 10 at many points of what the paper leaves open."""
+"""The search figures: figures 10, 8 and 11 at many points of what the paper leaves open."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import log2
 from statistics import mean, median
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from paper_figures.published import FIGURE_10, SYSTEMS
+from paper_figures.published import FIGURE_8_P99, FIGURE_10, SYSTEMS
 from paper_figures.results import Results
 from paper_figures.statistics import FIRM_RATIO, LOOSE_RATIO, ratio_band
 from paper_figures.style import BLUE, GREEN, RED, dress, legend, new_figure
@@ -17,6 +19,23 @@ from paper_figures.style import BLUE, GREEN, RED, dress, legend, new_figure
 PARAMETERS = ("rps", "alpha", "slots", "pool_gb", "cv")
 _STYLES = {"2": ("^", GREEN), "4": ("s", BLUE), "8": ("o", RED)}  # by CV
 _SAME = 1.05  # published values that differ by less are in no order
+
+
+def _medians(
+    results: Results, measure: str, names: Sequence[str]
+) -> Iterator[tuple[Mapping[str, str], Mapping[tuple[str, ...], float]]]:
+    """Of each point, in the order of the runs: its parameters, and its cells, by those labels, with
+    their medians over the seeds."""
+    found: dict[tuple[str, ...], dict[tuple[str, ...], list[float]]] = {}
+    parameters = [name for name in PARAMETERS if name not in names]
+    for row in results.plain["runs"]:
+        labels: Mapping[str, Any] = row["labels"]
+        at = tuple(labels[name] for name in parameters)
+        cell = tuple(labels[name] for name in names)
+        found.setdefault(at, {}).setdefault(cell, []).append(row["measured"][measure])
+    for at, cells in found.items():
+        ours = {cell: median(values) for cell, values in cells.items()}
+        yield dict(zip(parameters, at, strict=True)), ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +56,11 @@ class Point:
 
 def search_points(results: Results) -> Iterator[Point]:
     """All of them, in the order of the runs."""
-    found: dict[tuple[str, ...], dict[tuple[str, str, str], list[float]]] = {}
-    for row in results.plain["runs"]:
-        labels: Mapping[str, Any] = row["labels"]
-        at = tuple(labels[name] for name in PARAMETERS)
-        cell = (labels["model"], labels["dataset"], labels["policy"])
-        found.setdefault(at, {}).setdefault(cell, []).append(row["measured"]["mean_s"])
-    for at, cells in found.items():
-        ours = {cell: median(values) for cell, values in cells.items()}
-        yield _point(dict(zip(PARAMETERS, at, strict=True)), ours)
+    for parameters, ours in _medians(results, "mean_s", ("model", "dataset", "policy")):
+        yield _point(parameters, ours)
 
 
-def _point(parameters: Mapping[str, str], ours: Mapping[tuple[str, str, str], float]) -> Point:
+def _point(parameters: Mapping[str, str], ours: Mapping[tuple[str, ...], float]) -> Point:
     cells = [
         (ours[(*column, policy)], value)
         for column, values in FIGURE_10.items()
@@ -100,5 +112,73 @@ def search(results: Results) -> Figure:
     axes.set_xlim(left=0)
     axes.axhline(18, color="#444444", linewidth=0.7, linestyle=":")
     dress(axes, "mean |log2(ours / published)| of 18 cells", "cells of figure 10 within 25 %")
+    legend(figure, axes)
+    return figure
+
+
+def _scatter(axes: Axes, points: Sequence[tuple[Mapping[str, str], float, float]]) -> None:
+    """Points of the search by two numbers, marked by their CV."""
+    for cv, (marker, colour) in _STYLES.items():
+        some = [(x, y) for parameters, x, y in points if parameters["cv"] == cv]
+        axes.plot(
+            [x for x, _ in some],
+            [y for _, y in some],
+            marker,
+            markersize=4.5,
+            color=colour,
+            markerfacecolor="none",
+            label=f"CV {cv}",
+        )
+
+
+def scheduler_ratios(results: Results) -> list[tuple[Mapping[str, str], float, float]]:
+    """Of each point: the P99 of Shepherd* and of Serverless over ServerlessLLM's, medians."""
+    return [
+        (
+            parameters,
+            ours[("shepherd",)] / ours[("serverlessllm",)],
+            ours[("serverless",)] / ours[("serverlessllm",)],
+        )
+        for parameters, ours in _medians(results, "p99_s", ("policy",))
+    ]
+
+
+def search_fig8(results: Results) -> Figure:
+    """Points by their two ratios; the box is what is within 25 % of both published ones."""
+    figure = new_figure(2.6)
+    axes = figure.add_subplot()
+    bands = [ratio_band(FIGURE_8_P99[policy], FIRM_RATIO) for policy in ("shepherd", "serverless")]
+    corner, opposite = [band.low for band in bands], [band.high for band in bands]
+    size = [high - low for low, high in zip(corner, opposite, strict=True)]
+    axes.add_patch(Rectangle((corner[0], corner[1]), *size, color="#dddddd", label="published"))
+    _scatter(axes, scheduler_ratios(results))
+    dress(axes, "P99 of Shepherd* / ServerlessLLM", "P99 of Serverless / ServerlessLLM")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    legend(figure, axes)
+    return figure
+
+
+def growths(results: Results) -> list[tuple[Mapping[str, str], float, float]]:
+    """Of each point: how many times as long the mean is at 1.1/s as at 0.2/s, with ServerlessLLM
+    and with Ray Serve with Cache."""
+    return [
+        (
+            parameters,
+            ours[("serverlessllm", "1.1")] / ours[("serverlessllm", "0.2")],
+            ours[("ray_serve_cache", "1.1")] / ours[("ray_serve_cache", "0.2")],
+        )
+        for parameters, ours in _medians(results, "mean_s", ("policy", "rps"))
+    ]
+
+
+def search_fig11(results: Results) -> Figure:
+    """Points by both growths: flat against a knee would lie at the upper left."""
+    figure = new_figure(2.6)
+    axes = figure.add_subplot()
+    _scatter(axes, growths(results))
+    dress(axes, "ServerlessLLM, mean at 1.1/s over 0.2/s", "Ray Serve w/ Cache, the same")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
     legend(figure, axes)
     return figure

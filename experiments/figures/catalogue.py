@@ -1,7 +1,7 @@
 """The runs of every figure. What they share is in `configs/workload/paper.yaml`,
 `configs/cluster/testbed_ii.yaml` and `configs/models/warm_*.yaml`: one value for all figures."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from experiments.figures.grid import Cell, Grid
 from experiments.figures.search import WORDS, points
@@ -88,13 +88,35 @@ def _figure_10_single() -> Iterable[Cell]:
         yield Cell(cell.labels, (*cell.overrides, slots, "workload.target_rps=0.4"))
 
 
-def _search() -> Iterable[Cell]:
-    """Figure 10 all over the space of what the paper leaves open."""
+def _search(cells: Callable[[], Iterable[Cell]]) -> Iterable[Cell]:
+    """A figure's cells all over the space of what the paper leaves open; a rate that is a cell's
+    own stays."""
     for point in points():
-        overrides = [word.format(point[name]) for name, word in WORDS.items()]
-        for cell in _figure_10():
-            slots = f"models.deployments.{cell.labels['model']}.num_slots={point['slots']}"
-            yield Cell({**cell.labels, **point}, (*cell.overrides, *overrides, slots))
+        for cell in cells():
+            overrides = [
+                word.format(point[name], model=cell.labels["model"])
+                for name, word in WORDS.items()
+                if name not in cell.labels
+            ]
+            yield Cell({**point, **cell.labels}, (*cell.overrides, *overrides))
+
+
+def _figure_8_loaded() -> Iterable[Cell]:
+    """The load whose P99 ratios are published."""
+    return (
+        cell
+        for cell in _figure_8()
+        if cell.labels["rps"] == "1.4" and cell.labels["dataset"] == "gsm8k"
+    )
+
+
+def _figure_11_ends() -> Iterable[Cell]:
+    """The least and the most load: flat against a knee shows in these."""
+    return (
+        cell
+        for cell in _figure_11()
+        if cell.labels["rps"] in ("0.2", "1.1") and cell.labels["policy"] != "ray_serve"
+    )
 
 
 def _burstiness() -> Iterable[Cell]:
@@ -175,5 +197,7 @@ def grids() -> tuple[Grid, ...]:
         Grid("fig9", PAPER, tuple(_figure_9()), "distributions"),
         Grid("dram", PAPER, tuple(_dram())),
         Grid("fig10_single", PAPER, tuple(_figure_10_single()), seeds=MANY),
-        Grid("search", PAPER, tuple(_search()), seeds=(0, 1)),
+        Grid("search_fig8", PAPER, tuple(_search(_figure_8_loaded)), seeds=(0, 1, 2, 3)),
+        Grid("search_fig11", PAPER, tuple(_search(_figure_11_ends)), seeds=(0, 1)),
+        Grid("search", PAPER, tuple(_search(_figure_10)), seeds=(0, 1)),
     )

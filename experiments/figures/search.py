@@ -1,5 +1,5 @@
-"""Points of the space that the paper leaves open, for the figure `search`: does any one set of
-parameters give all of figure 10?
+"""Points of the space that the paper leaves open, for the figures `search...`: does any one set of
+parameters give all of figure 10, figure 8's ratios, figure 11's knee?
 
 A Sobol sequence, so that points fill the space evenly; the burstiness is published as CV 8, and in
 the space to see what giving that up would bring.
@@ -18,6 +18,7 @@ CVS = ("2", "4", "8")
 WORDS: Mapping[str, str] = {
     "rps": "workload.target_rps={}",
     "alpha": "workload.popularity.alpha={}",
+    "slots": "models.deployments.{model}.num_slots={}",
     "pool_gb": "cluster.servers.a40.dram_pool_bytes={}000000000",
     "cv": "workload.cv={}",
 }

@@ -73,7 +73,7 @@ async def test_cold_starts_are_counted_by_tier_and_phase_over_changes_of_the_lea
     assert found["remote", "startup"] == Distribution(beyond, 700.0)
     assert found["ssd", "transfer"] == Distribution().plus(0.02)
     assert sum(found["ssd", "queue"].counts) == 1
-    assert found["ssd", "queue"].total_s < 1.0
+    assert found["ssd", "queue"].total_s < 60  # two clocks that differ would give years
     assert snapshot.bytes_loaded == {"remote": 10, "ssd": 30}
     assert snapshot.leader_changes == 1
     assert ColdStarts("ssd", "startup", Distribution().plus(0.0)) in snapshot.cold_starts

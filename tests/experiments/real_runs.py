@@ -9,7 +9,7 @@ from tests.experiments.commands import called
 SMALL_REAL = (
     "driver=real",
     "driver.real.placement=in_process",
-    "driver.real.max_send_lag_s=1",
+    "driver.real.max_send_lag_s=60",
     "cluster=small",
     "models=opt_eight",
     "models.deployments.opt_6_7b.model=opt-125m",

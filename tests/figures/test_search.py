@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from experiments.figures.catalogue import grids
 from experiments.figures.search import NUM_POINTS, points
 from paper_figures.published import FIGURE_10, SYSTEMS
 from paper_figures.results import Results
-from paper_figures.search_figure import PARAMETERS, search_points
+from paper_figures.search_figure import PARAMETERS, growths, scheduler_ratios, search_points
 
 AT = {"rps": "1", "alpha": "0.5", "slots": "4", "pool_gb": "256", "cv": "8"}
 
@@ -50,3 +51,48 @@ def test_systems_that_are_published_as_equal_are_in_no_order() -> None:
 
     equal = sum(max(values[:2]) <= 1.05 * min(values[:2]) for values in FIGURE_10.values())
     assert point.num_in_order == equal
+
+
+def row(measured: dict[str, float], **labels: str) -> dict[str, Any]:
+    return {"labels": {**AT, **labels}, "measured": measured}
+
+
+def test_ratios_are_of_medians_over_the_seeds() -> None:
+    runs = [
+        row({"p99_s": seconds}, policy=policy)
+        for policy, of_seeds in {
+            "serverlessllm": (1.0, 2.0, 9.0),
+            "shepherd": (3.0, 1.0, 8.0),
+            "serverless": (4.0, 4.0, 0.1),
+        }.items()
+        for seconds in of_seeds
+    ]
+
+    assert scheduler_ratios(Results("search_fig8", {"runs": runs})) == [(AT, 1.5, 2.0)]
+
+
+def test_growth_is_from_the_least_load_to_the_most() -> None:
+    means = {
+        ("serverlessllm", "0.2"): 0.5,
+        ("serverlessllm", "1.1"): 1.0,
+        ("ray_serve_cache", "0.2"): 2.0,
+        ("ray_serve_cache", "1.1"): 24.0,
+    }
+    runs = [
+        row({"mean_s": mean_s}, policy=policy, rps=rps) for (policy, rps), mean_s in means.items()
+    ]
+
+    [(parameters, ours, baseline)] = growths(Results("search_fig11", {"runs": runs}))
+
+    assert parameters == {name: value for name, value in AT.items() if name != "rps"}
+    assert (ours, baseline) == (2.0, 12.0)
+
+
+def test_a_rate_that_is_a_cells_own_stays() -> None:
+    [grid] = [grid for grid in grids() if grid.name == "search_fig11"]
+
+    assert len(grid.cells) == NUM_POINTS * 2 * 2
+    for cell in grid.cells:
+        rates = [word for word in cell.overrides if word.startswith("workload.target_rps=")]
+        assert rates == [f"workload.target_rps={cell.labels['rps']}"]
+        assert set(PARAMETERS) <= set(cell.labels)

