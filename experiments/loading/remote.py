@@ -1,4 +1,4 @@
-"""The remote tier against a real server: nginx at the far end of an emulated link.
+"""The remote tier against real servers at the far end of an emulated link.
 
 The limit is the least that receiving takes over the same link (`receive`), the mean of just before
 and just after a load; ours loads the same bytes into a pool, verified, with and without a copy on
@@ -6,55 +6,52 @@ the SSD: until the tensors are there, and until the copy is whole.
 """
 
 import resource
-import shutil
-import socket
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.loading.link import Link, emulated_link, why_not
+from experiments.loading.link import emulated_link, why_not
 from experiments.loading.models import Prepared
 from experiments.loading.receive import receive_and_forget
 from experiments.loading.row import DISK, Measure, Row, limit_row
+from experiments.loading.services import KINDS, Service
 from experiments.loading.stolen import Stolen
 from sllmreal.loader import ChunkPool, LoadOptions
 from sllmreal.loader.plan import DEFAULT_CHUNK_BYTES
 from sllmreal.loader.remote import loading_remote
-from sllmreal.loader.remote_storage import remote_storage
 
 LINKS_BYTES_PER_S = {"1 Gbit/s": 125e6, "10 Gbit/s": 1250e6, "unlimited": None}
 _CONNECTIONS = 8
-_PORT = 8080
 
 
 def over_links(model: Prepared, rounds: int, medium: str = DISK) -> Iterator[Row]:
-    """Rows of loads from nginx over links; none where nginx or links cannot be had."""
-    reason = "nginx is not installed" if shutil.which("nginx") is None else why_not()
-    if reason is not None:
-        sys.stderr.write(f"no remote storage: {reason}\n")
-        return
+    """Rows of loads from each kind of service over each link; none of what cannot be had here."""
     with ChunkPool(model.size_bytes + 4 * DEFAULT_CHUNK_BYTES) as pool:
-        for name, rate in LINKS_BYTES_PER_S.items():
-            with emulated_link(rate) as link, serving(model.native, link) as url:
-                for number in range(rounds):
-                    measure = Measure(model.name, model.size_bytes, name, number, medium)
-                    yield from _round(url, model, pool, measure, rate)
+        for kind in KINDS:
+            reason = kind.why_not() or why_not()
+            if reason is not None:
+                sys.stderr.write(f"no remote storage{kind.suffix}: {reason}\n")
+                continue
+            for name, rate in LINKS_BYTES_PER_S.items():
+                with emulated_link(rate) as link, kind.serving(model.native, link) as service:
+                    for number in range(rounds):
+                        where = f"{name}{kind.suffix}"
+                        measure = Measure(model.name, model.size_bytes, where, number, medium)
+                        yield from _round(service, model, pool, measure, rate)
 
 
 def _round(
-    url: str, model: Prepared, pool: ChunkPool, measure: Measure, rate: float | None
+    service: Service, model: Prepared, pool: ChunkPool, measure: Measure, rate: float | None
 ) -> Iterator[Row]:
     file = model.native / "partition-00000.bin"
     size_bytes = file.stat().st_size
 
     def received() -> Row:
         clock = _Clock()
-        receive_and_forget(f"{url}/{file.name}", size_bytes, _CONNECTIONS)
+        receive_and_forget(service.url_of(file.name), size_bytes, _CONNECTIONS)
         bare = clock.row("bare receive", measure)
         return replace(bare, ratio_to_limit=size_bytes / rate / bare.seconds if rate else 1.0)
 
@@ -67,7 +64,7 @@ def _round(
             cache = Path(directory) if copied else None
             clock = _Clock()
             with (
-                remote_storage(url) as storage,
+                service.storage() as storage,
                 loading_remote(storage, cache, pool=pool, options=options),
             ):
                 loads.append(clock.row(name, measure))
@@ -100,41 +97,3 @@ class _Clock:
 def _cpu_s() -> float:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
-
-
-@contextmanager
-def serving(root: Path, link: Link) -> Iterator[str]:
-    """nginx over `root` at the far end of a link; its URL."""
-    with tempfile.TemporaryDirectory() as directory:
-        config = Path(directory) / "nginx.conf"
-        config.write_text(
-            f"""
-            daemon off; pid {directory}/pid; error_log {directory}/error.log; user root;
-            worker_processes 1;
-            events {{ worker_connections 64; }}
-            http {{
-              access_log off; sendfile on; keepalive_requests 100000;
-              client_body_temp_path {directory}/a; proxy_temp_path {directory}/b;
-              fastcgi_temp_path {directory}/c; uwsgi_temp_path {directory}/d;
-              scgi_temp_path {directory}/e;
-              server {{ listen {link.address}:{_PORT}; root {root.resolve()}; }}
-            }}
-            """
-        )
-        command = [*link.command, "nginx", "-c", str(config), "-p", directory]
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:  # noqa: S603
-            try:
-                _wait_for(link.address)
-                yield f"http://{link.address}:{_PORT}"
-            finally:
-                server.terminate()
-
-
-def _wait_for(address: str) -> None:
-    deadline_s = time.monotonic() + 10
-    while time.monotonic() < deadline_s:
-        with socket.socket() as probe:
-            if probe.connect_ex((address, _PORT)) == 0:
-                return
-        time.sleep(0.05)
-    raise RuntimeError("nginx did not start")
