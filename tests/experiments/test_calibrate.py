@@ -117,7 +117,7 @@ def test_a_bench_runs_on_a_cluster_in_this_process() -> None:
 
     calibration = calibrated(config, real_settings(config), bench, long_transfer_s=0.2)
 
-    assert 0 < calibration.boot.median_s == calibration.boot.p99_s
+    assert 0 <= calibration.boot.median_s == calibration.boot.p99_s
     assert 0 <= calibration.ready.median_s == calibration.ready.p99_s
     assert calibration.first_token_s >= 0
     assert calibration.load_share > 0

@@ -68,7 +68,7 @@ async def placed(address: str, home: Home) -> AsyncIterator[AttachedGateway]:
         ChildCommand("placement", "sllmreal.cluster.ray_nodes", (*where, *on_ray)),
     ]
     async with kept_running(commands, lambda _: None), attached_gateway(home) as gateway:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(nodes.PATIENCE_S):
             while gateway.desk.num_workers < 2:  # noqa: ASYNC110 - told by a message
                 await asyncio.sleep(0.05)
         settings = {"decode_step_s": STEP_S}
@@ -85,7 +85,7 @@ async def status(home: Home) -> Status:
 
 async def connected(home: Home) -> list[str]:
     """The servers, when both are connected."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(nodes.PATIENCE_S):
         while True:
             there = [one.id for one in (await status(home)).servers if one.connected]
             if len(there) == 2:
