@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator
 
 from paper_figures.published import FIGURE_8_P99, FIGURE_10, SYSTEMS
 from paper_figures.results import Results
@@ -117,7 +118,9 @@ def search(results: Results) -> Figure:
 
 
 def _scatter(axes: Axes, points: Sequence[tuple[Mapping[str, str], float, float]]) -> None:
-    """Points of the search by two numbers, marked by their CV."""
+    """Points of the search by two ratios, marked by their CV."""
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_formatter("")
     for cv, (marker, colour) in _STYLES.items():
         some = [(x, y) for parameters, x, y in points if parameters["cv"] == cv]
         axes.plot(
@@ -145,16 +148,14 @@ def scheduler_ratios(results: Results) -> list[tuple[Mapping[str, str], float, f
 
 def search_fig8(results: Results) -> Figure:
     """Points by their two ratios; the box is what is within 25 % of both published ones."""
-    figure = new_figure(2.6)
+    figure = new_figure(2.9)
     axes = figure.add_subplot()
     bands = [ratio_band(FIGURE_8_P99[policy], FIRM_RATIO) for policy in ("shepherd", "serverless")]
     corner, opposite = [band.low for band in bands], [band.high for band in bands]
     size = [high - low for low, high in zip(corner, opposite, strict=True)]
     axes.add_patch(Rectangle((corner[0], corner[1]), *size, color="#dddddd", label="published"))
+    dress(axes, "P99 of Shepherd* / ServerlessLLM", "P99 of Serverless / ServerlessLLM", log=True)
     _scatter(axes, scheduler_ratios(results))
-    dress(axes, "P99 of Shepherd* / ServerlessLLM", "P99 of Serverless / ServerlessLLM")
-    axes.set_xscale("log")
-    axes.set_yscale("log")
     legend(figure, axes)
     return figure
 
@@ -176,9 +177,7 @@ def search_fig11(results: Results) -> Figure:
     """Points by both growths: flat against a knee would lie at the upper left."""
     figure = new_figure(2.6)
     axes = figure.add_subplot()
+    dress(axes, "ServerlessLLM, mean at 1.1/s over 0.2/s", "Ray Serve w/ Cache, the same", log=True)
     _scatter(axes, growths(results))
-    dress(axes, "ServerlessLLM, mean at 1.1/s over 0.2/s", "Ray Serve w/ Cache, the same")
-    axes.set_xscale("log")
-    axes.set_yscale("log")
     legend(figure, axes)
     return figure
