@@ -84,8 +84,9 @@ def _s3(root: Path, link: Link) -> Iterator[Service]:
             aws_secret_access_key="any",  # noqa: S106
         )
         client.create_bucket(Bucket=_BUCKET)
-        for file in root.iterdir():
-            client.upload_file(str(file), _BUCKET, file.name)
+        for file in root.rglob("*"):
+            if file.is_file():
+                client.upload_file(str(file), _BUCKET, str(file.relative_to(root)))
 
         def url_of(name: str) -> str:
             where = {"Bucket": _BUCKET, "Key": name}
