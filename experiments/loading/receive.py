@@ -35,8 +35,7 @@ def _receive(url: str, begin: int, end: int) -> int:
     with socket.create_connection((parts.hostname, parts.port or 80), 30) as connection:
         connection.settimeout(None)  # one call waits for a whole buffer
         wanted = f"Host: {parts.netloc}\r\nRange: bytes={begin}-{end - 1}\r\nConnection: close"
-        path = parts.path + (f"?{parts.query}" if parts.query else "")
-        connection.sendall(f"GET {path} HTTP/1.1\r\n{wanted}\r\n\r\n".encode())
+        connection.sendall(f"GET {parts.path} HTTP/1.1\r\n{wanted}\r\n\r\n".encode())
         head = b""
         while b"\r\n\r\n" not in head:
             head += connection.recv(1 << 16)

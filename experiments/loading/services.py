@@ -1,8 +1,7 @@
-"""What serves a checkpoint at the far end of a link: nginx, and an S3 service (moto's)."""
+"""What serves a checkpoint at the far end of a link: nginx, by plain and by signed S3 requests."""
 
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +17,6 @@ from sllmreal.loader.remote_storage import HttpStorage, remote_storage
 
 _PORT = 8080
 _BUCKET = "models"
-_S3_NEEDS = ("boto3", "moto", "flask", "flask_cors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +25,7 @@ class Service:
 
     Attributes:
         storage: Opens it as the loader does.
-        url_of: Where one of its objects is, for who has no credentials.
+        url_of: Where one of its objects is.
     """
 
     storage: Callable[[], HttpStorage]
@@ -50,7 +48,33 @@ class Kind:
 
 
 @contextmanager
-def _nginx(root: Path, link: Link) -> Iterator[Service]:
+def _http(root: Path, link: Link) -> Iterator[Service]:
+    with _nginx(root, link) as url:
+        yield Service(lambda: remote_storage(url), lambda name: f"{url}/{name}")
+
+
+@contextmanager
+def _s3(root: Path, link: Link) -> Iterator[Service]:
+    """A bucket by path; nginx answers as S3 does, but checks no signature."""
+    with tempfile.TemporaryDirectory() as directory:
+        (Path(directory) / _BUCKET).symlink_to(root.resolve())
+        with _nginx(Path(directory), link) as url:
+            client = import_module("boto3").client(
+                "s3",
+                endpoint_url=url,
+                region_name="us-east-1",
+                aws_access_key_id="any",
+                aws_secret_access_key="any",  # noqa: S106
+            )
+            yield Service(
+                lambda: remote_storage(f"s3://{_BUCKET}", client=client),
+                lambda name: f"{url}/{_BUCKET}/{name}",
+            )
+
+
+@contextmanager
+def _nginx(root: Path, link: Link) -> Iterator[str]:
+    """nginx at the far end, ended with the block; its URL."""
     with tempfile.TemporaryDirectory() as directory:
         config = Path(directory) / "nginx.conf"
         config.write_text(
@@ -67,53 +91,23 @@ def _nginx(root: Path, link: Link) -> Iterator[Service]:
             }}
             """
         )
-        with _started(link, "nginx", "-c", str(config), "-p", directory) as url:
-            yield Service(lambda: remote_storage(url), lambda name: f"{url}/{name}")
-
-
-@contextmanager
-def _s3(root: Path, link: Link) -> Iterator[Service]:
-    """moto checks no signature; the requests, their answers and the ranges are S3's."""
-    server = ("-m", "moto.server", "-H", link.address, "-p", str(_PORT))
-    with _started(link, sys.executable, *server) as url:
-        client = import_module("boto3").client(
-            "s3",
-            endpoint_url=url,
-            region_name="us-east-1",
-            aws_access_key_id="any",
-            aws_secret_access_key="any",  # noqa: S106
-        )
-        client.create_bucket(Bucket=_BUCKET)
-        for file in root.rglob("*"):
-            if file.is_file():
-                client.upload_file(str(file), _BUCKET, str(file.relative_to(root)))
-
-        def url_of(name: str) -> str:
-            where = {"Bucket": _BUCKET, "Key": name}
-            return str(client.generate_presigned_url("get_object", Params=where))
-
-        yield Service(lambda: remote_storage(f"s3://{_BUCKET}", client=client), url_of)
-
-
-@contextmanager
-def _started(link: Link, *command: str) -> Iterator[str]:
-    """A server at the far end, ended with the block; its URL."""
-    with subprocess.Popen([*link.command, *command], stderr=subprocess.DEVNULL) as server:  # noqa: S603
-        try:
-            _wait_for(link.address)
-            yield f"http://{link.address}:{_PORT}"
-        finally:
-            server.terminate()
+        command = [*link.command, "nginx", "-c", str(config), "-p", directory]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:  # noqa: S603
+            try:
+                _wait_for(link.address)
+                yield f"http://{link.address}:{_PORT}"
+            finally:
+                server.terminate()
 
 
 def _wait_for(address: str) -> None:
-    deadline_s = time.monotonic() + 30
+    deadline_s = time.monotonic() + 10
     while time.monotonic() < deadline_s:
         with socket.socket() as probe:
             if probe.connect_ex((address, _PORT)) == 0:
                 return
         time.sleep(0.05)
-    raise RuntimeError(f"no server at {address}:{_PORT} after 30 s")
+    raise RuntimeError("nginx did not start")
 
 
 def _no_nginx() -> str | None:
@@ -121,8 +115,7 @@ def _no_nginx() -> str | None:
 
 
 def _no_s3() -> str | None:
-    missing = [name for name in _S3_NEEDS if find_spec(name) is None]
-    return f"no module {missing[0]}" if missing else None
+    return _no_nginx() or (None if find_spec("boto3") else "boto3 is not installed")
 
 
-KINDS = (Kind("", _no_nginx, _nginx), Kind(", S3", _no_s3, _s3))
+KINDS = (Kind("", _no_nginx, _http), Kind(", S3", _no_s3, _s3))
