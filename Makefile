@@ -31,8 +31,9 @@ check: setup ## ruff, mypy --strict, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# By files: what a module makes for its tests is made once.
 test: setup ## the test suite
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 figures: $(VENV)/.sim ## run what the paper's figures lack, resumable, then draw them and the comparison
 	$(BIN)/python -m experiments.figures

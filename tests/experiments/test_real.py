@@ -22,8 +22,6 @@ from sllmcore.metrics.tables import INSTANCE_COLUMNS, REQUEST_COLUMNS
 from tests.experiments.commands import called
 from tests.experiments.real_runs import SMALL_REAL, real_run
 
-pytestmark = pytest.mark.xdist_group("real")  # what its fixture makes is made once
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

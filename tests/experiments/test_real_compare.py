@@ -18,9 +18,6 @@ from tests.experiments.real_runs import SMALL_REAL, real_comparison
 ROWS = ["serverless", "serverless-predicted", "serverlessllm", "serverlessllm-predicted"]
 
 
-pytestmark = pytest.mark.xdist_group("real_compare")  # what its fixture makes is made once
-
-
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("compare") / "out"

@@ -9,8 +9,6 @@ from paper_figures.comparison import compared
 from paper_figures.published import published_cells
 from tests.figures.synthetic import write_results
 
-pytestmark = pytest.mark.xdist_group("drawing")  # what its fixture makes is made once
-
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -32,7 +32,6 @@ ray_nodes = pytest.importorskip("sllmreal.cluster.ray_nodes")
 
 # Ray is started once for all of these; it leaves sockets and files to the garbage collector.
 pytestmark = [
-    pytest.mark.xdist_group("ray"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
