@@ -23,7 +23,7 @@ from sllmreal.worker.paced import PacedStorage
 from tests.cluster.scripted import ListLog
 from tests.contract.scenarios import Scenario
 
-PATIENCE_S = 120.0  # Ray runs actors at the lowest priority
+PATIENCE_S = 120.0  # Ray runs actors at nice 15
 OBJECT_STORE_BYTES = 80 << 20  # Ray allows hardly less; nothing of ours is in it
 
 
