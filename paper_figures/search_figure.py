@@ -19,6 +19,8 @@ from paper_figures.style import BLUE, GREEN, RED, dress, legend, new_figure
 
 PARAMETERS = ("rps", "alpha", "slots", "pool_gb", "cv")
 _STYLES = {"2": ("^", GREEN), "4": ("s", BLUE), "8": ("o", RED)}  # by CV
+# A point's parameters and two ratios there.
+_Pair = tuple[Mapping[str, str], float, float]
 _SAME = 1.05  # published values that differ by less are in no order
 
 
@@ -117,7 +119,7 @@ def search(results: Results) -> Figure:
     return figure
 
 
-def _scatter(axes: Axes, points: Sequence[tuple[Mapping[str, str], float, float]]) -> None:
+def _scatter(axes: Axes, points: Sequence[_Pair]) -> None:
     """Points of the search by two ratios, marked by their CV."""
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_minor_formatter("")
@@ -134,7 +136,7 @@ def _scatter(axes: Axes, points: Sequence[tuple[Mapping[str, str], float, float]
         )
 
 
-def scheduler_ratios(results: Results) -> list[tuple[Mapping[str, str], float, float]]:
+def scheduler_ratios(results: Results) -> list[_Pair]:
     """Of each point: the P99 of Shepherd* and of Serverless over ServerlessLLM's, medians."""
     return [
         (
@@ -160,7 +162,7 @@ def search_fig8(results: Results) -> Figure:
     return figure
 
 
-def growths(results: Results) -> list[tuple[Mapping[str, str], float, float]]:
+def growths(results: Results) -> list[_Pair]:
     """Of each point: how many times as long the mean is at 1.1/s as at 0.2/s, with ServerlessLLM
     and with Ray Serve with Cache."""
     return [
