@@ -18,14 +18,13 @@ from sllmcore.protocols import (
     Prewarmer,
     RandomSource,
     Scheduler,
-    TicketView,
 )
 from sllmcore.residency import LruResidency
 from sllmcore.scheduling.availability import AvailabilityScheduler
 from sllmcore.scheduling.hydraserve import HydraServeScheduler, SplitSettings
 from sllmcore.scheduling.launch_search import LaunchSearch
 from sllmcore.scheduling.locality import LocalityScheduler
-from sllmcore.scheduling.room_search import PreemptedLess, RoomSearch, anyone
+from sllmcore.scheduling.room_search import MayMove, PreemptedLess, RoomSearch, rested
 from sllmcore.scheduling.serverless import ServerlessScheduler
 from sllmcore.scheduling.serverlessllm import ServerlessLLMScheduler
 from sllmcore.scheduling.shepherd import ShepherdScheduler
@@ -78,14 +77,14 @@ class _Parts:
     rng: RandomSource
 
 
-def _search(parts: _Parts, may_move: Callable[[TicketView], bool]) -> StartupTimeSearch:
+def _search(parts: _Parts, may_move: MayMove) -> StartupTimeSearch:
     launches = LaunchSearch(parts.estimator, parts.settings.max_candidates)
     rooms = RoomSearch(launches, parts.predictor, parts.settings.max_room_servers, may_move)
     return StartupTimeSearch(launches, rooms)
 
 
 def _serverlessllm(parts: _Parts) -> Scheduler:
-    return ServerlessLLMScheduler(_search(parts, anyone))
+    return ServerlessLLMScheduler(_search(parts, rested))
 
 
 def _shepherd(parts: _Parts) -> Scheduler:

@@ -89,6 +89,11 @@ class TicketView(Protocol):
     @property
     def num_preemptions(self) -> int: ...
     @property
+    def stays_until_s(self) -> float:
+        """Not to be moved before: a migration of it has failed."""
+        ...
+
+    @property
     def can_move(self) -> bool:
         """Whether it is generating, and not being moved or stopped already."""
         ...

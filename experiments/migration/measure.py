@@ -32,6 +32,7 @@ class _Ticket:
     running_since_s: float
     num_preemptions: int = 0
     can_move: bool = True
+    stays_until_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ class Ticket:
         "deadline_at_s",
         "instance",
         "move",
+        "num_failed_moves",
         "num_load_failures",
         "num_preemptions",
         "order",
@@ -34,6 +35,7 @@ class Ticket:
         "requeue",
         "running_since_s",
         "state",
+        "stays_until_s",
     )
 
     def __init__(self, request: Request, order: int) -> None:
@@ -48,6 +50,8 @@ class Ticket:
         self.running_since_s = 0.0
         self.num_preemptions = 0
         self.num_load_failures = 0
+        self.num_failed_moves = 0  # since the last that succeeded
+        self.stays_until_s = 0.0  # not to be moved before
 
     @property
     def can_move(self) -> bool:

@@ -107,7 +107,8 @@ class Controller:
         )
         self._outbox = Outbox()
         self._launcher = Launcher(self._cluster, estimator, residency, self._outbox)
-        self._moves = Moves(self._cluster, self._launcher, self._outbox)
+        self._timers = Timers(self._cluster)
+        self._moves = Moves(self._cluster, self._launcher, self._timers, self._outbox)
         self._membership = Membership(self._cluster, self._launcher)
         self._pending = PendingQueue()
         self._tickets = Tickets(
@@ -116,7 +117,6 @@ class Controller:
         self._losses = Losses(
             self._cluster, self._launcher, self._moves, self._tickets, self._pending
         )
-        self._timers = Timers(self._cluster)
         self._prewarmer = prewarmer
         if prewarmer is not None:
             self._cluster.watcher = prewarmer.watcher
@@ -192,7 +192,7 @@ class Controller:
             case InferenceStopped(request_id, instance_id):
                 self._tickets.stopped(request_id, instance_id)
             case MigrationFailed(move_id):
-                self._losses.migration_failed(move_id)
+                self._losses.migration_failed(move_id, now_s)
             case InferenceFailed(request_id, instance_id, reason):
                 self._tickets.failed(request_id, instance_id, reason)
             case LoadFailed(instance_id, reason):
@@ -207,7 +207,7 @@ class Controller:
                 self._losses.server_draining(server_id)
                 self._membership.drain(server_id, now_s)
             case ServerLost(server_id):
-                self._losses.server_lost(server_id)
+                self._losses.server_lost(server_id, now_s)
             case ModelDeployed(checkpoint, num_slots):
                 self._membership.deploy(checkpoint, num_slots)
             case ModelDeleted(model):
@@ -238,6 +238,9 @@ class Controller:
             self._outbox.add(TimeOut(self._outbox.next_id(), request_id))
         for instance in self._timers.due_instances(now_s):
             self._launcher.unload(instance, now_s)
+        for ticket in self._timers.due_rests(now_s):
+            if ticket.instance is not None:  # whoever waits may find room there again
+                self._cluster.freed[ticket.instance.server_id] = None
         if self._prewarmer is not None and self._timers.plan_due(now_s):
             self._prewarm(self._prewarmer.plan(self._cluster, now_s), now_s)
 

@@ -48,16 +48,16 @@ class Losses:
     def instance_lost(self, instance_id: str, now_s: float) -> None:
         instance = self._cluster.instances.get(instance_id)
         if instance is not None:
-            self._evacuate(instance)
+            self._evacuate(instance, now_s)
             self._launcher.forget(instance, now_s)
             self._moves.touched.pop(instance_id, None)
 
-    def server_lost(self, server_id: str) -> None:
+    def server_lost(self, server_id: str, now_s: float) -> None:
         server = self._cluster.servers.get(server_id)
         if server is None:
             return
         for instance in list(server.instances.values()):
-            self._evacuate(instance)
+            self._evacuate(instance, now_s)
         for instance_id in server.instances:
             self._moves.touched.pop(instance_id, None)
         self._launcher.lose_server(server)
@@ -74,8 +74,8 @@ class Losses:
             for ticket in self._pending.parked(server_id):
                 self._tickets.requeue(ticket)
 
-    def migration_failed(self, move_id: str) -> None:
-        source = self._moves.failed(move_id)
+    def migration_failed(self, move_id: str, now_s: float) -> None:
+        source = self._moves.failed(move_id, now_s)
         if source is not None:
             self._stuck(source)
 
@@ -98,9 +98,9 @@ class Losses:
         if not claimants:
             self._moves.call_off([source])
 
-    def _evacuate(self, instance: Instance) -> None:
+    def _evacuate(self, instance: Instance, now_s: float) -> None:
         """Nothing runs on this instance any more: its requests start again, moves end."""
-        for source in self._moves.destination_lost(instance):
+        for source in self._moves.destination_lost(instance, now_s):
             self._stuck(source)
         for request_id in list(instance.requests):
             ticket = self._cluster.tickets.get(request_id)

@@ -7,7 +7,9 @@ The seven steps of a migration, and who takes them:
  6. the source is unloaded, the newcomer loads        `finished`, then the vacated instance
  7. the stream comes from the destination             the driver, before `MigrationFinished`
 Any of them can be overtaken: the victim finishes or is cancelled first (`source_ended`), the
-destination or the source fails (`failed`, `source_ended`), the newcomer leaves (`call_off`).
+destination or the source fails (`failed`, `source_ended`), the newcomer leaves (`call_off`). One
+that fails may be tried again at once; after more in a row the inference stays where it is for a
+while, for twice as long each time.
 """
 
 from collections.abc import Iterable
@@ -19,16 +21,23 @@ from sllmcore.cluster.ticket import MOVING, RUNNING, STOPPING, Ticket
 from sllmcore.commands import AbortResume, Resume, Stop
 from sllmcore.controller.launcher import Launcher
 from sllmcore.controller.outbox import Outbox
+from sllmcore.controller.timers import Timers
 from sllmcore.errors import ControlError
 from sllmcore.types import MigrationPlan
+
+REST_S = 1.0  # after two failures in a row: longer than a network takes to lose a few packets
+MAX_DOUBLINGS = 6  # so a network that is down is tried about once a minute
 
 
 class Moves:
     """Facts about inferences on the move. Instances whose slots it frees go into `touched`."""
 
-    def __init__(self, cluster: ClusterState, launcher: Launcher, outbox: Outbox) -> None:
+    def __init__(
+        self, cluster: ClusterState, launcher: Launcher, timers: Timers, outbox: Outbox
+    ) -> None:
         self._cluster = cluster
         self._launcher = launcher
+        self._timers = timers
         self._outbox = outbox
         self._moves: dict[str, Move] = {}
         self._num_begun = 0
@@ -110,6 +119,7 @@ class Moves:
         self._cluster.unbind(move.request_id, move.source)
         self._cluster.arrive(move.id, move.request_id, move.destination)
         ticket.instance, ticket.move = move.destination, None
+        ticket.num_failed_moves = 0
         self.touched[move.source.id] = move.source
         if ticket.state is STOPPING:  # it was still on its way when told to stop
             stop_id = self._outbox.next_id()
@@ -118,13 +128,10 @@ class Moves:
             ticket.state = RUNNING
         return ticket
 
-    def failed(self, move_id: str) -> Instance | None:
+    def failed(self, move_id: str, now_s: float) -> Instance | None:
         """The destination is clean again. Returns the source if it goes on and so cannot leave."""
         move = self._moves.get(move_id)
-        if move is None:
-            return None
-        self._give_up(move)
-        return None if move.aborted else move.source
+        return None if move is None else self._broken_off(move, now_s)
 
     def source_ended(self, ticket: Ticket) -> None:
         """The inference ends where it is, or with it: it will not move."""
@@ -139,13 +146,23 @@ class Moves:
         command_id = self._outbox.next_id()
         self._outbox.add(AbortResume(command_id, move.id, move.request_id, move.destination.id))
 
-    def destination_lost(self, destination: Instance) -> list[Instance]:
+    def destination_lost(self, destination: Instance, now_s: float) -> list[Instance]:
         """Nobody can move in. Returns the instances that therefore cannot leave."""
         moves = [self._moves[move_id] for move_id in destination.incoming]
-        for move in moves:
-            self._give_up(move)
-        stuck = {move.source.id: move.source for move in moves if not move.aborted}
-        return list(stuck.values())
+        sources = [self._broken_off(move, now_s) for move in moves]
+        return list({source.id: source for source in sources if source is not None}.values())
+
+    def _broken_off(self, move: Move, now_s: float) -> Instance | None:
+        """The source, if the inference goes on there, maybe to stay before it is moved again."""
+        self._give_up(move)
+        if move.aborted:
+            return None
+        ticket = self._cluster.tickets[move.request_id]
+        ticket.num_failed_moves += 1
+        if ticket.num_failed_moves > 1:
+            rest_s = REST_S * 2 ** min(ticket.num_failed_moves - 2, MAX_DOUBLINGS)
+            self._timers.set_rest(ticket, now_s + rest_s)
+        return move.source
 
     def call_off(self, victims: Iterable[Instance]) -> None:
         """Nobody needs the room of these instances any more: those not under way yet stay."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from heapq import heapify
 from typing import TypeVar
 
-T = TypeVar("T", tuple[int, str], tuple[float, int, str], tuple[float, int, str, float])
+T = TypeVar("T", tuple[int, str], tuple[float, int, str, float])
 _SPARE = 64  # entries that a heap may always have
 
 

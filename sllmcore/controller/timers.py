@@ -1,6 +1,8 @@
-"""When the controller wants to be woken: for start deadlines, the end of keep-alives, and plans."""
+"""When the controller wants to be woken: for start deadlines, the end of keep-alives, inferences
+that may be moved again, and plans."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import inf
 
@@ -9,31 +11,102 @@ from sllmcore.cluster.state import ClusterState
 from sllmcore.cluster.ticket import Ticket
 from sllmcore.controller.thinning import thinned
 
+# What an alarm was set for, asked by id and `cause_s`. Values, so that a controller can be saved.
+
+
+@dataclass(frozen=True, slots=True)
+class _Waits:
+    """A request is to start by then."""
+
+    cluster: ClusterState
+
+    def __call__(self, request_id: str, deadline_at_s: float) -> bool:
+        ticket = self.cluster.tickets.get(request_id)
+        return ticket is not None and ticket.deadline_at_s == deadline_at_s
+
+
+@dataclass(frozen=True, slots=True)
+class _Stays:
+    """An inference is not to be moved before."""
+
+    cluster: ClusterState
+
+    def __call__(self, request_id: str, until_s: float) -> bool:
+        ticket = self.cluster.tickets.get(request_id)
+        return ticket is not None and ticket.stays_until_s == until_s
+
+
+@dataclass(frozen=True, slots=True)
+class _Idles:
+    """An instance has been idle since."""
+
+    cluster: ClusterState
+
+    def __call__(self, instance_id: str, since_s: float) -> bool:
+        instance = self.cluster.instances.get(instance_id)
+        return instance is not None and instance.idle_since_s == since_s
+
+
+class _Alarms:
+    """Instants of one kind, in a heap of (at_s, number, id, cause_s). An entry whose cause has gone
+    is dropped when it surfaces, or when there are many such."""
+
+    def __init__(self, holds: _Waits | _Stays | _Idles) -> None:
+        self._heap: list[tuple[float, int, str, float]] = []
+        self._holds = holds
+
+    def add(self, entry: tuple[float, int, str, float], num_causes: int) -> None:
+        """At most `num_causes` entries have a cause."""
+        heappush(self._heap, entry)
+        thinned(self._heap, num_causes, self._alive)
+
+    def next_s(self) -> float:
+        """The earliest, `inf` if there is none."""
+        while self._heap and not self._alive(self._heap[0]):
+            heappop(self._heap)
+        return self._heap[0][0] if self._heap else inf
+
+    def due(self, now_s: float) -> Iterator[str]:
+        """Take out the ids of those whose instant has come."""
+        while self._heap and self._heap[0][0] <= now_s:
+            entry = heappop(self._heap)
+            if self._alive(entry):
+                yield entry[2]
+
+    def _alive(self, entry: tuple[float, int, str, float]) -> bool:
+        return self._holds(entry[2], entry[3])
+
 
 class Timers:
-    """Two heaps of instants, and that of the next plan. An entry of a heap whose cause has gone is
-    dropped when it surfaces, or when there are many such."""
+    """The instants at which something is due."""
 
     def __init__(self, cluster: ClusterState) -> None:
         self._cluster = cluster
-        self._deadlines: list[tuple[float, int, str]] = []  # (at_s, order, request id)
-        self._expiries: list[tuple[float, int, str, float]] = []  # (.., instance id, idle since)
+        self._deadlines = _Alarms(_Waits(cluster))
+        self._expiries = _Alarms(_Idles(cluster))
+        self._rests = _Alarms(_Stays(cluster))
         self._num_set = 0
         self._plan_at_s: float | None = None
         self.not_before_s: float = inf  # nothing is due earlier than this
 
     def set_deadline(self, ticket: Ticket, at_s: float) -> None:
-        self._num_set += 1
         ticket.deadline_at_s = at_s
-        heappush(self._deadlines, (at_s, self._num_set, ticket.request.id))
-        thinned(self._deadlines, len(self._cluster.tickets), self._deadline_holds)
-        self.not_before_s = min(self.not_before_s, at_s)
+        self._set(self._deadlines, at_s, ticket.request.id, at_s, len(self._cluster.tickets))
 
     def set_expiry(self, instance: Instance, idle_since_s: float, keep_alive_s: float) -> None:
+        at_s, num_instances = idle_since_s + keep_alive_s, len(self._cluster.instances)
+        self._set(self._expiries, at_s, instance.id, idle_since_s, num_instances)
+
+    def set_rest(self, ticket: Ticket, at_s: float) -> None:
+        """The inference is not to be moved before."""
+        ticket.stays_until_s = at_s
+        self._set(self._rests, at_s, ticket.request.id, at_s, len(self._cluster.tickets))
+
+    def _set(
+        self, alarms: _Alarms, at_s: float, owner: str, cause_s: float, num_causes: int
+    ) -> None:
         self._num_set += 1
-        at_s = idle_since_s + keep_alive_s
-        heappush(self._expiries, (at_s, self._num_set, instance.id, idle_since_s))
-        thinned(self._expiries, len(self._cluster.instances), self._expiry_holds)
+        alarms.add((at_s, self._num_set, owner, cause_s), num_causes)
         self.not_before_s = min(self.not_before_s, at_s)
 
     def set_plan(self, at_s: float | None) -> None:
@@ -47,40 +120,19 @@ class Timers:
 
     def next_s(self) -> float | None:
         """The earliest instant at which something is still due."""
-        self._drop_gone()
-        heads = [heap[0][0] for heap in (self._deadlines, self._expiries) if heap]
-        if self._plan_at_s is not None:
-            heads.append(self._plan_at_s)
-        self.not_before_s = min(heads, default=inf)
-        return min(heads, default=None)
+        plan_s = inf if self._plan_at_s is None else self._plan_at_s
+        alarms = (self._deadlines, self._expiries, self._rests)
+        self.not_before_s = min(plan_s, *(each.next_s() for each in alarms))
+        return None if self.not_before_s == inf else self.not_before_s
 
     def due_requests(self, now_s: float) -> Iterator[str]:
         """Requests that should have started by now."""
-        while self._deadlines and self._deadlines[0][0] <= now_s:
-            entry = heappop(self._deadlines)
-            if self._deadline_holds(entry):
-                yield entry[2]
+        return self._deadlines.due(now_s)
 
     def due_instances(self, now_s: float) -> Iterator[Instance]:
         """Instances that have been idle for as long as they may."""
-        while self._expiries and self._expiries[0][0] <= now_s:
-            entry = heappop(self._expiries)
-            if self._expiry_holds(entry):
-                yield self._cluster.instances[entry[2]]
+        return (self._cluster.instances[each] for each in self._expiries.due(now_s))
 
-    def _drop_gone(self) -> None:
-        deadlines, expiries = self._deadlines, self._expiries
-        while deadlines and not self._deadline_holds(deadlines[0]):
-            heappop(deadlines)
-        while expiries and not self._expiry_holds(expiries[0]):
-            heappop(expiries)
-
-    def _deadline_holds(self, entry: tuple[float, int, str]) -> bool:
-        at_s, _, request_id = entry
-        ticket = self._cluster.tickets.get(request_id)
-        return ticket is not None and ticket.deadline_at_s == at_s
-
-    def _expiry_holds(self, entry: tuple[float, int, str, float]) -> bool:
-        _, _, instance_id, since_s = entry
-        instance = self._cluster.instances.get(instance_id)
-        return instance is not None and instance.idle_since_s == since_s
+    def due_rests(self, now_s: float) -> Iterator[Ticket]:
+        """Inferences that may be moved again."""
+        return (self._cluster.tickets[each] for each in self._rests.due(now_s))

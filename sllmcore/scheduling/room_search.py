@@ -25,9 +25,12 @@ class Room:
     startup_s: float
 
 
-def anyone(ticket: TicketView) -> bool:
-    """Every inference may be moved."""
-    return True
+MayMove = Callable[[TicketView, float], bool]  # given now_s
+
+
+def rested(ticket: TicketView, now_s: float) -> bool:
+    """Every inference may be moved, but for a while after a migration of it has failed."""
+    return ticket.stays_until_s <= now_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class PreemptedLess:
 
     limit: int
 
-    def __call__(self, ticket: TicketView) -> bool:
+    def __call__(self, ticket: TicketView, now_s: float) -> bool:
         return ticket.num_preemptions < self.limit
 
 
@@ -57,7 +60,7 @@ class RoomSearch:
         launches: LaunchSearch,
         predictor: MigrationTimePredictor,
         max_servers: int = 4,
-        may_move: Callable[[TicketView], bool] = anyone,
+        may_move: MayMove = rested,
     ) -> None:
         if max_servers < 1:
             raise UsageError(f"max_servers must be >= 1, got {max_servers}")
@@ -112,7 +115,7 @@ class RoomSearch:
         spare_s = None if below_s is None else below_s - load.transfer_s - load.startup_s
         plans = []
         for instance in server.instances.values():
-            if self._movable(instance, cluster):
+            if self._movable(instance, cluster, now_s):
                 plan = self._plan(instance, cluster, now_s, {}, spare_s)
                 if plan is not None:
                     plans.append(plan)
@@ -128,11 +131,11 @@ class RoomSearch:
         placement = Placement(server.id, _gpus(server, checkpoint, final, cluster), load)
         return Room(placement, final, made_s + load.transfer_s + load.startup_s)
 
-    def _movable(self, instance: InstanceView, cluster: ClusterView) -> bool:
+    def _movable(self, instance: InstanceView, cluster: ClusterView, now_s: float) -> bool:
         if not instance.ready or instance.leaving or not instance.requests or instance.incoming:
             return False
         tickets = (cluster.tickets[request_id] for request_id in instance.requests)
-        return all(ticket.can_move and self._may_move(ticket) for ticket in tickets)
+        return all(ticket.can_move and self._may_move(ticket, now_s) for ticket in tickets)
 
     def _plan(
         self,

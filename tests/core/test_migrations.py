@@ -7,6 +7,7 @@ reserved until i1 has left.
 import pytest
 
 from sllmcore.build import PolicySettings
+from sllmcore.cluster.ticket import Ticket
 from sllmcore.commands import AbortResume, Command, Infer, Load, Resume, Stop, Unload
 from sllmcore.errors import ControlError
 from sllmcore.events import (
@@ -21,6 +22,7 @@ from sllmcore.events import (
     RequestCancelled,
     ServerJoined,
     ServerLost,
+    WakeUp,
 )
 from sllmcore.residency import LruResidency
 from sllmcore.types import Checkpoint, StorageTier
@@ -300,3 +302,74 @@ def test_all_requests_of_an_instance_move_together() -> None:
     assert kinds(resumed) == [(Resume, "r1"), (Resume, "r2")]
     assert first == []
     assert kinds(second) == [(Unload, "i1"), (Load, "B")]
+
+
+def crowded() -> Bench:
+    """B fits nowhere but on s0, where A runs: who wants that room has no other way."""
+    small = spec_of("s1", dram_bytes=16, ssd_bytes=16)
+    bench = bench_of(
+        PolicySettings(residency=LruResidency(caches_dram=False)),
+        [A, Checkpoint("B", 32, num_gpus=2)],
+        [(spec_of("s0", 2), (in_dram("A", 8), in_dram("B", 32))), (small, (on_ssd("A", 8),))],
+    )
+    bench.arrive(1, "A", 0.0)
+    bench.tell(loaded("i1"), 0.5)
+    bench.arrive(2, "B", 2.0)
+    bench.tell(loaded("i2"), 3.0)
+    return bench
+
+
+def failed(number: int) -> MigrationFailed:
+    return MigrationFailed(f"m{number}", "r1", "i2", "the network is down")
+
+
+def resumes(commands: list[Command]) -> list[str]:
+    return [command.move_id for command in commands if isinstance(command, Resume)]
+
+
+def test_an_inference_that_could_not_be_moved_twice_in_a_row_stays_for_a_while() -> None:
+    bench = crowded()
+
+    once = bench.tell(failed(1), 3.0)
+    twice = bench.tell(failed(2), 3.25)
+    woken_at_s = bench.controller.next_wakeup_s()
+    again = bench.tell(WakeUp(), 4.25)
+
+    assert (resumes(once), resumes(twice), resumes(again)) == (["m2"], [], ["m3"])
+    assert woken_at_s == 4.25
+
+
+def test_each_further_failure_doubles_the_while_up_to_a_minute() -> None:
+    bench = crowded()
+    bench.tell(failed(1), 3.0)
+    now_s, waits_s = 3.0, []
+
+    for number in range(2, 11):
+        bench.tell(failed(number), now_s)
+        woken_at_s = bench.controller.next_wakeup_s()
+        assert woken_at_s is not None
+        waits_s.append(woken_at_s - now_s)
+        now_s = woken_at_s
+        assert resumes(bench.tell(WakeUp(), now_s)) == [f"m{number + 1}"]
+
+    assert waits_s == [1, 2, 4, 8, 16, 32, 64, 64, 64]
+
+
+def test_destinations_that_do_not_load_count_as_failures() -> None:
+    bench = crowded()
+
+    commands = [
+        bench.tell(LoadFailed(instance_id, "bad disk"), 3.0) for instance_id in ("i2", "i4")
+    ]
+
+    assert [kinds(each) for each in commands] == [[(Load, "A")], []]
+
+
+def test_a_migration_that_succeeds_forgives_those_that_failed() -> None:
+    bench = crowded()
+    bench.tell(failed(1), 3.0)
+    bench.tell(MigrationFinished("m2", "r1", "i1", "i2", 8, 0.25, 0.0), 4.0)
+    ticket = bench.controller.cluster.tickets["r1"]
+
+    assert isinstance(ticket, Ticket)
+    assert ticket.num_failed_moves == 0
