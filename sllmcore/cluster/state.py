@@ -35,6 +35,7 @@ class ClusterState:
         self.watcher: TicketWatcher | None = None  # of what enters and leaves `tickets`
         self.num_arrivals = 0
         self.freed: dict[str, None] = {}  # servers that gained available GPUs, until looked at
+        self.gained: dict[str, None] = {}  # models that another server holds, until looked at
         self._num_joined = 0
         self._open: dict[str, dict[str, Instance]] = {}
         self._holders: dict[StorageTier, dict[str, IndexedSet]] = {t: {} for t in CACHE_TIERS}
@@ -284,6 +285,8 @@ class ClusterState:
         if holders is None:
             holders = self._holders[tier][model] = IndexedSet()
         if server.caches[tier].resident_bytes(model):
+            if server.id not in holders:
+                self.gained[model] = None
             holders.add(server.id)
         else:
             holders.discard(server.id)

@@ -8,6 +8,7 @@ the same commands.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import assert_never
 
 from sllmcore.cluster.instance import RESERVED, Instance
@@ -281,15 +282,19 @@ class Controller:
             self._tickets.reject(ticket.request.id, f"model {model} is not deployed")
 
     def _settle(self, now_s: float) -> None:
-        """Look again at instances whose requests changed, then at who waits for what is free."""
+        """Look again at instances whose requests changed, then at who waits for what is free, and
+        at who waits for holders of a model that another server holds now."""
         touched, cluster = self._moves.touched, self._cluster
-        while touched or cluster.freed or self._tickets.requeued:
+        while touched or cluster.freed or cluster.gained or self._tickets.requeued:
             while touched:
                 _, instance = touched.popitem()
                 if instance.id in cluster.instances:
                     self._look_at(instance, now_s)
             if cluster.freed or self._tickets.requeued:
                 self._dispatch(now_s)
+            gained, cluster.gained = cluster.gained, {}
+            for ticket in chain.from_iterable(map(self._pending.parked_of, gained)):
+                self._decide(ticket, now_s)
 
     def _look_at(self, instance: Instance, now_s: float) -> None:
         """Let an instance take waiting requests of its model, or stay idle, or go."""

@@ -9,7 +9,7 @@ ANY_SERVER = ""
 
 
 class PendingQueue:
-    """Three views of the waiting requests; entries that have gone are dropped when they surface, or
+    """Views of the waiting requests; entries that have gone are dropped when they surface, or
     when there are many such."""
 
     def __init__(self) -> None:
@@ -18,6 +18,7 @@ class PendingQueue:
         self._by_model: dict[str, list[tuple[int, str]]] = {}
         self._parked: dict[str, dict[str, Ticket]] = {}  # by server id
         self._parked_at: dict[str, tuple[str, ...]] = {}  # server ids by request id
+        self._parked_of: dict[str, dict[str, Ticket]] = {}  # by model
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -26,7 +27,7 @@ class PendingQueue:
         """Let a request wait among those for models of so many GPUs."""
         request_id = ticket.request.id
         if self._enter(ticket) or request_id in self._parked_at:
-            self._unpark(request_id)
+            self._unpark(ticket)
             heap = self._by_gpus.setdefault(num_gpus, [])
             heappush(heap, (ticket.order, request_id))
             thinned(heap, len(self._waiting), self._unparked)
@@ -34,19 +35,24 @@ class PendingQueue:
     def park(self, ticket: Ticket, server_ids: tuple[str, ...]) -> None:
         """Let a request wait until GPUs of these servers, or of `ANY_SERVER`, become free."""
         self._enter(ticket)
-        self._unpark(ticket.request.id)
+        self._unpark(ticket)
         for server_id in server_ids:
             self._parked.setdefault(server_id, {})[ticket.request.id] = ticket
         self._parked_at[ticket.request.id] = server_ids
+        self._parked_of.setdefault(ticket.request.model, {})[ticket.request.id] = ticket
 
     def remove(self, ticket: Ticket) -> None:
         """The request does not wait any more, or never had to."""
         if self._waiting.pop(ticket.request.id, None) is not None:
-            self._unpark(ticket.request.id)
+            self._unpark(ticket)
 
     def parked(self, server_id: str) -> list[Ticket]:
         """Those that wait for a server, in the order of their asking."""
         return list(self._parked.get(server_id, {}).values())
+
+    def parked_of(self, model: str) -> list[Ticket]:
+        """Those for a model that wait for servers, in the order of their asking."""
+        return list(self._parked_of.get(model, {}).values())
 
     def oldest(self, below_gpus: int | None) -> Ticket | None:
         """The oldest request, not parked, for a model of fewer than `below_gpus` GPUs."""
@@ -82,15 +88,22 @@ class PendingQueue:
         thinned(heap, len(self._waiting), self._waits)
         return True
 
-    def _unpark(self, request_id: str) -> None:
-        for server_id in self._parked_at.pop(request_id, ()):
-            parked = self._parked[server_id]
-            del parked[request_id]
-            if not parked:
-                del self._parked[server_id]
+    def _unpark(self, ticket: Ticket) -> None:
+        request_id, model = ticket.request.id, ticket.request.model
+        if request_id not in self._parked_at:
+            return
+        for server_id in self._parked_at.pop(request_id):
+            _drop(self._parked, server_id, request_id)
+        _drop(self._parked_of, model, request_id)
 
     def _waits(self, entry: tuple[int, str]) -> bool:
         return entry[1] in self._waiting
 
     def _unparked(self, entry: tuple[int, str]) -> bool:
         return entry[1] in self._waiting and entry[1] not in self._parked_at
+
+
+def _drop(parked: dict[str, dict[str, Ticket]], key: str, request_id: str) -> None:
+    del parked[key][request_id]
+    if not parked[key]:
+        del parked[key]

@@ -4,7 +4,7 @@ from sllmcore.build import PolicySettings
 from sllmcore.cluster.ticket import Ticket
 from sllmcore.commands import Infer, Load
 from sllmcore.controller.pending import PendingQueue
-from sllmcore.events import InferenceFinished, LoadFinished, ServerLost
+from sllmcore.events import InferenceFinished, LoadFinished, ServerJoined, ServerLost
 from sllmcore.residency import LruResidency
 from sllmcore.types import Checkpoint, StorageTier
 from tests.builders import Bench, bench_of, in_dram, on_ssd, request_of, spec_of
@@ -108,3 +108,14 @@ def test_a_request_may_wait_again_after_it_was_removed() -> None:
     queue.add(one, 1)
 
     assert queue.oldest(None) is one and queue.oldest_of("A") is one
+
+
+def test_a_server_that_joins_with_a_copy_takes_who_waits_for_another_holder() -> None:
+    bench = bench_of(LOCALITY, [A, B], [(spec_of("s0"), (in_dram("A", 16), in_dram("B", 16)))])
+    bench.arrive(1, "A", 0.0)
+    load(bench, "i1", 1.0)
+    bench.arrive(2, "B", 1.0)
+
+    bench.tell(ServerJoined(spec_of("s1"), (in_dram("B", 16),)), 2.0)
+
+    assert loads(bench) == [("A", "s0"), ("B", "s1")]
