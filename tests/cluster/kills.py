@@ -57,6 +57,15 @@ class Plan:
     compact_every: int = 100
 
 
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """How long the gateway had no leader. `num_kills` of leaders and standbys fell into that time:
+    the next one may itself have been killed before it led."""
+
+    seconds: float
+    num_kills: int
+
+
 @dataclass(slots=True)
 class Tally:
     """What was done, and what came of it."""
@@ -65,7 +74,7 @@ class Tally:
     num_answered: int = 0
     num_tokens: int = 0
     wrong: list[str] = field(default_factory=list)
-    takeovers_s: list[float] = field(default_factory=list)
+    takeovers: list[Takeover] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -213,9 +222,10 @@ async def _watch_leaders(on: World) -> None:
     while True:
         while on.link.connected.is_set():  # noqa: ASYNC110 - there is no event for its end
             await asyncio.sleep(0.01)
-        lost_at_s = time.monotonic()
+        lost_at_s, kills = time.monotonic(), on.tally.kills.get("leader", 0)
         await on.link.connected.wait()
-        on.tally.takeovers_s.append(time.monotonic() - lost_at_s)
+        num_kills = on.tally.kills.get("leader", 0) - kills
+        on.tally.takeovers.append(Takeover(time.monotonic() - lost_at_s, num_kills))
 
 
 def _show(done: int, kills: int, tally: Tally) -> None:
@@ -238,9 +248,12 @@ def main() -> int:
             home = Path(directory) / "home"
             tally = asyncio.run(run(arguments.kills, arguments.seed, store, home))
     print(f"kills {tally.kills}: {tally.num_answered} answered, {tally.num_tokens} tokens")
-    if tally.takeovers_s:
-        times = sorted(tally.takeovers_s)
-        print(f"takeover: median {times[len(times) // 2]:.2f} s, longest {times[-1]:.2f} s")
+    alone = sorted(one.seconds for one in tally.takeovers if not one.num_kills)
+    again = sorted(one.seconds for one in tally.takeovers if one.num_kills)
+    for what, times in (("takeovers", alone), ("with another leader killed meanwhile", again)):
+        if times:
+            middle, last = times[len(times) // 2], times[-1]
+            print(f"{len(times)} {what}: median {middle:.2f} s, longest {last:.2f} s")
     for line in tally.wrong[:20]:
         print("WRONG", line)
     print(f"{len(tally.wrong)} requests lost or wrong")
