@@ -9,9 +9,9 @@ from typing import Protocol
 from sllmreal.cluster.desk import RequestDesk
 from sllmreal.cluster.peer import LeaderChannel, LeaderLink
 from sllmreal.cluster.plane import GatewayPlane, WorkerChannel
-from sllmreal.protocol.channel import dial
 from sllmreal.protocol.errors import ChannelClosedError
 from sllmreal.protocol.messages import FromLeader
+from sllmreal.protocol.socket_channel import dial
 from sllmreal.store.errors import StoreUnavailableError
 from sllmreal.worker.data_plane import FromInstance
 

@@ -16,9 +16,9 @@ from sllmreal.cluster.attach import LEADER_KEY, leader_dial
 from sllmreal.cluster.home import Home, opened_home
 from sllmreal.cluster.lead import leader_place
 from sllmreal.protocol.addresses import host_and_port, tcp_address
-from sllmreal.protocol.channel import MAX_STRANGERS, SocketChannel, dial, listening
 from sllmreal.protocol.errors import ChannelClosedError
 from sllmreal.protocol.messages import Alive, FromPeer
+from sllmreal.protocol.socket_channel import MAX_STRANGERS, SocketChannel, dial, listening
 
 pytestmark = pytest.mark.asyncio
 KEY = b"k" * 32
