@@ -14,8 +14,7 @@ from pathlib import Path
 
 from sllmcore.build import PolicySettings
 from sllmcore.residency import LruResidency
-from sllmreal.cluster.attach import LEADER_KEY
-from sllmreal.cluster.home import Home, opened_home
+from sllmreal.cluster.home import LEADER_KEY, Home, opened_home
 from sllmreal.cluster.lead import LEASE_S, LOG_PREFIX
 from sllmreal.cluster.leader import Leader, LeaderSettings
 from sllmreal.cluster.process import run_process

@@ -14,7 +14,7 @@ from sllmcore.build import PolicySettings
 from sllmreal.cluster.attach import attached_gateway
 from sllmreal.cluster.desk import RequestDesk
 from sllmreal.cluster.leader import Leader, LeaderSettings
-from sllmreal.cluster.peer import LinkSettings
+from sllmreal.cluster.pulse import LinkSettings
 from sllmreal.cluster.ray_nodes import NAMESPACE, RayNode, alive_nodes, be_worker
 from sllmreal.cluster.ray_worker import WorkerPlan
 from sllmreal.protocol.messages import FromPeer
