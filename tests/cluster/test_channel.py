@@ -10,7 +10,7 @@ import pytest
 from sllmcore.errors import UsageError
 from sllmreal.protocol.byte_stream import MAX_UNREAD_BYTES
 from sllmreal.protocol.errors import ChannelClosedError
-from sllmreal.protocol.messages import Alive, Executed, FromLeader, FromPeer, Refused
+from sllmreal.protocol.messages import Executed, FromLeader, FromPeer, Refused
 from sllmreal.protocol.socket_channel import MAX_FRAME_BYTES, SocketChannel, dial, listening
 
 pytestmark = pytest.mark.asyncio
@@ -111,9 +111,9 @@ async def test_a_frame_cannot_be_forged_repeated_or_oversized(tmp_path: Path) ->
     async with listening(place(tmp_path), KEY, FromPeer, hearer.serve) as bound:
         for forge in ("code", "repeat", "size"):
             channel = await dial(bound, KEY, FromPeer)
-            channel.post(Alive())
-            assert await hearer.heard.get() == Alive()
-            payload = channel._encoder.encode(Alive())
+            channel.post(Executed(7))
+            assert await hearer.heard.get() == Executed(7)
+            payload = channel._encoder.encode(Executed(7))
             if forge == "repeat":
                 channel._sending._num_frames = 0
             code = bytes(16) if forge == "code" else channel._sending.next_code(payload)
