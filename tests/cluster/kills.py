@@ -65,7 +65,17 @@ class Tally:
     num_answered: int = 0
     num_tokens: int = 0
     wrong: list[str] = field(default_factory=list)
-    takeovers_s: list[float] = field(default_factory=list)
+    takeovers: list["Takeover"] = field(default_factory=list)
+    leader_kills_at_s: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """For how long the gateway was without a leader. `again`: meanwhile another leader, or one that
+    was about to lead, was killed."""
+
+    took_s: float
+    again: bool
 
 
 @dataclass(slots=True)
@@ -181,6 +191,8 @@ async def run(kills: int, seed: int, store: str, directory: Path, clients: int =
                 continue
             done += 1
             on.tally.kills[kind] = on.tally.kills.get(kind, 0) + 1
+            if kind == "leader":
+                on.tally.leader_kills_at_s.append(time.monotonic())
             if kind == "leader" and not standby:
                 await _taken_over(on, leaders)
             _show(done, kills, on.tally)
@@ -209,13 +221,15 @@ async def _taken_over(on: World, leaders: int) -> None:
 
 
 async def _watch_leaders(on: World) -> None:
-    """Notes how long the gateway was without a leader, each time."""
+    """Notes each time that the gateway is without a leader."""
+    kills_at_s = on.tally.leader_kills_at_s
     while True:
         while on.link.connected.is_set():  # noqa: ASYNC110 - there is no event for its end
             await asyncio.sleep(0.01)
         lost_at_s = time.monotonic()
         await on.link.connected.wait()
-        on.tally.takeovers_s.append(time.monotonic() - lost_at_s)
+        again = bool(kills_at_s) and kills_at_s[-1] > lost_at_s
+        on.tally.takeovers.append(Takeover(time.monotonic() - lost_at_s, again))
 
 
 def _show(done: int, kills: int, tally: Tally) -> None:
@@ -238,9 +252,12 @@ def main() -> int:
             home = Path(directory) / "home"
             tally = asyncio.run(run(arguments.kills, arguments.seed, store, home))
     print(f"kills {tally.kills}: {tally.num_answered} answered, {tally.num_tokens} tokens")
-    if tally.takeovers_s:
-        times = sorted(tally.takeovers_s)
-        print(f"takeover: median {times[len(times) // 2]:.2f} s, longest {times[-1]:.2f} s")
+    for again in (False, True):
+        times = sorted(one.took_s for one in tally.takeovers if one.again is again)
+        if times:
+            what = "with a further leader killed meanwhile" if again else "takeover"
+            middle, longest = times[len(times) // 2], times[-1]
+            print(f"{len(times)} {what}: median {middle:.2f} s, longest {longest:.2f} s")
     for line in tally.wrong[:20]:
         print("WRONG", line)
     print(f"{len(tally.wrong)} requests lost or wrong")
