@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from enum import Enum
 from functools import cache
+from json.encoder import encode_basestring_ascii as _quoted
+from math import isfinite
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -61,11 +63,10 @@ def header_line(policy: object, seed: int) -> str:
 
 def entry_line(now_s: float, event: Event, commands: Sequence[Command]) -> str:
     """One entry as a line, without the line feed."""
-    entry = {"t": now_s, "event": _tagged(event), "commands": [_tagged(c) for c in commands]}
-    return _ENCODER.encode(entry)
+    ordered = ",".join([_tagged(command) for command in commands])
+    return f'{{"t":{_text(now_s)},"event":{_tagged(event)},"commands":[{ordered}]}}'
 
 
-_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False)
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
@@ -105,16 +106,57 @@ def to_plain(value: Any) -> Any:
     return plain
 
 
-def _tagged(value: Event | Command) -> dict[str, Any]:
+def _tagged(value: Event | Command) -> str:
+    return _object(value, f'"type":"{type(value).__name__}"')
+
+
+def _text(value: Any) -> str:
+    """As `json.dumps` would write `to_plain(value)`, without a plain value for each of its parts:
+    a control plane writes a line before anything happens."""
+    write = _TEXTS.get(type(value))
+    if write is not None:
+        return write(value)
+    if isinstance(value, Enum):
+        return _quoted(value.name)
+    if isinstance(value, tuple | list):
+        return f"[{','.join([_text(item) for item in value])}]"
+    if isinstance(value, dict):
+        items = [f"{_quoted(key)}:{_text(item)}" for key, item in value.items()]
+        return f"{{{','.join(items)}}}"
+    return _object(value)
+
+
+def _object(value: Any, *members: str) -> str:
+    written = list(members)
     kind: Any = type(value)
-    plain: dict[str, Any] = {"type": kind.__name__}
-    for name in _field_names(kind):
+    for name, label, default in _members(kind):
         field = getattr(value, name)
-        plain[name] = field if type(field) in _PLAIN else to_plain(field)
-    for name, default in _unwritten(kind).items():
-        if getattr(value, name) == default:
-            del plain[name]
-    return plain
+        if default is _WRITTEN or field != default:
+            written.append(label + _text(field))
+    return f"{{{','.join(written)}}}"
+
+
+@cache
+def _members(kind: Any) -> tuple[tuple[str, str, Any], ...]:
+    """Name, label, and the default that is left out, of each field."""
+    names, unwritten = _field_names(kind), _unwritten(kind)
+    return tuple((name, f"{_quoted(name)}:", unwritten.get(name, _WRITTEN)) for name in names)
+
+
+def _number(value: float) -> str:
+    if not isfinite(value):
+        raise ValueError(f"a journal has no {value}")
+    return repr(value)
+
+
+_WRITTEN = object()  # in place of a default: the field is always written
+_TEXTS: dict[type, Callable[[Any], str]] = {
+    str: _quoted,
+    int: repr,
+    float: _number,
+    bool: lambda value: "true" if value else "false",
+    type(None): lambda _: "null",
+}
 
 
 class JournalReader:

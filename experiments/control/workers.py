@@ -39,8 +39,9 @@ SEEN = "loads.json"
 class Load:
     """One load as its worker saw it; instants by the machine's monotonic clock."""
 
+    instance_id: str
     model: str
-    issued_at_s: float  # when its command had come
+    came_at_s: float  # its command
     transfer_s: float = 0.0
     startup_s: float = 0.0
 
@@ -55,7 +56,7 @@ class Observed:
         """Notes when a worker begins to carry a load out."""
 
         def noting(instance_id: str, model: ModelSpec, send: Send) -> Runner:
-            self.loads[instance_id] = Load(model.name, time.monotonic())
+            self.loads[instance_id] = Load(instance_id, model.name, time.monotonic())
             return make(instance_id, model, send)
 
         return noting

@@ -10,7 +10,8 @@ from multiprocessing.connection import Connection
 import psutil  # type: ignore[import-untyped]
 
 from experiments.gateway.fixed_backend import Capacity, FixedBackend
-from sllmreal.gateway import GatewaySettings, Limits, Timeouts, serve
+from sllmreal.gateway.server import serve
+from sllmreal.gateway.settings import GatewaySettings, Limits, Timeouts
 
 # Idle connections are to stay for a whole measurement, and one key is all clients together.
 TIMEOUTS = Timeouts(headers_s=600.0, idle_s=600.0, write_s=5.0, drain_s=1.0)

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sllmreal.cluster.desk import RequestDesk
+from sllmreal.cluster.home import LEADER_KEY
 from sllmreal.cluster.peer import LeaderChannel, LeaderLink
 from sllmreal.cluster.plane import GatewayPlane, WorkerChannel
-from sllmreal.protocol.channel import dial
 from sllmreal.protocol.errors import ChannelClosedError
 from sllmreal.protocol.messages import FromLeader
+from sllmreal.protocol.socket_channel import dial
 from sllmreal.store.errors import StoreUnavailableError
 from sllmreal.worker.data_plane import FromInstance
 
-LEADER_KEY = "leader"  # in the store; its value is the leader's address
 _ETCD = "etcd:"
 
 

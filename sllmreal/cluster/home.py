@@ -12,6 +12,7 @@ from sllmcore.errors import ClusterError, UsageError
 KEY_BYTES = 32
 # A Unix socket's path has at most 107 bytes; the names under a home take up to 40.
 MAX_PATH_BYTES = 67
+LEADER_KEY = "leader"  # in the store; its value is the leader's address
 _SERVER_ID = re.compile(r"[A-Za-z0-9_-]{1,24}")
 
 

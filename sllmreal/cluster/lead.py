@@ -15,14 +15,13 @@ from pathlib import Path
 
 from sllmcore.build import PolicySettings, check_policy
 from sllmcore.errors import UsageError
-from sllmreal.cluster.attach import LEADER_KEY
 from sllmreal.cluster.control_loop import Compaction
-from sllmreal.cluster.home import Home, opened_home
+from sllmreal.cluster.home import LEADER_KEY, Home, opened_home
 from sllmreal.cluster.leader import Leader, LeaderSettings
 from sllmreal.cluster.process import run_process
 from sllmreal.protocol.addresses import host_and_port
-from sllmreal.protocol.channel import listening
 from sllmreal.protocol.messages import FromPeer
+from sllmreal.protocol.socket_channel import listening
 from sllmreal.store import JournalLog, Store, campaign
 from sllmreal.store.sqlite import SqliteStore
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 
@@ -28,17 +29,18 @@ from sllmcore.events import (
 from sllmcore.journal import header_line
 from sllmreal.cluster.answers import answer
 from sllmreal.cluster.control_loop import Compaction, ControlLoop
-from sllmreal.cluster.peer import LinkSettings
+from sllmreal.cluster.pulse import LinkSettings, Pulse
 from sllmreal.cluster.record import JOINED, LOST, Log, Origin
 from sllmreal.cluster.roster import PeerChannel, PeerState, Roster
 from sllmreal.engine.host_options import HostOptions
 from sllmreal.protocol.errors import ChannelClosedError
 from sllmreal.protocol.messages import (
     VERSION,
-    Alive,
     Delete,
     Deploy,
     Executed,
+    FromPeer,
+    Heard,
     Hello,
     Inspect,
     Models,
@@ -150,47 +152,49 @@ class Leader:
 
     async def serve_peer(self, channel: PeerChannel) -> None:
         """Talk with one peer, or one operator's command, until its connection ends."""
-        beating = asyncio.create_task(self._beat(channel))
         try:
-            async with asyncio.timeout(self._settings.link.silence_s) as silence:
+            async with asyncio.timeout(self._settings.link.silence_s):
                 message = await channel.receive()
-                if isinstance(message, Hello):
-                    await self._serve_hello(message, channel, silence)
+            if isinstance(message, Hello):
+                await self._serve_hello(message, channel)
             while isinstance(message, Deploy | Delete | Inspect):
                 channel.post(await answer(self, message))
                 message = await channel.receive()
         except (ChannelClosedError, TimeoutError):
             return
         finally:
-            beating.cancel()
             channel.close()
 
-    async def _serve_hello(
-        self, hello: Hello, channel: PeerChannel, silence: asyncio.Timeout
-    ) -> None:
+    async def _serve_hello(self, hello: Hello, channel: PeerChannel) -> None:
         peer = self._greeted(hello, channel)
-        now_s = asyncio.get_running_loop().time
+        if peer is None:
+            return
+        pulse = Pulse(self._settings.link, channel, partial(self._say, peer, channel))
         try:
-            while peer is not None:
-                silence.reschedule(now_s() + self._settings.link.silence_s)
-                match await channel.receive():
-                    case Report() as message:
-                        self._hear(peer, message)
-                    case Executed(last_order):
-                        self.roster.executed(peer, last_order)
-                    case Alive():
-                        pass
-                    case _:
-                        raise ChannelClosedError("a peer reports, and says nothing else")
+            async with pulse.beating():
+                while True:
+                    message = await channel.receive()
+                    pulse.heard()
+                    self._take(peer, message)
         finally:
-            if peer is not None and peer.channel is channel:
+            if peer.channel is channel:
                 peer.channel = None
                 self._expect_back(peer)
 
-    async def _beat(self, channel: PeerChannel) -> None:
-        while True:
-            await asyncio.sleep(self._settings.link.heartbeat_s)
-            channel.post(Alive())
+    def _say(self, peer: PeerState, channel: PeerChannel) -> None:
+        """What nobody waits for."""
+        channel.post(Heard(peer.last_durable))
+        if peer.kind == "gateway":
+            channel.post(self.loop.state.tally.message())
+
+    def _take(self, peer: PeerState, message: FromPeer) -> None:
+        match message:
+            case Report():
+                self._hear(peer, message)
+            case Executed(last_order):
+                self.roster.executed(peer, last_order)
+            case _:
+                raise ChannelClosedError("a peer reports, and says nothing else")
 
     def _greeted(self, hello: Hello, channel: PeerChannel) -> PeerState | None:
         """Attach a peer; None when it has to come back as another incarnation."""
@@ -212,11 +216,10 @@ class Leader:
         self._say_no_goodbye(peer)
         peer.channel = channel
         zero_at_s = self.loop.clock.zero_at_s
-        channel.post(Welcome(self.epoch, peer.last_report, zero_at_s))
+        channel.post(Welcome(self.epoch, peer.last_durable, zero_at_s))
         if peer.kind == "gateway":
             channel.post(Models(self.models()))
             channel.post(self._workers())
-            channel.post(self.loop.state.tally.message())
         else:
             self.roster.broadcast(self._workers())
         self.roster.resend(peer, hello.last_order)

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from sllmcore.types import ServerSpec
 from sllmreal.cluster.desk import RequestDesk
 from sllmreal.cluster.leader import Leader, LeaderSettings
-from sllmreal.cluster.peer import LeaderChannel, LeaderLink, LinkSettings, PeerHandler
+from sllmreal.cluster.peer import LeaderChannel, LeaderLink, PeerHandler
 from sllmreal.cluster.plane import GatewayPlane, WorkerChannel
+from sllmreal.cluster.pulse import LinkSettings
 from sllmreal.cluster.record import Log
 from sllmreal.protocol.channel import memory_pair
 from sllmreal.protocol.errors import ChannelClosedError

@@ -8,7 +8,7 @@ from sllmreal.cluster.attach import leader_dial
 from sllmreal.cluster.home import Home
 from sllmreal.cluster.peer import LeaderChannel
 from sllmreal.protocol.errors import ChannelClosedError
-from sllmreal.protocol.messages import Alive, Asked, Refused, Status
+from sllmreal.protocol.messages import Asked, Refused, Status
 
 WAIT_S = 15.0  # a leader may be on its way
 
@@ -36,8 +36,7 @@ async def _answered(
     channel = await dial_leader()
     try:
         channel.post(asked)
-        while isinstance(message := await channel.receive(), Alive):
-            pass
+        message = await channel.receive()
     finally:
         channel.close()
     if isinstance(message, Refused):

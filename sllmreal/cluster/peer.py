@@ -9,14 +9,13 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from sllmreal.cluster.pulse import LinkSettings, Pulse
 from sllmreal.protocol.channel import Channel
 from sllmreal.protocol.errors import ChannelClosedError
 from sllmreal.protocol.messages import (
     VERSION,
-    Alive,
     Done,
     Executed,
     FromLeader,
@@ -63,15 +62,6 @@ class PeerHandler(Protocol):
     def reset(self) -> Awaitable[None]:
         """Drop everything that belongs to the incarnation that was declared lost."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class LinkSettings:
-    """How a link notices that the other end is gone, and how fast it tries again."""
-
-    heartbeat_s: float = 0.5
-    silence_s: float = 3.0
-    redial_s: float = 0.1
 
 
 class LeaderLink:
@@ -154,25 +144,13 @@ class LeaderLink:
                 offer,
             )
         )
-        beating = asyncio.create_task(self._beat(channel))
-        now_s = asyncio.get_running_loop().time
-        try:
-            async with asyncio.timeout(None) as silence:
-                while True:
-                    silence.reschedule(now_s() + self._settings.silence_s)
-                    message = await channel.receive()
-                    silence.reschedule(None)
-                    self.heard_at_s = time.monotonic()
-                    await self._take(message, handler)
-        except TimeoutError as error:
-            raise ChannelClosedError("the leader is silent") from error
-        finally:
-            beating.cancel()
-
-    async def _beat(self, channel: LeaderChannel) -> None:
-        while True:
-            await asyncio.sleep(self._settings.heartbeat_s)
-            self._post(Alive())
+        pulse = Pulse(self._settings, channel, lambda: channel.post(Executed(self._last_order)))
+        async with pulse.beating():
+            while True:
+                message = await channel.receive()
+                pulse.heard()
+                self.heard_at_s = time.monotonic()
+                await self._take(message, handler)
 
     async def _take(self, message: FromLeader, handler: PeerHandler) -> None:
         match message:
@@ -189,7 +167,7 @@ class LeaderLink:
                 handler.alive(addresses)
             case Loads():
                 self.loads = message
-            case Alive() | Done() | Refused() | Status():
+            case Done() | Refused() | Status():
                 pass  # answers are for those who asked
             case _:
                 self._execute(message, handler)
@@ -219,7 +197,6 @@ class LeaderLink:
         if order.id > self._last_order:
             handler.execute(order)
             self._last_order = order.id
-        self._post(Executed(self._last_order))
 
     def _forget(self, last_report: int) -> None:
         self._last_heard = max(self._last_heard, last_report)

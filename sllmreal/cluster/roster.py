@@ -16,11 +16,7 @@ from sllmreal.cluster.record import JOINED, LOST, Origin, Record
 from sllmreal.cluster.whereabouts import Addressed, Owner, Whereabouts
 from sllmreal.protocol.channel import Channel
 from sllmreal.protocol.errors import ChannelClosedError
-from sllmreal.protocol.messages import (
-    FromLeader,
-    FromPeer,
-    Heard,
-)
+from sllmreal.protocol.messages import FromLeader, FromPeer
 from sllmreal.protocol.model import ModelSpec
 
 PeerChannel = Channel[FromLeader, FromPeer]
@@ -35,6 +31,7 @@ class PeerState:
     kind: PeerKind
     incarnation: str
     last_report: int = 0
+    last_durable: int = 0  # report that is in the log
     lost: bool = False
     due: deque[Due] = field(default_factory=deque)
     address: str = ""
@@ -100,7 +97,8 @@ class Roster:
         """Be as another was, with nobody connected."""
         for one in saved.peers:
             peer = self.join(one.id, one.kind, one.incarnation)
-            peer.last_report, peer.lost, peer.address = one.last_report, one.lost, one.address
+            peer.last_report = peer.last_durable = one.last_report
+            peer.lost, peer.address = one.lost, one.address
             peer.due.extend(one.due)
         self._whereabouts = saved.whereabouts
 
@@ -191,11 +189,11 @@ class Roster:
         while peer.due and peer.due[0].command.id <= last_order:
             peer.due.popleft()
 
-    def acknowledge(self, origin: Origin) -> None:
+    def note_durable(self, origin: Origin) -> None:
         """A report is in the log: its peer may forget it."""
         peer = self.peers.get(origin.peer_id)
         if peer is not None and peer.incarnation == origin.incarnation and origin.number > 0:
-            self._post(peer, Heard(origin.number))
+            peer.last_durable = origin.number
 
     def broadcast(self, message: FromLeader) -> None:
         """To all gateways."""

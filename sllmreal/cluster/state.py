@@ -9,16 +9,14 @@ from sllmcore.events import Event, LoadFinished
 from sllmreal.cluster.loads import LoadTally
 from sllmreal.cluster.record import Origin, Record
 from sllmreal.cluster.roster import Roster, Routed, SavedRoster
-from sllmreal.protocol.messages import Loads
 
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """What may happen once a record is durable. `loads`: the tally, if it has grown."""
+    """What may happen once a record is durable."""
 
     origin: Origin | None
     routed: tuple[Routed, ...]
-    loads: Loads | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +45,18 @@ class LeaderState:
         instances = self.controller.cluster.instances
         loading = instances.get(event.instance_id) if isinstance(event, LoadFinished) else None
         commands = self.controller.handle(event, now_s)
-        loads = None
         if loading is not None and isinstance(event, LoadFinished):
             self.tally.add(event, loading.load_s)
-            loads = self.tally.message()
         routed = tuple(self.roster.note_commands(commands))
         self.roster.note_end(event, self.controller.cluster.tickets)
-        return Effects(record.origin, routed, loads), commands
+        return Effects(record.origin, routed), commands
 
     def carry_out(self, effects: Effects) -> None:
         """Its record is durable."""
-        if effects.origin is not None:
-            self.roster.acknowledge(effects.origin)
         for peer, due in effects.routed:
             self.roster.send(peer, due)
-        if effects.loads is not None:
-            self.roster.broadcast(effects.loads)
+        if effects.origin is not None:
+            self.roster.note_durable(effects.origin)
 
     def saved(self, pending: Iterable[Effects]) -> SavedState:
         """The state, as it will be when what is `pending` has been carried out."""

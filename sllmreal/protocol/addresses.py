@@ -3,14 +3,14 @@
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from sllmcore.errors import ClusterError, UsageError
 
-SILENT_MACHINE_S = 10.0  # until a TCP connection to a machine that is gone counts as closed
-Accepted = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+P = TypeVar("P", bound=asyncio.Protocol)
 
 
 def tcp_address(host: str, port: int) -> str:
@@ -29,24 +29,29 @@ def own_host() -> str:
     return host
 
 
-async def open_connection(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def connected(address: str, make: Callable[[], P]) -> P:
     """Connect. Raises OSError when nobody listens there, UsageError for what is no address."""
+    loop = asyncio.get_running_loop()
     if address.startswith("unix:"):
-        return await asyncio.open_unix_connection(address.removeprefix("unix:"))
-    host, port = host_and_port(address)
-    return await asyncio.open_connection(host, port)
+        _, protocol = await loop.create_unix_connection(make, address.removeprefix("unix:"))
+    else:
+        host, port = host_and_port(address)
+        _, protocol = await loop.create_connection(make, host, port)
+    return protocol
 
 
-async def start_server(address: str, accepted: Accepted) -> tuple[asyncio.Server, str]:
+async def start_server(
+    address: str, make: Callable[[], asyncio.Protocol]
+) -> tuple[asyncio.Server, str]:
     """Listen; the server and its address, where port 0 is replaced by the port that was free.
 
     Raises ClusterError when that cannot be had, UsageError for what is no address.
     """
     try:
         if address.startswith("unix:"):
-            return await _start_unix_server(Path(address.removeprefix("unix:")), accepted), address
+            return await _start_unix_server(Path(address.removeprefix("unix:")), make), address
         host, port = host_and_port(address)
-        server = await asyncio.start_server(accepted, host, port)
+        server = await asyncio.get_running_loop().create_server(make, host, port)
     except OSError as error:
         raise ClusterError(f"cannot listen at {address}: {error}") from error
     return server, tcp_address(host, server.sockets[0].getsockname()[1])
@@ -61,27 +66,16 @@ def host_and_port(address: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
-def notice_silence(writer: asyncio.StreamWriter) -> None:
-    """A machine that is gone resets nothing: probe it, and bound how long it acknowledges none."""
-    connection = writer.get_extra_info("socket")
-    if connection.family == socket.AF_UNIX:
-        return
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, int(SILENT_MACHINE_S / 2))
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENT_MACHINE_S * 1000))
-
-
 def _free(path: Path) -> None:
     """Remove what a process left there that died."""
     with suppress(FileNotFoundError):
         path.unlink()
 
 
-async def _start_unix_server(path: Path, accepted: Accepted) -> asyncio.Server:
+async def _start_unix_server(path: Path, make: Callable[[], asyncio.Protocol]) -> asyncio.Server:
     _free(path)
     mask = os.umask(0o177)  # the socket is this user's only, from its first moment
     try:
-        return await asyncio.start_unix_server(accepted, path)
+        return await asyncio.get_running_loop().create_unix_server(make, path)
     finally:
         os.umask(mask)

@@ -4,8 +4,9 @@ Each direction is a numbered log. *Orders* carry the ids of the controller's com
 executes them in that order, each once: it remembers the last id. *Reports* are events for the
 controller, numbered by the peer, which keeps them until the leader has them in its journal. After
 a lost connection or a change of leader both sides resend what the other has not got, so that each
-order is executed once and each report heard once, whoever dies in between. A peer that was
-declared lost is `Reset`: it drops everything and comes back as another incarnation.
+order is executed once and each report heard once, whoever dies in between. What need not be sent
+again is told with the heartbeats. A peer that was declared lost is `Reset`: it drops everything and
+comes back as another incarnation.
 """
 
 from typing import Literal
@@ -28,7 +29,7 @@ from sllmcore.events import (
 from sllmcore.types import Residency, ServerSpec, StorageTier
 from sllmreal.protocol.model import ModelSpec
 
-VERSION = 2
+VERSION = 3
 
 ReportedEvent = (
     LoadFinished
@@ -107,20 +108,16 @@ class Report(_Message, frozen=True):
 
 
 class Executed(_Message, frozen=True):
-    """All orders up to `last_order` have been taken over."""
+    """All orders up to `last_order` have been taken over: forget them. Said with each heartbeat."""
 
     last_order: int
-
-
-class Alive(_Message, frozen=True):
-    """Sent by either side when there is nothing else to say."""
 
 
 # From the leader.
 
 
 class Heard(_Message, frozen=True):
-    """Reports up to `last_report` are in the journal: forget them."""
+    """Reports up to `last_report` are in the journal: forget them. Said with each heartbeat."""
 
     last_report: int
 
@@ -149,8 +146,8 @@ class PhaseTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Loads(_Message, frozen=True):
-    """All loads since the cluster began, with the bytes by tier. To gateways, at the start and
-    after every load."""
+    """All loads since the cluster began, with the bytes by tier. To gateways, with each
+    heartbeat."""
 
     phases: tuple[PhaseTimes, ...]
     num_bytes: dict[str, int]
@@ -308,8 +305,8 @@ GatewayOrder = RunRequest | StopRequest | MoveRequest | AbortMove | RefuseReques
 Order = WorkerOrder | GatewayOrder
 Asked = Deploy | Delete | Inspect
 Answer = Done | Refused | Status
-FromPeer = Hello | Report | Executed | Alive | Asked
-FromLeader = Welcome | Reset | Heard | Models | Workers | Loads | Alive | Order | Answer
+FromPeer = Hello | Report | Executed | Asked
+FromLeader = Welcome | Reset | Heard | Models | Workers | Loads | Order | Answer
 
 _EVENTS: dict[str, type[ReportedEvent]] = {kind.__name__: kind for kind in ReportedEvent.__args__}
 

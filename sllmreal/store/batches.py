@@ -11,7 +11,7 @@ is the fencing number of the writer; the checksum is that of what stands behind 
 
 import json
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
@@ -69,15 +69,15 @@ class Bounds:
 
     def extended_by(self, num_lines: int) -> "Bounds":
         """One batch more."""
-        return replace(self, next=self.next + 1, num_lines=self.num_lines + num_lines)
+        return Bounds(self.first, self.next + 1, self.num_lines + num_lines, self.version)
 
     def starting_at(self, first: int) -> "Bounds":
         """Without the batches before."""
-        return replace(self, first=first)
+        return Bounds(first, self.next, self.num_lines, self.version)
 
     def at_version(self, version: int) -> "Bounds":
         """As written."""
-        return replace(self, version=version)
+        return Bounds(self.first, self.next, self.num_lines, version)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ import asyncio
 from contextlib import aclosing
 from dataclasses import replace
 
-from sllmcore.errors import UsageError
 from sllmreal.store.clock import Clock
 from sllmreal.store.errors import (
     CompactedError,
@@ -20,7 +19,17 @@ from sllmreal.store.errors import (
 )
 from sllmreal.store.keeper import KeptLease
 from sllmreal.store.protocol import Store
-from sllmreal.store.values import CreatedIs, Get, Put, Removed, Txn, TxnResult, VersionIs
+from sllmreal.store.values import (
+    Compare,
+    CreatedIs,
+    Get,
+    Operation,
+    Put,
+    Removed,
+    Txn,
+    TxnResult,
+    VersionIs,
+)
 
 
 class Leadership:
@@ -33,37 +42,42 @@ class Leadership:
     def __init__(self, store: Store, key: str, fencing: int, lease: KeptLease) -> None:
         self.fencing = fencing
         self._store = store
-        self._key = key
         self._lease = lease
+        self._fence = CreatedIs(key, fencing)
+        self._who_leads = Get(key)
 
     @property
     def lost(self) -> asyncio.Event:
         """Set when the leadership is over, or may be: stop acting. Writes are fenced anyway."""
         return self._lease.lost
 
-    async def guarded(self, txn: Txn) -> TxnResult:
+    async def guarded(
+        self,
+        compares: tuple[Compare, ...],
+        then: tuple[Operation, ...],
+        otherwise: tuple[Get, ...] = (),
+    ) -> TxnResult:
         """Carry the transaction out if this is still the leader.
 
         Raises:
             LeaseLostError: It is not; nothing was written.
-            UsageError: Its other branch writes: that would happen when this is not the leader.
         """
-        if any(not isinstance(operation, Get) for operation in txn.otherwise):
-            raise UsageError("what a guarded transaction does otherwise is to read")
-        fence = CreatedIs(self._key, self.fencing)
-        guarded = replace(
-            txn, compares=(fence, *txn.compares), otherwise=(*txn.otherwise, Get(self._key))
-        )
-        result = await self._store.txn(guarded)
+        txn = Txn((self._fence, *compares), then, (*otherwise, self._who_leads))
+        result = await self._store.txn(txn)
         if result.succeeded:
             return result
         leader = result.found[-1]
         if leader is None or leader.created != self.fencing:
             self._lease.lost.set()
-            raise LeaseLostError(f"leader {self.fencing} of {self._key} was deposed")
+            raise LeaseLostError(f"leader {self.fencing} of {self._fence.key} was deposed")
         return replace(result, found=result.found[:-1])
 
-    async def insisted(self, txn: Txn) -> TxnResult:
+    async def insisted(
+        self,
+        compares: tuple[Compare, ...],
+        then: tuple[Operation, ...],
+        otherwise: tuple[Get, ...] = (),
+    ) -> TxnResult:
         """As `guarded`, sent again until an answer comes, as long as this may be the leader.
 
         So it must do no harm to carry it out twice.
@@ -75,7 +89,7 @@ class Leadership:
         unknown: OutcomeUnknownError | None = None
         while True:
             try:
-                return await self.guarded(txn)
+                return await self.guarded(compares, then, otherwise)
             except OutcomeUnknownError as error:
                 unknown = error
                 if self.lost.is_set():

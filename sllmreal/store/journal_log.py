@@ -26,23 +26,24 @@ from sllmreal.store.election import Leadership
 from sllmreal.store.errors import JournalGapError, OutcomeUnknownError, StoreUnavailableError
 from sllmreal.store.protocol import Store
 from sllmreal.store.snapshots import Pointer, read_snapshot, write_snapshot
-from sllmreal.store.values import DeleteRange, Get, Put, Txn, VersionIs
+from sllmreal.store.values import DeleteRange, Get, Put, VersionIs
 
 TRUNCATED_PER_TXN = 1000  # deleting more at once would keep other writers waiting
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Waiting:
     lines: tuple[str, ...]
     size_bytes: int
-    appended: asyncio.Future[int]
+    batch: int | None = None  # that holds them
 
 
 class JournalLog:
     """The leader's end of a log. Make it with `await JournalLog.open(store, prefix, leadership)`.
 
     Lines of concurrent appends share a commit: while one is under way, the next one gathers.
-    After an error nothing more can be appended: open the log anew, as the leader, and read it.
+    After an error, or when an append was cancelled that was being written, nothing more can be
+    appended: open the log anew, as the leader, and read it.
     """
 
     def __init__(
@@ -54,7 +55,6 @@ class JournalLog:
         self._bounds = bounds
         self._pointer = pointer
         self._waiting: deque[_Waiting] = deque()
-        self._writer: asyncio.Task[None] | None = None
         self._one_at_a_time = asyncio.Lock()
         self._failure: SllmError | None = None
 
@@ -95,7 +95,7 @@ class JournalLog:
     async def append(self, lines: Sequence[str]) -> int:
         """Write lines, in the order of the calls; return when they are durable.
 
-        Cancelling it does not take the lines back.
+        Cancelling it leaves open whether they are written.
 
         Returns:
             The number of the batch that holds them, all of them, with those of other calls.
@@ -112,11 +112,12 @@ class JournalLog:
             raise UsageError(f"a batch has up to {MAX_BATCH_BYTES} bytes, got {size_bytes}")
         if any("\n" in line for line in lines):
             raise UsageError("a line of a journal has no line feed within")
-        appended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(tuple(lines), size_bytes, appended))
-        if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write(), name=f"log {self._prefix}")
-        return await appended
+        mine = _Waiting(tuple(lines), size_bytes)
+        self._waiting.append(mine)
+        async with self._one_at_a_time:
+            while mine.batch is None:  # who came before may have written it too
+                await self._write(self._gathered())
+        return mine.batch
 
     async def compact(self, snapshot: bytes, batch: int | None = None) -> None:
         """Let a snapshot stand for all lines up to and with those of `batch`; None: for all.
@@ -154,28 +155,23 @@ class JournalLog:
                 )
                 await self._move(self._bounds.starting_at(first), gone)
 
-    async def close(self) -> None:
-        """Wait for the appends under way."""
-        if self._writer is not None:
-            await self._writer
-
-    async def _write(self) -> None:
-        while self._waiting:
-            async with self._one_at_a_time:
-                group = self._gathered()
-                lines = tuple(line for waiting in group for line in waiting.lines)
-                batch = Batch(
-                    self._bounds.next, self._leadership.fencing, self._bounds.num_lines, lines
-                )
-                put = Put(batch_key(self._prefix, batch.number), batch.encoded())
-                try:
-                    await self._move(self._bounds.extended_by(len(lines)), put)
-                except SllmError as error:
-                    self._fail(error, group)
-                    return
-            for waiting in group:
-                if not waiting.appended.done():
-                    waiting.appended.set_result(batch.number)
+    async def _write(self, group: list[_Waiting]) -> None:
+        """Commit them together."""
+        if self._failure is not None:
+            raise self._failure
+        lines = tuple(line for waiting in group for line in waiting.lines)
+        batch = Batch(self._bounds.next, self._leadership.fencing, self._bounds.num_lines, lines)
+        put = Put(batch_key(self._prefix, batch.number), batch.encoded())
+        try:
+            await self._move(self._bounds.extended_by(len(lines)), put)
+        except SllmError as error:
+            self._failure = error
+            raise
+        except asyncio.CancelledError:
+            self._failure = OutcomeUnknownError("an append was cancelled while it was written")
+            raise
+        for waiting in group:
+            waiting.batch = batch.number
 
     def _gathered(self) -> list[_Waiting]:
         """Those that fit into one batch."""
@@ -186,19 +182,12 @@ class JournalLog:
             size_bytes += group[-1].size_bytes
         return group
 
-    def _fail(self, error: SllmError, group: list[_Waiting]) -> None:
-        self._failure = error
-        for waiting in [*group, *self._waiting]:
-            if not waiting.appended.done():
-                waiting.appended.set_exception(error)
-        self._waiting.clear()
-
     async def _move(self, bounds: Bounds, operation: Put | DeleteRange) -> None:
         """Commit the change of the bounds together with what makes it true."""
         key = bounds_key(self._prefix)
         moved = Put(key, bounds.encoded(self._leadership.fencing))
         compare = VersionIs(key, self._bounds.version)
-        result = await self._leadership.insisted(Txn((compare,), (moved, operation), (Get(key),)))
+        result = await self._leadership.insisted((compare,), (moved, operation), (Get(key),))
         version = result.revision
         if not result.succeeded:
             # An answer was lost: this leader alone writes this value, so it was the first try.

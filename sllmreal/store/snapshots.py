@@ -17,7 +17,7 @@ from sllmreal.store.batches import numbers_line, parsed_numbers
 from sllmreal.store.election import Leadership
 from sllmreal.store.errors import JournalGapError
 from sllmreal.store.protocol import Store
-from sllmreal.store.values import DeleteRange, Get, Put, Txn, VersionIs
+from sllmreal.store.values import DeleteRange, Get, Put, VersionIs
 
 PIECE_BYTES = 256 << 10  # of a commit with journal entries in it, so that these need not wait long
 
@@ -104,15 +104,15 @@ async def write_snapshot(
     number = before.number + 1
     pieces = [value[first : first + PIECE_BYTES] for first in range(0, len(value), PIECE_BYTES)]
     for place, piece in enumerate(pieces):
-        await leadership.insisted(Txn((), (Put(_piece_key(prefix, number, place), piece),)))
+        await leadership.insisted((), (Put(_piece_key(prefix, number, place), piece),))
     key, checksum = _pointer_key(prefix), crc32(value)
     after = Pointer(number, since, len(pieces), len(value), checksum, before.version)
     moved = Put(key, after.encoded(leadership.fencing))
     # Also pieces that another leader left when it died over a longer snapshot of this number.
     older = DeleteRange(_piece_key(prefix, 0, 0), _piece_key(prefix, number, 0))
     longer = DeleteRange(_piece_key(prefix, number, len(pieces)), _piece_key(prefix, number + 1, 0))
-    txn = Txn((VersionIs(key, before.version),), (moved, older, longer), (Get(key),))
-    result = await leadership.insisted(txn)
+    compare = VersionIs(key, before.version)
+    result = await leadership.insisted((compare,), (moved, older, longer), (Get(key),))
     version = result.revision
     if not result.succeeded:
         # An answer was lost: this leader alone writes this value, so it was the first try.

@@ -15,8 +15,9 @@ import msgspec
 
 from sllmreal.engine import wire
 from sllmreal.engine.host_options import HostOptions
-from sllmreal.protocol.channel import SocketChannel
+from sllmreal.protocol.byte_stream import ByteStream
 from sllmreal.protocol.model import ModelSpec
+from sllmreal.protocol.socket_channel import SocketChannel
 from sllmreal.worker.storage import Weights
 
 if TYPE_CHECKING:
@@ -79,11 +80,15 @@ _KEYS = (b"worker to child", b"child to worker")
 
 async def child_end(ours: socket.socket) -> "SocketChannel[Any, Any]":
     """The child's channel to its worker."""
-    streams = await asyncio.open_unix_connection(sock=ours)
-    return SocketChannel(streams, (_KEYS[1], _KEYS[0]), ToChild)
+    return SocketChannel(await _stream(ours), (_KEYS[1], _KEYS[0]), ToChild)
 
 
 async def worker_end(ours: socket.socket) -> "SocketChannel[Any, Any]":
     """The worker's channel to a child."""
-    streams = await asyncio.open_unix_connection(sock=ours)
-    return SocketChannel(streams, _KEYS, FromChild)
+    return SocketChannel(await _stream(ours), _KEYS, FromChild)
+
+
+async def _stream(ours: socket.socket) -> ByteStream:
+    loop = asyncio.get_running_loop()
+    _, stream = await loop.create_unix_connection(ByteStream, sock=ours)
+    return stream

@@ -14,8 +14,9 @@ from typing import assert_never
 import msgspec
 
 from sllmreal.engine import wire
-from sllmreal.protocol.channel import Channel, MemoryChannel, listening, memory_pair
+from sllmreal.protocol.channel import Channel, MemoryChannel, memory_pair
 from sllmreal.protocol.errors import ChannelClosedError
+from sllmreal.protocol.socket_channel import listening
 
 
 class ToInstance(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

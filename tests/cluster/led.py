@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from sllmcore.events import RequestArrived
 from sllmcore.types import Request
 from sllmreal.cluster.leader import Leader, LeaderSettings
-from sllmreal.cluster.peer import LeaderChannel, LeaderLink, LinkSettings, PeerHandler
+from sllmreal.cluster.peer import LeaderChannel, LeaderLink, PeerHandler
+from sllmreal.cluster.pulse import LinkSettings
 from sllmreal.protocol.channel import memory_pair
 from sllmreal.protocol.errors import ChannelClosedError
 from tests.cluster.scripted import ListLog

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from sllmcore.errors import UsageError
-from sllmreal.protocol.channel import MAX_FRAME_BYTES, SocketChannel, dial, listening
+from sllmreal.protocol.byte_stream import MAX_UNREAD_BYTES
 from sllmreal.protocol.errors import ChannelClosedError
-from sllmreal.protocol.messages import Alive, Executed, FromPeer
+from sllmreal.protocol.messages import Executed, FromLeader, FromPeer, Refused
+from sllmreal.protocol.socket_channel import MAX_FRAME_BYTES, SocketChannel, dial, listening
 
 pytestmark = pytest.mark.asyncio
 KEY = b"k" * 32
@@ -55,13 +56,13 @@ async def test_what_is_posted_in_one_turn_is_sent_at_once_and_before_the_end(
     async with listening(place(tmp_path), KEY, FromPeer, hearer.serve) as bound:
         channel = await dial(bound, KEY, FromPeer)
         writes: list[bytes] = []
-        write = channel._writer.write
+        write = channel._stream.transport.write
 
         def noting(data: bytes) -> None:
             writes.append(data)
             write(data)
 
-        monkeypatch.setattr(channel._writer, "write", noting)
+        monkeypatch.setattr(channel._stream.transport, "write", noting)
         channel.post(Executed(1))
         channel.post(Executed(2))
         channel.close()
@@ -99,7 +100,7 @@ async def test_an_authentic_frame_that_is_no_message_ends_the_connection(
     async with listening(place(tmp_path), KEY, FromPeer, hearer.serve) as bound:
         channel = await dial(bound, KEY, FromPeer)
         code = channel._sending.next_code(payload)
-        channel._writer.write(struct.pack("<I", len(payload)) + code + payload)
+        channel._stream.transport.write(struct.pack("<I", len(payload)) + code + payload)
 
         assert isinstance(await hearer.heard.get(), ChannelClosedError)
         channel.close()
@@ -110,14 +111,14 @@ async def test_a_frame_cannot_be_forged_repeated_or_oversized(tmp_path: Path) ->
     async with listening(place(tmp_path), KEY, FromPeer, hearer.serve) as bound:
         for forge in ("code", "repeat", "size"):
             channel = await dial(bound, KEY, FromPeer)
-            channel.post(Alive())
-            assert await hearer.heard.get() == Alive()
-            payload = channel._encoder.encode(Alive())
+            channel.post(Executed(7))
+            assert await hearer.heard.get() == Executed(7)
+            payload = channel._encoder.encode(Executed(7))
             if forge == "repeat":
                 channel._sending._num_frames = 0
             code = bytes(16) if forge == "code" else channel._sending.next_code(payload)
             size = MAX_FRAME_BYTES + 1 if forge == "size" else len(payload)
-            channel._writer.write(struct.pack("<I", size) + code + payload)
+            channel._stream.transport.write(struct.pack("<I", size) + code + payload)
 
             assert isinstance(await hearer.heard.get(), ChannelClosedError)
             channel.close()
@@ -133,3 +134,66 @@ async def test_a_key_and_an_address_have_rules(tmp_path: Path) -> None:
 async def test_a_socket_file_is_for_its_user_only(tmp_path: Path) -> None:
     async with listening(place(tmp_path), KEY, FromPeer, Hearer().serve):
         assert (tmp_path / "s").stat().st_mode & 0o777 == 0o600
+
+
+async def test_frames_come_in_any_parts_and_many_at_once(tmp_path: Path) -> None:
+    """Seeded bug: a reader that waits for more though a whole frame is there."""
+    hearer = Hearer()
+    async with listening(place(tmp_path), KEY, FromPeer, hearer.serve) as bound:
+        channel = await dial(bound, KEY, FromPeer)
+        whole = bytearray()
+        for number in range(3):
+            payload = channel._encoder.encode(Executed(number))
+            whole += struct.pack("<I", len(payload)) + channel._sending.next_code(payload) + payload
+        for part in (whole[:1], whole[1:21], whole[21:-1], whole[-1:]):
+            channel._stream.transport.write(bytes(part))
+            await asyncio.sleep(0.01)
+
+        async with asyncio.timeout(10):
+            assert [await hearer.heard.get() for _ in range(3)] == [Executed(n) for n in range(3)]
+        channel.close()
+
+
+async def test_who_does_not_receive_holds_the_sender_up_and_gets_all_in_the_end(
+    tmp_path: Path,
+) -> None:
+    """Seeded bug: a reading that is paused and never resumed."""
+    going_on = asyncio.Event()
+    hearer = Hearer()
+
+    async def serve(channel: SocketChannel[Any, Any]) -> None:
+        streams.append(channel._stream)
+        await going_on.wait()
+        await hearer.serve(channel)
+
+    streams: list[Any] = []
+    refusal = Refused("x" * (1 << 20))
+    async with listening(place(tmp_path), KEY, FromLeader, serve) as bound:
+        channel = await dial(bound, KEY, FromLeader)
+        for _ in range(8):
+            channel.post(refusal)
+            await asyncio.sleep(0.01)
+        assert len(streams[0].unread) < 4 * MAX_UNREAD_BYTES
+        going_on.set()
+
+        async with asyncio.timeout(10):
+            assert [await hearer.heard.get() for _ in range(8)] == [refusal] * 8
+        channel.close()
+
+
+async def test_closing_ends_a_receive_though_the_other_end_does_not_read(tmp_path: Path) -> None:
+    """Seeded bug: a channel that is closed when what was posted has been taken, and not before."""
+
+    async def deaf(channel: SocketChannel[Any, Any]) -> None:
+        await asyncio.Event().wait()
+
+    async with listening(place(tmp_path), KEY, FromPeer, deaf) as bound:
+        channel = await dial(bound, KEY, FromLeader)
+        receiving = asyncio.create_task(channel.receive())
+        channel.post(Refused("x" * (2 << 20)))
+        await asyncio.sleep(0.01)
+        channel.close()
+
+        async with asyncio.timeout(10):
+            with pytest.raises(ChannelClosedError):
+                await receiving

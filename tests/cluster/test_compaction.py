@@ -163,7 +163,7 @@ async def test_another_version_of_the_code_keeps_the_models_and_resets_everyone(
             leader.deploy(model(name))
         leader.delete("b")
         gateway_link.report(arrival(0))
-        await until(lambda: worker.orders)
+        await until(lambda: worker.orders and gateway_link.num_unheard == 0)
         num_events = leader.loop.num_events
     for module in (recovery, control_loop):
         monkeypatch.setattr(module, "code_stamp", lambda: "another version")

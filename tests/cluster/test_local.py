@@ -12,7 +12,7 @@ from sllmcore.events import InstanceLost, MigrationFinished
 from sllmcore.types import DRAM, Residency, ServerSpec
 from sllmreal.cluster.leader import LeaderSettings
 from sllmreal.cluster.local import LocalCluster, Member, local_cluster
-from sllmreal.cluster.peer import LinkSettings
+from sllmreal.cluster.pulse import LinkSettings
 from sllmreal.engine.protocol import Engine, SequenceSpec
 from sllmreal.engine.timed import TimedOptions, timed_engine
 from sllmreal.gateway.backend import FailedError, Submission

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import httpx
 
-from sllmreal.gateway import GatewaySettings, Limits, Timeouts, create_app, serve
+from sllmreal.gateway.app import create_app
+from sllmreal.gateway.server import serve
+from sllmreal.gateway.settings import GatewaySettings, Limits, Timeouts
 from tests.gateway.fakes import FakeBackend
 
 OPEN = GatewaySettings(port=0)

@@ -20,7 +20,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from sllmreal.gateway import create_app
+from sllmreal.gateway.app import create_app
 from tests.gateway.clients import with_limits
 from tests.gateway.fakes import FakeBackend, says
 from tests.gateway.hostile import Body, Maker, monsters

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from starlette.routing import Route
 
-from sllmreal.gateway import GatewaySettings, create_app
+from sllmreal.gateway.app import create_app
 from sllmreal.gateway.backend import FailedError
+from sllmreal.gateway.settings import GatewaySettings
 from tests.gateway.clients import OPEN, bearer, in_process, keys_file, with_limits
 from tests.gateway.fakes import FakeBackend, endless
 

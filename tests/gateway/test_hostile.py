@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sllmreal.gateway import create_app
+from sllmreal.gateway.app import create_app
 from tests.gateway.clients import OPEN, with_limits
 from tests.gateway.fakes import FakeBackend, says
 from tests.gateway.fuzz import MAX_TURN_S, Turns, answered, campaign, judged

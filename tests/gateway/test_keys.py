@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from sllmcore.errors import UsageError
-from sllmreal.gateway import GatewaySettings, keys
+from sllmreal.gateway import keys
 from sllmreal.gateway.errors import ApiError
 from sllmreal.gateway.keys import KeyEntry, Keyring, load_keys, new_key
+from sllmreal.gateway.settings import GatewaySettings
 from tests.gateway.clients import keys_file
 
 

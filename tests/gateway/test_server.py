@@ -11,8 +11,8 @@ import pytest
 
 from sllmcore.errors import UsageError
 from sllmreal.engine.protocol import FinishReason
-from sllmreal.gateway import serve
 from sllmreal.gateway.backend import Generated, Health
+from sllmreal.gateway.server import serve
 from tests.gateway.clients import OPEN, in_process, serving, with_timeouts
 from tests.gateway.fakes import WELL, FakeBackend
 

@@ -14,11 +14,11 @@ from sllmcore.build import PolicySettings
 from sllmreal.cluster.attach import attached_gateway
 from sllmreal.cluster.desk import RequestDesk
 from sllmreal.cluster.leader import Leader, LeaderSettings
-from sllmreal.cluster.peer import LinkSettings
+from sllmreal.cluster.pulse import LinkSettings
 from sllmreal.cluster.ray_nodes import NAMESPACE, RayNode, alive_nodes, be_worker
 from sllmreal.cluster.ray_worker import WorkerPlan
-from sllmreal.protocol.channel import listening
 from sllmreal.protocol.messages import FromPeer
+from sllmreal.protocol.socket_channel import listening
 from sllmreal.worker.paced import PacedStorage
 from tests.cluster.scripted import ListLog
 from tests.contract.scenarios import Scenario

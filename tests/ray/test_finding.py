@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from sllmcore.errors import UsageError
-from sllmreal.cluster.attach import LEADER_KEY, leader_dial
-from sllmreal.cluster.home import Home, opened_home
+from sllmreal.cluster.attach import leader_dial
+from sllmreal.cluster.home import LEADER_KEY, Home, opened_home
 from sllmreal.cluster.lead import leader_place
 from sllmreal.protocol.addresses import host_and_port, tcp_address
-from sllmreal.protocol.channel import MAX_STRANGERS, SocketChannel, dial, listening
 from sllmreal.protocol.errors import ChannelClosedError
-from sllmreal.protocol.messages import Alive, FromPeer
+from sllmreal.protocol.messages import FromPeer, Heard
+from sllmreal.protocol.socket_channel import MAX_STRANGERS, SocketChannel, dial, listening
 
 pytestmark = pytest.mark.asyncio
 KEY = b"k" * 32
@@ -45,7 +45,7 @@ class Leader:
 
     async def serve(self, channel: SocketChannel[Any, Any]) -> None:
         self.num_met += 1
-        channel.post(Alive())
+        channel.post(Heard(1))
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ async def test_the_store_says_who_leads_now(tmp_path: Path) -> None:
 
                 channel = await dial_leader()
 
-                assert await channel.receive() == Alive()
+                assert await channel.receive() == Heard(1)
                 channel.close()
 
     assert [leader.num_met for leader in leaders] == [1, 1]

@@ -124,17 +124,51 @@ async def test_lines_are_appended_whole_or_not_at_all() -> None:
     await log.append(["x" * (MAX_BATCH_BYTES - 1)])
 
 
-async def test_an_append_whose_caller_leaves_is_made_all_the_same() -> None:
-    store = MemoryStore()
+class _Slow(MemoryStore):
+    """Lets a caller go before it hears that its write took effect."""
+
+    async def txn(self, txn: Txn) -> TxnResult:
+        result = await super().txn(txn)
+        await asyncio.sleep(0)
+        return result
+
+
+@pytest.mark.parametrize(
+    ("kind", "num_turns", "written"), [(MemoryStore, 1, []), (_Slow, 2, ["left"])]
+)
+async def test_an_append_whose_caller_leaves_while_it_is_written_is_the_last(
+    kind: type[MemoryStore], num_turns: int, written: list[str]
+) -> None:
+    """Seeded bug: a log that goes on takes the cancelled batch for the next one of as many lines,
+    whose lines are lost."""
+    store = kind()
     log = await opened(store)
     left = asyncio.create_task(log.append(["left"]))
+    waiting = asyncio.create_task(log.append(["waiting"]))
+    for _ in range(num_turns):
+        await asyncio.sleep(0)
+
+    left.cancel()
+
+    with pytest.raises(OutcomeUnknownError, match="cancelled"):
+        await waiting
+    with pytest.raises(OutcomeUnknownError, match="cancelled"):
+        await log.append(["later"])
+    assert await all_lines(store, "log") == written
+
+
+async def test_an_append_whose_caller_leaves_before_it_is_written_keeps_nobody_up() -> None:
+    store = MemoryStore()
+    log = await opened(store)
+    first, left = (asyncio.create_task(log.append([line])) for line in ("first", "left"))
     await asyncio.sleep(0)
 
     left.cancel()
-    await log.append(["stayed"])
-    await log.close()
 
-    assert await all_lines(store, "log") == ["left", "stayed"]
+    assert await first == 0
+    await log.append(["stayed"])
+    lines = await all_lines(store, "log")
+    assert [line for line in lines if line != "left"] == ["first", "stayed"]
 
 
 def _swapped(first: bytes, second: bytes) -> tuple[Put, ...]:

@@ -1,0 +1,106 @@
+"""The benchmark's leader, in a process of its own, as `sllmreal.cluster.lead` runs one.
+
+python -m experiments.control.leading --home DIRECTORY --store sqlite
+
+When it is told to stop it writes when it issued each load to DIRECTORY/issued.json.
+"""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sllmcore.build import PolicySettings
+from sllmcore.residency import LruResidency
+from sllmreal.cluster.home import LEADER_KEY, Home, opened_home
+from sllmreal.cluster.lead import LEASE_S, LOG_PREFIX
+from sllmreal.cluster.leader import Leader, LeaderSettings
+from sllmreal.cluster.process import run_process
+from sllmreal.cluster.roster import PeerChannel
+from sllmreal.protocol.messages import FromLeader, FromPeer, StartInstance
+from sllmreal.protocol.socket_channel import listening
+from sllmreal.store import JournalLog, MemoryStore, Store, campaign
+from sllmreal.store.sqlite import SqliteStore
+
+STORES = ("memory", "sqlite")
+ISSUED = "issued.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A `Load` in its worker's connection, by the machine's monotonic clock; the CPU time of the
+    process up to then."""
+
+    instance_id: str
+    at_s: float
+    cpu_s: float
+
+
+class NotingChannel:
+    """A peer's connection; notes the loads that are posted to it."""
+
+    def __init__(self, channel: PeerChannel, issued: list[Issued]) -> None:
+        self._channel = channel
+        self._issued = issued
+
+    def post(self, message: FromLeader) -> None:
+        self._channel.post(message)
+        if isinstance(message, StartInstance):
+            at_s, cpu_s = time.monotonic(), time.process_time()
+            self._issued.append(Issued(message.instance_id, at_s, cpu_s))
+
+    async def receive(self) -> FromPeer:
+        return await self._channel.receive()
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+async def _main(home: Home, kind: str) -> None:
+    issued: list[Issued] = []
+    store = await _opened(home, kind)
+    try:
+        await _lead(home, store, issued)
+    finally:
+        await store.close()
+        (home.directory / ISSUED).write_text(json.dumps([asdict(one) for one in issued]))
+
+
+async def _opened(home: Home, kind: str) -> Store:
+    match kind:
+        case "memory":
+            return MemoryStore()
+        case "sqlite":
+            return await SqliteStore.open(home.store)
+        case _:
+            raise ValueError(f"a store is one of {STORES}, got {kind}")
+
+
+async def _lead(home: Home, store: Store, issued: list[Issued]) -> None:
+    """Idle instances leave at once, nothing is cached: every request is cold."""
+    residency = LruResidency(keep_alive_s=0.0, caches_dram=False, caches_ssd=False)
+    settings = LeaderSettings(PolicySettings(residency=residency))
+    leadership = await campaign(store, LEADER_KEY, home.leader_socket.encode(), LEASE_S)
+    leader = Leader(settings, await JournalLog.open(store, LOG_PREFIX, leadership), 1)
+
+    async def serve(channel: PeerChannel) -> None:
+        await leader.serve_peer(NotingChannel(channel, issued))
+
+    at = listening(home.leader_socket, home.key(), FromPeer, serve)
+    async with leader.running() as leading, at:
+        await leading
+
+
+def main() -> int:
+    """0 when told to stop."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--home", type=Path, required=True, help="the cluster's directory")
+    parser.add_argument("--store", choices=STORES, required=True)
+    options = parser.parse_args()
+    return run_process("leader", _main(opened_home(options.home), options.store))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
