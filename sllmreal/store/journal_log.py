@@ -105,8 +105,7 @@ class JournalLog:
             OutcomeUnknownError: The store went away; whoever leads next will see.
             UsageError: A line feed within a line, or more bytes than a batch can hold.
         """
-        if self._failure is not None:
-            raise self._failure
+        self._check_sound()
         size_bytes = sum(len(line.encode()) + 1 for line in lines)
         if size_bytes > MAX_BATCH_BYTES:
             raise UsageError(f"a batch has up to {MAX_BATCH_BYTES} bytes, got {size_bytes}")
@@ -115,7 +114,8 @@ class JournalLog:
         mine = _Waiting(tuple(lines), size_bytes)
         self._waiting.append(mine)
         async with self._one_at_a_time:
-            while mine.batch is None:  # who came before may have written it too
+            while mine.batch is None:  # who came before may have written it too, or failed to
+                self._check_sound()
                 await self._write(self._gathered())
         return mine.batch
 
@@ -157,8 +157,6 @@ class JournalLog:
 
     async def _write(self, group: list[_Waiting]) -> None:
         """Commit them together."""
-        if self._failure is not None:
-            raise self._failure
         lines = tuple(line for waiting in group for line in waiting.lines)
         batch = Batch(self._bounds.next, self._leadership.fencing, self._bounds.num_lines, lines)
         put = Put(batch_key(self._prefix, batch.number), batch.encoded())
@@ -172,6 +170,10 @@ class JournalLog:
             raise
         for waiting in group:
             waiting.batch = batch.number
+
+    def _check_sound(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
     def _gathered(self) -> list[_Waiting]:
         """Those that fit into one batch."""

@@ -82,6 +82,16 @@ async def test_a_new_leader_continues_and_the_deposed_one_cannot(place: Place) -
     assert await all_lines(place.store, prefix) == ["old", "new"]
 
 
+async def test_appends_that_wait_fail_with_the_one_that_is_under_way(place: Place) -> None:
+    key, prefix = place.key("leader"), place.key("log")
+    old = await opened(place.store, prefix, key)
+    await place.store.txn(Txn((), (Delete(key),)))
+
+    found = await asyncio.gather(*(old.append([str(n)]) for n in range(3)), return_exceptions=True)
+
+    assert [type(one) for one in found] == [LeaseLostError] * 3
+
+
 async def test_a_truncated_log_begins_with_the_batch_asked_for(place: Place) -> None:
     prefix = place.key("log")
     log = await opened(place.store, prefix, place.key("leader"))
