@@ -10,6 +10,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from contextlib import aclosing
 from pathlib import Path
 from random import Random
@@ -166,6 +167,28 @@ async def test_a_full_disk_refuses_writes_and_keeps_what_was(tmp_path: Path) -> 
 
     assert second == first + 1
     assert await store.get("b") is None
+    await store.close()
+
+
+async def test_a_keep_alive_that_was_rolled_back_keeps_nothing_alive(tmp_path: Path) -> None:
+    """The end of the next lease is not remembered from a transaction that never was."""
+    clock = ManualClock()
+    store = await SqliteStore.open(tmp_path / "store.db", clock)
+    lease = await store.lease(10.0)
+    await store.put("a", b"", lease_id=lease.id)
+    await store._committer.call(lambda _, table: table._sql.execute("PRAGMA max_page_count = 20"))
+    clock.advance(9.0)
+
+    _, *refusals = await asyncio.gather(
+        store._committer.call(lambda *_: time.sleep(0.05)),  # the others share a commit
+        lease.keep_alive(),
+        store.put("b", bytes(1 << 20)),
+        return_exceptions=True,
+    )
+    clock.advance(1.0)
+
+    assert [type(refusal) for refusal in refusals] == [StoreUnavailableError] * 2
+    assert await store.get("a") is None
     await store.close()
 
 

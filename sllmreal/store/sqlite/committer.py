@@ -123,7 +123,7 @@ class Committer:
             next_deadline_s = table.next_deadline_s()
         except sqlite3.Error as error:
             connection.rollback()
-            table.revision = revision
+            table.rolled_back(revision)
             machine.take_events()
             refusal = StoreUnavailableError(f"{self._path}: {error}")
             self._in_loop(_answer, self._at_work, [refusal] * len(self._at_work))

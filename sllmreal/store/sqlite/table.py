@@ -46,6 +46,8 @@ class SqlTable:
     def __init__(self, connection: sqlite3.Connection, boot: str, now_s: float) -> None:
         self._sql = connection
         self._boot = boot
+        self._next_deadline_s: float | None = None
+        self._leases_changed = True  # since that was read
         self._prepare()
         self.revision = self.saved_revision()
         self._sql.execute(
@@ -73,6 +75,11 @@ class SqlTable:
     def save_revision(self) -> None:
         """Before the commit."""
         self._sql.execute("UPDATE store SET revision = ?", (self.revision,))
+
+    def rolled_back(self, revision: int) -> None:
+        """The transaction that began at this revision has changed nothing."""
+        self.revision = revision
+        self._leases_changed = True
 
     def get(self, key: str) -> KeyValue | None:
         """See `Table.get`."""
@@ -123,6 +130,7 @@ class SqlTable:
 
     def write_lease(self, row: LeaseRow) -> None:
         """See `Table.write_lease`."""
+        self._leases_changed = True
         self._sql.execute(
             "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)",
             (row.id, row.ttl_s, row.deadline_s, self._boot),
@@ -130,10 +138,14 @@ class SqlTable:
 
     def remove_lease(self, lease_id: int) -> None:
         """See `Table.remove_lease`."""
+        self._leases_changed = True
         self._sql.execute("DELETE FROM leases WHERE id = ?", (lease_id,))
 
     def leases_due(self, now_s: float) -> Sequence[LeaseRow]:
         """See `Table.leases_due`."""
+        next_s = self.next_deadline_s()
+        if next_s is None or next_s > now_s:
+            return []
         rows = self._sql.execute(
             "SELECT id, ttl_s, deadline_s FROM leases WHERE deadline_s <= ? "
             "ORDER BY deadline_s, id",
@@ -142,8 +154,9 @@ class SqlTable:
         return [LeaseRow(*row) for row in rows]
 
     def next_deadline_s(self) -> float | None:
-        """When the next lease ends, None when there is none."""
-        row: tuple[float | None] = self._sql.execute(
-            "SELECT min(deadline_s) FROM leases"
-        ).fetchone()
-        return row[0]
+        """When the next lease ends, None when there is none. Asked twice in each commit."""
+        if self._leases_changed:
+            found = self._sql.execute("SELECT min(deadline_s) FROM leases").fetchone()
+            (self._next_deadline_s,) = found
+            self._leases_changed = False
+        return self._next_deadline_s
