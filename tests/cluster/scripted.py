@@ -9,7 +9,8 @@ from sllmreal.protocol.model import ModelSpec
 
 
 class ListLog:
-    """Lines in memory; `broken` makes the next append fail with that error."""
+    """Lines in memory; `broken` makes the next append fail with that error, and while `open` is not
+    set appends take for ever."""
 
     def __init__(self) -> None:
         self.batches: dict[int, tuple[str, ...]] = {}
@@ -17,6 +18,8 @@ class ListLog:
         self.everything: list[str] = []  # also what a snapshot stands for
         self.begins_with: bytes | None = None
         self.broken: Exception | None = None
+        self.open = asyncio.Event()
+        self.open.set()
 
     @property
     def entries(self) -> list[str]:
@@ -28,6 +31,7 @@ class ListLog:
 
     async def append(self, lines: Sequence[str]) -> int:
         await asyncio.sleep(0)  # as long as any store takes: others may have their turn
+        await self.open.wait()
         if self.broken is not None:
             raise self.broken
         self.num_appends += 1

@@ -77,6 +77,25 @@ async def test_a_new_leader_goes_on_where_the_log_ends() -> None:
         assert gateway.num_resets == worker.num_resets == 0
 
 
+async def test_a_report_that_was_not_durable_at_a_reconnection_is_sent_to_the_next_leader() -> None:
+    """Seeded by hand and seen to fail: a Welcome that claims what is heard, but not in the log."""
+    world, gateway = World(), Recorder()
+    link = LeaderLink("gateway", "g0", world.dial, LINK)
+
+    async with world.led() as leader:
+        leader.deploy(model("a"))
+        await leader.loop.durable()
+        world.log.open.clear()
+        async with attached(link, gateway):
+            link.report(arrival(0))
+            await until(lambda: "r0" in leader.loop.controller.cluster.tickets)
+        async with attached(link, gateway):
+            pass
+    world.log.open.set()
+    async with world.led() as leader, attached(link, gateway):
+        await until(lambda: "r0" in leader.loop.controller.cluster.tickets)
+
+
 async def test_a_worker_that_stays_away_is_lost_and_comes_back_as_another() -> None:
     world, gateway = World(), Recorder()
     first, second = Recorder(worker_offer("s0")), Recorder(worker_offer("s1"))
