@@ -68,7 +68,8 @@ def grouped_attention(
         attention_mask = attention_mask.expand(-1, size, -1, -1).reshape(
             -1, 1, size * num_new, positions
         )
-    rows = grouped.reshape(batch, num_groups, size * num_new, dim)
+    # Torch attends by a slow path where a query's numbers do not lie side by side.
+    rows = grouped.reshape(batch, num_groups, size * num_new, dim).contiguous()
     attended = scaled_dot_product_attention(
         rows, key, value, attn_mask=attention_mask, scale=scaling
     )

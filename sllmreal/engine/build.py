@@ -18,6 +18,7 @@ import torch
 
 from sllmreal.checkpoint.source import read_layout
 from sllmreal.engine.attention import use_grouped_attention
+from sllmreal.engine.products import use_soonest_products
 from sllmreal.engine.slots import SlotEngine
 from sllmreal.engine.transformers_model import ModelOptions, TransformersModel
 from sllmreal.loader import ChunkPool, load_checkpoint
@@ -100,6 +101,7 @@ def _engine(
 ) -> SlotEngine:
     chosen = options or EngineOptions()
     use_grouped_attention(model)
+    use_soonest_products(model)
     identity = chosen.model or weights_identity(path)
     described = ModelOptions(identity, chosen.num_slots, chosen.context_tokens)
     ready = TransformersModel(model, described)

@@ -125,3 +125,17 @@ def test_the_quadratic_one_reads_the_output_off_the_clock_too() -> None:
     assert predictor.resume_s(running(100), now_s=10.0) == pytest.approx(0.5 + 0.001 * 140)
     predictor.observe_decode("A", output_tokens=101, decode_s=20.0)
     assert predictor.resume_s(running(100), now_s=10.0) == pytest.approx(0.5 + 0.001 * 150)
+
+
+def test_short_migrations_show_the_quadratic_one_that_the_servers_are_slow_of_late() -> None:
+    """Seeded: a pace that stays where it is, which leaves the long ones at 1.0 of usual."""
+    rng, predictor = Random(3), QuadraticMigrationPredictor(PROFILE)
+    for _ in range(200):
+        tokens = rng.choice((128, 512, 2048, 8192))
+        predictor.observe_resume("A", tokens, 0.01 + 2e-4 * tokens)
+
+    for _ in range(4):
+        predictor.observe_resume("A", 128, 1.5 * (0.01 + 2e-4 * 128))
+
+    usual_s = 0.01 + 2e-4 * 8192
+    assert 1.2 * usual_s < predictor.resume_s(running(8192), 0.0) < 1.5 * usual_s

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from sllmreal.engine.attention import use_grouped_attention
+from sllmreal.engine.products import use_soonest_products
 from sllmreal.engine.protocol import Engine
 from sllmreal.engine.samples import write_sample
 from sllmreal.engine.slots import SlotEngine
@@ -70,10 +71,11 @@ class TransformersMaker:
 def loaded_sample(
     directory: Path, name: str, dtype: torch.dtype, device: str = "cpu"
 ) -> "PreTrainedModel":
-    """The sample model with our attention, ready for engines."""
+    """The sample model with our attention and products, ready for engines."""
     path = directory / f"{name}-{dtype}".replace("torch.", "")
     if not path.exists():
         write_sample(path, name, dtype=dtype)
     model = load_pretrained(path, device)
     use_grouped_attention(model)
+    use_soonest_products(model)
     return model
