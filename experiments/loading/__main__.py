@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         help="results of earlier runs, of other parts or models, whose rows are put in front",
     )
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--loaders", nargs="+", help="compare only these, for more rounds of them")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
         "--medium",
@@ -112,7 +113,8 @@ def _measured(part: str, arguments: argparse.Namespace) -> Iterator[Row]:
     medium = RAM if arguments.medium == "ram" else DISK
     if part == "compare":
         for name in arguments.models:
-            yield from compare(_prepared(name, arguments), rounds, arguments.device, medium)
+            model = _prepared(name, arguments)
+            yield from compare(model, rounds, arguments.device, medium, arguments.loaders)
     elif part == "breakdown":
         for name in arguments.models:
             if name != LORA:

@@ -4,7 +4,7 @@ ratio_to_limit = limit_s / seconds. Shared disks drift from minute to minute, so
 load is the mean of a read just before it and one just after it; that of a hot load is of its round.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from experiments.loading.breakdown import ALL_STEPS
 from experiments.loading.caching import drop, warm
 from experiments.loading.crew import Crew
+from experiments.loading.free_memory import ready_memory
 from experiments.loading.limits import (
     DiskLimit,
     copy_seconds,
@@ -38,9 +39,15 @@ def drop_cached(model: Prepared) -> None:
     drop(file for file in model.directory.parent.rglob("*") if file.is_file())
 
 
-def compare(model: Prepared, rounds: int, device: str, medium: str = DISK) -> Iterator[Row]:
-    """Rows of every available loader on one model, cold then hot, and of the limits."""
-    loaders = available(model.name)
+def compare(
+    model: Prepared,
+    rounds: int,
+    device: str,
+    medium: str = DISK,
+    chosen: Collection[str] | None = None,
+) -> Iterator[Row]:
+    """Rows of the chosen loaders, or all available, on one model, cold then hot; of the limits."""
+    loaders = [one for one in available(model.name) if chosen is None or one in chosen]
     if "tensorizer" in loaders:
         prepare_tensorizer(model)
     with Crew(loaders, model, device) as crew:
@@ -48,7 +55,8 @@ def compare(model: Prepared, rounds: int, device: str, medium: str = DISK) -> It
         for number in range(rounds):
             cold = Measure(model.name, model.size_bytes, "cold", number, medium)
             hot = replace(cold, cache="hot")
-            yield limit_row("new memory", hot, populate_seconds(model.size_bytes))
+            for memory in ("new memory", "memory just freed"):
+                yield limit_row(memory, hot, populate_seconds(model.size_bytes))
             copy_s = _copy_limit(model, device)
             yield limit_row("memory copy", hot, copy_s)
             loaders = _rotated(crew.loaders, number)
@@ -83,8 +91,8 @@ def _cold_rows(
 
 
 def _rotated(loaders: Sequence[str], number: int) -> list[str]:
-    """Another loader begins each round: the first that takes memory after files were dropped from
-    the cache has the kernel gather huge pages for it, and those behind it find them."""
+    """Another loader begins each round: what it is that its predecessor leaves behind, in memory
+    or in the disk, it leaves to others in turn."""
     first = number % max(1, len(loaders))
     return [*loaders[first:], *loaders[:first]]
 
@@ -95,7 +103,8 @@ def breakdown(model: Prepared, rounds: int, medium: str = DISK) -> Iterator[Row]
         disk = DiskLimit(model.native / "partition-00000.bin")
         for number in range(rounds):
             cold = Measure(model.name, model.size_bytes, "cold", number, medium)
-            yield from _cold_rows(crew, crew.loaders, model, disk, (cold, "cpu"))
+            steps = _rotated(crew.loaders, number)
+            yield from _cold_rows(crew, steps, model, disk, (cold, "cpu"))
 
 
 def on_media(
@@ -131,6 +140,7 @@ def measured_row(
         warm(files_read(loader, model))
     else:
         drop_cached(model)
+        ready_memory(model.size_bytes)
     stolen = Stolen()
     measured = crew.load(loader, cold=not hot)
     if measured is not None:
