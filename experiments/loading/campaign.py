@@ -1,10 +1,10 @@
-"""Interleaved rounds: every loader once per round, in a process of its own, cold then hot.
+"""Interleaved rounds: every loader once per round, in a process of its own, cold or hot.
 
 ratio_to_limit = limit_s / seconds. Shared disks drift from minute to minute, so the limit of a cold
 load is the mean of a read just before it and one just after it; that of a hot load is of its round.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -20,7 +20,7 @@ from experiments.loading.limits import (
     pinned_copy_seconds,
     populate_seconds,
 )
-from experiments.loading.loaders import available, files_read, prepare_tensorizer
+from experiments.loading.loaders import files_read, prepare_tensorizer
 from experiments.loading.models import Prepared
 from experiments.loading.row import DISK, Measure, Row, limit_row
 from experiments.loading.stolen import Stolen
@@ -40,28 +40,35 @@ def drop_cached(model: Prepared) -> None:
 
 
 def compare(
-    model: Prepared,
-    rounds: int,
-    device: str,
-    medium: str = DISK,
-    chosen: Collection[str] | None = None,
+    model: Prepared, loaders: Sequence[str], rounds: int, device: str, medium: str = DISK
 ) -> Iterator[Row]:
-    """Rows of the chosen loaders, or all available, on one model, cold then hot; of the limits."""
-    loaders = [one for one in available(model.name) if chosen is None or one in chosen]
+    """Rows of these loaders on one model, cold, and of the limits."""
     if "tensorizer" in loaders:
         prepare_tensorizer(model)
     with Crew(loaders, model, device) as crew:
         disk = DiskLimit(model.native / "partition-00000.bin")
         for number in range(rounds):
             cold = Measure(model.name, model.size_bytes, "cold", number, medium)
-            hot = replace(cold, cache="hot")
             for memory in ("new memory", "memory just freed"):
-                yield limit_row(memory, hot, populate_seconds(model.size_bytes))
-            copy_s = _copy_limit(model, device)
-            yield limit_row("memory copy", hot, copy_s)
+                yield limit_row(memory, cold, populate_seconds(model.size_bytes))
             loaders = _rotated(crew.loaders, number)
             yield from _cold_rows(crew, loaders, model, disk, (cold, device))
-            for loader in loaders:
+
+
+def compare_hot(
+    model: Prepared, loaders: Sequence[str], rounds: int, device: str, medium: str = DISK
+) -> Iterator[Row]:
+    """The same for files that are cached; for pools, for what the pool holds."""
+    if "tensorizer" in loaders:
+        prepare_tensorizer(model)
+    with Crew(loaders, model, device) as crew:
+        for loader in crew.loaders:
+            crew.load(loader, cold=False)  # into the pool, of those that have one
+        for number in range(rounds):
+            hot = Measure(model.name, model.size_bytes, "hot", number, medium)
+            copy_s = _copy_limit(model, device)
+            yield limit_row("memory copy", hot, copy_s)
+            for loader in _rotated(crew.loaders, number):
                 for row in measured_row(crew, loader, model, hot, device):
                     yield row.within(copy_s)
 
@@ -135,12 +142,12 @@ def measured_row(
 ) -> Iterator[Row]:
     """The row of one load; none where the loader died of it."""
     hot = measure.cache == "hot"
+    ready_memory(model.size_bytes)
     if hot:
         # Other loaders' files and memory may have pushed this one's out of the cache.
         warm(files_read(loader, model))
     else:
         drop_cached(model)
-        ready_memory(model.size_bytes)
     stolen = Stolen()
     measured = crew.load(loader, cold=not hot)
     if measured is not None:

@@ -2,7 +2,7 @@
 
 A virtual machine may report what is free to its host, which takes it back within seconds. Who then
 allocates pays for the host to find memory: 1 GB/s, where memory just freed comes at 5 GB/s. Who
-pays depends on what was freed before, so every cold load finds memory just freed.
+pays depends on what was freed before, so every load finds memory just freed.
 """
 
 from pathlib import Path
