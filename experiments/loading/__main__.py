@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("outputs/loading"))
     parser.add_argument("--work", type=Path, default=Path("outputs/loading-models"))
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
-    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=(*PARTS, "none"))
     parser.add_argument(
         "--add",
         nargs="+",
@@ -100,6 +100,8 @@ def _all_parts(arguments: argparse.Namespace) -> tuple[list[Row], dict[str, obje
     rows: list[Row] = []
     extra: dict[str, object] = {}
     for part in arguments.parts:
+        if part == "none":  # only what is added
+            continue
         if part == "overlap":
             extra["overlap"] = _overlap(arguments)
             continue
