@@ -20,7 +20,8 @@ from statistics import median
 import torch
 
 from experiments.loading.breakdown import ALL_STEPS, gains
-from experiments.loading.campaign import breakdown, compare, on_media
+from experiments.loading.campaign import breakdown, compare, compare_hot, on_media
+from experiments.loading.loaders import available
 from experiments.loading.medium import RAM, NoMediumError, ram_device
 from experiments.loading.models import MODELS, Prepared, prepare, size_in_all_formats
 from experiments.loading.overlap import measure_overlap
@@ -30,7 +31,7 @@ from experiments.loading.row import DISK, LORA, Row
 from experiments.loading.summary import line, summary
 from experiments.loading.throttle import can_throttle, throttled
 
-PARTS = ("compare", "breakdown", "media", "remote", "overlap")
+PARTS = ("compare", "hot", "breakdown", "media", "remote", "overlap")
 # The paper's five media, as rates that one virtual disk can still follow.
 MEDIA_BYTES_PER_S = {
     "MinIO 1 Gbit/s": 125e6,
@@ -74,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("outputs/loading"))
     parser.add_argument("--work", type=Path, default=Path("outputs/loading-models"))
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
-    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=(*PARTS, "none"))
     parser.add_argument(
         "--add",
         nargs="+",
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         help="results of earlier runs, of other parts or models, whose rows are put in front",
     )
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--loaders", nargs="+", help="compare only these")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
         "--medium",
@@ -98,6 +100,8 @@ def _all_parts(arguments: argparse.Namespace) -> tuple[list[Row], dict[str, obje
     rows: list[Row] = []
     extra: dict[str, object] = {}
     for part in arguments.parts:
+        if part == "none":  # only what is added
+            continue
         if part == "overlap":
             extra["overlap"] = _overlap(arguments)
             continue
@@ -112,7 +116,10 @@ def _measured(part: str, arguments: argparse.Namespace) -> Iterator[Row]:
     medium = RAM if arguments.medium == "ram" else DISK
     if part == "compare":
         for name in arguments.models:
-            yield from compare(_prepared(name, arguments), rounds, arguments.device, medium)
+            yield from compare(*_compared(name, arguments), rounds, arguments.device, medium)
+    elif part == "hot":
+        for name in arguments.models:
+            yield from compare_hot(*_compared(name, arguments), rounds, arguments.device, medium)
     elif part == "breakdown":
         for name in arguments.models:
             if name != LORA:
@@ -128,6 +135,13 @@ def _measured(part: str, arguments: argparse.Namespace) -> Iterator[Row]:
         yield from on_media(model, MEDIA_BYTES_PER_S, throttle, rounds, medium)
     else:
         sys.stderr.write("media are not emulated: this machine does not let us limit reads\n")
+
+
+def _compared(name: str, arguments: argparse.Namespace) -> tuple[Prepared, list[str]]:
+    """A model, and the loaders that are compared on it."""
+    chosen = arguments.loaders
+    loaders = [one for one in available(name) if chosen is None or one in chosen]
+    return _prepared(name, arguments), loaders
 
 
 def _prepared(name: str, arguments: argparse.Namespace) -> Prepared:

@@ -1,4 +1,4 @@
-"""Interleaved rounds: every loader once per round, in a process of its own, cold then hot.
+"""Interleaved rounds: every loader once per round, in a process of its own, cold or hot.
 
 ratio_to_limit = limit_s / seconds. Shared disks drift from minute to minute, so the limit of a cold
 load is the mean of a read just before it and one just after it; that of a hot load is of its round.
@@ -13,13 +13,14 @@ from typing import Any, Protocol
 from experiments.loading.breakdown import ALL_STEPS
 from experiments.loading.caching import drop, warm
 from experiments.loading.crew import Crew
+from experiments.loading.free_memory import ready_memory
 from experiments.loading.limits import (
     DiskLimit,
     copy_seconds,
     pinned_copy_seconds,
     populate_seconds,
 )
-from experiments.loading.loaders import available, files_read, prepare_tensorizer
+from experiments.loading.loaders import files_read, prepare_tensorizer
 from experiments.loading.models import Prepared
 from experiments.loading.row import DISK, Measure, Row, limit_row
 from experiments.loading.stolen import Stolen
@@ -38,22 +39,37 @@ def drop_cached(model: Prepared) -> None:
     drop(file for file in model.directory.parent.rglob("*") if file.is_file())
 
 
-def compare(model: Prepared, rounds: int, device: str, medium: str = DISK) -> Iterator[Row]:
-    """Rows of every available loader on one model, cold then hot, and of the limits."""
-    loaders = available(model.name)
+def compare(
+    model: Prepared, loaders: Sequence[str], rounds: int, device: str, medium: str = DISK
+) -> Iterator[Row]:
+    """Rows of these loaders on one model, cold, and of the limits."""
     if "tensorizer" in loaders:
         prepare_tensorizer(model)
     with Crew(loaders, model, device) as crew:
         disk = DiskLimit(model.native / "partition-00000.bin")
         for number in range(rounds):
             cold = Measure(model.name, model.size_bytes, "cold", number, medium)
-            hot = replace(cold, cache="hot")
-            yield limit_row("new memory", hot, populate_seconds(model.size_bytes))
-            copy_s = _copy_limit(model, device)
-            yield limit_row("memory copy", hot, copy_s)
+            for memory in ("new memory", "memory just freed"):
+                seconds = populate_seconds(model.size_bytes)
+                yield limit_row(memory, replace(cold, cache="hot"), seconds)  # no disk in it
             loaders = _rotated(crew.loaders, number)
             yield from _cold_rows(crew, loaders, model, disk, (cold, device))
-            for loader in loaders:
+
+
+def compare_hot(
+    model: Prepared, loaders: Sequence[str], rounds: int, device: str, medium: str = DISK
+) -> Iterator[Row]:
+    """The same for files that are cached; for pools, for what the pool holds."""
+    if "tensorizer" in loaders:
+        prepare_tensorizer(model)
+    with Crew(loaders, model, device) as crew:
+        for loader in crew.loaders:
+            crew.load(loader, cold=False)  # into the pool, of those that have one
+        for number in range(rounds):
+            hot = Measure(model.name, model.size_bytes, "hot", number, medium)
+            copy_s = _copy_limit(model, device)
+            yield limit_row("memory copy", hot, copy_s)
+            for loader in _rotated(crew.loaders, number):
                 for row in measured_row(crew, loader, model, hot, device):
                     yield row.within(copy_s)
 
@@ -83,8 +99,8 @@ def _cold_rows(
 
 
 def _rotated(loaders: Sequence[str], number: int) -> list[str]:
-    """Another loader begins each round: the first that takes memory after files were dropped from
-    the cache has the kernel gather huge pages for it, and those behind it find them."""
+    """Another loader begins each round: what it is that its predecessor leaves behind, in memory
+    or in the disk, it leaves to others in turn."""
     first = number % max(1, len(loaders))
     return [*loaders[first:], *loaders[:first]]
 
@@ -95,7 +111,8 @@ def breakdown(model: Prepared, rounds: int, medium: str = DISK) -> Iterator[Row]
         disk = DiskLimit(model.native / "partition-00000.bin")
         for number in range(rounds):
             cold = Measure(model.name, model.size_bytes, "cold", number, medium)
-            yield from _cold_rows(crew, crew.loaders, model, disk, (cold, "cpu"))
+            steps = _rotated(crew.loaders, number)
+            yield from _cold_rows(crew, steps, model, disk, (cold, "cpu"))
 
 
 def on_media(
@@ -126,6 +143,7 @@ def measured_row(
 ) -> Iterator[Row]:
     """The row of one load; none where the loader died of it."""
     hot = measure.cache == "hot"
+    ready_memory(model.size_bytes)
     if hot:
         # Other loaders' files and memory may have pushed this one's out of the cache.
         warm(files_read(loader, model))

@@ -20,6 +20,7 @@ _FIO = (
     ("--ioengine=psync", "--bs=16M", "--numjobs=4"),
     ("--ioengine=io_uring", "--bs=4M", "--iodepth=8", "--numjobs=1"),
     ("--ioengine=libaio", "--bs=1M", "--iodepth=16", "--numjobs=4"),
+    ("--ioengine=libaio", "--bs=16M", "--iodepth=8", "--numjobs=1"),  # one stream, as ours reads
 )
 
 

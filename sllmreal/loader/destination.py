@@ -2,18 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 
-from sllmreal.loader.memory import Image
+from sllmreal.loader.memory import Image, populate
 from sllmreal.loader.pipeline import Stage
 from sllmreal.loader.plan import ChunkKey, LoadPlan
 from sllmreal.loader.pool import ChunkPool
 
 
 class FreshMemory:
-    """Images of the partitions, one each; every chunk goes to its own place."""
+    """Images of the partitions, one each; every chunk goes to its own place.
 
-    def __init__(self, plan: LoadPlan, images: Sequence[Image]) -> None:
+    Its pages are faulted in ahead of the readers: a direct read that has to wait for the kernel to
+    clear new pages leaves the disk idle meanwhile, a tenth of the time on two cores.
+    """
+
+    def __init__(self, plan: LoadPlan, images: Sequence[Image], num_faulters: int) -> None:
         self._plan = plan
         self._images = images
+        self._num_faulters = num_faulters
 
     @property
     def lasting(self) -> bool:
@@ -23,11 +28,17 @@ class FreshMemory:
         read = self._plan.reads[position]
         return self._images[read.key.partition].address + read.offset_bytes
 
+    def ahead(self) -> Sequence[Stage]:
+        return (Stage("fault in", self._fault_in, self._num_faulters),)
+
     def stages(self) -> Sequence[Stage]:
         return ()
 
     def abort(self) -> None:
         return
+
+    def _fault_in(self, position: int) -> None:
+        populate(self.address(position), self._plan.reads[position].size_bytes)
 
 
 class PoolMemory:
@@ -44,6 +55,9 @@ class PoolMemory:
 
     def address(self, position: int) -> int:
         return self._pool.chunk_address(self._chunks[self._plan.reads[position].key])
+
+    def ahead(self) -> Sequence[Stage]:
+        return ()
 
     def stages(self) -> Sequence[Stage]:
         return ()

@@ -154,6 +154,9 @@ class DeviceMemory:
     def address(self, position: int) -> int:
         return self._source.take(position)
 
+    def ahead(self) -> Sequence[Stage]:
+        return ()
+
     def stages(self) -> Sequence[Stage]:
         return (Stage("copy", self._copy, self._num_threads),)
 

@@ -166,7 +166,8 @@ def _load_fresh(layout: Layout, reader: Reader, request: LoadRequest, deliver: D
     plan = plan_load(layout, request.options.chunk_bytes, wanted(layout, request.shard))
     images = [reserve_image(part.size_bytes) for part in layout.partitions]
     views = HostViews(images)
-    _run(Fill(plan), reader, FreshMemory(plan, images), request, (views.tensor, deliver))
+    memory = FreshMemory(plan, images, request.options.num_faulters)
+    _run(Fill(plan), reader, memory, request, (views.tensor, deliver))
 
 
 def _load_to_devices(

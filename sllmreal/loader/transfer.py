@@ -25,6 +25,7 @@ class LoadOptions:
     """Threads and sizes. The defaults were best on one NVMe disk; an array wants more readers."""
 
     chunk_bytes: int = DEFAULT_CHUNK_BYTES  # with a pool, the pool's chunk size is taken
+    num_faulters: int = 2  # of fresh memory, which 2 cores give at 8 GB/s and disks never outrun
     num_readers: int = 8
     num_verifiers: int = min(4, os.cpu_count() or 1)  # 20 GB/s each
     num_writers: int = 2  # to the SSD, of what comes from remote storage
@@ -68,6 +69,10 @@ class Destination(Protocol):
     @property
     def lasting(self) -> bool:
         """Whether a landed chunk stays at its address until the transfer ends."""
+        ...
+
+    def ahead(self) -> Sequence[Stage]:
+        """What happens to a chunk's memory before the chunk is read."""
         ...
 
     def stages(self) -> Sequence[Stage]:
@@ -114,7 +119,7 @@ def transfer(
         with landing:
             landed(position)
 
-    stages = [Stage("read", read, options.num_readers)]
+    stages = [*destination.ahead(), Stage("read", read, options.num_readers)]
     if plan.layout.chunk_bytes is not None:
         stages.append(Stage("verify", verify, options.num_verifiers))
     after = [*destination.stages(), Stage("land", land, 1)]

@@ -1,5 +1,6 @@
 """What goes wrong while loading is a typed error, and leaves nothing behind."""
 
+import ctypes
 import errno
 import gc
 import os
@@ -20,7 +21,9 @@ from sllmreal.loader import (
     LoadCancelledError,
     LoadOptions,
     PoolExhaustedError,
+    destination,
     load_checkpoint,
+    memory,
 )
 from sllmreal.loader.memory import buffer_at
 from sllmreal.loader.plan import ChunkKey
@@ -198,6 +201,46 @@ def test_memory_loaded_into_is_given_back_with_the_last_tensor(tmp_path: Path) -
 
     assert 63 * MIB <= held <= 72 * MIB
     assert after < 8 * MIB
+
+
+def test_memory_that_cannot_be_had_is_a_typed_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(tmp_path / "model")
+    before = open_descriptors()
+    monkeypatch.setattr(memory, "_advise", lambda *_: errno.ENOMEM)
+
+    with pytest.raises(StorageError, match="no memory"):
+        load_checkpoint(tmp_path / "model", options=SMALL)
+
+    assert open_descriptors() == before
+    assert all("fault in" not in thread.name for thread in threading.enumerate())
+
+
+def test_a_chunk_is_read_into_memory_that_was_faulted_in_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(large_model(), tmp_path / "model", WriteOptions(chunk_bytes=MIB))
+    there: dict[int, int] = {}
+    preadv = os.preadv
+    populate = memory.populate
+
+    def populated(address: int, size_bytes: int) -> None:
+        populate(address, size_bytes)
+        there[address] = size_bytes
+
+    def reading(fd: int, buffers: Any, offset: int) -> int:
+        address = ctypes.addressof(ctypes.c_char.from_buffer(buffers[0]))
+        assert any(begin <= address < begin + size for begin, size in there.items())
+        return preadv(fd, buffers, offset)
+
+    monkeypatch.setattr(destination, "populate", populated)
+    monkeypatch.setattr(os, "preadv", reading)
+
+    loaded = load_checkpoint(tmp_path / "model", options=LoadOptions(chunk_bytes=MIB))
+
+    assert_same(loaded, large_model())
+    assert len(there) == 9
 
 
 @pytest.mark.parametrize("device", ["meta", "nowhere", ["cpu", "cuda"]])
