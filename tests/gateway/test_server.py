@@ -90,7 +90,7 @@ async def accepts(host: str, port: int) -> bool:
     """Whether a connection can still be made."""
     try:
         _, writer = await asyncio.open_connection(host, port)
-    except ConnectionRefusedError:
+    except ConnectionError:  # refused, or reset from the queue of a server that closes
         return False
     writer.close()
     return True
