@@ -1,12 +1,13 @@
 """Linear layers of few tokens on a CPU, by the product that reads their weights soonest.
 
-    float32, 5 to 48 tokens   W x^T                           1.1 to 2.4 times as fast as x W^T
-    bfloat16, one token       W x, a product with a vector    1.2 to 1.3 times
+    float32, 5 to 48 tokens   W x^T     1.1 to 2.4 times as fast as x W^T
     else                      x W^T
 
-(torch 2.13, MKL 2024.2 and oneDNN 3.12, two cores of a 2.1 GHz Emerald Rapids, weights of 1024 x
-4096 to 32000 x 1024 that were in no cache.) The number of tokens alone decides, so that all engines
-of a machine compute the same.
+(torch 2.13, MKL 2024.2, two cores of a 2.1 GHz Emerald Rapids, weights of 1024 x 4096 to 32000 x
+1024 that were in no cache.) The number of tokens alone decides, so that all engines of a machine
+compute the same. In half precision one token's product with a vector would be 1.2 times as fast,
+but rounds unlike a prefill's: twice as many streams went on otherwise after their tokens were
+replayed elsewhere.
 """
 
 from functools import partial
@@ -32,11 +33,8 @@ def soonest_product(layer: torch.nn.Linear, inputs: torch.Tensor) -> torch.Tenso
     """The layer's outputs, (..., outputs), for `inputs`, (..., inputs)."""
     weight, bias = layer.weight, layer.bias
     num_tokens = inputs.shape[:-1].numel()
-    if weight.dtype == torch.float32 and 4 < num_tokens <= 48:
-        product = torch.mm(weight, inputs.flatten(0, -2).t()).t()
-    elif weight.dtype == torch.bfloat16 and num_tokens == 1:
-        product = torch.mv(weight, inputs.flatten())
-    else:
+    if weight.dtype != torch.float32 or not 4 < num_tokens <= 48:
         return linear(inputs, weight, bias)
+    product = torch.mm(weight, inputs.flatten(0, -2).t()).t()
     outputs = product.view(*inputs.shape[:-1], layer.out_features)
     return outputs if bias is None else outputs + bias
