@@ -143,9 +143,9 @@ def test_lasting_errors_are_typed(tmp_path: Path, statuses: list[int]) -> None:
         loaded_from(url, tmp_path / "cache")
 
 
-def _wait_for_bytes(file: Path) -> None:
+def _wait_for_bytes(file: Path, least: int = 1) -> None:
     deadline_s = time.monotonic() + 20
-    while not file.stat().st_size and time.monotonic() < deadline_s:
+    while file.stat().st_size < least and time.monotonic() < deadline_s:
         time.sleep(0.01)
 
 
