@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+# for campaigns
+NO_LIMIT := --timeout=0 -o faulthandler_timeout=0
 
 .PHONY: help setup demo check test figures speed campaign-laws campaign-checkpoint campaign-migration campaign-cluster soak loading clean
 .DEFAULT_GOAL := help
@@ -31,9 +33,9 @@ check: setup ## ruff, mypy --strict, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# By files: what a module makes for its tests is made once.
+# By files: what a module makes for its tests is made once. A test that takes its process down is run again.
 test: setup ## the test suite
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --max-worker-restart 2
 
 figures: $(VENV)/.sim ## run what the paper's figures lack, resumable, then draw them and the comparison
 	$(BIN)/python -m experiments.figures
@@ -46,13 +48,13 @@ loading: setup ## time the checkpoint loader against its limits and its peers (w
 	$(BIN)/python -m experiments.loading --out results/loading
 
 campaign-laws: setup ## the law tests at length: hours of random clusters and faults
-	$(BIN)/python -m pytest -n auto -m 'slow or not slow' --hypothesis-profile=campaign --timeout=0 tests/laws
+	$(BIN)/python -m pytest -n auto -m 'slow or not slow' --hypothesis-profile=campaign $(NO_LIMIT) tests/laws
 
 campaign-checkpoint: setup ## 50 M fuzzed headers, 100,000 corruptions, 5,000 kills of the writer
 	$(BIN)/python -m tests.checkpoint.fuzz --executions 50000000
 	$(BIN)/python -m tests.checkpoint.corruption --injections 100000
 	$(BIN)/python -m tests.checkpoint.kills --kills 5000
-	$(BIN)/python -m pytest -m slow --timeout=0 tests/checkpoint tests/loader
+	$(BIN)/python -m pytest -m slow $(NO_LIMIT) tests/checkpoint tests/loader
 
 campaign-migration: setup ## 100,000 simulated migrations under faults, 1,000 kills of engines, 500 resume points
 	$(BIN)/python -m tests.migration.campaign --runs 100000

@@ -20,7 +20,7 @@ from sllmreal.loader.pipeline import Cancellation, Stage, run_pipeline
 from sllmreal.loader.plan import DEFAULT_CHUNK_BYTES, ChunkRead
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
     """Threads and sizes. The defaults were best on one NVMe disk; an array wants more readers."""
 

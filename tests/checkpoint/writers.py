@@ -23,7 +23,7 @@ from sllmreal.loader.memory import HUGE_PAGE_BYTES
 from sllmreal.loader.remote import load_remote
 from tests.checkpoint.kills import OPTIONS, generation
 
-_ONE_THREAD_EACH = LoadOptions(65536, num_readers=1, num_verifiers=1, num_writers=1)
+_ONE_THREAD_EACH = LoadOptions(chunk_bytes=65536, num_readers=1, num_verifiers=1, num_writers=1)
 
 
 class Writer(Protocol):

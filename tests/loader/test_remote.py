@@ -199,7 +199,7 @@ def test_an_object_replaced_while_it_is_read_is_an_error(tmp_path: Path) -> None
 
     behaviour.spoil = replace_after
     with serving(behaviour) as url, pytest.raises(RemoteError, match="changed"):
-        loaded_from(url, tmp_path / "cache", options=LoadOptions(65536, 1))
+        loaded_from(url, tmp_path / "cache", options=LoadOptions(chunk_bytes=65536, num_readers=1))
 
 
 def test_something_else_than_a_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -108,7 +108,9 @@ def test_an_interrupted_load_takes_what_is_stored_after_hashing_it(tmp_path: Pat
     behaviour = Behaviour(source, refuse=refuse)
     with serving(behaviour) as url:
         with pytest.raises(RemoteError):
-            loaded_from(url, tmp_path / "cache", options=LoadOptions(65536, 1))
+            loaded_from(
+                url, tmp_path / "cache", options=LoadOptions(chunk_bytes=65536, num_readers=1)
+            )
         (partial,) = (tmp_path / "cache").iterdir()
         with (partial / "model.safetensors").open("r+b") as file:
             file.seek(20_000)

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -23,7 +25,9 @@ from sllmreal.worker.paced import PacedStorage
 from tests.cluster.scripted import ListLog
 from tests.contract.scenarios import Scenario
 
-PATIENCE_S = 120.0  # Ray runs actors at nice 15
+PATIENCE_S = 120.0
+_JOIN = (sys.executable, "-c", "import sys, ray; ray.init(sys.argv[1], log_to_driver=False)")
+_JOIN_S = 60.0
 OBJECT_STORE_BYTES = 80 << 20  # Ray allows hardly less; nothing of ours is in it
 
 
@@ -39,21 +43,40 @@ class TwoNodes:
 def two_nodes() -> Iterator[TwoNodes]:
     """Ray on two nodes, this process connected to it."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    cluster = Cluster()
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - not 15, behind all else
+    cluster = _joinable(Cluster())
     try:
-        for name in ("a", "b"):
-            cluster.add_node(
-                node_name=name,
-                object_store_memory=OBJECT_STORE_BYTES,
-                include_dashboard=False,
-                include_log_monitor=False,
-                no_monitor=True,  # of the autoscaler
-            )
         ray.init(cluster.address, namespace=NAMESPACE, configure_logging=False, log_to_driver=False)
         yield TwoNodes(cluster.address, tuple(sorted(alive_nodes(), key=lambda one: one.name)))
     finally:
         ray.shutdown()
         cluster.shutdown()  # type: ignore[no-untyped-call]
+
+
+def _joinable(cluster: Cluster) -> Cluster:
+    """Start the nodes, and start others if nobody could join those.
+
+    Joining can hang inside Ray, where no signal reaches: a process that can be killed tries it.
+    """
+    try:
+        _add_nodes(cluster)
+        subprocess.run([*_JOIN, cluster.address], check=True, timeout=_JOIN_S, capture_output=True)
+    except (subprocess.SubprocessError, TimeoutError):
+        cluster.shutdown()  # type: ignore[no-untyped-call]
+        cluster = Cluster()
+        _add_nodes(cluster)
+    return cluster
+
+
+def _add_nodes(cluster: Cluster) -> None:
+    for name in ("a", "b"):
+        cluster.add_node(
+            node_name=name,
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            include_log_monitor=False,
+            no_monitor=True,  # of the autoscaler
+        )
 
 
 @dataclass(frozen=True, slots=True)
