@@ -9,6 +9,8 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,11 +19,13 @@ from sllmcore.residency import LruResidency
 from sllmreal.cluster.home import LEADER_KEY, Home, opened_home
 from sllmreal.cluster.lead import LEASE_S, LOG_PREFIX
 from sllmreal.cluster.leader import Leader, LeaderSettings
+from sllmreal.cluster.memory_log import MemoryLog
 from sllmreal.cluster.process import run_process
+from sllmreal.cluster.record import Log
 from sllmreal.cluster.roster import PeerChannel
 from sllmreal.protocol.messages import FromLeader, FromPeer, StartInstance
 from sllmreal.protocol.socket_channel import listening
-from sllmreal.store import JournalLog, MemoryStore, Store, campaign
+from sllmreal.store import JournalLog, campaign
 from sllmreal.store.sqlite import SqliteStore
 
 STORES = ("memory", "sqlite")
@@ -60,30 +64,34 @@ class NotingChannel:
 
 async def _main(home: Home, kind: str) -> None:
     issued: list[Issued] = []
-    store = await _opened(home, kind)
     try:
-        await _lead(home, store, issued)
+        async with _opened(home, kind) as log:
+            await _lead(home, log, issued)
     finally:
-        await store.close()
         (home.directory / ISSUED).write_text(json.dumps([asdict(one) for one in issued]))
 
 
-async def _opened(home: Home, kind: str) -> Store:
+@asynccontextmanager
+async def _opened(home: Home, kind: str) -> AsyncIterator[Log]:
     match kind:
         case "memory":
-            return MemoryStore()
+            yield MemoryLog()
         case "sqlite":
-            return await SqliteStore.open(home.store)
+            store = await SqliteStore.open(home.store)
+            try:
+                at = home.leader_socket.encode()
+                leadership = await campaign(store, LEADER_KEY, at, LEASE_S)
+                yield await JournalLog.open(store, LOG_PREFIX, leadership)
+            finally:
+                await store.close()
         case _:
             raise ValueError(f"a store is one of {STORES}, got {kind}")
 
 
-async def _lead(home: Home, store: Store, issued: list[Issued]) -> None:
+async def _lead(home: Home, log: Log, issued: list[Issued]) -> None:
     """Idle instances leave at once, nothing is cached: every request is cold."""
     residency = LruResidency(keep_alive_s=0.0, caches_dram=False, caches_ssd=False)
-    settings = LeaderSettings(PolicySettings(residency=residency))
-    leadership = await campaign(store, LEADER_KEY, home.leader_socket.encode(), LEASE_S)
-    leader = Leader(settings, await JournalLog.open(store, LOG_PREFIX, leadership), 1)
+    leader = Leader(LeaderSettings(PolicySettings(residency=residency)), log, 1)
 
     async def serve(channel: PeerChannel) -> None:
         await leader.serve_peer(NotingChannel(channel, issued))

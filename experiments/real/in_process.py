@@ -1,15 +1,15 @@
 """A cluster in this process's one event loop, engines in threads: no isolation, started at once."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from experiments.real.children import journal_of
 from experiments.real.front import Front
 from experiments.real.plan import ClusterPlan, PlannedServer
-from sllmcore.errors import ControlError
 from sllmreal.cluster.leader import LeaderSettings
 from sllmreal.cluster.local import Member, local_cluster
+from sllmreal.cluster.memory_log import MemoryLog
 from sllmreal.migration.links import LocalNetwork
 from sllmreal.protocol.messages import ReportedEvent
 from sllmreal.protocol.model import ModelSpec
@@ -19,37 +19,12 @@ from sllmreal.worker.thread_runner import thread_launch
 from sllmreal.worker.worker import Worker
 
 
-class _ListLog:
-    """A leader's log in memory, whole: nobody asks for snapshots."""
-
-    def __init__(self) -> None:
-        self.records: list[str] = []
-
-    @property
-    def num_keys(self) -> int:
-        return len(self.records)
-
-    async def append(self, lines: Sequence[str]) -> int:
-        self.records += lines
-        return len(self.records)
-
-    async def lines(self) -> AsyncIterator[str]:
-        for line in tuple(self.records):
-            yield line
-
-    async def snapshot(self) -> bytes | None:
-        return None
-
-    async def compact(self, snapshot: bytes, batch: int | None = None) -> None:
-        raise ControlError("this log keeps every line")
-
-
 @asynccontextmanager
 async def in_process(
     plan: ClusterPlan, models: tuple[ModelSpec, ...], directory: Path
 ) -> AsyncIterator[Front]:
     """Running with all servers and models, until the context ends."""
-    log, network = _ListLog(), LocalNetwork()
+    log, network = MemoryLog(), LocalNetwork()
     settings = LeaderSettings(plan.policy, plan.seed, compaction=None)
     async with (
         local_cluster(settings, log, []) as cluster,
@@ -63,7 +38,7 @@ async def in_process(
         front = Front(cluster.desk, cluster.link)
         yield front
         await cluster.leader.loop.durable()
-        front.journal += journal_of(log.records)
+        front.journal += journal_of(log.kept)
 
 
 def _member(

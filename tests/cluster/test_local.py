@@ -12,6 +12,7 @@ from sllmcore.events import InstanceLost, MigrationFinished
 from sllmcore.types import DRAM, Residency, ServerSpec
 from sllmreal.cluster.leader import LeaderSettings
 from sllmreal.cluster.local import LocalCluster, Member, local_cluster
+from sllmreal.cluster.memory_log import MemoryLog
 from sllmreal.cluster.pulse import LinkSettings
 from sllmreal.engine.protocol import Engine, SequenceSpec
 from sllmreal.engine.timed import TimedOptions, timed_engine
@@ -23,7 +24,6 @@ from sllmreal.worker.data_plane import DataPlane
 from sllmreal.worker.paced import PacedStorage
 from sllmreal.worker.thread_runner import thread_launch
 from sllmreal.worker.worker import Worker
-from tests.cluster.scripted import ListLog
 
 pytestmark = pytest.mark.asyncio
 SETTINGS = LeaderSettings(link=LinkSettings(heartbeat_s=0.2, silence_s=10.0, redial_s=0.01))
@@ -79,7 +79,7 @@ async def answer(cluster: LocalCluster, asked: Submission) -> tuple[int, ...]:
 
 @asynccontextmanager
 async def running(*members: Member, models: tuple[ModelSpec, ...]) -> AsyncIterator[LocalCluster]:
-    async with local_cluster(SETTINGS, ListLog(), members) as cluster:
+    async with local_cluster(SETTINGS, MemoryLog(), members) as cluster:
         for spec in models:
             cluster.leader.deploy(spec)
         yield cluster

@@ -16,6 +16,7 @@ from sllmreal.cluster.call import Call
 from sllmreal.cluster.desk import RequestDesk
 from sllmreal.cluster.leader import Leader, LeaderSettings
 from sllmreal.cluster.local import LocalCluster, Member, local_cluster
+from sllmreal.cluster.memory_log import MemoryLog
 from sllmreal.gateway.backend import Submission
 from sllmreal.migration.links import LocalNetwork
 from sllmreal.protocol.messages import ReportedEvent
@@ -30,7 +31,6 @@ from sllmsim.cluster import SimCluster
 from sllmsim.setup import ServerHardware, SimModel, SimServerSetup, SimSetup
 from sllmsim.timing.linear import LinearTiming
 from tests.builders import gpu_of
-from tests.cluster.scripted import ListLog
 from tests.contract.scenarios import CONTEXT_TOKENS, MODEL_BYTES, STEP_S, Asked, Reached, Scenario
 
 # What differs between worlds is not what was decided: ids, and numbers that follow from the clock.
@@ -125,7 +125,7 @@ def in_processes(scenario: Scenario) -> Told:
 async def _local(scenario: Scenario, launch: Callable[[], Launch]) -> AsyncIterator[LocalCluster]:
     settings = LeaderSettings(PolicySettings(scenario.policy))
     members = [_member(one, scenario, launch()) for one in scenario.servers]
-    async with local_cluster(settings, ListLog(), members) as cluster:
+    async with local_cluster(settings, MemoryLog(), members) as cluster:
         yield cluster
 
 

@@ -16,13 +16,13 @@ from sllmcore.build import PolicySettings
 from sllmreal.cluster.attach import attached_gateway
 from sllmreal.cluster.desk import RequestDesk
 from sllmreal.cluster.leader import Leader, LeaderSettings
+from sllmreal.cluster.memory_log import MemoryLog
 from sllmreal.cluster.pulse import LinkSettings
 from sllmreal.cluster.ray_nodes import NAMESPACE, RayNode, alive_nodes, be_worker
 from sllmreal.cluster.ray_worker import WorkerPlan
 from sllmreal.protocol.messages import FromPeer
 from sllmreal.protocol.socket_channel import listening
 from sllmreal.worker.paced import PacedStorage
-from tests.cluster.scripted import ListLog
 from tests.contract.scenarios import Scenario
 
 PATIENCE_S = 120.0
@@ -107,7 +107,7 @@ async def on_ray(scenario: Scenario, nodes: tuple[RayNode, ...]) -> AsyncIterato
     key = os.urandom(32)
     patient = LinkSettings(silence_s=PATIENCE_S)  # a busy machine is no lost one
     settings = LeaderSettings(PolicySettings(scenario.policy), grace_s=PATIENCE_S, link=patient)
-    leader = Leader(settings, ListLog(), 1)
+    leader = Leader(settings, MemoryLog(), 1)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(leader.running())
         address = await stack.enter_async_context(
