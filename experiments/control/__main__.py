@@ -6,11 +6,12 @@
 100 requests/s over 100 models, each cold: an instance leaves as soon as it is idle, so that every
 request needs a `Load`, which its journal entry has to precede durably. Gateway, leader and workers
 are a process each, with sockets between them; loads and engines are paced; SQLite commits with
-`synchronous = FULL`; without durability the log is a list. `issued` ends when the leader has put the `Load` into its worker's connection,
-`at the worker` when that begins to carry it out. Beside them stands what of a cold start no phase
-explains: first token - arrival - transfer - startup - the engine's first step; the leader's CPU
-time for each request; and, of the same round, what a bare durable append and a bare echo of another
-process take. Writes the quantiles of every round, in ms, as control.json into --out.
+`synchronous = FULL`; without durability, `memory`, the log is a list. `issued` ends when the leader
+has put the `Load` into its worker's connection, `at the worker` when that begins to carry it out.
+Beside them stands what of a cold start no phase explains: first token - arrival - transfer -
+startup - the engine's first step; the leader's CPU time for each request; and, of the same round,
+what a bare durable append and a bare echo of another process take. Writes the quantiles of every
+round, in ms, as control.json into --out.
 """
 
 import argparse
