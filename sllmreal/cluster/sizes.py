@@ -17,8 +17,18 @@ _DRAM_BYTES_PER_S = 1e10
 def add_sizes(parser: argparse.ArgumentParser) -> None:
     """Options that every process takes that runs workers, or has them run."""
     parser.add_argument("--gpus", type=int, default=1, help="engines at once on each worker")
-    parser.add_argument("--gpu-memory-gb", type=float, default=4.0, help="of one GPU or CPU slot")
-    parser.add_argument("--dram-gb", type=float, default=4.0, help="cache of checkpoints in memory")
+    parser.add_argument(
+        "--gpu-memory-gb",
+        type=float,
+        default=4.0,
+        help="of one GPU or CPU slot; a CPU slot's is memory that is taken at the start",
+    )
+    parser.add_argument(
+        "--dram-gb",
+        type=float,
+        default=4.0,
+        help="cache of checkpoints in memory, which is taken at the start",
+    )
     parser.add_argument("--ssd-gb", type=float, default=0.0, help="cache of fetched checkpoints")
     parser.add_argument(
         "--spares", type=int, default=1, help="engine processes booted ahead on each worker"
