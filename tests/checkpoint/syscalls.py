@@ -113,14 +113,14 @@ def _traced(writer: Writer, number: int, options: list[str], directory: Path) ->
     log.write_text("")
     told, tell = os.pipe()
     child = os.fork()
-    if child == 0:  # never returns
-        os.close(tell)
+    if child == 0:  # makes no call before its guard: strace may be there already
         _write_and_exit(writer, number, told)
     os.close(told)
     command = ["strace", "-p", str(child), "-o", str(log), *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
         assert strace.stderr is not None
         strace.stderr.readline()  # "attached", or why it may not
+        os.write(tell, b".")
         os.close(tell)
         _, status = os.waitpid(child, 0)
         strace.stderr.read()
