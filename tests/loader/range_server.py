@@ -21,9 +21,16 @@ class Behaviour:
     spoil: Callable[[str, int, bytes], bytes] = lambda name, offset, raw: raw
     refuse: Callable[[int], bool] = lambda offset: False  # ranges that begin there, with 403
     etag: str = '"1"'
+    later_etag: tuple[int, str] | None = None  # another for ranges that begin at or behind it
     requests: list[str] = field(default_factory=list)
     redirects: dict[str, str] = field(default_factory=dict)  # of the path's beginning
     sent_bytes: int = 0
+
+    def etag_at(self, begin: int) -> str:
+        """Of the range that begins there: the same in whatever order ranges are asked for."""
+        if self.later_etag is not None and begin >= self.later_etag[0]:
+            return self.later_etag[1]
+        return self.etag
 
 
 @contextmanager
@@ -77,7 +84,7 @@ def _answer(handler: BaseHTTPRequestHandler, behaviour: Behaviour) -> None:
     handler.send_response(206)
     handler.send_header("Content-Length", str(end + 1 - begin))
     handler.send_header("Content-Range", f"bytes {begin}-{end}/{len(content)}")
-    handler.send_header("ETag", behaviour.etag)
+    handler.send_header("ETag", behaviour.etag_at(begin))
     handler.end_headers()
     if behaviour.drop_after_bytes and len(part) > 1:
         part = part[: behaviour.drop_after_bytes.pop(0)]

@@ -190,14 +190,8 @@ def test_a_spoilt_copy_on_the_ssd_is_fetched_again(tmp_path: Path) -> None:
 
 def test_an_object_replaced_while_it_is_read_is_an_error(tmp_path: Path) -> None:
     saved(tmp_path / "model")
-    behaviour = Behaviour(tmp_path / "model")
+    behaviour = Behaviour(tmp_path / "model", later_etag=(65536, '"2"'))
 
-    def replace_after(name: str, offset: int, raw: bytes) -> bytes:
-        if offset >= 65536:
-            behaviour.etag = '"2"'
-        return raw
-
-    behaviour.spoil = replace_after
     with serving(behaviour) as url, pytest.raises(RemoteError, match="changed"):
         loaded_from(url, tmp_path / "cache", options=LoadOptions(chunk_bytes=65536, num_readers=1))
 
