@@ -1,14 +1,12 @@
 """Child processes that are kept running: started again when they end, ended with their parent."""
 
 import asyncio
-import ctypes
-import signal
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-_PR_SET_PDEATHSIG = 1
 _STOP_S = 10.0  # for a child to end by itself when told to
 
 
@@ -44,9 +42,10 @@ async def _keep(command: ChildCommand, say: Say) -> None:
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
+            "sllmreal.cluster.with_parent",
+            str(os.getpid()),
             command.module,
             *command.arguments,
-            preexec_fn=end_with_parent,
             start_new_session=True,  # the terminal's signals are for the parent
         )
         try:
@@ -67,8 +66,3 @@ async def _stop(child: asyncio.subprocess.Process) -> None:
         except TimeoutError:
             child.kill()
             await child.wait()
-
-
-def end_with_parent() -> None:
-    """In the child: have the kernel end it when the thread that started it dies."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -8,6 +8,7 @@ for progress (a watch at a hung node waits for ever).
 
 import asyncio
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
 from dataclasses import replace
@@ -105,6 +106,38 @@ async def test_without_a_majority_writes_fail_and_say_how(cluster: EtcdCluster) 
         await store.put("a", b"3")
 
     await store.close()
+
+
+_FORKING = """
+import asyncio, subprocess, sys
+from sllmreal.store.etcd import EtcdStore
+
+async def main():
+    store = await EtcdStore.open([sys.argv[1]])
+    async def write():
+        while True:
+            await store.put("forking", b"")
+    writers = [asyncio.create_task(write()) for _ in range(4)]
+    for _ in range(50):
+        await asyncio.to_thread(subprocess.run, ["true"], preexec_fn=int)  # a fork, not a vfork
+    assert not any(writer.done() for writer in writers)
+    for writer in writers:
+        writer.cancel()
+    await asyncio.gather(*writers, return_exceptions=True)
+    await store.close()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_client_may_start_processes(etcd_node: EtcdCluster) -> None:
+    """Without handlers of grpc's at each fork, of which every one that meets a call complains."""
+    command = [sys.executable, "-c", _FORKING, etcd_node.addresses[0]]
+
+    child = await asyncio.create_subprocess_exec(*command, stderr=subprocess.PIPE)
+    _, told = await child.communicate()
+
+    assert (child.returncode, told.decode()) == (0, "")
 
 
 async def test_a_watch_goes_on_after_its_line_was_cut(etcd_node: EtcdCluster) -> None:
