@@ -61,11 +61,13 @@ def runs(pid: int) -> bool:
 def test_a_child_ends_with_a_parent_that_is_killed(said: Path) -> None:
     until_s = time.monotonic() + PATIENCE_S
     with subprocess.Popen([sys.executable, "-c", PARENT]) as parent:
-        while not pids(said) and time.monotonic() < until_s:
-            time.sleep(0.01)
-        (child,) = pids(said)
-        assert runs(child)
-        parent.kill()
+        try:
+            while not pids(said) and time.monotonic() < until_s:
+                time.sleep(0.01)
+            (child,) = pids(said)
+            assert runs(child)
+        finally:
+            parent.kill()
     while runs(child) and time.monotonic() < until_s:
         time.sleep(0.01)
 
