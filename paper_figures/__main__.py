@@ -16,6 +16,7 @@ from paper_figures.comparison import compared, csv_text
 from paper_figures.pages import page
 from paper_figures.results import RESULTS, read_results
 from paper_figures.style import FORMATS, save
+from sllmcore.code_text import code_text
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE / "out"
@@ -70,7 +71,7 @@ def _drawn(picture: Picture, folder: Path, out: Path) -> bool:
 def _stamp(results: Path) -> str:
     total = sha256(results.read_bytes())
     for path in sorted(HERE.glob("*.py")):
-        total.update(path.read_bytes())
+        total.update(code_text(path.read_text()).encode())
     return total.hexdigest()[:16]
 
 

@@ -1,6 +1,8 @@
-"""What a run's results depend on, as a digest: the same digest, the same results.
+"""The identity of a run: runs with the same digest give the same results.
 
-sha256(config, bytes of the workload's files, source of everything that simulates)
+sha256(config, bytes of the workload's files, code of everything that simulates)
+
+Code is hashed without docstrings and comments, so that a reworded docstring makes no result stale.
 """
 
 import json
@@ -9,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from experiments.config.run_config import RunConfig, plain_config
+from sllmcore.code_text import code_text
 
 _ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("sllmcore", "sllmsim", "traces", "experiments/config", "experiments/simulation")
@@ -21,7 +24,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 def digest(config: RunConfig) -> str:
-    """Of a run, short enough for the name of a folder."""
+    """Return the digest of a run, short enough for the name of a folder."""
     plain = plain_config(config) | {"name": ""}  # a name changes no result
     sources: tuple[str, ...] = SOURCES
     if config.driver.kind == "real":
@@ -33,14 +36,19 @@ def digest(config: RunConfig) -> str:
 
 @cache
 def source_digest(packages: tuple[str, ...] = SOURCES) -> str:
-    """Of the program: a cell made by another version is made again."""
+    """Return the digest of the program's code and data files below `packages`."""
     total = sha256()
     for package in packages:
         for path in sorted((_ROOT / package).rglob("*")):
             if path.suffix in (".py", ".json"):
                 total.update(f"{path.relative_to(_ROOT)}\0".encode())
-                total.update(path.read_bytes())
+                total.update(code_bytes(path))
     return total.hexdigest()
+
+
+def code_bytes(path: Path) -> bytes:
+    """Return what a file contributes to a digest: the code of a Python file, else all its bytes."""
+    return code_text(path.read_text()).encode() if path.suffix == ".py" else path.read_bytes()
 
 
 def _file_digest(path: Path) -> str:

@@ -8,7 +8,9 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
-from experiments.comparison.identity import digest, source_digest
+import yaml
+
+from experiments.comparison.identity import code_bytes, digest, source_digest
 from experiments.composing import CONFIGS, composed_run
 from experiments.config.run_config import RunConfig
 
@@ -85,23 +87,32 @@ class Run:
 
 @cache
 def _measure_digest(measure: str) -> str:
-    """Of the source of what is kept of a run."""
+    """Return the digest of the code that measures a run."""
     total = sha256()
     for pattern in _MEASURING.get(measure, _MEASURING[""]):
         for path in sorted(_PACKAGE.glob(pattern)):
-            total.update(path.read_bytes())
+            total.update(code_bytes(path))
     return total.hexdigest()[:6]
 
 
 @cache
 def _configs_digest() -> str:
-    """Of what a grid composes; experiments are not in it."""
+    """Return the digest of the configs that a grid composes, without their comments.
+
+    Experiments are not part of it: a grid names its overrides itself.
+    """
     total = sha256()
     for path in sorted(CONFIGS.glob("**/*.yaml")):
         if path.parent.name != "experiment":
-            total.update(f"{path.relative_to(CONFIGS)}\0".encode())
-            total.update(path.read_bytes())
+            total.update(f"{path.relative_to(CONFIGS)}\0{_config_text(path)}\0".encode())
     return total.hexdigest()
+
+
+def _config_text(path: Path) -> str:
+    """Return a config's data. Hydra's `# @package` line is data, all other comments are words."""
+    text = path.read_text()
+    directives = [line for line in text.splitlines() if line.startswith("# @package")]
+    return json.dumps([directives, yaml.safe_load(text)])
 
 
 @cache

@@ -1,4 +1,7 @@
-"""Which code decides: what another version wrote down half-done, this one cannot go on with."""
+"""A hash of the code that decides: a leader replays only a log that the same code wrote.
+
+Words (docstrings, comments) are not part of it: a reworded docstring keeps its cluster's log.
+"""
 
 import hashlib
 import sys
@@ -6,17 +9,19 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-# What decides and what it remembers of peers; tests and drivers beside it do not count.
+from sllmcore.code_text import code_text
+
+# The packages that decide, and those whose objects a snapshot of the leader contains.
 _PACKAGES = ("sllmcore", "sllmreal.cluster", "sllmreal.protocol")
 
 
 @cache
 def code_stamp() -> str:
-    """A hash of the sources that decide, and of Python's version, whose pickles they use."""
+    """Return a hash of the deciding code and of Python's version, whose pickles a log contains."""
     digest = hashlib.sha256(f"python {sys.version_info[:2]}".encode())
     for package in _PACKAGES:
         for place in import_module(package).__path__:
             for file in sorted(Path(place).rglob("*.py")):
                 digest.update(f"\0{package}/{file.relative_to(place)}\0".encode())
-                digest.update(file.read_bytes())
+                digest.update(code_text(file.read_text()).encode())
     return digest.hexdigest()
