@@ -1,4 +1,4 @@
-"""The benchmark's leader, in a process of its own, as `sllmreal.cluster.lead` runs one.
+"""The benchmark's leader, in a process of its own, as `sllmreal.processes.leader` runs one.
 
 python -m experiments.control.leading --home DIRECTORY --store sqlite
 
@@ -16,17 +16,17 @@ from pathlib import Path
 
 from sllmcore.build import PolicySettings
 from sllmcore.residency import LruResidency
-from sllmreal.cluster.home import LEADER_KEY, Home, opened_home
-from sllmreal.cluster.lead import LEASE_S, LOG_PREFIX
-from sllmreal.cluster.leader import Leader, LeaderSettings
-from sllmreal.cluster.memory_log import MemoryLog
-from sllmreal.cluster.process import run_process
-from sllmreal.cluster.record import Log
-from sllmreal.cluster.roster import PeerChannel
-from sllmreal.protocol.messages import FromLeader, FromPeer, StartInstance
-from sllmreal.protocol.socket_channel import listening
+from sllmreal.control.home import LEADER_KEY, Home, opened_home
+from sllmreal.control.messages import FromLeader, FromPeer, StartInstance
+from sllmreal.leader.leader import Leader, LeaderSettings
+from sllmreal.leader.log_records import Log
+from sllmreal.leader.memory_log import MemoryLog
+from sllmreal.leader.peers import PeerChannel
+from sllmreal.processes.leader import LEASE_S, LOG_PREFIX
+from sllmreal.processes.run import run_process
 from sllmreal.store import JournalLog, campaign
 from sllmreal.store.sqlite import SqliteStore
+from sllmreal.transport.socket_channel import listening
 
 STORES = ("memory", "sqlite")
 ISSUED = "issued.json"

@@ -14,14 +14,14 @@ from tempfile import TemporaryDirectory
 from experiments.control.leading import ISSUED, Issued
 from experiments.control.workers import SEEN, SERVERS, Load
 from sllmcore.errors import ClusterError
-from sllmreal.cluster.attach import attached_gateway
-from sllmreal.cluster.children import ChildCommand, kept_running
-from sllmreal.cluster.desk import RequestDesk
-from sllmreal.cluster.home import Home, opened_home
-from sllmreal.cluster.operator import ask
+from sllmreal.control.home import Home, opened_home
+from sllmreal.control.messages import Deploy
+from sllmreal.control.model import ModelSpec
+from sllmreal.control.operator import ask
 from sllmreal.gateway.backend import Submission
-from sllmreal.protocol.messages import Deploy
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.processes.attach import attached_gateway
+from sllmreal.processes.supervisor import ChildCommand, kept_running
+from sllmreal.router.router import RequestDesk
 
 NUM_MODELS = 100
 REQUESTS_PER_S = 100.0

@@ -18,13 +18,13 @@ from pathlib import Path
 
 from sllmcore.events import LoadFinished
 from sllmcore.types import ServerSpec
-from sllmreal.cluster.attach import leader_dial
-from sllmreal.cluster.home import Home, opened_home
-from sllmreal.cluster.peer import LeaderLink
-from sllmreal.cluster.process import run_process
+from sllmreal.control.home import Home, opened_home
+from sllmreal.control.leader_link import LeaderLink
+from sllmreal.control.messages import ReportedEvent
+from sllmreal.control.model import ModelSpec
+from sllmreal.control.site import leader_dial
 from sllmreal.migration.links import LocalNetwork
-from sllmreal.protocol.messages import ReportedEvent
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.processes.run import run_process
 from sllmreal.worker.data_plane import DataPlane, serving
 from sllmreal.worker.paced import PacedStorage
 from sllmreal.worker.runner import Launch, Runner, Send

@@ -13,11 +13,11 @@ from experiments.loading.models import Prepared
 from sllmcore.events import LoadFinished
 from sllmcore.types import SSD, ServerSpec
 from sllmreal.checkpoint import read_layout
-from sllmreal.engine import wire
+from sllmreal.control.messages import ReportedEvent, StartInstance, StopInstance
+from sllmreal.control.model import ModelSpec
 from sllmreal.engine.errors import EngineLostError
 from sllmreal.engine.protocol import SequenceSpec
-from sllmreal.protocol.messages import ReportedEvent, StartInstance, StopInstance
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.streams import messages as wire
 from sllmreal.worker.data_plane import DataPlane, ToInstance
 from sllmreal.worker.process_options import ProcessOptions
 from sllmreal.worker.process_runner import process_launch

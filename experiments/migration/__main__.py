@@ -27,7 +27,7 @@ from experiments.migration.picture import draw
 from experiments.migration.row import Row
 from experiments.migration.specimens import TIMED, prepare
 from experiments.migration.stage import Stage
-from sllmreal.migration.cost_model import Strategy
+from sllmreal.router.cost_model import Strategy
 
 CONTEXTS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 _MARGIN_TOKENS = 16384  # of output while a long context moves

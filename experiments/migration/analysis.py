@@ -6,7 +6,7 @@ from itertools import groupby
 from statistics import median
 
 from experiments.migration.row import Row
-from sllmreal.migration.cost_model import MigrationCostModel, Strategy
+from sllmreal.router.cost_model import MigrationCostModel, Strategy
 
 _LESSONS = 20  # as often each median is told, until the cost model's belief has faded
 

@@ -16,11 +16,11 @@ from types import TracebackType
 from typing import Protocol, TypeVar
 
 from sllmcore.errors import SllmError
-from sllmreal.engine import wire
+from sllmreal.control.model import ModelSpec
 from sllmreal.engine.errors import EngineLostError
-from sllmreal.migration.orders import Deliver, Report, Send, StreamEvent
-from sllmreal.migration.owner import StreamOwner
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.streams import messages as wire
+from sllmreal.streams.owner import StreamOwner
+from sllmreal.streams.owner_io import Deliver, Report, Send, StreamEvent
 from sllmreal.worker.process_options import ProcessOptions
 from sllmreal.worker.process_runner import ProcessRunner
 from sllmreal.worker.storage import Weights

@@ -19,7 +19,7 @@ from sllmcore.migration import (
 from sllmcore.protocols import MigrationTimePredictor
 from sllmcore.types import Request
 from sllmreal.engine.protocol import SequenceSpec
-from sllmreal.migration.cost_model import MigrationCostModel, Strategy
+from sllmreal.router.cost_model import MigrationCostModel, Strategy
 
 NUM_BEFORE, NUM_AFTER = 12, 8
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sllmreal.checkpoint.source import read_layout
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.control.model import ModelSpec
 from sllmreal.worker.process_options import ProcessOptions
 
 TIMED = "timed"

@@ -13,12 +13,12 @@ from experiments.migration.fleet import Fleet
 from experiments.migration.specimens import TIMED, Specimen
 from sllmcore.events import MigrationFailed, MigrationFinished
 from sllmcore.types import DRAM, ServerSpec
-from sllmreal.engine import wire
+from sllmreal.control.model import ModelSpec
 from sllmreal.engine.errors import EngineLostError
 from sllmreal.engine.protocol import Capabilities, SequenceSpec
-from sllmreal.migration.orders import Deliver, MoveOrder, StreamEvent
-from sllmreal.migration.owner import StreamOwner
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.streams import messages as wire
+from sllmreal.streams.owner import StreamOwner
+from sllmreal.streams.owner_io import Deliver, MoveOrder, StreamEvent
 from sllmreal.worker.storage import Weights
 from sllmreal.worker.tiers import TierStorage
 

@@ -12,8 +12,8 @@ import ray
 from experiments.ray_serve.engine_thread import EngineThread
 from experiments.ray_serve.node import Node
 from sllmcore.types import StorageTier
+from sllmreal.control.model import ModelSpec
 from sllmreal.engine.protocol import SequenceSpec
-from sllmreal.protocol.model import ModelSpec
 from sllmreal.worker.engines import make_engine
 
 LIVES = "lives.jsonl"

@@ -28,7 +28,7 @@ from experiments.simulation.setup import sim_setup
 from sllmcore.errors import ClusterError
 from sllmcore.metrics import Summary
 from sllmcore.types import DRAM, SSD, StorageTier
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.control.model import ModelSpec
 from sllmsim.setup import LoaderProfile, SimServerSetup
 
 BEGIN_IN_S = 0.5

@@ -25,7 +25,7 @@ from sllmcore.events import (
 )
 from sllmcore.metrics import Recorder, Summary
 from sllmcore.types import REMOTE, LoadEstimate, ServerSpec
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.control.model import ModelSpec
 
 TIMED_OUT, LEFT = "timed out", "left"  # a sending's problem; any other: it was refused
 _UNKNOWN = LoadEstimate(REMOTE, 0.0, 0.0, 0.0)  # Ray Serve expects nothing

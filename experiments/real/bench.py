@@ -14,7 +14,7 @@ from sllmcore.errors import UsageError
 from sllmcore.residency import LruResidency
 from sllmcore.types import SSD, Request, Residency
 from sllmcore.workload import Job
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.control.model import ModelSpec
 
 SHORT_TOKENS, LONG_TOKENS = 8, 200  # of prompts; both within the smallest sample's context
 ANSWER_TOKENS = 100

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from experiments.config.real import Calibration, Measured
 from experiments.real.bench import LONG_TOKENS, SHORT_TOKENS
 from experiments.simulation.files import INSTANCES, REQUESTS
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.control.model import ModelSpec
 
 Row = dict[str, Any]
 

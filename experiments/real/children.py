@@ -11,14 +11,14 @@ from experiments.real.plan import ClusterPlan, PlannedServer
 from sllmcore.errors import ClusterError
 from sllmcore.events import ServerJoined
 from sllmcore.journal import header_line, to_plain
-from sllmreal.cluster.attach import AttachedGateway, attached_gateway
-from sllmreal.cluster.children import ChildCommand, kept_running
-from sllmreal.cluster.home import Home, opened_home
-from sllmreal.cluster.lead import LOG_PREFIX
-from sllmreal.cluster.operator import ask
-from sllmreal.cluster.record import Header, Record, decoded
-from sllmreal.protocol.messages import Deploy
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.control.home import Home, opened_home
+from sllmreal.control.messages import Deploy
+from sllmreal.control.model import ModelSpec
+from sllmreal.control.operator import ask
+from sllmreal.leader.log_records import Header, Record, decoded
+from sllmreal.processes.attach import AttachedGateway, attached_gateway
+from sllmreal.processes.leader import LOG_PREFIX
+from sllmreal.processes.supervisor import ChildCommand, kept_running
 from sllmreal.store import read_lines
 from sllmreal.store.sqlite import SqliteStore
 

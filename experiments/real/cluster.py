@@ -15,7 +15,7 @@ from experiments.real.system import Workload
 from experiments.real.tables import Played, write_played
 from sllmcore.errors import ClusterError
 from sllmcore.metrics import Summary
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.control.model import ModelSpec
 
 BEGIN_IN_S = 0.2  # from the cluster's being ready to the first instant of the workload
 _LINGER_S = 600.0  # beyond the last arrival and the start-up time-out: then something hangs

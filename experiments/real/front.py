@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from experiments.real.sending import Elapsed, Sending
 from experiments.real.system import prompt_of
 from sllmcore.errors import ClusterError
-from sllmreal.cluster.call import Call
-from sllmreal.cluster.desk import RequestDesk
-from sllmreal.cluster.peer import LeaderLink
+from sllmreal.control.leader_link import LeaderLink
 from sllmreal.gateway.backend import FailedError, RejectedError, Submission, TimedOutError
+from sllmreal.router.request import Call
+from sllmreal.router.router import RequestDesk
 
 _SETTLE_S = 30.0  # for engines to acknowledge the ends of their last streams
 

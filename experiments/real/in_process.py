@@ -7,12 +7,12 @@ from pathlib import Path
 from experiments.real.children import journal_of
 from experiments.real.front import Front
 from experiments.real.plan import ClusterPlan, PlannedServer
-from sllmreal.cluster.leader import LeaderSettings
-from sllmreal.cluster.local import Member, local_cluster
-from sllmreal.cluster.memory_log import MemoryLog
+from sllmreal.control.messages import ReportedEvent
+from sllmreal.control.model import ModelSpec
+from sllmreal.leader.leader import LeaderSettings
+from sllmreal.leader.memory_log import MemoryLog
 from sllmreal.migration.links import LocalNetwork
-from sllmreal.protocol.messages import ReportedEvent
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.processes.local import Member, local_cluster
 from sllmreal.worker.data_plane import DataPlane
 from sllmreal.worker.paced import PacedStorage
 from sllmreal.worker.thread_runner import thread_launch

@@ -1,4 +1,4 @@
-"""A leader's process whose policy is given in full: as `sllmreal.cluster.lead`, which takes a name.
+"""A leader with a policy given in full, unlike `sllmreal.processes.leader`, which takes a name.
 
 python -m experiments.real.lead --home DIRECTORY --policy FILE
 
@@ -12,10 +12,10 @@ from pathlib import Path
 
 from sllmcore.build import PolicySettings
 from sllmcore.journal import JournalReader, from_plain
-from sllmreal.cluster.home import opened_home
-from sllmreal.cluster.lead import lead
-from sllmreal.cluster.leader import LeaderSettings
-from sllmreal.cluster.process import run_process
+from sllmreal.control.home import opened_home
+from sllmreal.leader.leader import LeaderSettings
+from sllmreal.processes.leader import lead
+from sllmreal.processes.run import run_process
 from sllmreal.store.sqlite import SqliteStore
 
 

@@ -8,7 +8,7 @@ from experiments.config.run_config import RunConfig
 from sllmcore.build import SPLITTING
 from sllmcore.errors import UsageError
 from sllmcore.workload import Job
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.control.model import ModelSpec
 from sllmsim.setup import LoaderProfile
 
 

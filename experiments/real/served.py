@@ -8,7 +8,7 @@ from experiments.config.real import RealSettings
 from experiments.config.run_config import RunConfig
 from experiments.simulation.calibrated import emulated_pace
 from experiments.simulation.setup import roofline_timing
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.control.model import ModelSpec
 from sllmsim.catalog import model_named
 
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from sllmcore.metrics import Summary
 from sllmcore.workload import Job
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.control.model import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A worker's process whose server is given in full: as `sllmreal.cluster.work`, which takes sizes.
+"""A worker with a server given in full, unlike `sllmreal.processes.worker`, which takes sizes.
 
 python -m experiments.real.work --home DIRECTORY --server FILE --storage paced
 
@@ -13,9 +13,9 @@ from pathlib import Path
 
 from sllmcore.events import ServerJoined
 from sllmcore.journal import from_plain
-from sllmreal.cluster.home import opened_home
-from sllmreal.cluster.process import run_process
-from sllmreal.cluster.work import work
+from sllmreal.control.home import opened_home
+from sllmreal.processes.run import run_process
+from sllmreal.processes.worker import work
 from sllmreal.worker.paced import PacedStorage
 from sllmreal.worker.process_options import ProcessOptions
 from sllmreal.worker.storage import Storage

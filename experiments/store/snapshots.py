@@ -30,12 +30,12 @@ from sllmcore.events import (
 )
 from sllmcore.journal import JournalReader, entry_line, header_line
 from sllmcore.types import Request, ServerSpec, StorageTier
-from sllmreal.cluster.control_loop import Compaction
-from sllmreal.cluster.record import JOINED, Origin, Record, decoded, encoded
-from sllmreal.cluster.roster import Roster
-from sllmreal.cluster.snapshot import pickled, unpickled
-from sllmreal.cluster.state import LeaderState
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.control.model import ModelSpec
+from sllmreal.leader.control_loop import Compaction
+from sllmreal.leader.log_records import JOINED, Origin, Record, decoded, encoded
+from sllmreal.leader.peers import Roster
+from sllmreal.leader.state import LeaderState
+from sllmreal.leader.state_snapshot import pickled, unpickled
 
 NUM_MODELS = 100
 NUM_SERVERS = 8

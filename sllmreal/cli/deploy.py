@@ -15,10 +15,10 @@ from sllmcore.errors import UsageError
 from sllmreal.checkpoint.assets import asset_directory
 from sllmreal.checkpoint.convert import WriteOptions, convert
 from sllmreal.checkpoint.source import read_layout
-from sllmreal.cluster.home import Home, opened_home
-from sllmreal.cluster.operator import ask
-from sllmreal.protocol.messages import Delete, Deploy
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.control.home import Home, opened_home
+from sllmreal.control.messages import Delete, Deploy
+from sllmreal.control.model import ModelSpec
+from sllmreal.control.operator import ask
 
 _CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "max_sequence_length")
 _FREE_SHARE = 1.05  # of a checkpoint's bytes, for a conversion

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sllmcore.errors import SllmError, UsageError
-from sllmreal.cluster.sizes import add_sizes
+from sllmreal.processes.server_options import add_sizes
 
 DEFAULT_HOME = Path("~/.sllm")
 DEFAULT_PORT = 8343  # ServerlessLLM's

@@ -3,11 +3,11 @@
 import argparse
 
 from sllmcore.errors import UsageError
-from sllmreal.cluster.children import ChildCommand
-from sllmreal.cluster.home import Home
-from sllmreal.cluster.lead import leader_place
-from sllmreal.cluster.sizes import given_sizes
-from sllmreal.protocol.addresses import own_host, tcp_address
+from sllmreal.control.home import Home
+from sllmreal.processes.leader import leader_place
+from sllmreal.processes.server_options import given_sizes
+from sllmreal.processes.supervisor import ChildCommand
+from sllmreal.transport.addresses import own_host, tcp_address
 
 LEADER_PORT = 8344  # where workers on other machines find the leader
 
@@ -25,18 +25,18 @@ def cluster_processes(home: Home, arguments: argparse.Namespace) -> list[ChildCo
     place = leader_place(home, arguments.store, listen)
     leading = ("--policy", arguments.policy, "--store", arguments.store)
     at = () if listen is None else ("--listen", listen)
-    leader = ChildCommand("leader", "sllmreal.cluster.lead", (*where, *leading, *at))
+    leader = ChildCommand("leader", "sllmreal.processes.leader", (*where, *leading, *at))
     sizes = given_sizes(arguments)
     if arguments.placement == "ray":
         on_ray = ("--leader", place, "--address", arguments.ray_address)
         return [
             leader,
-            ChildCommand("placement", "sllmreal.cluster.ray_nodes", (*where, *on_ray, *sizes)),
+            ChildCommand("placement", "sllmreal.processes.ray_nodes", (*where, *on_ray, *sizes)),
         ]
     workers = [
         ChildCommand(
             f"worker s{number}",
-            "sllmreal.cluster.work",
+            "sllmreal.processes.worker",
             (*where, "--server", f"s{number}", *sizes),
         )
         for number in range(arguments.workers)

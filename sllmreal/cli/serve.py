@@ -12,12 +12,12 @@ from sllmcore.build import check_policy
 from sllmcore.errors import UsageError
 from sllmreal.cli.deploy import described, put
 from sllmreal.cli.processes import cluster_processes
-from sllmreal.cluster.attach import attached_gateway
-from sllmreal.cluster.children import kept_running
-from sllmreal.cluster.front import ClusterBackend
-from sllmreal.cluster.home import Home, opened_home
+from sllmreal.control.home import Home, opened_home
 from sllmreal.gateway.server import serve
 from sllmreal.gateway.settings import GatewaySettings
+from sllmreal.processes.attach import attached_gateway
+from sllmreal.processes.supervisor import kept_running
+from sllmreal.router.gateway_backend import ClusterBackend
 
 DEMO_NAME = "demo"
 DEMO_SAMPLE = "llama-small"

@@ -10,9 +10,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from sllmreal.cluster.home import Home, opened_home
-from sllmreal.cluster.operator import ask
-from sllmreal.protocol.messages import Inspect, Status
+from sllmreal.control.home import Home, opened_home
+from sllmreal.control.messages import Inspect, Status
+from sllmreal.control.operator import ask
 
 REFRESH_S = 1.0
 

@@ -7,10 +7,6 @@ class MigrationError(ClusterError):
     """Root of this package's errors: the move ends, the inference goes on where it was."""
 
 
-class LinkError(MigrationError):
-    """The other end is gone, does not answer in time, or was never there."""
-
-
 class FrameError(MigrationError):
     """Bytes that are no frame: malformed, too long for their kind, or cut short."""
 

@@ -16,7 +16,8 @@ from sllmreal.migration.errors import MigrationError
 from sllmreal.migration.frames import Framed, Opener, Sealer
 from sllmreal.migration.links import PeerMessage
 from sllmreal.migration.messages import Alive
-from sllmreal.migration.sockets import read_fully, write_fully
+from sllmreal.transport.blocking import read_fully, write_fully
+from sllmreal.transport.errors import LinkError
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class SocketLink:
     def _write(self) -> None:
         try:
             opened = self._open()
-        except MigrationError as error:
+        except (MigrationError, LinkError) as error:
             self._fail(str(error))
             return
         reader = threading.Thread(
@@ -95,7 +96,7 @@ class SocketLink:
                 while (message := self._next()) is not None:
                     parts = opened.sealer.seal(message)
                     write_fully(opened.connection, parts, time.monotonic() + self._timeouts.frame_s)
-            except MigrationError as error:
+            except (MigrationError, LinkError) as error:
                 self._fail(str(error))
             finally:
                 _shut(opened.connection)
@@ -114,7 +115,7 @@ class SocketLink:
                 message = read_message(opened, self._timeouts)
                 if not isinstance(message, Alive):
                     self._received(message)
-        except MigrationError as error:
+        except (MigrationError, LinkError) as error:
             self._fail(str(error))
             self._queue.put(None)
 
@@ -126,7 +127,10 @@ class SocketLink:
 
 
 def read_message(opened: Opened, timeouts: LinkTimeouts) -> Framed:
-    """The next message; a frame that has begun must not take long. Raises MigrationError."""
+    """Return the next message; a frame that has begun must not take long.
+
+    Raises MigrationError, LinkError.
+    """
     waits_s = iter((timeouts.idle_s, timeouts.frame_s))
 
     def read(target: memoryview) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from sllmreal.migration.errors import AuthenticationError, LinkError, MigrationError
+from sllmreal.migration.errors import AuthenticationError, MigrationError
 from sllmreal.migration.frames import (
     HELLO_BYTES,
     NONCE_BYTES,
@@ -27,7 +27,7 @@ from sllmreal.migration.frames import (
 from sllmreal.migration.links import LinkEvents, PeerMessage
 from sllmreal.migration.messages import Alive, ToDestination, ToSource
 from sllmreal.migration.socket_link import LinkTimeouts, Opened, SocketLink, read_message
-from sllmreal.migration.sockets import (
+from sllmreal.transport.blocking import (
     address_of,
     connected,
     listening,
@@ -35,6 +35,7 @@ from sllmreal.migration.sockets import (
     without_delay,
     write_fully,
 )
+from sllmreal.transport.errors import LinkError
 
 _MAX_STRANGERS = 32  # connections at once that have proven nothing yet
 _DEFAULTS = LinkTimeouts()
@@ -141,7 +142,7 @@ class SocketLinks:
         """Become a link if the first frame is right; a stranger only costs a little time."""
         try:
             self._admit(connection)
-        except MigrationError:
+        except (MigrationError, LinkError):
             connection.close()
         finally:
             self._strangers.release()

@@ -36,7 +36,20 @@ from sllmreal.migration.messages import (
     ToSource,
 )
 from sllmreal.migration.migrant import Migrant
-from sllmreal.migration.pace import MigrantPace
+
+
+class MigrantPace:
+    """Seconds per unit of state, from when the move began to the last unit that was seen."""
+
+    def __init__(self, began: Position, now_s: float) -> None:
+        self._began = self._last = began
+        self._began_at_s = now_s
+        self.unit_s = 0.0  # until something was seen
+
+    def observe(self, position: Position, now_s: float) -> None:
+        if position.state > self._last.state:
+            self._last = position
+            self.unit_s = (now_s - self._began_at_s) / (position.state - self._began.state)
 
 
 @dataclass(frozen=True, slots=True)

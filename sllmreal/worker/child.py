@@ -14,11 +14,11 @@ import threading
 from collections.abc import Sequence
 
 from sllmcore.errors import ControlError, UsageError
-from sllmreal.engine.host import EngineHost
 from sllmreal.engine.protocol import Engine
 from sllmreal.migration.socket_links import SocketLinks
-from sllmreal.protocol.channel import Channel
-from sllmreal.protocol.errors import ChannelClosedError
+from sllmreal.streams.host import EngineHost
+from sllmreal.transport.channel import Channel
+from sllmreal.transport.errors import ChannelClosedError
 from sllmreal.worker.child_messages import (
     Boot,
     Booted,

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sllmreal.engine import wire
-from sllmreal.engine.host_options import HostOptions
-from sllmreal.protocol.byte_stream import ByteStream
-from sllmreal.protocol.model import ModelSpec
-from sllmreal.protocol.socket_channel import SocketChannel
+from sllmreal.control.model import ModelSpec
+from sllmreal.streams import messages as wire
+from sllmreal.streams.host_options import HostOptions
+from sllmreal.transport.byte_stream import ByteStream
+from sllmreal.transport.socket_channel import SocketChannel
 from sllmreal.worker.storage import Weights
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from typing import assert_never
 
 import msgspec
 
-from sllmreal.engine import wire
-from sllmreal.protocol.channel import Channel, MemoryChannel, memory_pair
-from sllmreal.protocol.errors import ChannelClosedError
-from sllmreal.protocol.socket_channel import listening
+from sllmreal.streams import messages as wire
+from sllmreal.transport.channel import Channel, MemoryChannel, memory_pair
+from sllmreal.transport.errors import ChannelClosedError
+from sllmreal.transport.socket_channel import listening
 
 
 class ToInstance(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

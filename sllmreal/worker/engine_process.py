@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sllmreal.engine.errors import EngineLostError
-from sllmreal.protocol.errors import ChannelClosedError
+from sllmreal.transport.errors import ChannelClosedError
 from sllmreal.worker.child_messages import FromChild, Ping, Pong, ToChild, worker_end
 from sllmreal.worker.process_options import ProcessOptions
 
 if TYPE_CHECKING:
-    from sllmreal.protocol.channel import Channel
+    from sllmreal.transport.channel import Channel
 
 
 class EngineProcess:

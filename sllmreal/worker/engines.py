@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sllmcore.errors import UsageError
+from sllmreal.control.model import ModelSpec
 from sllmreal.engine.protocol import Engine
 from sllmreal.engine.timed import Pace, TimedOptions, timed_engine
-from sllmreal.protocol.model import ModelSpec
 from sllmreal.worker.storage import Weights
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from sllmcore.errors import SllmError
 from sllmcore.events import InstanceLost, LoadFailed, LoadFinished
+from sllmreal.control.messages import StartInstance
 from sllmreal.engine.errors import EngineLostError
-from sllmreal.protocol.messages import StartInstance
 from sllmreal.worker.runner import Runner
 from sllmreal.worker.storage import LoadResult, Storage
 from sllmreal.worker.turns import Turns

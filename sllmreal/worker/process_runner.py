@@ -3,9 +3,9 @@
 import asyncio
 
 from sllmcore.errors import UsageError
-from sllmreal.engine import wire
+from sllmreal.control.model import ModelSpec
 from sllmreal.engine.errors import EngineLostError
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.streams import messages as wire
 from sllmreal.worker.child_messages import (
     Boot,
     Booted,

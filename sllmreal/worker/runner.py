@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from sllmreal.engine import wire
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.control.model import ModelSpec
+from sllmreal.streams import messages as wire
 from sllmreal.worker.storage import Weights
 
 Send = Callable[[wire.ToOwner], None]

@@ -11,7 +11,7 @@ import msgspec
 
 from sllmcore.errors import SllmError, UsageError
 from sllmreal.checkpoint.errors import StorageError
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.control.model import ModelSpec
 from sllmreal.worker.origin import Origin
 from sllmreal.worker.ssd_copy import Manifest, SsdCopy, begin_copy, open_copy
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sllmcore.types import DRAM, Residency, StorageTier
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.control.model import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sllmcore.errors import SllmError
-from sllmreal.engine import wire
+from sllmreal.control.model import ModelSpec
 from sllmreal.engine.errors import EngineLostError
-from sllmreal.engine.host import EngineHost
-from sllmreal.engine.host_options import HostOptions
 from sllmreal.engine.protocol import Engine
 from sllmreal.migration.links import Links, LocalNetwork
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.streams import messages as wire
+from sllmreal.streams.host import EngineHost
+from sllmreal.streams.host_options import HostOptions
 from sllmreal.worker.engines import check_settings, make_engine
 from sllmreal.worker.runner import Launch, Runner, Send
 from sllmreal.worker.storage import Weights

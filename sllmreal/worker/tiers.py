@@ -16,12 +16,12 @@ from typing import TypeVar
 from sllmcore.errors import SllmError, UsageError
 from sllmcore.types import DRAM, SSD, Residency, ServerSpec, StorageTier
 from sllmreal.checkpoint.errors import StorageError
+from sllmreal.control.model import ModelSpec
 from sllmreal.loader.errors import LoadCancelledError
 from sllmreal.loader.pipeline import Cancellation
 from sllmreal.loader.plan import DEFAULT_CHUNK_BYTES
 from sllmreal.loader.pool import ChunkPool
 from sllmreal.loader.transfer import DEFAULT_OPTIONS, LoadOptions
-from sllmreal.protocol.model import ModelSpec
 from sllmreal.worker.marks import TierMarks
 from sllmreal.worker.origin import opened_origin
 from sllmreal.worker.pool_tier import PoolTier

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from sllmcore.errors import ControlError
 from sllmcore.events import InstanceLost, LoadFinished, ServerDraining
 from sllmcore.types import ServerSpec
-from sllmreal.protocol.messages import (
+from sllmreal.control.messages import (
     EvictCopy,
     Offer,
     Order,
@@ -19,7 +19,7 @@ from sllmreal.protocol.messages import (
     StartInstance,
     StopInstance,
 )
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.control.model import ModelSpec
 from sllmreal.worker.data_plane import DataPlane
 from sllmreal.worker.instance import Ended, Instance
 from sllmreal.worker.runner import Launch

@@ -19,21 +19,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.store.etcd_cluster import EtcdCluster
-from sllmreal.cluster.attach import attached_gateway
-from sllmreal.cluster.children import ChildCommand, kept_running
-from sllmreal.cluster.desk import RequestDesk
-from sllmreal.cluster.home import Home, opened_home
-from sllmreal.cluster.operator import ask
-from sllmreal.cluster.peer import LeaderLink
+from sllmreal.control.home import Home, opened_home
+from sllmreal.control.leader_link import LeaderLink
+from sllmreal.control.messages import Deploy, Inspect
+from sllmreal.control.model import ModelSpec
+from sllmreal.control.operator import ask
 from sllmreal.engine.protocol import SequenceSpec
 from sllmreal.engine.timed import TimedOptions, timed_engine
 from sllmreal.gateway.backend import Submission
-from sllmreal.protocol.messages import Deploy, Inspect
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.processes.attach import attached_gateway
+from sllmreal.processes.supervisor import ChildCommand, kept_running
+from sllmreal.router.router import RequestDesk
 
 MODULES = {
-    "leader": "sllmreal.cluster.lead",
-    "worker": "sllmreal.cluster.work",
+    "leader": "sllmreal.processes.leader",
+    "worker": "sllmreal.processes.worker",
     "engine": "sllmreal.worker.child",
 }
 ANSWER_S = 60.0

@@ -27,11 +27,11 @@ import httpx
 
 from experiments.simulation.environment import Stopwatch, environment
 from sllmcore.events import MigrationFinished
-from sllmreal.cluster.front import ClusterBackend
-from sllmreal.cluster.home import opened_home
+from sllmreal.control.home import opened_home
+from sllmreal.control.messages import ReportedEvent
 from sllmreal.gateway.server import serve
 from sllmreal.gateway.settings import GatewaySettings
-from sllmreal.protocol.messages import ReportedEvent
+from sllmreal.router.gateway_backend import ClusterBackend
 from tests.cluster.kills import PACED, Plan, World, kill_one, timed_model, world
 from tests.cluster.soak_load import Client, Done
 from tests.cluster.soak_picture import draw

@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sllmreal.cluster.operator import ask
-from sllmreal.protocol.messages import Inspect
+from sllmreal.control.messages import Inspect
+from sllmreal.control.operator import ask
 from tests.cluster.kills import MODULES, World, processes
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")

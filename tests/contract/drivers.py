@@ -12,15 +12,15 @@ from sllmcore.commands import Command, Evict, Load, Unload
 from sllmcore.events import Event
 from sllmcore.types import Checkpoint, Request, ServerSpec
 from sllmcore.workload import Job
-from sllmreal.cluster.call import Call
-from sllmreal.cluster.desk import RequestDesk
-from sllmreal.cluster.leader import Leader, LeaderSettings
-from sllmreal.cluster.local import LocalCluster, Member, local_cluster
-from sllmreal.cluster.memory_log import MemoryLog
+from sllmreal.control.messages import ReportedEvent
+from sllmreal.control.model import ModelSpec
 from sllmreal.gateway.backend import Submission
+from sllmreal.leader.leader import Leader, LeaderSettings
+from sllmreal.leader.memory_log import MemoryLog
 from sllmreal.migration.links import LocalNetwork
-from sllmreal.protocol.messages import ReportedEvent
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.processes.local import LocalCluster, Member, local_cluster
+from sllmreal.router.request import Call
+from sllmreal.router.router import RequestDesk
 from sllmreal.worker.data_plane import DataPlane
 from sllmreal.worker.paced import PacedStorage
 from sllmreal.worker.process_runner import process_launch

@@ -17,7 +17,7 @@ from experiments.simulation.files import INSTANCES, REQUESTS
 from experiments.simulation.parquet_file import write_table
 from experiments.simulation.setup import sim_setup
 from sllmcore.metrics.tables import INSTANCE_COLUMNS, REQUEST_COLUMNS, Table
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.control.model import ModelSpec
 from sllmsim.timing import step_s
 from sllmsim.timing.linear import LinearTiming
 from tests.experiments.real_runs import SMALL_REAL

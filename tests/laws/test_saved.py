@@ -26,9 +26,9 @@ from sllmcore.events import (
 )
 from sllmcore.prewarming import PrewarmSettings
 from sllmcore.types import Checkpoint, Request, ServerSpec, StorageTier
-from sllmreal.cluster.roster import Roster
-from sllmreal.cluster.snapshot import pickled, unpickled
-from sllmreal.cluster.state import LeaderState
+from sllmreal.leader.peers import Roster
+from sllmreal.leader.state import LeaderState
+from sllmreal.leader.state_snapshot import pickled, unpickled
 from tests.laws.chaos_run import ChaosRun
 from tests.laws.runs import fresh, play
 from tests.laws.worlds import WorldSize, world_of

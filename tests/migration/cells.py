@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sllmreal.engine import wire
 from sllmreal.migration.messages import Ack, Final, LogDelta, StateDelta
+from sllmreal.streams import messages as wire
 
 Message = object
 

@@ -19,7 +19,7 @@ from sllmcore.errors import SllmError
 from sllmreal.engine.protocol import Engine
 from sllmreal.engine.timed import TimedOptions, timed_engine
 from sllmreal.migration import frames
-from sllmreal.migration.errors import FrameError, LinkError, MigrationError
+from sllmreal.migration.errors import FrameError, MigrationError
 from sllmreal.migration.frames import (
     HEADER_BYTES,
     MAC_BYTES,
@@ -39,6 +39,7 @@ from sllmreal.migration.messages import (
     ToSource,
 )
 from sllmreal.migration.sequence import ArrivingSequence
+from sllmreal.transport.errors import LinkError
 from tests.migration.samples import sample_spec
 
 KEY = b"k" * 32
@@ -70,7 +71,7 @@ class Fuzzer:
         opener = Opener(KEY, self._accepted)
         try:
             message = opener.open(Reader(raw).read)
-        except MigrationError as error:
+        except (MigrationError, LinkError) as error:
             self.outcomes[type(error).__name__] += 1
             return
         self._absorb(message)

@@ -13,8 +13,8 @@ import time
 from collections import Counter
 from random import Random
 
-from sllmreal.engine import wire
 from sllmreal.engine.protocol import Sampling, SequenceSpec
+from sllmreal.streams import messages as wire
 from tests.migration.processes import Fleet, Request
 from tests.migration.samples import unmigrated_output
 

@@ -10,14 +10,14 @@ from types import TracebackType
 
 from experiments.migration.fleet import Fleet as Processes
 from sllmcore.events import InferenceFinished, MigrationFailed, MigrationFinished
-from sllmreal.engine import wire
-from sllmreal.engine.host_options import HostOptions
+from sllmreal.control.model import ModelSpec
 from sllmreal.engine.protocol import SequenceSpec
 from sllmreal.migration.destination import DestinationOptions
-from sllmreal.migration.orders import Deliver, MoveOrder, OwnerOptions, StreamEvent
-from sllmreal.migration.owner import StreamOwner
 from sllmreal.migration.source import SourceOptions
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.streams import messages as wire
+from sllmreal.streams.host_options import HostOptions
+from sllmreal.streams.owner import StreamOwner
+from sllmreal.streams.owner_io import Deliver, MoveOrder, OwnerOptions, StreamEvent
 from sllmreal.worker.process_options import ProcessOptions
 from tests.migration.samples import KV_LAYOUT
 

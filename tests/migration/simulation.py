@@ -18,16 +18,16 @@ from sllmcore.events import (
     MigrationFailed,
     MigrationFinished,
 )
-from sllmreal.engine import wire
-from sllmreal.engine.host_effects import Connect, Disconnect, Effect, Expect, Tell, Transmit
-from sllmreal.engine.host_options import HostOptions
 from sllmreal.engine.mixing import splitmix64
 from sllmreal.engine.protocol import Sampling, SequenceSpec
 from sllmreal.engine.timed import Pace, TimedOptions
 from sllmreal.migration.destination import DestinationOptions
-from sllmreal.migration.orders import Deliver, MoveOrder, OwnerOptions, Report, Send, StreamEvent
-from sllmreal.migration.owner import StreamOwner
 from sllmreal.migration.source import SourceOptions
+from sllmreal.streams import messages as wire
+from sllmreal.streams.host_effects import Connect, Disconnect, Effect, Expect, Tell, Transmit
+from sllmreal.streams.host_options import HostOptions
+from sllmreal.streams.owner import StreamOwner
+from sllmreal.streams.owner_io import Deliver, MoveOrder, OwnerOptions, Report, Send, StreamEvent
 from tests.migration.cells import OF_MESSAGES, OF_ROLES, Cell, Fault, Role, Step, Watch
 from tests.migration.samples import KV_LAYOUT
 from tests.migration.virtual import Action, Clock, HostNode, Network, Node

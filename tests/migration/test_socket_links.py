@@ -10,13 +10,13 @@ from queue import Empty, SimpleQueue
 import pytest
 
 from sllmcore.errors import UsageError
-from sllmreal.migration.errors import LinkError
 from sllmreal.migration.frames import Keys, Sealer, pack_hello, ticket_of
 from sllmreal.migration.links import PeerMessage
 from sllmreal.migration.messages import Ack, Final, LogDelta, StateDelta
 from sllmreal.migration.socket_link import LinkTimeouts
 from sllmreal.migration.socket_links import SocketLinks
-from sllmreal.migration.sockets import connected, listening, read_fully
+from sllmreal.transport.blocking import connected, listening, read_fully
+from sllmreal.transport.errors import LinkError
 from tests.migration.samples import KEY
 
 TICKET = ticket_of(KEY)

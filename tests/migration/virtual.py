@@ -10,11 +10,11 @@ from collections import deque
 from collections.abc import Callable
 from random import Random
 
-from sllmreal.engine.host_core import HostCore
-from sllmreal.engine.host_effects import Connect, Disconnect, Effect, Expect, Tell, Transmit
-from sllmreal.engine.host_options import HostOptions
 from sllmreal.engine.slots import SlotEngine
 from sllmreal.engine.timed import TimedModel, TimedOptions
+from sllmreal.streams.host_core import HostCore
+from sllmreal.streams.host_effects import Connect, Disconnect, Effect, Expect, Tell, Transmit
+from sllmreal.streams.host_options import HostOptions
 
 Action = Callable[[], None]
 

@@ -13,15 +13,15 @@ import ray
 from ray.cluster_utils import Cluster
 
 from sllmcore.build import PolicySettings
-from sllmreal.cluster.attach import attached_gateway
-from sllmreal.cluster.desk import RequestDesk
-from sllmreal.cluster.leader import Leader, LeaderSettings
-from sllmreal.cluster.memory_log import MemoryLog
-from sllmreal.cluster.pulse import LinkSettings
-from sllmreal.cluster.ray_nodes import NAMESPACE, RayNode, alive_nodes, be_worker
-from sllmreal.cluster.ray_worker import WorkerPlan
-from sllmreal.protocol.messages import FromPeer
-from sllmreal.protocol.socket_channel import listening
+from sllmreal.control.heartbeat import LinkSettings
+from sllmreal.control.messages import FromPeer
+from sllmreal.leader.leader import Leader, LeaderSettings
+from sllmreal.leader.memory_log import MemoryLog
+from sllmreal.processes.attach import attached_gateway
+from sllmreal.processes.ray_nodes import NAMESPACE, RayNode, alive_nodes, be_worker
+from sllmreal.processes.ray_worker import WorkerPlan
+from sllmreal.router.router import RequestDesk
+from sllmreal.transport.socket_channel import listening
 from sllmreal.worker.paced import PacedStorage
 from tests.contract.scenarios import Scenario
 

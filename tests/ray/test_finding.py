@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from sllmcore.errors import UsageError
-from sllmreal.cluster.attach import leader_dial
-from sllmreal.cluster.home import LEADER_KEY, Home, opened_home
-from sllmreal.cluster.lead import leader_place
-from sllmreal.protocol.addresses import host_and_port, tcp_address
-from sllmreal.protocol.errors import ChannelClosedError
-from sllmreal.protocol.messages import FromPeer, Heard
-from sllmreal.protocol.socket_channel import MAX_STRANGERS, SocketChannel, dial, listening
+from sllmreal.control.home import LEADER_KEY, Home, opened_home
+from sllmreal.control.messages import FromPeer, Heard
+from sllmreal.control.site import leader_dial
+from sllmreal.processes.leader import leader_place
+from sllmreal.transport.addresses import host_and_port, tcp_address
+from sllmreal.transport.errors import ChannelClosedError
+from sllmreal.transport.socket_channel import MAX_STRANGERS, SocketChannel, dial, listening
 
 pytestmark = pytest.mark.asyncio
 KEY = b"k" * 32

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sllmreal.cluster.attach import AttachedGateway, attached_gateway
-from sllmreal.cluster.children import ChildCommand, kept_running
-from sllmreal.cluster.home import Home, opened_home
-from sllmreal.cluster.operator import ask
+from sllmreal.control.home import Home, opened_home
+from sllmreal.control.messages import Deploy, Inspect, Status
+from sllmreal.control.model import ModelSpec
+from sllmreal.control.operator import ask
 from sllmreal.gateway.backend import Submission
-from sllmreal.protocol.messages import Deploy, Inspect, Status
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.processes.attach import AttachedGateway, attached_gateway
+from sllmreal.processes.supervisor import ChildCommand, kept_running
 from tests.cluster.kills import expected, processes
 from tests.contract.drivers import played, simulated
 from tests.contract.scenarios import SCENARIOS, Scenario
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ray = pytest.importorskip("ray")
 nodes = pytest.importorskip("tests.ray.nodes")
-ray_nodes = pytest.importorskip("sllmreal.cluster.ray_nodes")
+ray_nodes = pytest.importorskip("sllmreal.processes.ray_nodes")
 
 # Ray is started once for all of these; it leaves sockets and files to the garbage collector.
 pytestmark = [
@@ -63,8 +63,8 @@ async def placed(address: str, home: Home) -> AsyncIterator[AttachedGateway]:
     where = ("--home", str(home.directory))
     on_ray = ("--address", address, "--leader", leader, "--paced", "--gpus", "2")
     commands = [
-        ChildCommand("leader", "sllmreal.cluster.lead", (*where, "--listen", leader)),
-        ChildCommand("placement", "sllmreal.cluster.ray_nodes", (*where, *on_ray)),
+        ChildCommand("leader", "sllmreal.processes.leader", (*where, "--listen", leader)),
+        ChildCommand("placement", "sllmreal.processes.ray_nodes", (*where, *on_ray)),
     ]
     async with kept_running(commands, lambda _: None), attached_gateway(home) as gateway:
         async with asyncio.timeout(nodes.PATIENCE_S):

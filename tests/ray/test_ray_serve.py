@@ -14,9 +14,9 @@ from experiments.ray_serve.shelf import Shelf
 from experiments.real.sending import Sending
 from sllmcore.types import DRAM, REMOTE, SSD, Request, ServerSpec, StorageTier
 from sllmcore.workload import Job
+from sllmreal.control.model import ModelSpec
 from sllmreal.engine.protocol import SequenceSpec
 from sllmreal.engine.timed import TimedOptions, timed_engine
-from sllmreal.protocol.model import ModelSpec
 from sllmsim.catalog import gpu_named
 from sllmsim.setup import LoaderProfile, ServerHardware
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from sllmcore.events import LoadFinished
 from sllmcore.types import Residency, ServerSpec, StorageTier
-from sllmreal.engine import wire
+from sllmreal.control.messages import EvictCopy, Order, ReportedEvent, StartInstance, StopInstance
+from sllmreal.control.model import ModelSpec
 from sllmreal.engine.errors import EngineLostError
-from sllmreal.protocol.messages import EvictCopy, Order, ReportedEvent, StartInstance, StopInstance
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.streams import messages as wire
 from sllmreal.worker.data_plane import DataPlane
 from sllmreal.worker.paced import PacedStorage
 from sllmreal.worker.runner import Send

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from sllmreal.checkpoint import read_layout, save_checkpoint
 from sllmreal.checkpoint.convert import WriteOptions
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.control.model import ModelSpec
 from tests.worker.servers import MIB
 
 CHUNK_BYTES = 2 << 20

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from sllmcore.events import LoadFinished
-from sllmreal.engine import wire
+from sllmreal.control.messages import Order, ReportedEvent, StartInstance
+from sllmreal.control.model import ModelSpec
 from sllmreal.engine.protocol import SequenceSpec
-from sllmreal.protocol.channel import Channel
-from sllmreal.protocol.messages import Order, ReportedEvent, StartInstance
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.streams import messages as wire
+from sllmreal.transport.channel import Channel
 from sllmreal.worker.data_plane import DataPlane, FromInstance, ToInstance
 from sllmreal.worker.paced import PacedStorage
 from sllmreal.worker.process_runner import ProcessRunner

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sllmcore.commands import Load
 from sllmcore.events import LoadFinished
 from sllmcore.types import DRAM, REMOTE, SSD, Checkpoint, LoadEstimate, Residency
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.control.model import ModelSpec
 from sllmsim.clock import Clock
 from sllmsim.links import Links
 from sllmsim.loading import Loading

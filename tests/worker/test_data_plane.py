@@ -6,11 +6,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sllmreal.engine import wire
 from sllmreal.engine.protocol import Capabilities, FinishReason, SequenceSpec
-from sllmreal.protocol.channel import Channel
-from sllmreal.protocol.errors import ChannelClosedError
-from sllmreal.protocol.socket_channel import dial
+from sllmreal.streams import messages as wire
+from sllmreal.transport.channel import Channel
+from sllmreal.transport.errors import ChannelClosedError
+from sllmreal.transport.socket_channel import dial
 from sllmreal.worker.data_plane import DataPlane, FromInstance, ToInstance, serving
 
 KEY = b"0123456789abcdef"

@@ -13,14 +13,14 @@ import torch
 
 from sllmcore.events import InstanceLost, LoadFailed
 from sllmcore.types import DRAM, SSD, Residency
-from sllmreal.engine import wire
-from sllmreal.engine.host_options import HostOptions
+from sllmreal.control.messages import StartInstance, StopInstance
+from sllmreal.control.model import ModelSpec
 from sllmreal.engine.protocol import Engine, OutputToken, SequenceSpec
 from sllmreal.engine.samples import write_sample
 from sllmreal.engine.timed import timed_engine
 from sllmreal.migration.links import LocalNetwork
-from sllmreal.protocol.messages import StartInstance, StopInstance
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.streams import messages as wire
+from sllmreal.streams.host_options import HostOptions
 from sllmreal.worker.data_plane import ToInstance
 from sllmreal.worker.process_options import ProcessOptions
 from sllmreal.worker.process_runner import process_launch
@@ -288,8 +288,8 @@ def test_a_worker_without_weights_does_not_import_torch() -> None:
     code = """
 import asyncio, sys
 from sllmcore.types import ServerSpec
-from sllmreal.protocol.messages import StartInstance
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.control.messages import StartInstance
+from sllmreal.control.model import ModelSpec
 from sllmreal.worker.data_plane import DataPlane
 from sllmreal.worker.paced import PacedStorage
 from sllmreal.worker.process_runner import process_launch

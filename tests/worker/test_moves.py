@@ -8,10 +8,10 @@ from typing import TypeVar
 
 import pytest
 
-from sllmreal.engine import wire
+from sllmreal.control.model import ModelSpec
 from sllmreal.engine.protocol import SequenceSpec
-from sllmreal.engine.wire import Epoch
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.streams import messages as wire
+from sllmreal.streams.messages import Epoch
 from sllmreal.worker.data_plane import ToInstance
 from sllmreal.worker.process_options import ProcessOptions
 from sllmreal.worker.process_runner import process_launch

@@ -8,8 +8,8 @@ import pytest
 from sllmcore.errors import ControlError
 from sllmcore.events import InstanceLost, LoadFailed, LoadFinished, ServerDraining
 from sllmcore.types import DRAM, REMOTE, SSD, Residency, ServerSpec
-from sllmreal.protocol.messages import Offer, RunRequest
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.control.messages import Offer, RunRequest
+from sllmreal.control.model import ModelSpec
 from tests.worker.fakes import Stage, Times
 from tests.worker.virtual import run_virtually
 

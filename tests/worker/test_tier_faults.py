@@ -11,10 +11,10 @@ import pytest
 from sllmcore.errors import ControlError, UsageError
 from sllmcore.types import DRAM, REMOTE, SSD, Residency
 from sllmreal.checkpoint.errors import CorruptCheckpointError, StorageError
+from sllmreal.control.model import ModelSpec
 from sllmreal.loader.errors import PoolExhaustedError
 from sllmreal.loader.plan import ChunkRead
 from sllmreal.loader.reading import ChunkReader
-from sllmreal.protocol.model import ModelSpec
 from tests.loader.range_server import Behaviour, serving
 from tests.worker.models import native_model, safetensors_model, spec_of
 from tests.worker.servers import MIB, small_server

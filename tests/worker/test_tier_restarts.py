@@ -8,7 +8,7 @@ import pytest
 
 from sllmcore.errors import UsageError
 from sllmcore.types import DRAM, REMOTE, SSD, Residency
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.control.model import ModelSpec
 from sllmreal.worker.tiers import TierStorage
 from tests.worker.models import CHUNK_BYTES, native_model
 from tests.worker.servers import MIB, small_server

@@ -12,7 +12,7 @@ import torch
 from sllmcore.errors import UsageError
 from sllmcore.types import DRAM, REMOTE, SSD, Residency
 from sllmreal.checkpoint.errors import StorageError
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.control.model import ModelSpec
 from sllmreal.worker.weights import mapped_weights
 from tests.checkpoint.samples import same_bytes
 from tests.loader.range_server import Behaviour, serving

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from sllmcore.types import DRAM, SSD, ServerSpec, StorageTier
-from sllmreal.protocol.model import ModelSpec
+from sllmreal.control.model import ModelSpec
 from sllmreal.worker.storage import LoadResult
 from sllmreal.worker.tiers import TierStorage
 from sllmreal.worker.weights import mapped_weights

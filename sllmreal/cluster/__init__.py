@@ -1,1 +1,0 @@
-"""The real cluster: a leader that decides, workers that own servers, gateways that own requests."""

@@ -1,0 +1,209 @@
+"""The controller on real time: events in order, each durable before its commands take effect.
+
+Events that come while the log is being written are handled at once and written together next time,
+so that the cost of a durable write is shared. The order of effects is the order of events. Once in
+a while a snapshot of the state takes the place of the entries that led to it.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf
+
+from sllmcore.commands import Command
+from sllmcore.controller import Controller
+from sllmcore.errors import UsageError
+from sllmcore.events import Event, WakeUp
+from sllmcore.journal import entry_line
+from sllmreal.control.model import ModelSpec
+from sllmreal.leader.clock import Clock
+from sllmreal.leader.code_version import code_stamp
+from sllmreal.leader.log_records import Header, Log, Origin, Record, encoded
+from sllmreal.leader.peers import Roster
+from sllmreal.leader.recovery import Recovered, Recovery, snapshot_of
+from sllmreal.leader.state import Effects, LeaderState
+
+APPEND_BYTES = 512 << 10  # of lines that are appended at once; a batch of the log holds twice that
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """When a snapshot takes the place of the log's entries: after so many, or so many bytes."""
+
+    every_entries: int = 4_000  # replayed in half a second
+    every_bytes: int = 4 << 20
+
+    def __post_init__(self) -> None:
+        if self.every_entries < 1 or self.every_bytes < 1:
+            raise UsageError(f"a snapshot stands for at least one entry, got {self}")
+
+
+class ControlLoop:
+    """Tells a controller what happens and has its commands carried out.
+
+    Args:
+        controller: Fresh.
+        log: Where records go before they take effect.
+        roster: Whom commands are for.
+        header: The journal's first line, which says how the controller was made.
+        compaction: None: the log keeps every entry.
+    """
+
+    def __init__(
+        self,
+        controller: Controller,
+        log: Log,
+        roster: Roster,
+        header: str,
+        compaction: Compaction | None = None,
+    ) -> None:
+        self.clock = Clock()
+        self.sinks: list[Callable[[float, Event, Sequence[Command]], None]] = []
+        self.state = LeaderState(controller, roster)
+        self._log = log
+        self._header = header
+        self._compaction = compaction
+        self._compacting: asyncio.Task[None] | None = None
+        self._num_entries = 0  # since the last snapshot
+        self._num_bytes = 0
+        self._lines: list[str] = []
+        self._effects: list[Effects] = []
+        self._wanted = asyncio.Event()
+        self._waiting: list[asyncio.Future[None]] = []
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at_s = inf
+
+    @property
+    def controller(self) -> Controller:
+        return self.state.controller
+
+    @property
+    def num_events(self) -> int:
+        """Since the cluster began."""
+        return self.state.num_events
+
+    @property
+    def num_log_keys(self) -> int:
+        """What the log takes in the store."""
+        return self._log.num_keys
+
+    async def recover(self) -> Recovered:
+        """Bring controller and roster to where the log ends. See `Recovery.run`."""
+        found = await Recovery(self._log, self.state, self.clock, self._header).run()
+        self._num_entries, self._num_bytes = found.num_lines, found.num_bytes
+        if found.empty:
+            header = Header(self._header, self.clock.zero_at_s, code_stamp())
+            self._lines.append(encoded(header))
+        self._arm()
+        return found
+
+    def tell(
+        self,
+        event: Event,
+        origin: Origin | None = None,
+        model: ModelSpec | None = None,
+        address: str = "",
+    ) -> list[Command]:
+        """Have the controller hear of an event; its commands follow when the record is durable.
+
+        The other arguments are those of the `Record`.
+        """
+        now_s = self.clock.now_s()
+        effects, commands = self.state.handle(event, now_s, Record("", origin, model, address))
+        line = entry_line(now_s, event, commands)
+        self._lines.append(encoded(Record(line, origin, model, address)))
+        self._effects.append(effects)
+        self._wanted.set()
+        for sink in self.sinks:
+            sink(now_s, event, commands)
+        self._arm()
+        return commands
+
+    async def durable(self) -> None:
+        """Return when everything that was told so far is in the log."""
+        if self._lines:
+            waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiting)
+            await waiting
+
+    async def run(self) -> None:
+        """Write and carry out until cancelled. Raises what the log raises: this leader is over."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            self._check_compacted()
+            lines, self._lines = self._lines, []
+            effects, self._effects = self._effects, []
+            waiting, self._waiting = self._waiting, []
+            snapshot = self._snapshot(lines, effects)
+            batch = await self._append(lines)
+            for one in waiting:
+                if not one.done():
+                    one.set_result(None)
+            for effect in effects:
+                self.state.carry_out(effect)
+            if snapshot is not None:
+                self._compacting = asyncio.create_task(self._log.compact(snapshot, batch))
+                self._compacting.add_done_callback(lambda _: self._wanted.set())
+
+    async def _append(self, lines: list[str]) -> int | None:
+        """In parts that fit a batch; what `Log.append` said of the last."""
+        batch = None
+        part: list[str] = []
+        num_bytes = 0
+        for line in lines:
+            if part and num_bytes + len(line) > APPEND_BYTES:
+                batch = await self._log.append(part)
+                part, num_bytes = [], 0
+            part.append(line)
+            num_bytes += len(line)
+        return await self._log.append(part) if part else batch
+
+    def _snapshot(self, lines: list[str], effects: list[Effects]) -> bytes | None:
+        """What can stand for the log when these lines are in it, if it is time for that.
+
+        Taken before they are: the events that come meanwhile are not in it.
+        """
+        self._num_entries += len(lines)
+        self._num_bytes += sum(len(line) for line in lines)
+        often = self._compaction
+        if not lines or often is None or self._compacting is not None:
+            return None
+        if self._num_entries < often.every_entries and self._num_bytes < often.every_bytes:
+            return None
+        self._num_entries = self._num_bytes = 0
+        return snapshot_of(self.state, tuple(effects), self.clock, self._header)
+
+    def _check_compacted(self) -> None:
+        """Raises what kept the log from being compacted: then this leader is over."""
+        if self._compacting is not None and self._compacting.done():
+            compacting, self._compacting = self._compacting, None
+            compacting.result()
+
+    def _arm(self) -> None:
+        """See that the controller is woken when it wants to be."""
+        if self._alarm_at_s <= self.controller.wakeup_not_before_s:
+            return
+        at_s = self.controller.next_wakeup_s()
+        if at_s is None or self._alarm_at_s <= at_s:
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at_s = at_s
+        delay_s = max(0.0, at_s - self.clock.now_s())
+        self._alarm = asyncio.get_running_loop().call_later(delay_s, self._wake)
+
+    def _wake(self) -> None:
+        self._alarm, self._alarm_at_s = None, inf
+        at_s = self.controller.next_wakeup_s()
+        if at_s is not None and at_s <= self.clock.now_s():
+            self.tell(WakeUp())
+        else:
+            self._arm()
+
+    def close(self) -> None:
+        """No more wake-ups, no more snapshots."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if self._compacting is not None:
+            self._compacting.cancel()

@@ -1,0 +1,79 @@
+"""What a leader answers an operator's commands."""
+
+from typing import TYPE_CHECKING, assert_never
+
+from sllmcore.errors import UsageError
+from sllmcore.types import DRAM, SSD, StorageTier
+from sllmreal.control.messages import (
+    Answer,
+    Asked,
+    Delete,
+    Deploy,
+    Done,
+    Inspect,
+    InstanceStatus,
+    Refused,
+    ServerStatus,
+    Status,
+)
+
+if TYPE_CHECKING:
+    from sllmreal.leader.leader import Leader
+
+
+async def answer(leader: "Leader", asked: Asked) -> Answer:
+    """Do it, wait until it is durable, and say so."""
+    try:
+        match asked:
+            case Deploy(model):
+                leader.deploy(model)
+            case Delete(name):
+                leader.delete(name)
+            case Inspect():
+                return status(leader)
+            case _:
+                assert_never(asked)
+    except UsageError as error:
+        return Refused(str(error))
+    await leader.loop.durable()
+    return Done()
+
+
+def status(leader: "Leader") -> Status:
+    """The cluster as the controller believes it to be."""
+    loop = leader.loop
+    cluster = loop.controller.cluster
+    return Status(
+        leader.epoch,
+        loop.clock.now_s(),
+        loop.controller.num_waiting,
+        loop.num_events,
+        loop.num_log_keys,
+        leader.models(),
+        tuple(_server(leader, server_id) for server_id in cluster.servers),
+        tuple(
+            InstanceStatus(
+                one.id, one.model, one.server_id, one.gpu_indices, one.ready, len(one.requests)
+            )
+            for one in cluster.instances.values()
+        ),
+    )
+
+
+def _server(leader: "Leader", server_id: str) -> ServerStatus:
+    cluster = leader.loop.controller.cluster
+    server = cluster.servers[server_id]
+    peer = leader.roster.peers.get(server_id)
+
+    def used_bytes(tier: StorageTier) -> int:
+        return sum(server.resident_bytes(tier, model) for model in cluster.checkpoints)
+
+    return ServerStatus(
+        server_id,
+        server.spec.num_gpus,
+        server.num_free,
+        peer is not None and peer.channel is not None,
+        server.draining,
+        used_bytes(DRAM),
+        used_bytes(SSD),
+    )

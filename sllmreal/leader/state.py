@@ -1,0 +1,71 @@
+"""What a leader knows that follows from its log: controller, roster, counts. No I/O but `post`."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sllmcore.commands import Command
+from sllmcore.controller import Controller
+from sllmcore.events import Event, LoadFinished
+from sllmreal.leader.cold_start_counts import LoadTally
+from sllmreal.leader.log_records import Origin, Record
+from sllmreal.leader.peers import Roster, Routed, SavedRoster
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What may happen once a record is durable."""
+
+    origin: Origin | None
+    routed: tuple[Routed, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SavedState:
+    """All of it between two events, to be pickled before the next."""
+
+    controller: Controller
+    roster: SavedRoster
+    tally: LoadTally
+    num_events: int
+
+
+class LeaderState:
+    """Changes by events alone: whoever hears the same ones in the same order has the same state."""
+
+    def __init__(self, controller: Controller, roster: Roster) -> None:
+        self.controller = controller
+        self.roster = roster
+        self.tally = LoadTally()
+        self.num_events = 0
+
+    def handle(self, event: Event, now_s: float, record: Record) -> tuple[Effects, list[Command]]:
+        """Hear of an event. `record` says whence it comes; its line does not matter."""
+        self.num_events += 1
+        self.roster.note_event(event, record)
+        instances = self.controller.cluster.instances
+        loading = instances.get(event.instance_id) if isinstance(event, LoadFinished) else None
+        commands = self.controller.handle(event, now_s)
+        if loading is not None and isinstance(event, LoadFinished):
+            self.tally.add(event, loading.load_s)
+        routed = tuple(self.roster.note_commands(commands))
+        self.roster.note_end(event, self.controller.cluster.tickets)
+        return Effects(record.origin, routed), commands
+
+    def carry_out(self, effects: Effects) -> None:
+        """Its record is durable."""
+        for peer, due in effects.routed:
+            self.roster.send(peer, due)
+        if effects.origin is not None:
+            self.roster.note_durable(effects.origin)
+
+    def saved(self, pending: Iterable[Effects]) -> SavedState:
+        """The state, as it will be when what is `pending` has been carried out."""
+        routed = [one for effects in pending for one in effects.routed]
+        return SavedState(self.controller, self.roster.saved(routed), self.tally, self.num_events)
+
+    def restore(self, saved: SavedState) -> None:
+        """Be as another was."""
+        self.controller = saved.controller
+        self.roster.restore(saved.roster)
+        self.tally = saved.tally
+        self.num_events = saved.num_events

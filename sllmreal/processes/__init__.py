@@ -1,0 +1,1 @@
+"""The processes of a cluster: how each starts, finds the others and ends."""

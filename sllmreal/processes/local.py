@@ -1,0 +1,124 @@
+"""A whole cluster within one event loop: leader, workers and a gateway's desk.
+
+For tests, notebooks and laptops. The parts are those of a cluster of many processes, and talk
+through the same messages; only the channels between them are queues.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from sllmcore.types import ServerSpec
+from sllmreal.control.heartbeat import LinkSettings
+from sllmreal.control.leader_link import LeaderChannel, LeaderLink, PeerHandler
+from sllmreal.control.messages import ReportedEvent
+from sllmreal.leader.leader import Leader, LeaderSettings
+from sllmreal.leader.log_records import Log
+from sllmreal.router.router import RequestDesk
+from sllmreal.router.worker_connections import GatewayPlane, WorkerChannel
+from sllmreal.transport.channel import memory_pair
+from sllmreal.transport.errors import ChannelClosedError
+from sllmreal.worker.data_plane import DataPlane
+from sllmreal.worker.worker import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A server to be, and what makes its worker, given a data plane and whom to report to."""
+
+    server: ServerSpec
+    make: Callable[[DataPlane, Callable[[ReportedEvent], None]], Worker]
+
+
+class _Switchboard:
+    """Who can be dialled within the loop."""
+
+    def __init__(self) -> None:
+        self.leader: Leader | None = None
+        self.planes: dict[str, DataPlane] = {}
+        self._serving: set[asyncio.Task[None]] = set()
+
+    async def dial_leader(self) -> LeaderChannel:
+        if self.leader is None:
+            raise ChannelClosedError("nobody leads")
+        ours, theirs = memory_pair()
+        task = asyncio.create_task(self.leader.serve_peer(theirs))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        return ours
+
+    async def dial_worker(self, address: str) -> WorkerChannel:
+        plane = self.planes.get(address)
+        if plane is None:
+            raise ChannelClosedError(f"no worker at {address}")
+        return plane.connect()
+
+
+@dataclass(slots=True)
+class LocalCluster:
+    """A running cluster, and its parts to look at."""
+
+    leader: Leader
+    desk: RequestDesk
+    link: LeaderLink
+    board: _Switchboard
+    settings: LinkSettings
+    workers: list[Worker] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def join(self, member: Member) -> AsyncIterator[Worker]:
+        """A server that is there until the context ends."""
+        server_id = member.server.id
+        data_plane = DataPlane(f"memory:{server_id}")
+        link = LeaderLink("worker", server_id, self.board.dial_leader, self.settings)
+        worker = member.make(data_plane, link.report)
+        self.board.planes[data_plane.address] = data_plane
+        self.workers.append(worker)
+        try:
+            async with _attached(link, worker):
+                yield worker
+        finally:
+            await worker.close()
+            await data_plane.close()
+            del self.board.planes[data_plane.address]
+            self.workers.remove(worker)
+
+
+@asynccontextmanager
+async def local_cluster(
+    settings: LeaderSettings, log: Log, members: Sequence[Member], epoch: int = 1
+) -> AsyncIterator[LocalCluster]:
+    """Run one until the context ends. Workers have joined, in their order, when it begins."""
+    board = _Switchboard()
+    leader = Leader(settings, log, epoch)
+    async with AsyncExitStack() as stack:
+        leading = await stack.enter_async_context(leader.running())
+        board.leader = leader
+        plane = GatewayPlane(board.dial_worker)
+        stack.push_async_callback(plane.close)
+        link = LeaderLink("gateway", "gateway", board.dial_leader, settings.link)
+        desk = plane.listener = RequestDesk(plane, link)
+        await stack.enter_async_context(_attached(link, desk))
+        cluster = LocalCluster(leader, desk, link, board, settings.link)
+        for member in members:
+            await stack.enter_async_context(cluster.join(member))
+        yield cluster
+        board.leader = None
+    if leading.done() and not leading.cancelled():
+        leading.result()
+
+
+@asynccontextmanager
+async def _attached(link: LeaderLink, handler: PeerHandler) -> AsyncIterator[None]:
+    task = asyncio.create_task(link.run(handler))
+    waiting = asyncio.create_task(link.connected.wait())
+    try:
+        await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+        yield
+    finally:
+        waiting.cancel()
+        task.cancel()
+        await asyncio.gather(task, waiting, return_exceptions=True)

@@ -1,0 +1,182 @@
+"""A worker on every node of a Ray cluster, for as long as this process runs.
+
+    python -m sllmreal.processes.ray_nodes --home DIRECTORY --leader tcp:HOST:PORT [--address RAY]
+
+The package is installed on every node, which joins with `ray start --address=...`. A node that
+joins later gets its worker, too. Ray restarts actors that die; those that end by an error of their
+own are placed again from here.
+"""
+
+import argparse
+import asyncio
+import re
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from sllmcore.errors import ClusterError, UsageError
+from sllmreal.control.home import opened_home
+from sllmreal.processes.ray_worker import RayWorker, WorkerPlan
+from sllmreal.processes.run import cancel_on_signals, run_process
+from sllmreal.processes.server_options import add_sizes, num_spares, opened_storage, sized_server
+
+NAMESPACE = "sllm"
+DEFAULT_SSD = Path("~/.sllm/ssd")
+_STOP_S = 5.0  # for a worker to end by itself when told to
+_TICK_S = 1.0
+_MAX_ID_CHARS = 24
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RayNode:
+    """A node that is alive. `name` is as in `ray start --node-name`, by default its IP address."""
+
+    id: str
+    name: str
+    num_gpus: int
+
+
+PlanFor = Callable[[RayNode, str], WorkerPlan]
+
+
+def alive_nodes(resource: str | None = None) -> list[RayNode]:
+    """The nodes that are alive and, if it is given, have that resource. Asks Ray: blocks."""
+    return [
+        RayNode(node["NodeID"], node["NodeName"], int(node["Resources"].get("GPU", 0)))
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
+        if node["Alive"] and (resource is None or resource in node["Resources"])
+    ]
+
+
+def server_id(node: RayNode, taken: set[str]) -> str:
+    """A server's name from its node's, which is the same when the node comes back."""
+    name = re.sub(r"[^A-Za-z0-9_-]", "-", node.name)[:_MAX_ID_CHARS]
+    return name if name and name not in taken else f"{name[: _MAX_ID_CHARS - 7]}-{node.id[:6]}"
+
+
+class Placement:
+    """Workers by node.
+
+    Args:
+        plan_for: What a node's worker, whose server has that name, is to be.
+        say: Told when one has ended.
+        resource: Nodes without it get no worker; None: all get one.
+    """
+
+    def __init__(self, plan_for: PlanFor, say: Say, resource: str | None = None) -> None:
+        self._plan_for = plan_for
+        self._say = say
+        self._resource = resource
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._names: dict[str, str] = {}
+
+    async def keep(self) -> None:
+        """See that every node has its worker, until cancelled; then all end.
+
+        Raises ClusterError when Ray's head is gone.
+        """
+        try:
+            while True:
+                self._place(await asyncio.to_thread(alive_nodes, self._resource))
+                await asyncio.sleep(_TICK_S)
+                self._note_ends()
+        except ray.exceptions.RayError as error:
+            raise ClusterError(f"Ray does not answer: {error}") from error
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _place(self, nodes: Sequence[RayNode]) -> None:
+        for node in nodes:
+            if node.id not in self._tasks:
+                name = self._names[node.id] = server_id(node, set(self._names.values()))
+                plan = self._plan_for(node, name)
+                self._tasks[node.id] = asyncio.create_task(be_worker(node, plan))
+
+    def _note_ends(self) -> None:
+        for node_id, task in list(self._tasks.items()):
+            if task.done():
+                del self._tasks[node_id]
+                self._say(f"worker {self._names.pop(node_id)} ended: {task.exception()}")
+
+
+async def be_worker(node: RayNode, plan: WorkerPlan) -> None:
+    """Have an actor on a node be a worker, until cancelled. Raises what Ray says of its end."""
+    actor = (
+        ray.remote(RayWorker)
+        .options(
+            name=f"worker {plan.server.id}",
+            num_cpus=0,
+            num_gpus=node.num_gpus,
+            max_restarts=-1,
+            max_task_retries=-1,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False),
+        )
+        .remote(plan)
+    )
+    running = actor.run.remote()
+    try:
+        await running
+    finally:
+        with suppress(ray.exceptions.RayError, TimeoutError):
+            ray.cancel(running)
+            async with asyncio.timeout(_STOP_S):
+                await running
+        ray.kill(actor)  # type: ignore[arg-type]
+
+
+async def _main(arguments: argparse.Namespace) -> None:
+    home = opened_home(arguments.home)
+    leader = arguments.leader or home.leader
+    if leader.startswith("unix:"):
+        raise UsageError(f"workers on other machines cannot reach a leader at {leader}")
+
+    def plan_for(node: RayNode, name: str) -> WorkerPlan:
+        server = sized_server(arguments, name, node.num_gpus or arguments.gpus)
+        directory = arguments.ssd_directory / name
+        storage = partial(opened_storage, server, directory, paced=arguments.paced)
+        return WorkerPlan(leader, home.key(), server, storage, num_spares(arguments))
+
+    _join_ray(arguments.address)
+    try:
+        await Placement(plan_for, _say, arguments.resource).keep()
+    finally:
+        ray.shutdown()
+
+
+def _join_ray(address: str) -> None:
+    try:
+        ray.init(address, namespace=NAMESPACE, configure_logging=False)
+    except (ConnectionError, ValueError) as error:
+        raise ClusterError(f"no Ray cluster at {address}: {error}") from error
+    task = asyncio.current_task()
+    assert task is not None
+    cancel_on_signals(task)  # Ray has taken them over
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"placement: {line}\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 when told to stop; 1 when Ray is at fault, 2 for bad arguments."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--home", type=Path, required=True, help="the cluster's directory")
+    parser.add_argument("--leader", help="tcp:HOST:PORT or etcd:HOST:PORT,...; default: the home's")
+    parser.add_argument("--address", default="auto", help="of Ray: auto, or HOST:PORT of its head")
+    parser.add_argument("--resource", help="workers only on nodes with it: ray start --resources")
+    parser.add_argument("--ssd-directory", type=Path, default=DEFAULT_SSD, help="on every node")
+    add_sizes(parser)
+    return run_process("placement", _main(parser.parse_args(argv)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""What a host asks of whoever runs it: words to the owner, and links between hosts.
+
+A link belongs to one move and is named by its ticket (`sllmreal.migration.frames.ticket_of`).
+"""
+
+from dataclasses import dataclass
+
+from sllmreal.migration.messages import ToDestination, ToSource
+from sllmreal.streams.messages import ToOwner
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Say this to the owner."""
+
+    message: ToOwner
+
+
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """A source that proves to know `key` may connect."""
+
+    ticket: bytes
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Connect to the host that expects this ticket."""
+
+    ticket: bytes
+    key: bytes
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transmit:
+    """Send this over a link, in order."""
+
+    ticket: bytes
+    message: ToDestination | ToSource
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """A link is not needed any more: flush and close it, expect it no longer."""
+
+    ticket: bytes
+
+
+Effect = Tell | Expect | Connect | Transmit | Disconnect

@@ -1,0 +1,228 @@
+"""Leaders that follow one another over snapshots: nothing is lost, twice, or decided otherwise.
+
+Seeded by hand and seen to fail: a snapshot without the orders whose record was being written; one
+taken when its lines were in the log, with the events that came meanwhile; a roster whose requests
+belong to nobody; a controller that begins to number its commands anew; a clean sheet that
+remembers no models, or those that were deleted.
+"""
+
+import asyncio
+import os
+import pickle
+import random
+from dataclasses import replace
+
+import pytest
+
+from sllmcore.errors import ClusterError
+from sllmcore.events import InferenceFinished, LoadFinished
+from sllmcore.journal import JournalReader, replay
+from sllmcore.types import StorageTier
+from sllmreal.control.leader_link import LeaderLink
+from sllmreal.control.messages import Offer, Order, RunRequest, StartInstance
+from sllmreal.leader import control_loop, recovery
+from sllmreal.leader.control_loop import Compaction, ControlLoop
+from sllmreal.leader.leader import Leader
+from sllmreal.leader.log_records import Header, Record, decoded
+from sllmreal.leader.peers import Roster
+from sllmreal.leader.state_snapshot import unpickled
+from sllmreal.store import JournalLog, MemoryStore, campaign
+from tests.laws.runs import fresh
+from tests.leader.led import LINK, SETTINGS, World, arrival, attached, until
+from tests.leader.scripted import Recorder, model, worker_offer
+
+pytestmark = pytest.mark.asyncio
+OFTEN = replace(SETTINGS, grace_s=5.0, compaction=Compaction(every_entries=3))
+
+
+class Obedient(Recorder):
+    """Does what it is told, some time later."""
+
+    def __init__(self, rng: random.Random, offer: Offer | None = None) -> None:
+        super().__init__(offer)
+        self.link: LeaderLink | None = None
+        self._rng = rng
+
+    def execute(self, order: Order) -> None:
+        super().execute(order)
+        asyncio.get_running_loop().call_later(self._rng.uniform(0, 0.004), self._answer, order)
+
+    def _answer(self, order: Order) -> None:
+        assert self.link is not None
+        match order:
+            case StartInstance(_, instance_id):
+                self.link.report(LoadFinished(instance_id, StorageTier.REMOTE, 10, 0.001, 0.0))
+            case RunRequest(_, request_id, instance_id):
+                self.link.report(InferenceFinished(request_id, instance_id, 3, 0.0))
+            case _:
+                pass
+
+
+async def lead_in_turn(world: World, rng: random.Random, over: asyncio.Event) -> int:
+    """Leaders that are killed after some milliseconds, until it is over."""
+    num_leaders = 0
+    while not over.is_set():
+        num_leaders += 1
+        async with world.led():
+            try:
+                await asyncio.wait_for(over.wait(), rng.uniform(0.002, 0.03))
+            except TimeoutError:
+                continue
+    return num_leaders
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_leaders_that_die_among_snapshots_carry_everything_out_once(seed: int) -> None:
+    rng, world, over = random.Random(seed), World(OFTEN), asyncio.Event()
+    peers = [Obedient(rng, worker_offer(f"s{number}", 2)) for number in range(2)] + [Obedient(rng)]
+    for number, peer in enumerate(peers):
+        kind, name = ("worker", f"s{number}") if number < 2 else ("gateway", "g0")
+        peer.link = LeaderLink(kind, name, world.dial, LINK)  # type: ignore[arg-type]
+    async with world.led() as leader:
+        for name in "abc":
+            leader.deploy(model(name))
+        await leader.loop.durable()
+    leading = asyncio.create_task(lead_in_turn(world, rng, over))
+    gateway = peers[2].link
+    assert gateway is not None
+    running = [asyncio.create_task(p.link.run(p)) for p in peers if p.link is not None]
+    for number in range(150):
+        gateway.report(arrival(number, "abc"[number % 3]))
+        await asyncio.sleep(rng.uniform(0, 0.006))
+
+    await until(lambda: len({o.request_id for o in gateways_orders(peers[2])}) == 150)
+    await until(lambda: all(p.link is not None and not p.link.num_unheard for p in peers))
+    over.set()
+    num_leaders = await leading
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+
+    assert num_leaders > 10
+    assert world.log.begins_with is not None
+    assert len(world.log.entries) < 40 < len(world.log.everything)
+    assert sorted(o.request_id for o in gateways_orders(peers[2])) == sorted(
+        f"r{number}" for number in range(150)
+    ), "each runs once"
+    assert [peer.num_resets for peer in peers] == [0, 0, 0]
+    check_journal(world)
+
+
+def gateways_orders(peer: Recorder) -> list[RunRequest]:
+    return [order for order in peer.orders if isinstance(order, RunRequest)]
+
+
+def check_journal(world: World) -> None:
+    """A controller that was never saved decides alike."""
+    first, *rest = world.log.everything
+    header = decoded(first, Header)
+    lines = [header.line, *(decoded(line, Record).line for line in rest)]
+    fresh_one = Leader(world.settings, world.log, 0).loop.controller
+
+    assert replay(fresh_one, JournalReader(lines).entries()) is None
+
+
+async def test_an_order_whose_record_was_being_written_is_in_the_snapshot() -> None:
+    world = World(replace(OFTEN, compaction=Compaction(every_entries=1)))
+    worker, gateway = Recorder(worker_offer("s0")), Recorder()
+    worker_link = LeaderLink("worker", "s0", world.dial, LINK)
+    gateway_link = LeaderLink("gateway", "g0", world.dial, LINK)
+    async with world.led() as leader, attached(gateway_link, gateway):
+        leader.deploy(model("a"))
+        await until(lambda: world.log.everything and not world.log.entries)
+        async with attached(worker_link, worker):
+            await until(lambda: len(world.log.everything) == 3 and not world.log.entries)
+        await until(lambda: leader.roster.peers["s0"].channel is None)
+        gateway_link.report(arrival(0))
+        await until(lambda: gateway_link.num_unheard == 0 and not world.log.entries)
+    assert not worker.orders
+
+    async with world.led(), attached(worker_link, worker):
+        await until(lambda: worker.orders)
+
+    assert len(worker.orders) == 1
+    assert worker.num_resets == 0
+
+
+@pytest.mark.parametrize("compaction", [None, Compaction(every_entries=2)])
+async def test_another_version_of_the_code_keeps_the_models_and_resets_everyone(
+    compaction: Compaction | None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    world = World(replace(SETTINGS, grace_s=5.0, compaction=compaction))
+    worker, gateway = Recorder(worker_offer("s0")), Recorder()
+    worker_link = LeaderLink("worker", "s0", world.dial, LINK)
+    gateway_link = LeaderLink("gateway", "g0", world.dial, LINK)
+    async with (
+        world.led() as leader,
+        attached(worker_link, worker),
+        attached(gateway_link, gateway),
+    ):
+        for name in "abc":
+            leader.deploy(model(name))
+        leader.delete("b")
+        gateway_link.report(arrival(0))
+        await until(lambda: worker.orders and gateway_link.num_unheard == 0)
+        num_events = leader.loop.num_events
+    for module in (recovery, control_loop):
+        monkeypatch.setattr(module, "code_stamp", lambda: "another version")
+    async with (
+        world.led() as leader,
+        attached(worker_link, worker),
+        attached(gateway_link, gateway),
+    ):
+        await until(lambda: worker.num_resets == gateway.num_resets == 1)
+        await until(lambda: "s0" in leader.loop.controller.cluster.servers)
+        assert [spec.name for spec in leader.models()] == ["a", "c"]
+        assert leader.loop.num_events < num_events
+        gateway_link.report(arrival(7))
+        await until(lambda: len(worker.orders) == 2)
+    async with world.led() as leader:
+        assert list(leader.loop.controller.cluster.tickets) == ["r7"]
+    assert "another version of the code" in capsys.readouterr().err
+
+
+async def test_a_snapshot_of_another_policy_is_refused() -> None:
+    world = World(OFTEN)
+    async with world.led() as leader:
+        for name in "abcd":
+            leader.deploy(model(name))
+        await until(lambda: world.log.begins_with)
+
+    with pytest.raises(ClusterError, match="belongs to another policy"):
+        async with Leader(replace(OFTEN, seed=1), world.log, 2).running():
+            pass
+
+
+class _Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("true",)
+
+
+async def test_nothing_is_taken_out_of_a_pickle_that_is_not_a_leaders_state() -> None:
+    for evil in (_Evil(), os.getcwd, Recorder()):
+        with pytest.raises(ClusterError, match="is not part of a leader's state"):
+            unpickled(pickle.dumps(evil))
+    for nested in (b"csllmcore.journal\njson.loads\n.", b"csllmcore.journal\njson\n."):
+        with pytest.raises(ClusterError, match="is not part of a leader's state"):
+            unpickled(nested)
+    for damaged in (b"", b"\x80\x05.", pickle.dumps(3), pickle.dumps([])[:-1]):
+        with pytest.raises(ClusterError):
+            unpickled(damaged)
+
+
+async def test_more_events_than_a_batch_holds_are_written_all_the_same() -> None:
+    store = MemoryStore()
+    log = await JournalLog.open(store, "log", await campaign(store, "leader", b"", 30.0))
+    loop = ControlLoop(fresh(SETTINGS.policy), log, Roster(), "{}")
+    await loop.recover()
+    for number in range(1500):
+        loop.tell(arrival(number, "x" * 1000))
+    running = asyncio.create_task(loop.run())
+
+    await loop.durable()
+
+    running.cancel()
+    assert len([line async for line in log.lines()]) == 1501
+    assert log.next_batch > 2

@@ -1,0 +1,191 @@
+"""A whole cluster in one event loop, with engines that have no weights but check every token."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from sllmcore.commands import Load
+from sllmcore.events import InstanceLost, MigrationFinished
+from sllmcore.types import DRAM, Residency, ServerSpec
+from sllmreal.control.heartbeat import LinkSettings
+from sllmreal.control.messages import ReportedEvent
+from sllmreal.control.model import ModelSpec
+from sllmreal.engine.protocol import Engine, SequenceSpec
+from sllmreal.engine.timed import TimedOptions, timed_engine
+from sllmreal.gateway.backend import FailedError, Submission
+from sllmreal.leader.leader import LeaderSettings
+from sllmreal.leader.memory_log import MemoryLog
+from sllmreal.migration.links import LocalNetwork
+from sllmreal.processes.local import LocalCluster, Member, local_cluster
+from sllmreal.worker.data_plane import DataPlane
+from sllmreal.worker.paced import PacedStorage
+from sllmreal.worker.thread_runner import thread_launch
+from sllmreal.worker.worker import Worker
+
+pytestmark = pytest.mark.asyncio
+SETTINGS = LeaderSettings(link=LinkSettings(heartbeat_s=0.2, silence_s=10.0, redial_s=0.01))
+SIZE_BYTES = 1000
+
+
+def server(number: int, num_gpus: int = 1) -> ServerSpec:
+    return ServerSpec(f"s{number}", num_gpus, 1 << 30, 10_000, 10_000, 1e6, 2e6, 1e7)
+
+
+def member(spec: ServerSpec, network: LocalNetwork, resident: tuple[Residency, ...] = ()) -> Member:
+    def make(plane: DataPlane, report: Callable[[ReportedEvent], None]) -> Worker:
+        storage = PacedStorage(spec, resident)
+        return Worker(spec, storage, thread_launch(links=network.links), plane, report)
+
+    return Member(spec, make)
+
+
+def model(name: str, num_slots: int = 1, decode_step_s: float = 0.001) -> ModelSpec:
+    settings = {"decode_step_s": decode_step_s}
+    return ModelSpec(
+        name, f"/models/{name}", SIZE_BYTES, 4096, 0.0, "timed", 1, num_slots, settings
+    )
+
+
+def expected(submission: Submission) -> tuple[int, ...]:
+    """What an engine that nobody disturbs generates."""
+    engine: Engine = timed_engine(TimedOptions(submission.model, 4096, 1))
+    engine.start(
+        SequenceSpec(submission.request_id, submission.prompt, submission.max_output_tokens)
+    )
+    while engine.has_work:
+        engine.step()
+    return engine.output(submission.request_id)
+
+
+_NUMBERS = itertools.count()
+
+
+def submission(name: str, num_tokens: int = 20) -> Submission:
+    number = next(_NUMBERS)
+    return Submission(f"r{number}", name, "tenant", (1, 2, 3, number), num_tokens)
+
+
+async def answer(cluster: LocalCluster, asked: Submission) -> tuple[int, ...]:
+    tokens: list[int] = []
+    async for generated in cluster.desk.submit(asked):
+        tokens += generated.tokens
+        if generated.finish is not None:
+            break
+    return tuple(tokens)
+
+
+@asynccontextmanager
+async def running(*members: Member, models: tuple[ModelSpec, ...]) -> AsyncIterator[LocalCluster]:
+    async with local_cluster(SETTINGS, MemoryLog(), members) as cluster:
+        for spec in models:
+            cluster.leader.deploy(spec)
+        yield cluster
+        async with asyncio.timeout(5):
+            while cluster.desk.calls:  # noqa: ASYNC110 - many things change it
+                await asyncio.sleep(0.005)
+        cluster.leader.loop.controller.audit()
+
+
+async def test_a_request_is_answered_from_a_cold_model() -> None:
+    network = LocalNetwork()
+    async with running(member(server(0), network), models=(model("a"),)) as cluster:
+        asked = submission("a")
+
+        assert await answer(cluster, asked) == expected(asked)
+
+
+async def test_many_requests_over_more_models_than_gpus_are_all_answered_in_full() -> None:
+    network = LocalNetwork()
+    members = [member(server(number), network) for number in range(2)]
+    names = ("a", "b", "c", "d")
+    async with running(*members, models=tuple(model(one, 2) for one in names)) as cluster:
+        asked = [submission(names[number % 4], 10 + number) for number in range(24)]
+
+        answers = await asyncio.gather(*(answer(cluster, one) for one in asked))
+
+    assert answers == [expected(one) for one in asked]
+
+
+async def test_a_running_request_moves_away_for_one_whose_weights_are_here() -> None:
+    network = LocalNetwork()
+    b_in_dram = (Residency(DRAM, "b", SIZE_BYTES),)
+    members = [member(server(0), network, b_in_dram)]
+    slow = ServerSpec("s1", 1, 1 << 30, 10_000, 10_000, 2e3, 2e6, 1e7)  # half a second to load
+    events: list[object] = []
+    async with running(*members, models=(model("a", decode_step_s=0.01), model("b"))) as cluster:
+        cluster.leader.loop.sinks.append(lambda _, event, __: events.append(event))
+        first = submission("a", 400)
+        streaming = asyncio.create_task(answer(cluster, first))
+        await asyncio.sleep(0.3)  # it runs on s0, for there is nothing else
+        async with cluster.join(member(slow, network, (Residency(DRAM, "a", SIZE_BYTES),))):
+            second = submission("b", 20)
+
+            assert await answer(cluster, second) == expected(second)
+            assert await streaming == expected(first)
+
+    moved = [one for one in events if isinstance(one, MigrationFinished)]
+    assert len(moved) == 1
+    assert moved[0].source_id != moved[0].destination_id
+
+
+async def test_an_engine_that_breaks_costs_its_stream_a_pause() -> None:
+    network = LocalNetwork()
+    async with running(member(server(0), network), models=(model("a", 1, 0.005),)) as cluster:
+        events: list[object] = []
+        cluster.leader.loop.sinks.append(lambda _, event, __: events.append(event))
+        asked = submission("a", 100)
+        streaming = asyncio.create_task(answer(cluster, asked))
+        await asyncio.sleep(0.2)
+        (instance,) = cluster.workers[0]._instances.values()
+        await instance.runner.stop()  # as a crash looks from outside
+        instance.runner._lost.set_result("crashed")  # type: ignore[attr-defined]
+
+        assert await streaming == expected(asked)
+        assert any(isinstance(event, InstanceLost) for event in events)
+
+
+async def test_a_client_that_leaves_frees_its_slot() -> None:
+    network = LocalNetwork()
+    async with running(member(server(0), network), models=(model("a", 1, 0.01),)) as cluster:
+        call = cluster.desk.submit(submission("a", 4000))
+        await anext(call)
+
+        await call.aclose()
+        asked = submission("a", 5)
+        async with asyncio.timeout(1):
+            assert await answer(cluster, asked) == expected(asked)
+
+
+async def test_a_request_for_an_unknown_model_is_refused() -> None:
+    network = LocalNetwork()
+    async with running(member(server(0), network), models=()) as cluster:
+        with pytest.raises(Exception, match="not deployed"):
+            await answer(cluster, submission("a"))
+
+
+async def test_a_request_that_the_engine_refuses_fails_with_its_reason() -> None:
+    network = LocalNetwork()
+    async with running(member(server(0), network), models=(model("a"),)) as cluster:
+        asked = Submission("long", "a", "tenant", tuple(range(5000)), 5)
+
+        with pytest.raises(FailedError, match="ContextTooLongError"):
+            await answer(cluster, asked)
+
+
+async def test_loads_follow_one_another_on_a_path() -> None:
+    network = LocalNetwork()
+    names = ("a", "b")
+    async with running(
+        member(server(0, num_gpus=2), network), models=tuple(model(one) for one in names)
+    ) as cluster:
+        commands: list[object] = []
+        cluster.leader.loop.sinks.append(lambda _, __, c: commands.extend(c))
+        asked = [submission(one, 5) for one in names]
+
+        await asyncio.gather(*(answer(cluster, one) for one in asked))
+
+    loads = [one for one in commands if isinstance(one, Load)]
+    assert [load.after for load in loads] == [None, loads[0].instance_id]

@@ -1,0 +1,156 @@
+"""The cluster as its gateway tells of it: cold starts, migrations, leaders, health."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from sllmcore.events import LoadFinished, MigrationFailed, MigrationFinished
+from sllmcore.types import StorageTier
+from sllmreal.control.leader_link import LeaderLink
+from sllmreal.control.messages import StartInstance
+from sllmreal.gateway.backend import BUCKETS_S, ColdStarts, Distribution, Submission
+from sllmreal.gateway.metrics import GatewayMetrics
+from sllmreal.gateway.service import Service
+from sllmreal.gateway.settings import GatewaySettings
+from sllmreal.processes.leader import LEASE_S
+from sllmreal.router.gateway_backend import LEADER_SILENCE_S, ClusterBackend
+from sllmreal.router.router import RequestDesk
+from sllmreal.router.worker_connections import GatewayPlane, WorkerChannel
+from sllmreal.transport.errors import ChannelClosedError
+from tests.leader.led import LINK, World, arrival, attached, until
+from tests.leader.scripted import Recorder, model, worker_offer
+
+pytestmark = pytest.mark.asyncio
+
+
+async def nobody(address: str) -> WorkerChannel:
+    raise ChannelClosedError(f"nobody at {address}")
+
+
+def gateway(world: World) -> tuple[RequestDesk, LeaderLink, ClusterBackend]:
+    plane = GatewayPlane(nobody)
+    link = LeaderLink("gateway", "g0", world.dial, LINK)
+    desk = plane.listener = RequestDesk(plane, link)
+    return desk, link, ClusterBackend(desk, link)
+
+
+def ailments(backend: ClusterBackend) -> list[str]:
+    return Service(backend, GatewaySettings()).ailments()
+
+
+async def started(worker: Recorder, number: int) -> str:
+    """The instance that the worker is told to start with its order of that number."""
+    await until(lambda: len(worker.orders) == number)
+    order = worker.orders[-1]
+    assert isinstance(order, StartInstance)
+    return order.instance_id
+
+
+async def test_cold_starts_are_counted_by_tier_and_phase_over_changes_of_the_leader() -> None:
+    world, worker = World(), Recorder(worker_offer("s0", 2))
+    desk, link, backend = gateway(world)
+    worker_link = LeaderLink("worker", "s0", world.dial, LINK)
+
+    async with world.led() as leader, attached(worker_link, worker), attached(link, desk):
+        for name in ("a", "b"):
+            leader.deploy(model(name))
+        link.report(arrival(0, "a"))
+        instance_id = await started(worker, 1)
+        worker_link.report(LoadFinished(instance_id, StorageTier.REMOTE, 10, 0.3, 700.0))
+        worker_link.report(LoadFinished("never heard of", StorageTier.REMOTE, 10, 0.3, 0.0))
+        await until(lambda: backend.snapshot().cold_starts)
+    async with world.led(), attached(worker_link, worker), attached(link, desk):
+        link.report(arrival(1, "b"))
+        instance_id = await started(worker, 2)
+        worker_link.report(LoadFinished(instance_id, StorageTier.SSD, 30, 0.02, 0.0))
+        await until(lambda: len(backend.snapshot().cold_starts) == 6)
+        snapshot = backend.snapshot()
+
+    beyond = (*(0 for _ in BUCKETS_S), 1)
+    found = {(one.tier, one.phase): one.durations for one in snapshot.cold_starts}
+    assert found["remote", "transfer"] == Distribution().plus(0.3)
+    assert found["remote", "startup"] == Distribution(beyond, 700.0)
+    assert found["ssd", "transfer"] == Distribution().plus(0.02)
+    assert sum(found["ssd", "queue"].counts) == 1
+    assert found["ssd", "queue"].total_s < 60  # two clocks that differ would give years
+    assert snapshot.bytes_loaded == {"remote": 10, "ssd": 30}
+    assert snapshot.leader_changes == 1
+    assert ColdStarts("ssd", "startup", Distribution().plus(0.0)) in snapshot.cold_starts
+    page = GatewayMetrics(backend.snapshot).page().decode()
+    assert 'sllm:cold_start_seconds_count{phase="transfer",tier="remote"} 1.0' in page
+    assert 'sllm:bytes_loaded_total{tier="ssd"} 30.0' in page
+
+
+async def test_an_open_request_outlives_a_leader_that_does_not_know_its_gateway() -> None:
+    """Seeded and seen to fail: the request arrives anew in the incarnation that was lost."""
+    world, stranger = World(), World()
+    desk, link, _ = gateway(world)
+    async with world.led() as leader:
+        leader.deploy(model("a"))
+        async with attached(link, desk):
+            desk.submit(Submission("r0", "a", "", (1, 2), 5))
+            await until(lambda: leader.loop.controller.cluster.tickets and not link.num_unheard)
+
+    world.log = stranger.log
+    async with world.led() as leader:
+        leader.deploy(model("a"))
+        async with attached(link, desk):
+            await until(lambda: "r0+" in leader.loop.controller.cluster.tickets)
+
+            assert list(desk.calls) == ["r0+"]
+
+
+async def test_migrations_are_counted_by_their_outcome() -> None:
+    desk, _, backend = gateway(World())
+
+    for listener in desk.heard:
+        listener(MigrationFinished("m1", "r1", "i1", "i2", 20, 0.1, 0.01))
+        listener(MigrationFinished("m2", "r2", "i1", "i2", 20, 0.1, 0.01))
+        listener(MigrationFailed("m3", "r3", "i2", "it has ended"))
+
+    assert backend.snapshot().migrations == {"finished": 2, "failed": 1}
+
+
+async def test_a_gateway_is_healthy_while_it_hears_a_leader_and_there_is_a_worker() -> None:
+    world, worker = World(), Recorder(worker_offer("s0"))
+    desk, link, backend = gateway(world)
+    assert ailments(backend) == [
+        "no leader",
+        "store unreachable",
+        "no worker alive",
+        "driver stuck",
+    ]
+
+    async with world.led(), attached(link, desk):
+        assert ailments(backend) == ["no worker alive"]
+        async with attached(LeaderLink("worker", "s0", world.dial, LINK), worker):
+            await until(lambda: not ailments(backend))
+        await until(lambda: ailments(backend) == ["no worker alive"])  # lost, after the grace
+
+
+async def test_a_gateway_is_unhealthy_when_it_has_heard_no_leader_for_longer_than_a_lease(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A leader that changes in time does not show; one that hangs does, connected or not."""
+    assert LEADER_SILENCE_S == LEASE_S
+    world, worker = World(), Recorder(worker_offer("s0"))
+    desk, link, backend = gateway(world)
+    now_s = time.monotonic()
+    async with (
+        world.led(),
+        attached(link, desk),
+        attached(LeaderLink("worker", "s0", world.dial, LINK), worker),
+    ):
+        await until(lambda: not ailments(backend))
+        assert link.connected.is_set()
+        later(monkeypatch, lambda: now_s + 100)
+
+        assert ailments(backend) == ["no leader", "store unreachable", "driver stuck"]
+        monkeypatch.undo()
+    assert not link.connected.is_set()
+    assert not ailments(backend), "another may lead in a moment"
+
+
+def later(monkeypatch: pytest.MonkeyPatch, now_s: Callable[[], float]) -> None:
+    monkeypatch.setattr("sllmreal.router.gateway_backend.time.monotonic", now_s)

@@ -1,0 +1,199 @@
+"""Channels over sockets: who may speak, and what becomes of what is no message."""
+
+import asyncio
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sllmcore.errors import UsageError
+from sllmreal.control.messages import Executed, FromLeader, FromPeer, Refused
+from sllmreal.transport.byte_stream import MAX_UNREAD_BYTES
+from sllmreal.transport.errors import ChannelClosedError
+from sllmreal.transport.socket_channel import MAX_FRAME_BYTES, SocketChannel, dial, listening
+
+pytestmark = pytest.mark.asyncio
+KEY = b"k" * 32
+
+
+class Hearer:
+    """Serves connections, and keeps what was heard or why it ended."""
+
+    def __init__(self) -> None:
+        self.heard: asyncio.Queue[object] = asyncio.Queue()
+
+    async def serve(self, channel: SocketChannel[Any, Any]) -> None:
+        try:
+            while True:
+                self.heard.put_nowait(await channel.receive())
+        except ChannelClosedError as error:
+            self.heard.put_nowait(error)
+
+
+def place(tmp_path: Path) -> str:
+    return f"unix:{tmp_path / 's'}"
+
+
+async def test_messages_come_in_order_over_both_kinds_of_address(tmp_path: Path) -> None:
+    for address in (place(tmp_path), "tcp:127.0.0.1:0"):
+        hearer = Hearer()
+        async with listening(address, KEY, FromPeer, hearer.serve) as bound:
+            channel = await dial(bound, KEY, FromPeer)
+            for number in range(3):
+                channel.post(Executed(number))
+
+            assert [await hearer.heard.get() for _ in range(3)] == [Executed(n) for n in range(3)]
+            channel.close()
+            assert isinstance(await hearer.heard.get(), ChannelClosedError)
+
+
+async def test_what_is_posted_in_one_turn_is_sent_at_once_and_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seeded bug: a channel that closes without sending what was posted just before."""
+    hearer = Hearer()
+    async with listening(place(tmp_path), KEY, FromPeer, hearer.serve) as bound:
+        channel = await dial(bound, KEY, FromPeer)
+        writes: list[bytes] = []
+        write = channel._stream.transport.write
+
+        def noting(data: bytes) -> None:
+            writes.append(data)
+            write(data)
+
+        monkeypatch.setattr(channel._stream.transport, "write", noting)
+        channel.post(Executed(1))
+        channel.post(Executed(2))
+        channel.close()
+
+        async with asyncio.timeout(10):
+            heard = [await hearer.heard.get() for _ in range(2)]
+            assert isinstance(await hearer.heard.get(), ChannelClosedError)
+        assert heard == [Executed(1), Executed(2)]
+        assert len(writes) == 1
+
+
+async def test_who_has_another_key_is_turned_away(tmp_path: Path) -> None:
+    hearer = Hearer()
+    async with listening(place(tmp_path), KEY, FromPeer, hearer.serve) as bound:
+        with pytest.raises(ChannelClosedError, match="does not hold this cluster's key"):
+            await dial(bound, b"x" * 32, FromPeer)
+
+    assert hearer.heard.empty()
+
+
+async def test_nobody_listens(tmp_path: Path) -> None:
+    with pytest.raises(ChannelClosedError, match="cannot be reached"):
+        await dial(place(tmp_path), KEY, FromPeer)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"\xc1", b"\x81\xa4type\xa1\xff", b"\x81\xa4type\xa7Unknown", b"\x91" * 5000, b"x" * 100],
+    ids=["empty", "reserved", "no utf-8", "unknown", "deep", "text"],
+)
+async def test_an_authentic_frame_that_is_no_message_ends_the_connection(
+    tmp_path: Path, payload: bytes
+) -> None:
+    hearer = Hearer()
+    async with listening(place(tmp_path), KEY, FromPeer, hearer.serve) as bound:
+        channel = await dial(bound, KEY, FromPeer)
+        code = channel._sending.next_code(payload)
+        channel._stream.transport.write(struct.pack("<I", len(payload)) + code + payload)
+
+        assert isinstance(await hearer.heard.get(), ChannelClosedError)
+        channel.close()
+
+
+async def test_a_frame_cannot_be_forged_repeated_or_oversized(tmp_path: Path) -> None:
+    hearer = Hearer()
+    async with listening(place(tmp_path), KEY, FromPeer, hearer.serve) as bound:
+        for forge in ("code", "repeat", "size"):
+            channel = await dial(bound, KEY, FromPeer)
+            channel.post(Executed(7))
+            assert await hearer.heard.get() == Executed(7)
+            payload = channel._encoder.encode(Executed(7))
+            if forge == "repeat":
+                channel._sending._num_frames = 0
+            code = bytes(16) if forge == "code" else channel._sending.next_code(payload)
+            size = MAX_FRAME_BYTES + 1 if forge == "size" else len(payload)
+            channel._stream.transport.write(struct.pack("<I", size) + code + payload)
+
+            assert isinstance(await hearer.heard.get(), ChannelClosedError)
+            channel.close()
+
+
+async def test_a_key_and_an_address_have_rules(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="at least 16 bytes, got 5"):
+        await dial(place(tmp_path), b"short", FromPeer)
+    with pytest.raises(UsageError, match="unix:PATH or tcp:HOST:PORT"):
+        await dial("nowhere", KEY, FromPeer)
+
+
+async def test_a_socket_file_is_for_its_user_only(tmp_path: Path) -> None:
+    async with listening(place(tmp_path), KEY, FromPeer, Hearer().serve):
+        assert (tmp_path / "s").stat().st_mode & 0o777 == 0o600
+
+
+async def test_frames_come_in_any_parts_and_many_at_once(tmp_path: Path) -> None:
+    """Seeded bug: a reader that waits for more though a whole frame is there."""
+    hearer = Hearer()
+    async with listening(place(tmp_path), KEY, FromPeer, hearer.serve) as bound:
+        channel = await dial(bound, KEY, FromPeer)
+        whole = bytearray()
+        for number in range(3):
+            payload = channel._encoder.encode(Executed(number))
+            whole += struct.pack("<I", len(payload)) + channel._sending.next_code(payload) + payload
+        for part in (whole[:1], whole[1:21], whole[21:-1], whole[-1:]):
+            channel._stream.transport.write(bytes(part))
+            await asyncio.sleep(0.01)
+
+        async with asyncio.timeout(10):
+            assert [await hearer.heard.get() for _ in range(3)] == [Executed(n) for n in range(3)]
+        channel.close()
+
+
+async def test_who_does_not_receive_holds_the_sender_up_and_gets_all_in_the_end(
+    tmp_path: Path,
+) -> None:
+    """Seeded bug: a reading that is paused and never resumed."""
+    going_on = asyncio.Event()
+    hearer = Hearer()
+
+    async def serve(channel: SocketChannel[Any, Any]) -> None:
+        streams.append(channel._stream)
+        await going_on.wait()
+        await hearer.serve(channel)
+
+    streams: list[Any] = []
+    refusal = Refused("x" * (1 << 20))
+    async with listening(place(tmp_path), KEY, FromLeader, serve) as bound:
+        channel = await dial(bound, KEY, FromLeader)
+        for _ in range(8):
+            channel.post(refusal)
+            await asyncio.sleep(0.01)
+        assert len(streams[0].unread) < 4 * MAX_UNREAD_BYTES
+        going_on.set()
+
+        async with asyncio.timeout(10):
+            assert [await hearer.heard.get() for _ in range(8)] == [refusal] * 8
+        channel.close()
+
+
+async def test_closing_ends_a_receive_though_the_other_end_does_not_read(tmp_path: Path) -> None:
+    """Seeded bug: a channel that is closed when what was posted has been taken, and not before."""
+
+    async def deaf(channel: SocketChannel[Any, Any]) -> None:
+        await asyncio.Event().wait()
+
+    async with listening(place(tmp_path), KEY, FromPeer, deaf) as bound:
+        channel = await dial(bound, KEY, FromLeader)
+        receiving = asyncio.create_task(channel.receive())
+        channel.post(Refused("x" * (2 << 20)))
+        await asyncio.sleep(0.01)
+        channel.close()
+
+        async with asyncio.timeout(10):
+            with pytest.raises(ChannelClosedError):
+                await receiving
