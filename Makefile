@@ -51,25 +51,25 @@ campaign-laws: setup ## the law tests at length: hours of random clusters and fa
 	$(BIN)/python -m pytest -n auto -m 'slow or not slow' --hypothesis-profile=campaign $(NO_LIMIT) tests/laws
 
 campaign-checkpoint: setup ## 50 M fuzzed headers, 100,000 corruptions, 5,000 kills of the writer
-	$(BIN)/python -m tests.checkpoint.fuzz --executions 50000000
-	$(BIN)/python -m tests.checkpoint.corruption --injections 100000
-	$(BIN)/python -m tests.checkpoint.kills --kills 5000
+	$(BIN)/python -m experiments.campaigns.checkpoint.fuzz --executions 50000000
+	$(BIN)/python -m experiments.campaigns.checkpoint.corruption --injections 100000
+	$(BIN)/python -m experiments.campaigns.checkpoint.kills --kills 5000
 	$(BIN)/python -m pytest -m slow $(NO_LIMIT) tests/checkpoint tests/loader
 
 campaign-migration: setup ## 100,000 simulated migrations under faults, 1,000 kills of engines, 500 resume points
-	$(BIN)/python -m tests.migration.campaign --runs 100000
-	$(BIN)/python -m tests.migration.kills --kills 1000
-	$(BIN)/python -m tests.engine.identity --points 500
+	$(BIN)/python -m experiments.campaigns.migration.campaign --runs 100000
+	$(BIN)/python -m experiments.campaigns.migration.kills --kills 1000
+	$(BIN)/python -m experiments.campaigns.engine.identity --points 500
 
 campaign-cluster: setup ## kills of leaders, workers and engines under load, with SQLite and etcd; stores; gateway
-	$(BIN)/python -m tests.cluster.kills --kills 200
-	$(BIN)/python -m tests.cluster.kills --kills 200 --store etcd
-	$(BIN)/python -m tests.store.kills --kills 500
-	$(BIN)/python -m tests.store.failover --kills 50
-	$(BIN)/python -m tests.gateway.fuzz --requests 200000
+	$(BIN)/python -m experiments.campaigns.cluster.kills --kills 200
+	$(BIN)/python -m experiments.campaigns.cluster.kills --kills 200 --store etcd
+	$(BIN)/python -m experiments.campaigns.store.kills --kills 500
+	$(BIN)/python -m experiments.campaigns.store.failover --kills 50
+	$(BIN)/python -m experiments.campaigns.gateway.fuzz --requests 200000
 
 soak: setup ## an hour of mixed load, migrations and kills: nothing may grow
-	$(BIN)/python -m tests.cluster.soak --minutes 60 --out results/soak
+	$(BIN)/python -m experiments.campaigns.cluster.soak --minutes 60 --out results/soak
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

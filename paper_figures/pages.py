@@ -24,7 +24,10 @@ def page(picture: Picture, results: Results) -> str:
             "minutes of one core": f"{results.wall_minutes:.1f}",
         }
     else:
-        rows |= {"config": "`experiments/figures/scenes.py`", "minutes of one core": "below 0.1"}
+        rows |= {
+            "config": "`experiments/reproduction/figures/scenes.py`",
+            "minutes of one core": "below 0.1",
+        }
         rows["seeds"] = "none: nothing in it is random"
     lines += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
     if "runs" in plain:

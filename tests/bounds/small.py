@@ -2,10 +2,17 @@
 
 from collections.abc import Sequence
 
-from experiments.bounds.grid import Grid, grid_of
-from experiments.bounds.instances import GB, SLOT_S, TIMING, SmallInstance, hardware_of, job_of
-from experiments.bounds.oracle import oracle_of
-from experiments.bounds.program import PlacementProgram
+from experiments.reproduction.bounds.grid import Grid, grid_of
+from experiments.reproduction.bounds.instances import (
+    GB,
+    SLOT_S,
+    TIMING,
+    SmallInstance,
+    hardware_of,
+    job_of,
+)
+from experiments.reproduction.bounds.oracle import oracle_of
+from experiments.reproduction.bounds.program import PlacementProgram
 from sllmcore.types import DRAM, SSD, Checkpoint, Residency
 from sllmcore.workload import Job
 from sllmsim.setup import SimModel, SimServerSetup, SimSetup

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.bounds.best import standing_of
-from experiments.bounds.chains import chains_bound_s
-from experiments.bounds.cost import mean_delay_s, table_ends
-from experiments.bounds.instances import patient, random_instance
-from experiments.bounds.oracle import Powers, later_load_s, oracle_of, powers_of
-from experiments.bounds.pooled import pooled_bound_s
-from experiments.bounds.relaxed import all_remote, infinite_dram, uncached
+from experiments.reproduction.bounds.best import standing_of
+from experiments.reproduction.bounds.chains import chains_bound_s
+from experiments.reproduction.bounds.cost import mean_delay_s, table_ends
+from experiments.reproduction.bounds.instances import patient, random_instance
+from experiments.reproduction.bounds.oracle import Powers, later_load_s, oracle_of, powers_of
+from experiments.reproduction.bounds.pooled import pooled_bound_s
+from experiments.reproduction.bounds.relaxed import all_remote, infinite_dram, uncached
 from sllmcore.errors import UsageError
 from sllmcore.prewarming import PrewarmSettings
 from sllmcore.types import DRAM, REMOTE, Residency

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.bounds.__main__ import main
-from experiments.bounds.certify import FIVE, certificate, certificate_of, gap_table
-from experiments.bounds.instances import InstanceSize, random_instance
+from experiments.bounds import main
+from experiments.reproduction.bounds.certify import FIVE, certificate, certificate_of, gap_table
+from experiments.reproduction.bounds.instances import InstanceSize, random_instance
 
 TINY = InstanceSize(max_servers=2, max_gpus=2, num_models=2, max_requests=4)
 

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from experiments.bounds.instances import SmallInstance
+from experiments.reproduction.bounds.instances import SmallInstance
 from sllmcore.workload import Job
 from tests.bounds.small import asked, instance_of, optimum_s, server_of
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.bounds.__main__ import main
+from experiments.bounds import main
 from experiments.comparison.cells import cell_in, run_cells
 from experiments.composing import composed_run
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.checkpoint.samples import saved
+from experiments.campaigns.checkpoint.samples import saved
 
 Json = Any
 Build = Callable[[Path], object]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from experiments.campaigns.checkpoint.samples import assert_same, every_kind, saved, small_model
 from sllmcore.errors import UsageError
 from sllmreal.checkpoint import (
     BadCheckpointError,
@@ -26,7 +27,6 @@ from sllmreal.checkpoint.cli import main
 from sllmreal.checkpoint.convert import WriteOptions
 from sllmreal.checkpoint.dtypes import SAFETENSORS_CODES
 from sllmreal.loader import load_checkpoint
-from tests.checkpoint.samples import assert_same, every_kind, saved, small_model
 
 SMALL = WriteOptions(chunk_bytes=4096)
 

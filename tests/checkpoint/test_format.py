@@ -8,14 +8,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from experiments.campaigns.checkpoint.fuzz import fuzz
+from experiments.campaigns.checkpoint.samples import every_kind, saved
 from sllmreal.checkpoint import BadCheckpointError, read_layout, save_checkpoint
 from sllmreal.checkpoint.arrange import SourceTensor, arrange
 from sllmreal.checkpoint.convert import WriteOptions
 from sllmreal.checkpoint.execution_order import execution_order
 from sllmreal.checkpoint.layout import align_up, contiguous_stride
 from sllmreal.loader import load_checkpoint
-from tests.checkpoint.fuzz import fuzz
-from tests.checkpoint.samples import every_kind, saved
 
 GOLDEN_BODY = (
     b'{"chunk_bytes":4194304,"partitions":[{"file":"partition-00000.bin","size_bytes":'

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from experiments.campaigns.checkpoint.kills import LOADING, OPTIONS, generation, kill_writers
 from sllmcore.errors import SllmError, UsageError
 from sllmreal.checkpoint import StorageError, save_checkpoint
 from sllmreal.checkpoint import staging as staging_module
 from sllmreal.loader import load_checkpoint
 from tests.checkpoint import syscalls
-from tests.checkpoint.kills import LOADING, OPTIONS, generation, kill_writers
 from tests.checkpoint.writers import WRITERS, Saving
 
 CALLS = ("open", "write", "pwrite", "fsync", "fdatasync", "ftruncate", "mkdir", "rename", "close")

@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from safetensors.torch import save_file
 
+from experiments.campaigns.checkpoint.kills import OPTIONS, generation
 from sllmcore.errors import SllmError
 from sllmreal.checkpoint import convert, export_safetensors, save_checkpoint, verify
 from sllmreal.checkpoint.assets import read_asset
@@ -21,7 +22,6 @@ from sllmreal.checkpoint.source import read_layout
 from sllmreal.loader import ChunkPool, LoadOptions, load_checkpoint
 from sllmreal.loader.memory import HUGE_PAGE_BYTES
 from sllmreal.loader.remote import load_remote
-from tests.checkpoint.kills import OPTIONS, generation
 
 _ONE_THREAD_EACH = LoadOptions(chunk_bytes=65536, num_readers=1, num_verifiers=1, num_writers=1)
 

@@ -1,10 +1,10 @@
-"""A few kills -9 of everything; `python -m tests.cluster.kills` does hundreds."""
+"""A few kills -9 of everything; `python -m experiments.campaigns.cluster.kills` does hundreds."""
 
 import asyncio
 import tempfile
 from pathlib import Path
 
-from tests.cluster.kills import run
+from experiments.campaigns.cluster.kills import run
 
 
 def test_nothing_is_lost_when_leaders_workers_and_engines_are_killed() -> None:

@@ -1,4 +1,4 @@
-"""The soak's judgement, and a short soak; `python -m tests.cluster.soak` is the long one."""
+"""The verdicts of the soak campaign, and a short soak."""
 
 import asyncio
 import math
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from experiments.campaigns.cluster.soak import SoakOptions, report, run
+from experiments.campaigns.cluster.soak_samples import Series
+from experiments.campaigns.cluster.soak_verdict import verdicts
 from experiments.simulation.environment import Stopwatch
-from tests.cluster.soak import SoakOptions, report, run
-from tests.cluster.soak_samples import Series
-from tests.cluster.soak_verdict import verdicts
 
 MIB = 1 << 20
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.engine.makers import EngineMaker, TimedMaker, TransformersMaker
+from experiments.campaigns.engine.makers import EngineMaker, TimedMaker, TransformersMaker
 
 KINDS = ("timed", "falcon", "llama", "opt", "qwen")
 

@@ -4,6 +4,13 @@ from collections.abc import Callable
 
 import pytest
 
+from experiments.campaigns.engine.driving import (
+    copied_cache,
+    drained,
+    step_until_output,
+    whole_output,
+)
+from experiments.campaigns.engine.makers import VOCABULARY, EngineMaker
 from sllmcore.errors import UsageError
 from sllmreal.engine.errors import (
     BadStateError,
@@ -21,8 +28,6 @@ from sllmreal.engine.protocol import (
     Sampling,
     SequenceSpec,
 )
-from tests.engine.driving import copied_cache, drained, step_until_output, whole_output
-from tests.engine.makers import VOCABULARY, EngineMaker
 
 PROMPT = (7, 300, 21, 5, 900, 41, 16, 2, 55, 68, 12, 490, 3)
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 import transformers
 
+from experiments.campaigns.engine.driving import drained, whole_output
+from experiments.campaigns.engine.makers import VOCABULARY, TransformersMaker
 from sllmcore.errors import UsageError
 from sllmreal.engine.build import EngineOptions, build_engine, weights_identity
 from sllmreal.engine.protocol import Engine, Sampling, SequenceSpec
 from sllmreal.engine.samples import FAMILIES, SIZES, sample_config, write_sample
 from sllmreal.engine.transformers_model import ModelOptions, TransformersModel
 from sllmreal.loader import load_checkpoint
-from tests.engine.driving import drained, whole_output
-from tests.engine.makers import VOCABULARY, TransformersMaker
 
 AutoModelForCausalLM: Any = transformers.AutoModelForCausalLM  # its methods are untyped
 NUM_OUTPUT = 24
@@ -164,7 +164,7 @@ def test_a_gpu_generates_what_a_cpu_generates_in_float32(models: Path, family: s
 def test_a_copied_cache_continues_on_a_gpu_as_on_the_source(
     models: Path, dtype: torch.dtype
 ) -> None:
-    from tests.engine.migration import Move, Strategy, migrated_output
+    from experiments.campaigns.engine.migration import Move, Strategy, migrated_output
 
     make = TransformersMaker(models, "llama-tiny", dtype, "cuda")
     spec = SequenceSpec("r", prompts(21)[0], NUM_OUTPUT)

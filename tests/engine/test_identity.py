@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from experiments.campaigns.engine import identity
+from experiments.campaigns.engine.driving import step_until_output, whole_output
+from experiments.campaigns.engine.makers import VOCABULARY, EngineMaker, TimedMaker
+from experiments.campaigns.engine.migration import Move, Strategy, chosen_sampling, migrated_output
 from sllmreal.engine.protocol import Engine, SequenceSpec
-from tests.engine import identity
-from tests.engine.driving import step_until_output, whole_output
-from tests.engine.makers import VOCABULARY, EngineMaker, TimedMaker
-from tests.engine.migration import Move, Strategy, chosen_sampling, migrated_output
 
 PROMPT = tuple(random.Random(1).randrange(VOCABULARY) for _ in range(21))
 NUM_OUTPUT = 14

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from experiments.campaigns.engine.driving import drained, whole_output
+from experiments.campaigns.engine.makers import TransformersMaker
 from sllmreal.engine.protocol import Engine, KVBlock, SequenceSpec
-from tests.engine.driving import drained, whole_output
-from tests.engine.makers import TransformersMaker
 
 FAMILIES = ("falcon", "llama")  # with and without our own attention
 SHORT = SequenceSpec("short", (5, 6, 7), 12)

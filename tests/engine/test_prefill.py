@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from experiments.campaigns.engine.driving import drained, whole_output
+from experiments.campaigns.engine.makers import VOCABULARY, TransformersMaker
 from sllmreal.engine.prefill import Prefill, passes
 from sllmreal.engine.protocol import SequenceSpec
 from sllmreal.engine.samples import FAMILIES
 from sllmreal.engine.sequence import RunningSequence
 from sllmreal.engine.slots import SlotEngine
 from sllmreal.engine.transformers_model import ModelOptions, TransformersModel
-from tests.engine.driving import drained, whole_output
-from tests.engine.makers import VOCABULARY, TransformersMaker
 
 
 def specs(*lengths: int, num_output: int = 12) -> list[SequenceSpec]:

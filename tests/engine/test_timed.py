@@ -2,10 +2,10 @@
 
 import pytest
 
+from experiments.campaigns.engine.driving import whole_output
 from sllmcore.errors import UsageError
 from sllmreal.engine.protocol import Sampling, SequenceSpec
 from sllmreal.engine.timed import Pace, TimedOptions, timed_engine
-from tests.engine.driving import whole_output
 
 GREEDY = Sampling()
 

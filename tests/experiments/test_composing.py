@@ -5,7 +5,7 @@ import pytest
 from experiments.composing import composed, composed_run
 from experiments.config.compare_config import without_compare_keys
 from experiments.config.run_config import RunConfig, run_config
-from experiments.figures.catalogue import grids
+from experiments.reproduction.figures.catalogue import grids
 
 ONE_OF_EACH = [(*grid.shared, *grid.cells[-1].overrides) for grid in grids()]
 KINDS = (

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from experiments.comparison import identity
-from experiments.figures import grid
+from experiments.reproduction.figures import grid
 
 CODE = '"""Words."""\nx = 1  # a reason\n'
 

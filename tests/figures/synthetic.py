@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from experiments.figures.catalogue import grids
-from experiments.figures.scenes import SCENES
+from experiments.reproduction.figures.catalogue import grids
+from experiments.reproduction.figures.scenes import SCENES
 
 SEEDS = (0, 1)
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from experiments.figures.catalogue import grids
-from experiments.figures.search import NUM_POINTS, points
+from experiments.reproduction.figures.catalogue import grids
+from experiments.reproduction.figures.search import NUM_POINTS, points
 from paper_figures.published import FIGURE_10, SYSTEMS
 from paper_figures.results import Results
 from paper_figures.search_figure import PARAMETERS, growths, scheduler_ratios, search_points

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from experiments.composing import composed_run
-from experiments.figures.__main__ import missing_runs
-from experiments.figures.grid import Cell, Grid, runs_of
-from experiments.figures.measures import measured
-from experiments.figures.store import Store
+from experiments.figures import missing_runs
+from experiments.reproduction.figures.grid import Cell, Grid, runs_of
+from experiments.reproduction.figures.measures import measured
+from experiments.reproduction.figures.store import Store
 
 CALM = (
     *("workload=paper", "models=warm_opt_6_7b", "workload.cv=0", "workload.target_rps=0.002"),

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from starlette.routing import Route
 
+from experiments.campaigns.gateway.clients import OPEN, bearer, in_process, keys_file, with_limits
+from experiments.campaigns.gateway.fakes import FakeBackend, endless
 from sllmreal.gateway.app import create_app
 from sllmreal.gateway.backend import FailedError
 from sllmreal.gateway.settings import GatewaySettings
-from tests.gateway.clients import OPEN, bearer, in_process, keys_file, with_limits
-from tests.gateway.fakes import FakeBackend, endless
 
 BODY = {"model": "tiny/chat", "prompt": "Hello"}
 pytestmark = pytest.mark.asyncio

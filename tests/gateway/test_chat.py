@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.gateway import tiny
-from tests.gateway.clients import events, in_process
-from tests.gateway.fakes import ANSWER, FakeBackend
+from experiments.campaigns.gateway import tiny
+from experiments.campaigns.gateway.clients import events, in_process
+from experiments.campaigns.gateway.fakes import ANSWER, FakeBackend
 
 MESSAGES = [
     {"role": "developer", "content": "Be kind."},

@@ -2,11 +2,11 @@
 
 import pytest
 
+from experiments.campaigns.gateway import tiny
 from sllmcore.errors import UsageError
 from sllmreal.gateway.backend import Message
 from sllmreal.gateway.chat_template import ChatTemplate
 from sllmreal.gateway.tokens import TextTokenizer
-from tests.gateway import tiny
 
 HELLO = [Message("user", "Hello")]
 

@@ -2,11 +2,11 @@
 
 import pytest
 
+from experiments.campaigns.gateway import tiny
+from experiments.campaigns.gateway.clients import events, in_process, with_limits
+from experiments.campaigns.gateway.fakes import ANSWER, FakeBackend, says
 from sllmreal.engine.protocol import FinishReason
 from sllmreal.gateway.backend import FailedError, Generated, RejectedError, TimedOutError
-from tests.gateway import tiny
-from tests.gateway.clients import events, in_process, with_limits
-from tests.gateway.fakes import ANSWER, FakeBackend, says
 
 BODY = {"model": "tiny/chat", "prompt": "Hello", "max_tokens": 100}
 pytestmark = pytest.mark.asyncio

@@ -10,11 +10,11 @@ from dataclasses import replace
 import httpx
 import pytest
 
+from experiments.campaigns.gateway import tiny
+from experiments.campaigns.gateway.clients import in_process, serving, with_limits, with_timeouts
+from experiments.campaigns.gateway.fakes import FakeBackend, Step, endless
 from sllmreal.engine.protocol import FinishReason
 from sllmreal.gateway.backend import FailedError, Generated, Submission
-from tests.gateway import tiny
-from tests.gateway.clients import in_process, serving, with_limits, with_timeouts
-from tests.gateway.fakes import FakeBackend, Step, endless
 
 pytestmark = pytest.mark.asyncio
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.gateway.__main__ import main
+from experiments.gateway import main
 
 
 def test_every_request_offered_is_accounted_for(

@@ -1,4 +1,7 @@
-"""No body breaks the gateway or keeps others waiting; at length: `python -m tests.gateway.fuzz`."""
+"""No body breaks the gateway or keeps other requests waiting.
+
+`python -m experiments.campaigns.gateway.fuzz` tries this at length.
+"""
 
 import asyncio
 import json
@@ -9,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments.campaigns.gateway.clients import OPEN, with_limits
+from experiments.campaigns.gateway.fakes import FakeBackend, says
+from experiments.campaigns.gateway.fuzz import MAX_TURN_S, Turns, answered, campaign, judged
+from experiments.campaigns.gateway.hostile import Body, Maker, monsters
 from sllmreal.gateway.app import create_app
-from tests.gateway.clients import OPEN, with_limits
-from tests.gateway.fakes import FakeBackend, says
-from tests.gateway.fuzz import MAX_TURN_S, Turns, answered, campaign, judged
-from tests.gateway.hostile import Body, Maker, monsters
 
 SMALL = 1 << 16
 BACKEND = FakeBackend(says("Hello world"))

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from experiments.campaigns.gateway.clients import keys_file
 from sllmcore.errors import UsageError
 from sllmreal.gateway import keys
 from sllmreal.gateway.errors import ApiError
 from sllmreal.gateway.keys import KeyEntry, Keyring, load_keys, new_key
 from sllmreal.gateway.settings import GatewaySettings
-from tests.gateway.clients import keys_file
 
 
 def test_a_new_key_opens_what_its_entry_says(capsys: pytest.CaptureFixture[str]) -> None:

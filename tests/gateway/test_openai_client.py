@@ -8,9 +8,9 @@ from pathlib import Path
 import openai
 import pytest
 
+from experiments.campaigns.gateway.clients import OPEN, keys_file, serving
+from experiments.campaigns.gateway.fakes import ANSWER, FakeBackend
 from sllmreal.gateway.backend import FailedError, Generated, RejectedError
-from tests.gateway.clients import OPEN, keys_file, serving
-from tests.gateway.fakes import ANSWER, FakeBackend
 
 pytestmark = pytest.mark.asyncio
 

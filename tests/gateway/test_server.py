@@ -9,12 +9,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from experiments.campaigns.gateway.clients import OPEN, in_process, serving, with_timeouts
+from experiments.campaigns.gateway.fakes import WELL, FakeBackend
 from sllmcore.errors import UsageError
 from sllmreal.engine.protocol import FinishReason
 from sllmreal.gateway.backend import Generated, Health
 from sllmreal.gateway.server import serve
-from tests.gateway.clients import OPEN, in_process, serving, with_timeouts
-from tests.gateway.fakes import WELL, FakeBackend
 
 BODY = {"model": "tiny/chat", "prompt": "Hello", "max_tokens": 100}
 

@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
+from experiments.campaigns.gateway import tiny
 from sllmreal.engine.protocol import FinishReason
 from sllmreal.gateway.answers import Delta
 from sllmreal.gateway.backend import Generated, Submission
 from sllmreal.gateway.generation import ChoiceText, Plan
 from sllmreal.gateway.incremental import MAX_PENDING, IncrementalDecoder
 from sllmreal.gateway.stopping import StopStrings
-from tests.gateway import tiny
 
 
 def sentencepiece_like() -> Tokenizer:

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 
-from experiments.loading import link, medium
-from experiments.loading.breakdown import ALL_STEPS, by_tensor, gains, threads
-from experiments.loading.campaign import drop_cached, measured_row
-from experiments.loading.crew import Crew, started_worker
-from experiments.loading.models import DECODERS, Prepared, decoder_shapes, lora_shapes
-from experiments.loading.overlap import Overlap
-from experiments.loading.row import Measure
+from experiments.benchmarks.loading import link, medium
+from experiments.benchmarks.loading.breakdown import ALL_STEPS, by_tensor, gains, threads
+from experiments.benchmarks.loading.campaign import drop_cached, measured_row
+from experiments.benchmarks.loading.crew import Crew, started_worker
+from experiments.benchmarks.loading.models import DECODERS, Prepared, decoder_shapes, lora_shapes
+from experiments.benchmarks.loading.overlap import Overlap
+from experiments.benchmarks.loading.row import Measure
+from experiments.campaigns.checkpoint.samples import small_model
 from sllmreal.checkpoint import convert
-from tests.checkpoint.samples import small_model
 
 
 def prepared(tmp_path: Path) -> Prepared:

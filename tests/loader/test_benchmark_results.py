@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.loading.profiles import CONFIGS, file_name, profiles, yaml_text
-from experiments.loading.results import RESULTS, Measured, for_figures, read_measured
-from experiments.loading.row import LORA, Row
-from experiments.loading.summary import summary
+from experiments.benchmarks.loading.profiles import CONFIGS, file_name, profiles, yaml_text
+from experiments.benchmarks.loading.results import RESULTS, Measured, for_figures, read_measured
+from experiments.benchmarks.loading.row import LORA, Row
+from experiments.benchmarks.loading.summary import summary
 from paper_figures.loading_figures import figure_6a, figure_6b, figure_7, lora
 from paper_figures.results import Results
 

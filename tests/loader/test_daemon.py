@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.campaigns.checkpoint.samples import assert_same, saved, small_model
 from sllmcore.errors import UsageError
 from sllmreal.checkpoint import BadCheckpointError, CorruptCheckpointError
 from sllmreal.loader import (
@@ -25,7 +26,6 @@ from sllmreal.loader import (
 )
 from sllmreal.loader.client import PoolClient
 from sllmreal.loader.daemon import running_daemon
-from tests.checkpoint.samples import assert_same, saved, small_model
 
 MIB = 1 << 20
 

@@ -5,6 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from experiments.campaigns.checkpoint.samples import (
+    assert_same,
+    every_kind,
+    same_bytes,
+    saved,
+    small_model,
+)
 from sllmreal.checkpoint.source import opened_checkpoint
 from sllmreal.loader import ChunkPool, LoadOptions, load_checkpoint
 from sllmreal.loader.device import DeviceMemory, StagingRing, registered
@@ -12,7 +19,6 @@ from sllmreal.loader.fill import Fill
 from sllmreal.loader.plan import plan_load
 from sllmreal.loader.reading import opened_reader
 from sllmreal.loader.transfer import transfer
-from tests.checkpoint.samples import assert_same, every_kind, same_bytes, saved, small_model
 
 CPU = torch.device("cpu")
 

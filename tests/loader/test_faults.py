@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 
+from experiments.campaigns.checkpoint.corruption import inject, inject_resident
+from experiments.campaigns.checkpoint.samples import assert_same, random_tensor, saved, small_model
 from sllmcore.errors import SllmError, UsageError
 from sllmreal.checkpoint import CorruptCheckpointError, StorageError, save_checkpoint
 from sllmreal.checkpoint.convert import WriteOptions
@@ -27,8 +29,6 @@ from sllmreal.loader import (
 )
 from sllmreal.loader.memory import buffer_at
 from sllmreal.loader.plan import ChunkKey
-from tests.checkpoint.corruption import inject, inject_resident
-from tests.checkpoint.samples import assert_same, random_tensor, saved, small_model
 from tests.loader.test_load import MIB, SMALL, large_model, open_descriptors
 
 

@@ -11,6 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from experiments.campaigns.checkpoint.samples import (
+    assert_same,
+    every_kind,
+    random_tensor,
+    same_bytes,
+    saved,
+    small_model,
+)
 from sllmreal.checkpoint import CorruptCheckpointError, convert, save_checkpoint
 from sllmreal.checkpoint.convert import WriteOptions
 from sllmreal.loader import (
@@ -19,14 +27,6 @@ from sllmreal.loader import (
     LoadOptions,
     iter_tensors,
     load_checkpoint,
-)
-from tests.checkpoint.samples import (
-    assert_same,
-    every_kind,
-    random_tensor,
-    same_bytes,
-    saved,
-    small_model,
 )
 
 MIB = 1 << 20

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from experiments.campaigns.checkpoint.samples import assert_same, saved, small_model
 from sllmcore.errors import UsageError
 from sllmreal.checkpoint import BadCheckpointError, CorruptCheckpointError, read_layout, verify
 from sllmreal.checkpoint.convert import WriteOptions, save_checkpoint
@@ -18,7 +19,6 @@ from sllmreal.loader.plan import ChunkRead
 from sllmreal.loader.remote import load_remote, loading_remote
 from sllmreal.loader.remote_storage import RetryOptions, remote_storage
 from sllmreal.loader.write_through import WriteThrough
-from tests.checkpoint.samples import assert_same, saved, small_model
 from tests.loader.range_server import Behaviour, serving
 
 SMALL = LoadOptions(chunk_bytes=65536, num_readers=3)

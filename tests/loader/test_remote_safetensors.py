@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from experiments.campaigns.checkpoint.samples import assert_same, random_tensor, saved, small_model
 from sllmreal.checkpoint import BadCheckpointError, export_safetensors
 from sllmreal.loader import ChunkPool, LoadOptions, RemoteError
-from tests.checkpoint.samples import assert_same, random_tensor, saved, small_model
 from tests.loader.range_server import Behaviour, serving
 from tests.loader.test_remote import _wait_for_bytes as wait_for_bytes
 from tests.loader.test_remote import loaded_from

@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from experiments.campaigns.checkpoint.samples import assert_same, saved, small_model
 from sllmreal.checkpoint import CorruptCheckpointError, read_layout, verify
 from sllmreal.loader import RemoteError
 from sllmreal.loader.remote import load_remote
 from sllmreal.loader.remote_storage import remote_storage
-from tests.checkpoint.samples import assert_same, saved, small_model
 from tests.loader.s3_server import BUCKET, S3, running_s3
 from tests.loader.test_remote import FAST, SMALL
 

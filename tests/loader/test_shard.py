@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
+from experiments.campaigns.checkpoint.samples import random_tensor, same_bytes, saved, small_model
 from sllmcore.errors import UsageError
 from sllmreal.checkpoint import save_checkpoint
 from sllmreal.checkpoint.convert import WriteOptions
 from sllmreal.loader import ChunkPool, LoadOptions, Shard, SplitRule, load_checkpoint
 from sllmreal.loader.shard import rules_of_plan
-from tests.checkpoint.samples import random_tensor, same_bytes, saved, small_model
 
 SMALL = LoadOptions(chunk_bytes=4096)
 SPLIT_BY_INPUT = ("o_proj", "down_proj")

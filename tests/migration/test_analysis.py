@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.migration.analysis import predictor_errors
-from experiments.migration.row import Row
+from experiments.benchmarks.migration.analysis import predictor_errors
+from experiments.benchmarks.migration.row import Row
 
 REPLAY = Row(
     model="m",

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from experiments.campaigns.migration.fuzz import KEY, SAMPLES, Fuzzer, Reader, fuzz_hello
 from sllmreal.migration import frames
 from sllmreal.migration.errors import (
     AuthenticationError,
@@ -14,7 +15,6 @@ from sllmreal.migration.errors import (
 from sllmreal.migration.frames import FRAME_BYTES, HEADER_BYTES, Framed, Keys, Opener, Sealer
 from sllmreal.migration.messages import Ack, Alive, Final, LogDelta, StateDelta, ToDestination
 from sllmreal.transport.errors import LinkError
-from tests.migration.fuzz import KEY, SAMPLES, Fuzzer, Reader, fuzz_hello
 
 
 def sealed(message: Framed, key: bytes = KEY) -> bytes:

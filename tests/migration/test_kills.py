@@ -1,11 +1,11 @@
-"""Real processes, really killed: a few here, a thousand with `python -m tests.migration.kills`.
+"""A few kills of real processes; `python -m experiments.campaigns.migration.kills` does a thousand.
 
 Seeded by hand: an owner that keeps listening to the source after the commit repeats tokens, one
 that does not fall back on its log loses them.
 """
 
-from tests.migration.kills import Trials
-from tests.migration.processes import Fleet
+from experiments.campaigns.migration.kills import Trials
+from experiments.campaigns.migration.processes import Fleet
 
 
 def test_no_token_is_lost_or_repeated_when_processes_die_or_stop() -> None:

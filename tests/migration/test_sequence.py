@@ -2,6 +2,8 @@
 
 import pytest
 
+from experiments.campaigns.engine.driving import drained, step_until_output
+from experiments.campaigns.migration.samples import sample_spec, unmigrated_output
 from sllmreal.engine.protocol import Engine, SequenceSpec
 from sllmreal.engine.slots import SlotEngine
 from sllmreal.engine.timed import TimedOptions, timed_engine
@@ -11,8 +13,6 @@ from sllmreal.migration.frames import Sealer
 from sllmreal.migration.messages import LogDelta, Position, StateDelta
 from sllmreal.migration.sequence import ArrivingSequence, DepartingSequence
 from sllmreal.migration.source import Source, SourceOptions
-from tests.engine.driving import drained, step_until_output
-from tests.migration.samples import sample_spec, unmigrated_output
 
 OPTIONS = TimedOptions(prefill_chunk_tokens=16)
 SPEC = sample_spec(num_output=90, num_prompt=40)

@@ -14,9 +14,9 @@ An owner that commits to a destination behind its log takes two faults at once: 
 
 import pytest
 
-from tests.migration.campaign import run
-from tests.migration.cells import ALL_CELLS, Cell, Fault, Step
-from tests.migration.simulation import World
+from experiments.campaigns.migration.campaign import run
+from experiments.campaigns.migration.cells import ALL_CELLS, Cell, Fault, Step
+from experiments.campaigns.migration.simulation import World
 
 
 def test_every_cell_keeps_the_laws() -> None:

@@ -9,6 +9,7 @@ from queue import Empty, SimpleQueue
 
 import pytest
 
+from experiments.campaigns.migration.samples import KEY
 from sllmcore.errors import UsageError
 from sllmreal.migration.frames import Keys, Sealer, pack_hello, ticket_of
 from sllmreal.migration.links import PeerMessage
@@ -17,7 +18,6 @@ from sllmreal.migration.socket_link import LinkTimeouts
 from sllmreal.migration.socket_links import SocketLinks
 from sllmreal.transport.blocking import connected, listening, read_fully
 from sllmreal.transport.errors import LinkError
-from tests.migration.samples import KEY
 
 TICKET = ticket_of(KEY)
 HURRIED = LinkTimeouts(connect_s=0.3, frame_s=0.3, idle_s=5.0)

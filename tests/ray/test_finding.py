@@ -78,7 +78,7 @@ async def test_an_address_may_be_of_ipv6() -> None:
 @pytest.mark.skipif(shutil.which("etcd") is None, reason="needs etcd")
 async def test_the_store_says_who_leads_now(tmp_path: Path) -> None:
     """Seeded bug: an address that is looked up once."""
-    etcd_cluster = pytest.importorskip("experiments.store.etcd_cluster")
+    etcd_cluster = pytest.importorskip("experiments.benchmarks.store.etcd_cluster")
     from sllmreal.store.etcd import EtcdStore
 
     leaders = [Leader(), Leader()]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from experiments.campaigns.cluster.kills import expected, processes
 from sllmreal.control.home import Home, opened_home
 from sllmreal.control.messages import Deploy, Inspect, Status
 from sllmreal.control.model import ModelSpec
@@ -19,7 +20,6 @@ from sllmreal.control.operator import ask
 from sllmreal.gateway.backend import Submission
 from sllmreal.processes.attach import AttachedGateway, attached_gateway
 from sllmreal.processes.supervisor import ChildCommand, kept_running
-from tests.cluster.kills import expected, processes
 from tests.contract.drivers import played, simulated
 from tests.contract.scenarios import SCENARIOS, Scenario
 

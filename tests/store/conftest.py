@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from experiments.store.etcd_cluster import ETCD, EtcdCluster
+from experiments.benchmarks.store.etcd_cluster import ETCD, EtcdCluster
 from sllmreal.store import MemoryStore, Store
 from sllmreal.store.sqlite import SqliteStore
 from sllmreal.store.values import Event

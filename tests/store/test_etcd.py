@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from experiments.store.etcd_cluster import ETCD, EtcdCluster
+from experiments.benchmarks.store.etcd_cluster import ETCD, EtcdCluster
+from experiments.campaigns.store.failover import Writers, leader_of
 from sllmcore.errors import UsageError
 from sllmreal.store import JournalLog, campaign, read_lines
 from sllmreal.store.errors import (
@@ -28,7 +29,6 @@ from sllmreal.store.errors import (
 from sllmreal.store.etcd import EtcdStore, EtcdTls, Patience
 from sllmreal.store.values import Delete, Txn
 from tests.store.conftest import first_events
-from tests.store.failover import Writers, leader_of
 from tests.store.proxy import Proxy
 
 pytestmark = [

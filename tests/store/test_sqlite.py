@@ -17,6 +17,7 @@ from random import Random
 
 import pytest
 
+from experiments.campaigns.store.kills import Acknowledged, killed_after, losses
 from sllmreal.store.clock import ManualClock
 from sllmreal.store.errors import (
     CompactedError,
@@ -27,7 +28,6 @@ from sllmreal.store.errors import (
 )
 from sllmreal.store.sqlite import SqliteStore, committer
 from sllmreal.store.values import KeyValue, Put, Removed, Txn
-from tests.store.kills import Acknowledged, killed_after, losses
 
 pytestmark = pytest.mark.asyncio
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import pytest
 
+from experiments.campaigns.migration.samples import KEY, KV_LAYOUT, sample_spec, unmigrated_output
 from sllmreal.engine.protocol import FinishReason
 from sllmreal.engine.timed import Pace, TimedOptions, timed_engine
 from sllmreal.migration.links import LocalNetwork
@@ -15,7 +16,6 @@ from sllmreal.streams import messages as wire
 from sllmreal.streams.host import EngineHost
 from sllmreal.streams.host_options import HostOptions
 from sllmreal.streams.messages import Epoch
-from tests.migration.samples import KEY, KV_LAYOUT, sample_spec, unmigrated_output
 
 SLOWLY = Pace(decode_step_s=0.002)
 T = TypeVar("T")

@@ -1,5 +1,6 @@
 """The owner of a stream, one message at a time."""
 
+from experiments.campaigns.migration.samples import KEY, KV_LAYOUT
 from sllmcore.events import (
     InferenceFailed,
     InferenceFinished,
@@ -12,7 +13,6 @@ from sllmreal.streams import messages as wire
 from sllmreal.streams.messages import Epoch, Terms
 from sllmreal.streams.owner import StreamOwner
 from sllmreal.streams.owner_io import Deliver, MoveOrder, Output, OwnerOptions, Report, Send
-from tests.migration.samples import KEY, KV_LAYOUT
 
 SPEC = SequenceSpec("r", (1, 2, 3), 10, stop_tokens=frozenset({99}))
 TERMS = Terms(KEY, "timed", KV_LAYOUT)

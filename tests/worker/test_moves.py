@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import pytest
 
+from experiments.campaigns.migration.samples import KEY, unmigrated_output
 from sllmreal.control.model import ModelSpec
 from sllmreal.engine.protocol import SequenceSpec
 from sllmreal.streams import messages as wire
@@ -15,7 +16,6 @@ from sllmreal.streams.messages import Epoch
 from sllmreal.worker.data_plane import ToInstance
 from sllmreal.worker.process_options import ProcessOptions
 from sllmreal.worker.process_runner import process_launch
-from tests.migration.samples import KEY, unmigrated_output
 from tests.worker.stages import WAIT_S, Stage, staged, start
 
 MODEL = ModelSpec("timed", "", 1, 4096, 0.0, "timed", settings={"decode_step_s": 0.002})

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from experiments.campaigns.checkpoint.samples import same_bytes
 from sllmcore.errors import UsageError
 from sllmcore.types import DRAM, REMOTE, SSD, Residency
 from sllmreal.checkpoint.errors import StorageError
 from sllmreal.control.model import ModelSpec
 from sllmreal.worker.weights import mapped_weights
-from tests.checkpoint.samples import same_bytes
 from tests.loader.range_server import Behaviour, serving
 from tests.worker.models import native_model, safetensors_model, sharded_model, spec_of, tensors
 from tests.worker.servers import MIB

@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from experiments.campaigns.checkpoint.samples import same_bytes
 from sllmcore.types import DRAM, SSD, ServerSpec, StorageTier
 from sllmreal.control.model import ModelSpec
 from sllmreal.worker.storage import LoadResult
 from sllmreal.worker.tiers import TierStorage
 from sllmreal.worker.weights import mapped_weights
-from tests.checkpoint.samples import same_bytes
 from tests.worker.models import CHUNK_BYTES, tensors
 from tests.worker.servers import small_server
 

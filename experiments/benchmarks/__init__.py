@@ -1,0 +1,1 @@
+"""Benchmarks: each measures one part beside its limits and its peers."""

@@ -1,0 +1,148 @@
+"""One round: a cluster of processes, and this one, its gateway, which asks for cold models."""
+
+import asyncio
+import json
+import random
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from experiments.benchmarks.control.leading import ISSUED, Issued
+from experiments.benchmarks.control.workers import SEEN, SERVERS, Load
+from sllmcore.errors import ClusterError
+from sllmreal.control.home import Home, opened_home
+from sllmreal.control.messages import Deploy
+from sllmreal.control.model import ModelSpec
+from sllmreal.control.operator import ask
+from sllmreal.gateway.backend import Submission
+from sllmreal.processes.attach import attached_gateway
+from sllmreal.processes.supervisor import ChildCommand, kept_running
+from sllmreal.router.router import RequestDesk
+
+NUM_MODELS = 100
+REQUESTS_PER_S = 100.0
+OUTPUT_TOKENS = 3
+STEP_S = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request; instants by the machine's monotonic clock."""
+
+    model: str
+    arrived_at_s: float
+    answered_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cold:
+    """A cold request, in seconds from its arrival on."""
+
+    issued_s: float  # the leader had put the `Load` into the worker's connection
+    came_s: float  # the worker began to carry it out
+    cold_start_s: float  # to the first token
+    unexplained_s: float  # of the cold start, by no phase
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a round found. `cpu_s`: of the leader's process, for each cold request."""
+
+    colds: list[Cold]
+    cpu_s: float
+
+
+async def trial(store: str, seed: int, seconds: float) -> Trial:
+    """Raises ClusterError when a process of the cluster ends meanwhile."""
+    with TemporaryDirectory() as folder:  # short: sockets lie in it
+        home = opened_home(Path(folder))
+        ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        async with _cluster(store, home, ended) as desk:
+            rng = random.Random(seed)  # noqa: S311 - arrivals, not secrets
+            asking = asyncio.create_task(_all_asked(desk, rng, seconds))
+            ended.add_done_callback(lambda _: asking.cancel())
+            with suppress(asyncio.CancelledError):
+                await asking
+            if ended.done():
+                raise ClusterError(f"{ended.result()}: the machine is too busy")
+            asked = asking.result()
+        loads = [Load(**one) for one in json.loads((home.directory / SEEN).read_text())]
+        issued = [Issued(**one) for one in json.loads((home.directory / ISSUED).read_text())]
+    at_s = {one.instance_id: one.at_s for one in issued}
+    colds = [_cold(one, loads, at_s) for one in asked]
+    cpu_s = (issued[-1].cpu_s - issued[0].cpu_s) / (len(issued) - 1)
+    return Trial([one for one in colds if one is not None], cpu_s)
+
+
+async def _all_asked(desk: RequestDesk, rng: random.Random, seconds: float) -> list[Asked]:
+    done: list[Asked] = []
+    free = [f"m{one}" for one in range(NUM_MODELS)]
+
+    async def one(model: str, request_id: str) -> None:
+        done.append(await _answered(desk, model, request_id))
+        free.append(model)
+
+    began_at_s = at_s = time.monotonic()
+    async with asyncio.TaskGroup() as asking:
+        for number in range(sys.maxsize):
+            if at_s >= began_at_s + seconds:
+                break
+            await asyncio.sleep(max(0.0, at_s - time.monotonic()))
+            if free:
+                asking.create_task(one(free.pop(0), f"r{number}"))
+            at_s += rng.expovariate(REQUESTS_PER_S)
+    return done
+
+
+async def _answered(desk: RequestDesk, model: str, request_id: str) -> Asked:
+    arrived_at_s = time.monotonic()
+    call = desk.submit(Submission(request_id, model, "", (1, 2, 3), OUTPUT_TOKENS))
+    await anext(call)
+    answered_at_s = time.monotonic()
+    async for _ in call:
+        pass
+    return Asked(model, arrived_at_s, answered_at_s)
+
+
+def _cold(asked: Asked, loads: list[Load], issued_at_s: dict[str, float]) -> Cold | None:
+    """None where an instance was still there: a model has one request at a time."""
+    for load in loads:
+        if load.model == asked.model and asked.arrived_at_s <= load.came_at_s < asked.answered_at_s:
+            cold_start_s = asked.answered_at_s - asked.arrived_at_s
+            return Cold(
+                issued_at_s[load.instance_id] - asked.arrived_at_s,
+                load.came_at_s - asked.arrived_at_s,
+                cold_start_s,
+                cold_start_s - load.transfer_s - load.startup_s - STEP_S,
+            )
+    return None
+
+
+@asynccontextmanager
+async def _cluster(
+    store: str, home: Home, ended: asyncio.Future[str]
+) -> AsyncIterator[RequestDesk]:
+    """64 GPUs; loads take about 10 ms, idle instances leave at once."""
+    where = ("--home", str(home.directory))
+    leader = ChildCommand(
+        "the leader", "experiments.benchmarks.control.leading", (*where, "--store", store)
+    )
+    workers = ChildCommand("the workers' process", "experiments.benchmarks.control.workers", where)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(kept_running([leader], ended.set_result))
+        gateway = await stack.enter_async_context(attached_gateway(home))
+        await stack.enter_async_context(kept_running([workers], ended.set_result))
+        for one in range(NUM_MODELS):
+            await ask(home, Deploy(_model(f"m{one}")))
+        while gateway.desk.num_workers < len(SERVERS):  # noqa: ASYNC110 - told by a message
+            await asyncio.sleep(0.02)
+        yield gateway.desk
+
+
+def _model(name: str) -> ModelSpec:
+    settings = {"decode_step_s": STEP_S}
+    return ModelSpec(name, f"/{name}", 10_000_000, 4096, 0.0, "timed", 1, 1, settings)

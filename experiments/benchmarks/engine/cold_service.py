@@ -1,0 +1,147 @@
+"""A worker that runs, its model on its SSD: what an order to start an instance there takes."""
+
+import asyncio
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+
+from experiments.benchmarks.engine.cold_start import Start
+from experiments.benchmarks.engine.cold_worker import PROMPT
+from experiments.benchmarks.loading.caching import drop
+from experiments.benchmarks.loading.models import Prepared
+from sllmcore.events import LoadFinished
+from sllmcore.types import SSD, ServerSpec
+from sllmreal.checkpoint import read_layout
+from sllmreal.control.messages import ReportedEvent, StartInstance, StopInstance
+from sllmreal.control.model import ModelSpec
+from sllmreal.engine.errors import EngineLostError
+from sllmreal.engine.protocol import SequenceSpec
+from sllmreal.streams import messages as wire
+from sllmreal.worker.data_plane import DataPlane, ToInstance
+from sllmreal.worker.process_options import ProcessOptions
+from sllmreal.worker.process_runner import process_launch
+from sllmreal.worker.runner import Runner, Send
+from sllmreal.worker.spares import Spares
+from sllmreal.worker.storage import Weights
+from sllmreal.worker.tiers import TierStorage
+from sllmreal.worker.worker import Worker
+
+CONTEXT_TOKENS = 2048
+_ROUNDING_BYTES = 256 << 20  # chunks are not all full
+
+
+class _ObservedRunner:
+    """A runner, and when it did what."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._loop = asyncio.get_running_loop()
+        self.booted_at_s = self.given_at_s = self.online_at_s = 0.0
+        self.post, self.lost, self.stop = runner.post, runner.lost, runner.stop
+
+    async def boot(self) -> None:
+        await self._runner.boot()
+        self.booted_at_s = self._loop.time()
+
+    async def start(self, weights: Weights | None) -> None:
+        self.given_at_s = self._loop.time()
+        await self._runner.start(weights)
+        self.online_at_s = self._loop.time()
+
+
+class Service:
+    """One worker, with one place for an engine; it has loaded the model before."""
+
+    def __init__(self, model: Prepared, directory: Path) -> None:
+        room_bytes = model.size_bytes + _ROUNDING_BYTES
+        self._server = ServerSpec("s0", 1, room_bytes, 0, 2 * room_bytes, 1e9, 1e9, 1e10)
+        self._source = model.native
+        self._directory = directory
+        self._loop = asyncio.Runner()
+        self._stack = AsyncExitStack()
+        self._num_started = 0
+
+    def __enter__(self) -> "Service":
+        try:
+            self._loop.run(self._open())
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._loop:
+            self._loop.run(self._stack.aclose())
+
+    def first_token(self, *, with_spare: bool) -> Start:
+        """From the order to the first token, with and without one of the spare processes."""
+        return self._loop.run(self._first_token(with_spare))
+
+    async def _open(self) -> None:
+        size_bytes = read_layout(self._source).size_bytes
+        self._model = ModelSpec("m", str(self._source), size_bytes, CONTEXT_TOKENS, 0.0)
+        options = ProcessOptions()
+        self._spares = await self._stack.enter_async_context(Spares(options, _say))
+        self._launches = {
+            True: process_launch(options, self._spares),
+            False: process_launch(options),
+        }
+        storage = TierStorage(self._server, self._directory)
+        self._reports: asyncio.Queue[ReportedEvent] = asyncio.Queue()
+        plane = DataPlane()
+        self._worker = Worker(
+            self._server, storage, self._launched, plane, self._reports.put_nowait
+        )
+        self._stack.push_async_callback(plane.close)
+        self._stack.push_async_callback(self._worker.close)
+        self._gateway = plane.connect()
+        await self._first_token(with_spare=False)  # which fills the SSD tier
+
+    def _launched(self, instance_id: str, model: ModelSpec, send: Send) -> Runner:
+        runner = self._launches[self._with_spare](instance_id, model, send)
+        self._runner = _ObservedRunner(runner)
+        return self._runner
+
+    async def _first_token(self, with_spare: bool) -> Start:
+        self._with_spare = with_spare
+        await self._spares.full()
+        drop(file for file in self._directory.rglob("*") if file.is_file())
+        self._num_started += 1
+        instance_id = f"i{self._num_started}"
+        began_s = asyncio.get_running_loop().time()
+        order = StartInstance(2 * self._num_started, instance_id, self._model, (0,), (SSD,), None)
+        self._worker.execute(order)
+        loaded = await self._reports.get()
+        if not isinstance(loaded, LoadFinished):
+            raise EngineLostError(f"the worker reports {loaded}")
+        spec = wire.Spec.of(SequenceSpec("first", PROMPT, 1))
+        self._gateway.post(ToInstance(instance_id, wire.Start(wire.Epoch(1), spec)))
+        token = await self._next_token()
+        ended_s = asyncio.get_running_loop().time()
+        self._worker.execute(StopInstance(2 * self._num_started + 1, instance_id, True))
+        await self._worker.reset()
+        seen = self._runner
+        phases = {
+            "boot": seen.booted_at_s - began_s,
+            "weights (beside)": loaded.transfer_s,
+            "until both": seen.given_at_s - began_s,
+            "engine": seen.online_at_s - seen.given_at_s,
+            "first token": ended_s - seen.online_at_s,
+        }
+        return Start(ended_s - began_s, phases, token)
+
+    async def _next_token(self) -> int:
+        while True:
+            said = (await self._gateway.receive()).message
+            if isinstance(said, wire.Tokens):
+                return said.tokens[0]
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")

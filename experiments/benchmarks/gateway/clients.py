@@ -1,0 +1,119 @@
+"""Clients on bare sockets: those that want an answer, those that leave, those that do not read."""
+
+import asyncio
+import json
+import socket
+import time
+from dataclasses import dataclass
+
+from experiments.benchmarks.gateway.fixed_backend import FLOOD, STEADY
+
+Address = tuple[str, int]
+_FLOOD_TOKENS = 30_000
+_SMALL_BUFFER_BYTES = 4 << 10
+_HEAD_BYTES, _TAIL_BYTES = 400, 64  # of an answer, to tell its status and its end by
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one request. Times are from its due moment, not from when it could be sent."""
+
+    status: int  # 0: no answer
+    complete: bool
+    first_token_s: float | None
+    whole_s: float
+    retry_after: bool
+
+
+def _request(model: str, max_tokens: int) -> bytes:
+    body = {"model": model, "prompt": [1, 2, 3, 4], "max_tokens": max_tokens, "stream": True}
+    content = json.dumps(body).encode()
+    head = "POST /v1/completions HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n"
+    return f"{head}content-length: {len(content)}\r\n\r\n".encode() + content
+
+
+class _Asking(asyncio.Protocol):
+    """One streamed request. Bare, for a load generator must cost less than what it loads."""
+
+    def __init__(self, request: bytes, due_s: float) -> None:
+        self._request = request
+        self._due_s = due_s
+        self._head = b""
+        self._tail = b""
+        self._first_token_s: float | None = None
+        self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        if len(self._head) < _HEAD_BYTES:
+            self._head += data[:_HEAD_BYTES]
+        if self._first_token_s is None and b'"token_ids":[' in data:
+            self._first_token_s = time.monotonic() - self._due_s
+        self._tail = (self._tail + data)[-_TAIL_BYTES:]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        status = int(self._head[9:12] or b"0")
+        retry_after = b"\r\nretry-after: " in self._head.lower()
+        whole_s = time.monotonic() - self._due_s
+        complete = b"data: [DONE]" in self._tail
+        if not self.outcome.done():
+            self.outcome.set_result(
+                Outcome(status, complete, self._first_token_s, whole_s, retry_after)
+            )
+
+
+async def ask(address: Address, max_tokens: int, due_s: float) -> Outcome:
+    """One streamed request on a connection of its own."""
+    request = _request(STEADY, max_tokens)
+    loop = asyncio.get_running_loop()
+    try:
+        _, asking = await loop.create_connection(lambda: _Asking(request, due_s), *address)
+    except OSError:
+        return Outcome(0, False, None, time.monotonic() - due_s, False)
+    return await asking.outcome
+
+
+async def leave(address: Address, max_tokens: int, after_s: float) -> None:
+    """Ask, and be gone before the answer is."""
+    try:
+        _, writer = await asyncio.open_connection(*address)
+    except OSError:
+        return
+    writer.write(_request(STEADY, max_tokens))
+    await asyncio.sleep(after_s)
+    writer.transport.abort()
+
+
+async def not_read(address: Address) -> None:
+    """Ask for long answers and read none of them, again and again, until cancelled."""
+    while True:
+        plain = socket.socket()
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_BUFFER_BYTES)
+        plain.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(plain, address)
+            await asyncio.get_running_loop().sock_sendall(plain, _request(FLOOD, _FLOOD_TOKENS))
+            await _reset(plain)
+        except OSError:
+            await asyncio.sleep(0.1)
+        finally:
+            plain.close()
+
+
+async def _reset(plain: socket.socket) -> None:
+    """Wait until the other side has had enough, without reading a byte of what it says."""
+    while plain.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:  # noqa: ASYNC110 - no event
+        await asyncio.sleep(0.2)
+
+
+async def idle(address: Address, count: int) -> list[asyncio.StreamWriter]:
+    """Connections on which nothing is ever said."""
+    writers: list[asyncio.StreamWriter] = []
+    for first in range(0, count, 200):
+        batch = range(first, min(first + 200, count))
+        opened = await asyncio.gather(*(asyncio.open_connection(*address) for _ in batch))
+        writers.extend(writer for _, writer in opened)
+    return writers

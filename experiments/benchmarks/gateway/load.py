@@ -1,0 +1,161 @@
+"""One measurement: open-loop arrivals at a rate, and who else is connected meanwhile.
+
+Open loop: a request is sent when it is due, however many are unanswered. Goodput counts the answers
+that are complete and whose first token came within `slo_s` of when its request was due.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from random import Random
+from statistics import quantiles
+
+from experiments.benchmarks.gateway.clients import Outcome, ask, idle, leave, not_read
+from experiments.benchmarks.gateway.fixed_backend import Capacity
+from experiments.benchmarks.gateway.server import Served
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What is offered, as multiples of the cluster's capacity."""
+
+    name: str
+    load: float
+    num_idle: int = 0
+    num_slow: int = 0
+    leaving_share: float = 0.0  # of the offered requests, besides those that stay
+
+
+SCENARIOS = (
+    Scenario("0.9x", 0.9),
+    Scenario("1x", 1.0),
+    Scenario("2x", 2.0),
+    Scenario("10x", 10.0),
+    Scenario("2x, 5,000 idle", 2.0, num_idle=5_000),
+    Scenario("2x, 50 slow readers", 2.0, num_slow=50),
+    Scenario("2x, a third leaves", 2.0, leaving_share=0.5),
+    Scenario("10x, all of it", 10.0, num_idle=5_000, num_slow=50, leaving_share=0.5),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a scenario came to."""
+
+    scenario: str
+    round: int
+    offered_per_s: float
+    goodput_per_s: float
+    of_capacity: float
+    completed: int
+    refused: int  # 429 with Retry-After
+    other: int
+    first_token_p50_s: float
+    first_token_p99_s: float
+    refusal_p99_s: float
+    late_p99_s: float  # how far the load generator itself was behind
+    rss_bytes: int
+    cpu_share: float  # of one core, by the gateway
+    cpu_ms_per_request: float  # offered, whether taken or refused
+
+
+async def measure(
+    served: Served, capacity: Capacity, scenario: Scenario, schedule: "Schedule"
+) -> Row:
+    """Run a scenario for `schedule.duration_s` after a quarter of it that does not count."""
+    connections = await idle(served.address, scenario.num_idle)
+    slow = [asyncio.create_task(not_read(served.address)) for _ in range(scenario.num_slow)]
+    warm_s = schedule.duration_s / 4
+    begun_s = time.monotonic() + warm_s
+    cpu = asyncio.create_task(_cpu_between(served, begun_s, schedule.duration_s))
+    try:
+        asked, late = await _offer(served, capacity, scenario, schedule, begun_s)
+    finally:
+        for task in slow:
+            task.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
+        for writer in connections:
+            writer.transport.abort()
+    return _row(scenario, schedule, capacity, asked, (late, served.rss_bytes, await cpu))
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How long, and which round: the seed of the arrivals."""
+
+    duration_s: float
+    slo_s: float
+    round: int
+
+
+async def _offer(
+    served: Served, capacity: Capacity, scenario: Scenario, schedule: Schedule, begun_s: float
+) -> tuple[list[Outcome], list[float]]:
+    """Send requests when they are due; gives what became of those that count."""
+    random = Random(schedule.round)  # noqa: S311 - arrivals, no secret
+    rate_per_s = scenario.load * capacity.requests_per_s
+    counted: list[asyncio.Task[Outcome]] = []
+    rest: set[asyncio.Task[object]] = set()
+    late = []
+    due_s, end_s = time.monotonic(), begun_s + schedule.duration_s
+    while (due_s := due_s + random.expovariate(rate_per_s)) < end_s:
+        await asyncio.sleep(max(0.0, due_s - time.monotonic()))
+        late.append(time.monotonic() - due_s)
+        asking = asyncio.create_task(ask(served.address, capacity.tokens, due_s))
+        if due_s >= begun_s:
+            counted.append(asking)
+        else:
+            _keep(rest, asking)
+        if random.random() < scenario.leaving_share:
+            _keep(rest, asyncio.create_task(leave(served.address, capacity.tokens, 0.3)))
+    outcomes = await asyncio.gather(*counted)
+    await asyncio.gather(*rest)
+    return outcomes, late
+
+
+def _keep(tasks: "set[asyncio.Task[object]]", task: "asyncio.Task[object]") -> None:
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+
+
+async def _cpu_between(served: Served, begun_s: float, duration_s: float) -> float:
+    await asyncio.sleep(max(0.0, begun_s - time.monotonic()))
+    before_s, from_s = served.cpu_s, time.monotonic()
+    await asyncio.sleep(duration_s)
+    return (served.cpu_s - before_s) / (time.monotonic() - from_s)
+
+
+def _row(
+    scenario: Scenario,
+    schedule: Schedule,
+    capacity: Capacity,
+    outcomes: list[Outcome],
+    observed: tuple[list[float], int, float],
+) -> Row:
+    late, rss_bytes, cpu_share = observed
+    completed = [one for one in outcomes if one.status == 200 and one.complete]
+    refused = [one for one in outcomes if one.status == 429 and one.retry_after]
+    firsts = [one.first_token_s for one in completed if one.first_token_s is not None]
+    good = sum(first_s <= schedule.slo_s for first_s in firsts) / schedule.duration_s
+    return Row(
+        scenario.name,
+        schedule.round,
+        len(outcomes) / schedule.duration_s,
+        good,
+        good / capacity.requests_per_s,
+        len(completed),
+        len(refused),
+        len(outcomes) - len(completed) - len(refused),
+        _quantile(firsts, 50),
+        _quantile(firsts, 99),
+        _quantile([one.whole_s for one in refused], 99),
+        _quantile(late, 99),
+        rss_bytes,
+        cpu_share,
+        1e3 * cpu_share * schedule.duration_s / max(1, len(outcomes)),
+    )
+
+
+def _quantile(values: list[float], percent: int) -> float:
+    """0 where there are too few to tell."""
+    return quantiles(values, n=100)[percent - 1] if len(values) > 1 else 0.0

@@ -1,0 +1,136 @@
+"""The steps from a naive loader to ours, each a loader of its own: Figure 7.
+
+by tensor -> bulk -> direct -> threads -> pool (pre-faulted huge pages) -> pipeline. Every step
+verifies the hashes; only the last does so while it still reads.
+"""
+
+import mmap
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import torch
+
+from experiments.benchmarks.loading.models import Prepared
+from sllmreal.checkpoint.layout import Layout
+from sllmreal.checkpoint.source import read_layout
+from sllmreal.loader import ChunkPool, load_checkpoint
+from sllmreal.loader.memory import buffer_at
+from sllmreal.loader.plan import DEFAULT_CHUNK_BYTES, ChunkRead, plan_load
+from sllmreal.loader.transfer import verify_chunk
+
+Tensors = Iterable[torch.Tensor]
+_THREADS = 8
+
+
+def by_tensor(model: Prepared) -> Tensors:
+    """One buffered read per tensor, into memory of its own."""
+    layout = read_layout(model.native)
+    memory = [_small_pages(part.size_bytes) for part in layout.partitions]
+    for tensor in layout.tensors:
+        fd = os.open(model.native / layout.partitions[tensor.partition].file, os.O_RDONLY)
+        try:
+            _read(fd, memory[tensor.partition], tensor.offset_bytes, tensor.size_bytes)
+        finally:
+            os.close(fd)
+    return _verified(layout, memory)
+
+
+def bulk(model: Prepared) -> Tensors:
+    return _chunks(model, 0, 1)
+
+
+def direct(model: Prepared) -> Tensors:
+    return _chunks(model, os.O_DIRECT, 1)
+
+
+def threads(model: Prepared) -> Tensors:
+    return _chunks(model, os.O_DIRECT, _THREADS)
+
+
+def _chunks(model: Prepared, flags: int, num_threads: int) -> Tensors:
+    layout = read_layout(model.native)
+    memory = [_small_pages(part.size_bytes) for part in layout.partitions]
+    _read_chunks(model, layout, flags, num_threads, [_address(one) for one in memory])
+    return _verified(layout, memory)
+
+
+def _read_chunks(
+    model: Prepared, layout: Layout, flags: int, num_threads: int, addresses: list[int]
+) -> None:
+    for number, part in enumerate(layout.partitions):
+        fd = os.open(model.native / part.file, os.O_RDONLY | flags)
+
+        def read(one: ChunkRead, fd: int = fd) -> None:
+            target = buffer_at(addresses[one.key.partition] + one.offset_bytes, one.size_bytes)
+            done = 0
+            while done < one.size_bytes:
+                done += os.preadv(fd, [target[done:]], one.offset_bytes + done)
+
+        reads = [one for one in plan_load(layout).reads if one.key.partition == number]
+        try:
+            with ThreadPoolExecutor(num_threads) as pool:
+                list(pool.map(read, reads))
+        finally:
+            os.close(fd)
+
+
+def _small_pages(size_bytes: int) -> mmap.mmap:
+    memory = mmap.mmap(-1, max(size_bytes, 1), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return memory
+
+
+def _address(memory: mmap.mmap) -> int:
+    return torch.frombuffer(memory, dtype=torch.uint8).data_ptr()
+
+
+def _read(fd: int, memory: mmap.mmap, offset: int, size_bytes: int) -> None:
+    view = memoryview(memory)[offset : offset + size_bytes]
+    done = 0
+    while done < size_bytes:
+        done += os.preadv(fd, [view[done:]], offset + done)
+
+
+def _verified(layout: Layout, memory: list[mmap.mmap]) -> Tensors:
+    addresses = [_address(one) for one in memory]
+    for read in plan_load(layout, DEFAULT_CHUNK_BYTES).reads:
+        verify_chunk(layout, read, addresses[read.key.partition] + read.offset_bytes)
+    return [torch.frombuffer(one, dtype=torch.uint8) for one in memory]
+
+
+class PoolSteps:
+    """The last two steps, which share a pool that was made before the clock started."""
+
+    def __init__(self, pool: ChunkPool) -> None:
+        self._pool = pool
+
+    def pool(self, model: Prepared) -> Tensors:
+        """Read all, then verify all."""
+        layout = read_layout(model.native)
+        assert len(layout.partitions) == 1, "the benchmark's models have one partition"
+        _read_chunks(model, layout, os.O_DIRECT, _THREADS, [self._pool.address])
+        for read in plan_load(layout).reads:
+            verify_chunk(layout, read, self._pool.address + read.offset_bytes)
+        return ()
+
+    def pipeline(self, model: Prepared) -> Tensors:
+        return load_checkpoint(model.native, pool=self._pool).values()
+
+
+STEPS: dict[str, Callable[[Prepared], Tensors]] = {
+    "step 1 by tensor": by_tensor,
+    "step 2 bulk": bulk,
+    "step 3 direct": direct,
+    "step 4 threads": threads,
+}
+POOL_STEPS = ("step 5 pool", "step 6 pipeline")
+ALL_STEPS = (*STEPS, *POOL_STEPS)
+
+
+def gains(seconds: dict[str, float]) -> dict[str, float]:
+    """What each step gained over the one before, and under `product` all of them together."""
+    steps = [step for step in ALL_STEPS if step in seconds]
+    each = {later: seconds[earlier] / seconds[later] for earlier, later in pairwise(steps)}
+    return each | {"product": seconds[steps[0]] / seconds[steps[-1]]}

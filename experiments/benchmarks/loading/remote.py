@@ -1,0 +1,99 @@
+"""The remote tier against real servers at the far end of an emulated link.
+
+The limit is the least that receiving takes over the same link (`receive`), the mean of just before
+and just after a load; ours loads the same bytes into a pool, verified, with and without a copy on
+the SSD: until the tensors are there, and until the copy is whole.
+"""
+
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from experiments.benchmarks.loading.link import emulated_link, why_not
+from experiments.benchmarks.loading.models import Prepared
+from experiments.benchmarks.loading.receive import receive_and_forget
+from experiments.benchmarks.loading.row import DISK, Measure, Row, limit_row
+from experiments.benchmarks.loading.services import KINDS, Service
+from experiments.benchmarks.loading.stolen import Stolen
+from sllmreal.loader import ChunkPool, LoadOptions
+from sllmreal.loader.plan import DEFAULT_CHUNK_BYTES
+from sllmreal.loader.remote import loading_remote
+
+LINKS_BYTES_PER_S = {"1 Gbit/s": 125e6, "10 Gbit/s": 1250e6, "unlimited": None}
+_CONNECTIONS = 8
+
+
+def over_links(model: Prepared, rounds: int, medium: str = DISK) -> Iterator[Row]:
+    """Rows of loads from each kind of service over each link; none of what cannot be had here."""
+    with ChunkPool(model.size_bytes + 4 * DEFAULT_CHUNK_BYTES) as pool:
+        for kind in KINDS:
+            reason = kind.why_not() or why_not()
+            if reason is not None:
+                sys.stderr.write(f"no remote storage{kind.suffix}: {reason}\n")
+                continue
+            for name, rate in LINKS_BYTES_PER_S.items():
+                with emulated_link(rate) as link, kind.serving(model.native, link) as service:
+                    for number in range(rounds):
+                        where = f"{name}{kind.suffix}"
+                        measure = Measure(model.name, model.size_bytes, where, number, medium)
+                        yield from _round(service, model, pool, measure, rate)
+
+
+def _round(
+    service: Service, model: Prepared, pool: ChunkPool, measure: Measure, rate: float | None
+) -> Iterator[Row]:
+    file = model.native / "partition-00000.bin"
+    size_bytes = file.stat().st_size
+
+    def received() -> Row:
+        clock = _Clock()
+        receive_and_forget(service.url_of(file.name), size_bytes, _CONNECTIONS)
+        bare = clock.row("bare receive", measure)
+        return replace(bare, ratio_to_limit=size_bytes / rate / bare.seconds if rate else 1.0)
+
+    before = received()
+    yield before
+    options = LoadOptions(num_readers=_CONNECTIONS)
+    for name, copied in (("ours remote, no copy", False), ("ours remote", True)):
+        loads = []
+        with tempfile.TemporaryDirectory(dir=model.native.parent) as directory:
+            cache = Path(directory) if copied else None
+            clock = _Clock()
+            with (
+                service.storage() as storage,
+                loading_remote(storage, cache, pool=pool, options=options),
+            ):
+                loads.append(clock.row(name, measure))
+            if copied:
+                loads.append(clock.row(f"{name}, copy whole", measure))
+        for identity in pool.status().resident_bytes:
+            pool.evict(identity)
+        after = received()
+        for load in loads:
+            yield load.within((before.seconds + after.seconds) / 2)
+        yield after
+        before = after
+
+
+class _Clock:
+    """Times this process, kernel included; the server's CPU time is its own."""
+
+    def __init__(self) -> None:
+        self._stolen = Stolen()
+        self._began_cpu_s = _cpu_s()
+        self._began_s = time.perf_counter()
+
+    def row(self, name: str, measure: Measure) -> Row:
+        """What has been done until now."""
+        seconds, cpu_s = time.perf_counter() - self._began_s, _cpu_s() - self._began_cpu_s
+        row = limit_row(name, measure, seconds, cpu_s)
+        return replace(row, stolen_share=self._stolen.share)
+
+
+def _cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime

@@ -1,0 +1,77 @@
+"""`loading.json` read again: its rows, and what the figures and the simulator take from them."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from experiments.benchmarks.loading.row import LORA, Row
+
+RESULTS = Path(__file__).resolve().parents[3] / "results" / "loading" / "loading.json"
+# The simulator's loaders, and what they are called here. TensorFlow is not measured.
+MEASURED_AS: Mapping[str, str] = {
+    "pytorch": "torch.load",
+    "safetensors": "safetensors",
+    "serverlessllm": "ours pool",
+}
+_STEPS: Mapping[str, str] = {  # figure 7's names
+    "step 2 bulk": "+Bulk",
+    "step 3 direct": "+Direct",
+    "step 4 threads": "+Thread",
+    "step 5 pool": "+Pinned",
+    "step 6 pipeline": "+Pipeline",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A results file. `rows` are those whose cache was what they say."""
+
+    machine: Mapping[str, Any]
+    rows: Sequence[Row]
+    gains: Mapping[str, Mapping[str, float]]
+
+    def values(self, what: Callable[[Row], float | None], **wanted: str) -> list[float]:
+        """A number of the rows whose fields are those wanted, without the adapters."""
+        found = (
+            what(row)
+            for row in self.rows
+            if row.model != LORA
+            and all(getattr(row, name) == value for name, value in wanted.items())
+        )
+        return [value for value in found if value is not None]
+
+
+def read_measured(path: Path = RESULTS) -> Measured | None:
+    """What is stored; None if nothing is."""
+    if not path.is_file():
+        return None
+    document = json.loads(path.read_text())
+    rows = [Row(**row) for row in document["rows"]]
+    return Measured(document["machine"], [row for row in rows if row.as_said], document["gains"])
+
+
+def for_figures(measured: Measured) -> dict[str, Any]:
+    """What figures 6a, 6b, 7 and LoRA show of it, every round: `measured` in `loaders.json`."""
+    names = {theirs: ours for ours, theirs in MEASURED_AS.items()}
+    seconds: dict[str, dict[str, list[float]]] = {ours: {} for ours in MEASURED_AS}
+    use: dict[str, dict[str, list[float]]] = {ours: {} for ours in MEASURED_AS}
+    for row in measured.rows:
+        if row.loader in names and row.cache == "cold":
+            seconds[names[row.loader]].setdefault(row.model, []).append(row.seconds)
+        elif row.loader in names and row.cache != "hot" and row.ratio_to_limit is not None:
+            use[names[row.loader]].setdefault(row.cache, []).append(row.ratio_to_limit)
+    return {
+        "machine": dict(measured.machine),
+        "media": sorted({row.medium for row in measured.rows}),
+        "lora_seconds": {loader: of.pop(LORA) for loader, of in seconds.items() if LORA in of},
+        "seconds": seconds,
+        "bandwidth_use": use,
+        "gains": {
+            name: median(gains[step] for gains in measured.gains.values() if step in gains)
+            for step, name in _STEPS.items()
+            if any(step in gains for gains in measured.gains.values())
+        },
+    }

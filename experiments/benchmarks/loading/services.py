@@ -1,0 +1,121 @@
+"""What serves a checkpoint at the far end of a link: nginx, by plain and by signed S3 requests."""
+
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from shutil import which
+
+from experiments.benchmarks.loading.link import Link
+from sllmreal.loader.remote_storage import HttpStorage, remote_storage
+
+_PORT = 8080
+_BUCKET = "models"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A running service.
+
+    Attributes:
+        storage: Opens it as the loader does.
+        url_of: Where one of its objects is.
+    """
+
+    storage: Callable[[], HttpStorage]
+    url_of: Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of service.
+
+    Attributes:
+        suffix: What its rows' links are called beyond their rates.
+        why_not: Why it cannot be had here; None where it can.
+        serving: Serves the files of a folder until the end of the block.
+    """
+
+    suffix: str
+    why_not: Callable[[], str | None]
+    serving: Callable[[Path, Link], AbstractContextManager[Service]]
+
+
+@contextmanager
+def _http(root: Path, link: Link) -> Iterator[Service]:
+    with _nginx(root, link) as url:
+        yield Service(lambda: remote_storage(url), lambda name: f"{url}/{name}")
+
+
+@contextmanager
+def _s3(root: Path, link: Link) -> Iterator[Service]:
+    """A bucket by path; nginx answers as S3 does, but checks no signature."""
+    with tempfile.TemporaryDirectory() as directory:
+        (Path(directory) / _BUCKET).symlink_to(root.resolve())
+        with _nginx(Path(directory), link) as url:
+            client = import_module("boto3").client(
+                "s3",
+                endpoint_url=url,
+                region_name="us-east-1",
+                aws_access_key_id="any",
+                aws_secret_access_key="any",  # noqa: S106
+            )
+            yield Service(
+                lambda: remote_storage(f"s3://{_BUCKET}", client=client),
+                lambda name: f"{url}/{_BUCKET}/{name}",
+            )
+
+
+@contextmanager
+def _nginx(root: Path, link: Link) -> Iterator[str]:
+    """nginx at the far end, ended with the block; its URL."""
+    with tempfile.TemporaryDirectory() as directory:
+        config = Path(directory) / "nginx.conf"
+        config.write_text(
+            f"""
+            daemon off; pid {directory}/pid; error_log {directory}/error.log; user root;
+            worker_processes 1;
+            events {{ worker_connections 64; }}
+            http {{
+              access_log off; sendfile on; keepalive_requests 100000;
+              client_body_temp_path {directory}/a; proxy_temp_path {directory}/b;
+              fastcgi_temp_path {directory}/c; uwsgi_temp_path {directory}/d;
+              scgi_temp_path {directory}/e;
+              server {{ listen {link.address}:{_PORT}; root {root.resolve()}; }}
+            }}
+            """
+        )
+        command = [*link.command, "nginx", "-c", str(config), "-p", directory]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:  # noqa: S603
+            try:
+                _wait_for(link.address)
+                yield f"http://{link.address}:{_PORT}"
+            finally:
+                server.terminate()
+
+
+def _wait_for(address: str) -> None:
+    deadline_s = time.monotonic() + 10
+    while time.monotonic() < deadline_s:
+        with socket.socket() as probe:
+            if probe.connect_ex((address, _PORT)) == 0:
+                return
+        time.sleep(0.05)
+    raise RuntimeError("nginx did not start")
+
+
+def _no_nginx() -> str | None:
+    return "nginx is not installed" if which("nginx") is None else None
+
+
+def _no_s3() -> str | None:
+    return _no_nginx() or (None if find_spec("boto3") else "boto3 is not installed")
+
+
+KINDS = (Kind("", _no_nginx, _http), Kind(", S3", _no_s3, _s3))

@@ -1,0 +1,149 @@
+"""What the rows say: medians, the break-even of replay against copy, the predictor's error."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from statistics import median
+
+from experiments.benchmarks.migration.row import Row
+from sllmreal.router.cost_model import MigrationCostModel, Strategy
+
+_LESSONS = 20  # as often each median is told, until the cost model's belief has faded
+
+
+@dataclass(frozen=True, slots=True)
+class BreakEven:
+    """Of one model: from which context on copying the cache is as soon as replaying the tokens.
+
+    `predicted_tokens` is where the curves cross that a cost model learns from every other context's
+    medians, `measured_tokens` the first context at which the copy's median is not
+    above the replay's; None where there is none. `link_bytes_per_s` is the link on which the two
+    would take equally long, at `context_tokens`, by the same curves.
+    """
+
+    model: str
+    dtype: str
+    predicted_tokens: int | None
+    measured_tokens: int | None
+    context_tokens: int
+    link_bytes_per_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PredictorError:
+    """Of times learnt on the way, over the replays of the later half of the rounds.
+
+    Attributes:
+        predictor: `quadratic`, the cluster's; `linear`, the paper's; `other rounds`, which nobody
+            could have: the median of what the same migration took in all other rounds, earlier and
+            later. What that is wrong by is how well the machine repeats itself.
+    """
+
+    model: str
+    dtype: str
+    predictor: str
+    num_migrations: int
+    median_s: float
+    worst_s: float
+    median_ratio: float
+
+
+def medians(rows: Sequence[Row], value: str) -> dict[tuple[str, str, str, int], float]:
+    """By model, dtype, strategy and context asked for."""
+    grouped: dict[tuple[str, str, str, int], list[float]] = {}
+    for row in rows:
+        key = (row.model, row.dtype, row.strategy, row.asked_context_tokens)
+        number = getattr(row, value)
+        if number is not None:
+            grouped.setdefault(key, []).append(number)
+    return {key: median(values) for key, values in grouped.items()}
+
+
+def break_even(rows: Sequence[Row], kv_bytes_per_token: int) -> BreakEven | None:
+    """Of one model's rows; None with fewer than two contexts of both strategies."""
+    middle = medians(rows, "catch_up_s")
+    model, dtype = rows[0].model, rows[0].dtype
+    replay, copy = (
+        {key[3]: value for key, value in middle.items() if key[2] == strategy}
+        for strategy in (Strategy.REPLAY, Strategy.COPY)
+    )
+    contexts = sorted(set(replay) & set(copy))
+    if len(contexts) < 2:
+        return None
+    costs = MigrationCostModel(kv_bytes_per_token)
+    for context in contexts[::2] * _LESSONS:
+        costs.observe(Strategy.REPLAY, context, replay[context])
+        costs.observe(Strategy.COPY, context, copy[context])
+    return BreakEven(
+        model,
+        dtype,
+        predicted_tokens=costs.break_even_tokens,
+        measured_tokens=next((one for one in contexts if copy[one] <= replay[one]), None),
+        context_tokens=contexts[-1],
+        link_bytes_per_s=costs.break_even_bytes_per_s(contexts[-1]),
+    )
+
+
+def predictor_errors(rows: Sequence[Row]) -> list[PredictorError]:
+    replays = [row for row in rows if row.strategy == Strategy.REPLAY]
+    later = replays[len(replays) // 2 :]
+    if not later:
+        return []
+    return [
+        _predictor_error("quadratic", later, [row.predicted_s for row in later]),
+        _predictor_error("linear", later, [row.predicted_linear_s for row in later]),
+        *_repeatability(replays, later),
+    ]
+
+
+def _repeatability(replays: Sequence[Row], later: Sequence[Row]) -> Iterator[PredictorError]:
+    told = [(row, _in_other_rounds(row, replays)) for row in later]
+    known = [(row, expected_s) for row, expected_s in told if expected_s is not None]
+    if known:
+        rows, predicted_s = zip(*known, strict=True)
+        yield _predictor_error("other rounds", rows, list(predicted_s))
+
+
+def _in_other_rounds(row: Row, replays: Sequence[Row]) -> float | None:
+    found = [
+        one.catch_up_s
+        for one in replays
+        if one.asked_context_tokens == row.asked_context_tokens and one.round != row.round
+    ]
+    return median(found) if found else None
+
+
+def _predictor_error(name: str, rows: Sequence[Row], predicted_s: list[float]) -> PredictorError:
+    pairs = list(zip(predicted_s, (row.catch_up_s for row in rows), strict=True))
+    errors = [abs(predicted - measured) for predicted, measured in pairs]
+    ratios = [abs(predicted / measured - 1) for predicted, measured in pairs]
+    return PredictorError(
+        rows[0].model, rows[0].dtype, name, len(rows), median(errors), max(errors), median(ratios)
+    )
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Medians, a line per model, context and strategy."""
+    lines = [
+        f"{'model':14} {'dtype':9} {'context':>8} {'strategy':8} {'catch-up':>9} {'pause':>9} "
+        f"{'token':>8} {'tokens':>6} {'MB':>8} {'recomp.':>8} {'slowdown':>8}"
+    ]
+    ordered = sorted(rows, key=_place)
+    for (model, dtype, context, strategy), group in groupby(ordered, key=_place):
+        some = list(group)
+        slow = [row.source_slowdown for row in some if row.source_slowdown is not None]
+        lines.append(
+            f"{model:14} {dtype:9} {context:8} {strategy:8} "
+            f"{1e3 * median(row.catch_up_s for row in some):6.1f} ms "
+            f"{1e3 * median(row.pause_s for row in some):6.1f} ms "
+            f"{1e3 * median(row.inter_token_s for row in some):5.1f} ms "
+            f"{median(row.pause_tokens for row in some):6.2f} "
+            f"{1e-6 * median(row.bytes_moved for row in some):8.3f} "
+            f"{median(row.recomputed_tokens for row in some):8.0f} "
+            f"{f'{median(slow):8.2f}' if slow else '       -'}"
+        )
+    return "\n".join(lines)
+
+
+def _place(row: Row) -> tuple[str, str, int, str]:
+    return row.model, row.dtype, row.asked_context_tokens, row.strategy

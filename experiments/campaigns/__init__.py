@@ -1,0 +1,1 @@
+"""Long campaigns: random faults, kills and hostile inputs, each checked by a law."""

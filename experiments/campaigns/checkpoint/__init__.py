@@ -1,0 +1,1 @@
+"""Fuzzing, corruption and kills of the checkpoint format."""

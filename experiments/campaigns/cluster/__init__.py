@@ -1,0 +1,1 @@
+"""Kills and hours of load against a real cluster."""

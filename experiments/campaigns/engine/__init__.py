@@ -1,0 +1,1 @@
+"""Equality of an engine's output before and after it moves."""

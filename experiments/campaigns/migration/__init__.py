@@ -1,0 +1,1 @@
+"""Migrations under faults, in virtual time and with real processes."""

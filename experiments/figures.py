@@ -1,0 +1,85 @@
+"""`python -m experiments.figures [NAMES]`: run what the figures lack, in parallel, resumable.
+
+Results go to `results/figures`; `python -m paper_figures all` draws them. Exit codes: 0 done, 1 a
+run failed, 2 a figure of an unknown name, 130 interrupted.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+from experiments.reproduction.figures.campaign import carried_out
+from experiments.reproduction.figures.catalogue import grids
+from experiments.reproduction.figures.grid import Grid, Run, runs_of
+from experiments.reproduction.figures.scenes import SCENES
+from experiments.reproduction.figures.store import Store
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    arguments = _arguments(argv)
+    known = {grid.name: grid for grid in grids()}
+    names = arguments.names or [*known, *SCENES]
+    unknown = [name for name in names if name not in known and name not in SCENES]
+    if unknown:
+        print(f"no figure {unknown[0]!r}; there are {', '.join([*known, *SCENES])}")
+        return 2
+    store = Store()
+    for name in names:
+        if name in SCENES:
+            _say_published(name, store.write(name, SCENES[name]()))
+    chosen = [known[name] for name in names if name in known and not store.stands(known[name])]
+    try:
+        return _run_grids(chosen, store, arguments.workers)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m experiments.figures", description=__doc__)
+    parser.add_argument("names", nargs="*", help="figures; all if none is named")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    return parser.parse_args(argv)
+
+
+def _run_grids(chosen: Sequence[Grid], store: Store, workers: int) -> int:
+    """All that is missing, in one go; each figure is published when its runs are done."""
+    waiting = {grid.name: (grid, runs_of(grid)) for grid in chosen}
+    missing = missing_runs([run for _, runs in waiting.values() for run in runs], store)
+    failed = 0
+    _publish(waiting, store)
+    for number, (run, problem) in enumerate(carried_out(missing, store, workers), start=1):
+        if problem:
+            failed += 1
+            labels = dict(run.cell.labels)
+            print(f"error: {run.grid.name} {labels}: {problem}", file=sys.stderr)
+        if number == len(missing) or number % max(1, len(missing) // 20) == 0:
+            stamp = time.strftime("%H:%M:%S")
+            print(f"{stamp} {number} of {len(missing)} runs", file=sys.stderr, flush=True)
+            _publish(waiting, store)
+    return 1 if failed else 0
+
+
+def missing_runs(runs: Sequence[Run], store: Store) -> list[Run]:
+    """Each run once, and not at all where a larger measure of it is there or is to be taken."""
+    lacking = {run.key: run for run in runs if not store.holds(run)}
+    return [run for run in lacking.values() if not any(key in lacking for key in run.keys[1:])]
+
+
+def _publish(waiting: dict[str, tuple[Grid, list[Run]]], store: Store) -> None:
+    """Write the figures that have all their runs, and forget them."""
+    for name, (grid, runs) in list(waiting.items()):
+        if all(store.holds(run) for run in runs):
+            del waiting[name]
+            _say_published(name, store.publish(grid, runs))
+
+
+def _say_published(name: str, changed: bool) -> None:
+    if changed:
+        print(f"results/figures/{name}.json")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

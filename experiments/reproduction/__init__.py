@@ -1,0 +1,1 @@
+"""The paper's evaluation: runs behind its figures, and bounds on what any policy can reach."""

@@ -1,0 +1,36 @@
+"""Runs in parallel processes, the longest waiting first."""
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import as_completed
+
+from experiments.config.run_config import RunConfig
+from experiments.pool import run_pool
+from experiments.reproduction.figures.grid import Run
+from experiments.reproduction.figures.measures import Measured, measured
+from experiments.reproduction.figures.store import Store
+
+
+def carried_out(runs: Sequence[Run], store: Store, workers: int) -> Iterator[tuple[Run, str]]:
+    """Each run as it ends, with what went wrong ("": nothing); what went well is in the store."""
+    if not runs:
+        return
+    with run_pool(workers) as pool:
+        futures = {pool.submit(timed, run.config, run.grid.measure): run for run in runs}
+        try:
+            for future in as_completed(futures):
+                run = futures[future]
+                problem = future.exception()
+                if problem is None:
+                    result, wall_s = future.result()
+                    store.add(run.key, result, wall_s)
+                yield run, "" if problem is None else f"{type(problem).__name__}: {problem}"
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def timed(config: RunConfig, measure: str) -> tuple[Measured, float]:
+    """One run, and how long it took."""
+    began_s = time.perf_counter()
+    return measured(config, measure), time.perf_counter() - began_s
