@@ -1,8 +1,9 @@
 """The simulator's loader profiles from measurements.
 
-    python -m experiments.benchmarks.loading.profiles [results/loading/loading.json] [--write]
+    python -m experiments.benchmarks.loading.profiles [loading.json] [--write]
 
-prints them, or writes them as `configs/driver/measured_*.yaml`, beside the published ones in `loader_*.yaml`.
+prints them, or writes them as `configs/driver/measured_*.yaml`, beside the published ones in
+`loader_*.yaml`.
 
 efficiency = bytes/s of the loader / bytes/s of the limit in the same round,  median over all rounds
 """
