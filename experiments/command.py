@@ -27,7 +27,7 @@ OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Invocation:
     """What a command is to do once.
 
     Args:
@@ -41,7 +41,7 @@ class Job:
     overrides: tuple[str, ...]
 
 
-Task = Callable[[Job], int]
+Task = Callable[[Invocation], int]
 
 
 def run_command(root: str, task: Task) -> int:
@@ -86,7 +86,7 @@ def _run_by_hydra(root: str, task: Task) -> int:
         running = HydraConfig.get()
         job = _job(plain_data(config), running.overrides.task)
         if running.mode is RunMode.MULTIRUN:
-            job = Job(job.plain, job.folder / str(running.job.num), job.overrides)
+            job = Invocation(job.plain, job.folder / str(running.job.num), job.overrides)
         codes.append(exit_code(lambda: task(job)))
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # lets errors through, to be told in one line here
@@ -95,9 +95,9 @@ def _run_by_hydra(root: str, task: Task) -> int:
     return max(codes)
 
 
-def _job(plain: dict[str, Any], overrides: Sequence[str]) -> Job:
+def _job(plain: dict[str, Any], overrides: Sequence[str]) -> Invocation:
     folder = Path(str(plain.pop("out")))
-    return Job(plain, folder, tuple(overrides))
+    return Invocation(plain, folder, tuple(overrides))
 
 
 def _complain(problem: str, code: int) -> int:

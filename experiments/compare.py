@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from experiments.command import Job
-    from experiments.comparison.cells import Cell, Outcome
+    from experiments.command import Invocation
+    from experiments.comparison.cells import CellOutcome, ComparisonCell
     from experiments.config.compare_config import CompareConfig
     from experiments.config.run_config import RunConfig
 
@@ -24,7 +24,7 @@ def main() -> int:
     return run_command("compare", _compare)
 
 
-def _compare(job: "Job") -> int:
+def _compare(job: "Invocation") -> int:
     from experiments.command import FAILED, OK, USAGE
     from experiments.comparison.publish import publish
     from experiments.config.compare_config import compare_config
@@ -46,11 +46,11 @@ def _compare(job: "Job") -> int:
     return OK
 
 
-def _cells(config: "CompareConfig", job: "Job") -> "list[Cell]":
+def _cells(config: "CompareConfig", job: "Invocation") -> "list[ComparisonCell]":
     """Policies times seeds; whatever is wrong with one of them is told before any is run."""
     from experiments.composing import composed_run
 
-    cells: list[Cell] = []
+    cells: list[ComparisonCell] = []
     for policy in config.policies:
         run = composed_run([*job.overrides, f"policy={policy}"])
         for seed in config.seeds or (run.seed,):
@@ -58,7 +58,7 @@ def _cells(config: "CompareConfig", job: "Job") -> "list[Cell]":
     return cells
 
 
-def _of_run(policy: str, run: "RunConfig", job: "Job") -> "list[Cell]":
+def _of_run(policy: str, run: "RunConfig", job: "Invocation") -> "list[ComparisonCell]":
     """A run; and what predicts it, if it is a real one."""
     from experiments.comparison.cells import cell_in
     from experiments.comparison.pairs import predicted_label
@@ -73,7 +73,7 @@ def _of_run(policy: str, run: "RunConfig", job: "Job") -> "list[Cell]":
     return [cell, cell_in(job.folder, predicted_label(policy), prediction)]
 
 
-def _measured(cells: "Sequence[Cell]", job: "Job") -> "list[Outcome]":
+def _measured(cells: "Sequence[ComparisonCell]", job: "Invocation") -> "list[CellOutcome]":
     """Run the real cells that are not done, alone on the machine, after writing down the others'
     figures as what is expected."""
     waiting = [cell for cell in cells if cell.real and not cell.done]
@@ -85,7 +85,7 @@ def _measured(cells: "Sequence[Cell]", job: "Job") -> "list[Outcome]":
     return _run(waiting, workers=1)
 
 
-def _run(cells: "Sequence[Cell]", workers: int | None) -> "list[Outcome]":
+def _run(cells: "Sequence[ComparisonCell]", workers: int | None) -> "list[CellOutcome]":
     """With a progress bar if somebody is watching."""
     from experiments.comparison.cells import run_cells
 

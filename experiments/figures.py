@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 from experiments.reproduction.figures.campaign import carried_out
 from experiments.reproduction.figures.catalogue import grids
-from experiments.reproduction.figures.grid import Grid, Run, runs_of
+from experiments.reproduction.figures.grid import FigureGrid, FigureRun, runs_of
 from experiments.reproduction.figures.scenes import SCENES
-from experiments.reproduction.figures.store import Store
+from experiments.reproduction.figures.store import ResultStore
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown:
         print(f"no figure {unknown[0]!r}; there are {', '.join([*known, *SCENES])}")
         return 2
-    store = Store()
+    store = ResultStore()
     for name in names:
         if name in SCENES:
             _say_published(name, store.write(name, SCENES[name]()))
@@ -44,7 +44,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _run_grids(chosen: Sequence[Grid], store: Store, workers: int) -> int:
+def _run_grids(chosen: Sequence[FigureGrid], store: ResultStore, workers: int) -> int:
     """All that is missing, in one go; each figure is published when its runs are done."""
     waiting = {grid.name: (grid, runs_of(grid)) for grid in chosen}
     missing = missing_runs([run for _, runs in waiting.values() for run in runs], store)
@@ -62,13 +62,13 @@ def _run_grids(chosen: Sequence[Grid], store: Store, workers: int) -> int:
     return 1 if failed else 0
 
 
-def missing_runs(runs: Sequence[Run], store: Store) -> list[Run]:
+def missing_runs(runs: Sequence[FigureRun], store: ResultStore) -> list[FigureRun]:
     """Each run once, and not at all where a larger measure of it is there or is to be taken."""
     lacking = {run.key: run for run in runs if not store.holds(run)}
     return [run for run in lacking.values() if not any(key in lacking for key in run.keys[1:])]
 
 
-def _publish(waiting: dict[str, tuple[Grid, list[Run]]], store: Store) -> None:
+def _publish(waiting: dict[str, tuple[FigureGrid, list[FigureRun]]], store: ResultStore) -> None:
     """Write the figures that have all their runs, and forget them."""
     for name, (grid, runs) in list(waiting.items()):
         if all(store.holds(run) for run in runs):

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 
 from experiments.benchmarks.gateway.fixed_backend import Capacity
-from experiments.benchmarks.gateway.load import SCENARIOS, Row, Schedule, measure
+from experiments.benchmarks.gateway.load import SCENARIOS, GatewayRow, Schedule, measure
 from experiments.benchmarks.gateway.server import serving
 from experiments.simulation.environment import Stopwatch, environment
 
@@ -74,7 +74,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def _table(rows: list[Row]) -> Iterator[str]:
+def _table(rows: list[GatewayRow]) -> Iterator[str]:
     """A line for each scenario: medians over the rounds."""
     yield (
         f"{'scenario':<22}{'offered/s':>10}{'goodput/s':>10}{'of cap.':>9}{'completed':>11}"
@@ -86,7 +86,7 @@ def _table(rows: list[Row]) -> Iterator[str]:
         yield _line([row for row in rows if row.scenario == name])
 
 
-def _line(rows: list[Row]) -> str:
+def _line(rows: list[GatewayRow]) -> str:
     def middle(field: str) -> float:
         return median(float(getattr(row, field)) for row in rows)
 

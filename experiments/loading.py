@@ -23,11 +23,16 @@ from experiments.benchmarks.loading.breakdown import ALL_STEPS, gains
 from experiments.benchmarks.loading.campaign import breakdown, compare, compare_hot, on_media
 from experiments.benchmarks.loading.loaders import available
 from experiments.benchmarks.loading.medium import RAM, NoMediumError, ram_device
-from experiments.benchmarks.loading.models import MODELS, Prepared, prepare, size_in_all_formats
+from experiments.benchmarks.loading.models import (
+    MODELS,
+    PreparedModel,
+    prepare,
+    size_in_all_formats,
+)
 from experiments.benchmarks.loading.overlap import measure_overlap
 from experiments.benchmarks.loading.pictures import draw
 from experiments.benchmarks.loading.remote import over_links
-from experiments.benchmarks.loading.row import DISK, LORA, Row
+from experiments.benchmarks.loading.row import DISK, LORA, LoadingRow
 from experiments.benchmarks.loading.summary import line, summary
 from experiments.benchmarks.loading.throttle import can_throttle, throttled
 
@@ -56,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
                 return 2
         rows, extra = _all_parts(arguments)
     earlier = [json.loads(path.read_text()) for path in arguments.add]
-    rows = [Row(**row) for one in earlier for row in one["rows"]] + rows
+    rows = [LoadingRow(**row) for one in earlier for row in one["rows"]] + rows
     for one in earlier:
         if "overlap" in one:
             extra.setdefault("overlap", one["overlap"])
@@ -96,8 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _all_parts(arguments: argparse.Namespace) -> tuple[list[Row], dict[str, object]]:
-    rows: list[Row] = []
+def _all_parts(arguments: argparse.Namespace) -> tuple[list[LoadingRow], dict[str, object]]:
+    rows: list[LoadingRow] = []
     extra: dict[str, object] = {}
     for part in arguments.parts:
         if part == "none":  # only what is added
@@ -111,7 +116,7 @@ def _all_parts(arguments: argparse.Namespace) -> tuple[list[Row], dict[str, obje
     return rows, extra
 
 
-def _measured(part: str, arguments: argparse.Namespace) -> Iterator[Row]:
+def _measured(part: str, arguments: argparse.Namespace) -> Iterator[LoadingRow]:
     rounds = arguments.rounds
     medium = RAM if arguments.medium == "ram" else DISK
     if part == "compare":
@@ -137,14 +142,14 @@ def _measured(part: str, arguments: argparse.Namespace) -> Iterator[Row]:
         sys.stderr.write("media are not emulated: this machine does not let us limit reads\n")
 
 
-def _compared(name: str, arguments: argparse.Namespace) -> tuple[Prepared, list[str]]:
+def _compared(name: str, arguments: argparse.Namespace) -> tuple[PreparedModel, list[str]]:
     """A model, and the loaders that are compared on it."""
     chosen = arguments.loaders
     loaders = [one for one in available(name) if chosen is None or one in chosen]
     return _prepared(name, arguments), loaders
 
 
-def _prepared(name: str, arguments: argparse.Namespace) -> Prepared:
+def _prepared(name: str, arguments: argparse.Namespace) -> PreparedModel:
     """The model's files; in memory there is room for one model at a time."""
     if arguments.medium == "ram":
         for other in arguments.work.iterdir():
@@ -169,7 +174,7 @@ def _overlap(arguments: argparse.Namespace) -> list[dict[str, float]]:
     return [asdict(one) | {"ratio": one.ratio} for one in measured]
 
 
-def _gains(rows: list[Row]) -> dict[str, dict[str, float]]:
+def _gains(rows: list[LoadingRow]) -> dict[str, dict[str, float]]:
     """Of every model that has a breakdown: the gain of each step, and the product."""
     by_model: dict[str, dict[str, float]] = {}
     for model in dict.fromkeys(row.model for row in rows if row.loader in ALL_STEPS):

@@ -24,9 +24,9 @@ from experiments.benchmarks.migration.analysis import (
 )
 from experiments.benchmarks.migration.measure import Measurement
 from experiments.benchmarks.migration.picture import draw
-from experiments.benchmarks.migration.row import Row
+from experiments.benchmarks.migration.row import MigrationRow
 from experiments.benchmarks.migration.specimens import TIMED, prepare
-from experiments.benchmarks.migration.stage import Stage
+from experiments.benchmarks.migration.stage import MigrationBench
 from sllmreal.router.cost_model import Strategy
 
 CONTEXTS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure every model and write the results."""
     arguments = _parser().parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
+    rows: list[MigrationRow] = []
     even: list[BreakEven | None] = []
     errors: list[PredictorError] = []
     for model in arguments.models:
@@ -61,11 +61,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _measured(model: str, dtype: str, arguments: argparse.Namespace) -> tuple[list[Row], int]:
+def _measured(
+    model: str, dtype: str, arguments: argparse.Namespace
+) -> tuple[list[MigrationRow], int]:
     context_tokens = max(arguments.contexts) + _MARGIN_TOKENS
     specimen = prepare(model, dtype, context_tokens, arguments.work, arguments.threads)
     rows = []
-    with Stage(specimen) as stage:
+    with MigrationBench(specimen) as stage:
         measurement = Measurement(stage, specimen)
         for row in measurement.rows(arguments.contexts, arguments.strategies, arguments.rounds):
             sys.stderr.write(

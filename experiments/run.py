@@ -3,7 +3,7 @@ folder. `--help` says more."""
 
 import sys
 
-from experiments.command import OK, Job, run_command
+from experiments.command import OK, Invocation, run_command
 from experiments.config.compare_config import without_compare_keys
 from experiments.config.run_config import run_config
 from experiments.execution import execute
@@ -14,7 +14,7 @@ def main() -> int:
     return run_command("run", _run)
 
 
-def _run(job: Job) -> int:
+def _run(job: Invocation) -> int:
     config = run_config(without_compare_keys(job.plain))
     execute(job.folder, config)
     print(job.folder)

@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from experiments.benchmarks.speed.cell import Cell, measured, profiled
+from experiments.benchmarks.speed.cell import SpeedCell, measured, profiled
 from experiments.simulation.environment import Stopwatch, environment
 
 
@@ -33,7 +33,7 @@ def main() -> int:
     options, stopwatch = _options(), Stopwatch()
     switches = {"off": (False,), "on": (True,), "both": (False, True)}[options.journal]
     cells = [
-        Cell(traffic, gpus, requests, journal)
+        SpeedCell(traffic, gpus, requests, journal)
         for traffic in options.traffic
         for gpus in options.gpus
         for requests in options.requests
@@ -51,7 +51,7 @@ def main() -> int:
         row
         for traffic in options.traffic
         for gpus in options.gpus
-        for row in _alone(profiled, Cell(traffic, gpus, 3000, False))
+        for row in _alone(profiled, SpeedCell(traffic, gpus, 3000, False))
     ]
     folder = Path(options.out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _alone(measure: Any, cell: Cell) -> Any:
+def _alone(measure: Any, cell: SpeedCell) -> Any:
     """In a fresh process, so that nothing of an earlier cell is warm or counted."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(measure, cell).result()

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from sllmcore.controller import Controller, ControllerSettings
 from sllmcore.errors import UsageError
 from sllmcore.estimator import BandwidthEstimator
-from sllmcore.migration import (
+from sllmcore.migration_predictor import (
     LinearMigrationPredictor,
     MigrationProfile,
     QuadraticMigrationPredictor,
@@ -24,7 +24,7 @@ from sllmcore.scheduling.availability import AvailabilityScheduler
 from sllmcore.scheduling.hydraserve import HydraServeScheduler, SplitSettings
 from sllmcore.scheduling.launch_search import LaunchSearch
 from sllmcore.scheduling.locality import LocalityScheduler
-from sllmcore.scheduling.room_search import MayMove, PreemptedLess, RoomSearch, rested
+from sllmcore.scheduling.reclaim_search import MayMigrate, PreemptedLess, ReclaimSearch, rested
 from sllmcore.scheduling.serverless import ServerlessScheduler
 from sllmcore.scheduling.serverlessllm import ServerlessLLMScheduler
 from sllmcore.scheduling.shepherd import ShepherdScheduler
@@ -77,9 +77,9 @@ class _Parts:
     rng: RandomSource
 
 
-def _search(parts: _Parts, may_move: MayMove) -> StartupTimeSearch:
+def _search(parts: _Parts, may_migrate: MayMigrate) -> StartupTimeSearch:
     launches = LaunchSearch(parts.estimator, parts.settings.max_candidates)
-    rooms = RoomSearch(launches, parts.predictor, parts.settings.max_room_servers, may_move)
+    rooms = ReclaimSearch(launches, parts.predictor, parts.settings.max_room_servers, may_migrate)
     return StartupTimeSearch(launches, rooms)
 
 

@@ -1,8 +1,8 @@
 """What a controller asks for. Commands are primitive, numbered, and carried out in their order.
 
 A driver's part of the contract: commands to one server take effect in the order of their ids, so
-that a `Load` onto GPUs follows the `Unload` that clears them. Ids never repeat, so that a command
-delivered twice can be recognised.
+that a `LaunchInstance` onto GPUs follows the `StopInstance` that clears them. Ids never repeat, so
+that a command delivered twice can be recognised.
 """
 
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from sllmcore.types import UNWRITTEN_DEFAULT, LoadEstimate, StorageTier
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class LaunchInstance:
     """Bring up an instance: its weights go from the nearest tier that holds them to these GPUs.
 
     The bytes are kept in the tiers `cache_in` on their way. The transfer takes its turn `after`
@@ -37,7 +37,7 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Unload:
+class StopInstance:
     """Free the GPUs of an instance that runs nothing; a load still under way is broken off."""
 
     id: int
@@ -45,7 +45,7 @@ class Unload:
 
 
 @dataclass(frozen=True, slots=True)
-class Evict:
+class EvictCopy:
     """Drop a model from a cache tier, all but its first `keep_bytes`."""
 
     id: int
@@ -56,7 +56,7 @@ class Evict:
 
 
 @dataclass(frozen=True, slots=True)
-class Infer:
+class StartRequest:
     """Run a request on a ready instance, from its beginning (`attempt` 1) or what is left of it."""
 
     id: int
@@ -66,7 +66,7 @@ class Infer:
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
+class StopRequest:
     """Break off an inference, for a preemption or because its client left."""
 
     id: int
@@ -75,7 +75,7 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
-class Resume:
+class StartMigration:
     """Migrate: send the tokens, recompute them at the destination while the source goes on,
     repeat for those generated meanwhile, and switch the stream over."""
 
@@ -88,7 +88,7 @@ class Resume:
 
 
 @dataclass(frozen=True, slots=True)
-class AbortResume:
+class AbortMigration:
     """The migration is not wanted any more: clear what the destination has resumed."""
 
     id: int
@@ -98,7 +98,7 @@ class AbortResume:
 
 
 @dataclass(frozen=True, slots=True)
-class Reject:
+class RejectRequest:
     """Tell the client that its request will not run."""
 
     id: int
@@ -107,11 +107,21 @@ class Reject:
 
 
 @dataclass(frozen=True, slots=True)
-class TimeOut:
+class TimeOutRequest:
     """Tell the client that its request could not be started in time."""
 
     id: int
     request_id: str
 
 
-Command = Load | Infer | Unload | Evict | Stop | Resume | AbortResume | Reject | TimeOut
+Command = (
+    LaunchInstance
+    | StartRequest
+    | StopInstance
+    | EvictCopy
+    | StopRequest
+    | StartMigration
+    | AbortMigration
+    | RejectRequest
+    | TimeOutRequest
+)

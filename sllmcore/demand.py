@@ -18,14 +18,14 @@ from sllmcore.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
-class OpenRequests:
+class OpenRequestCounts:
     """Requests of one model that are open at once, over one window."""
 
     mean: float
     peak: float
 
 
-NOBODY = OpenRequests(0.0, 0.0)
+NOBODY = OpenRequestCounts(0.0, 0.0)
 
 
 class _Window:
@@ -68,8 +68,8 @@ class Demand:
         self._current = 0
         self._open: dict[str, _Window] = {}  # models with requests in the current window
         # Of windows that have passed, those in which anything was open, by number.
-        self._seen: deque[tuple[int, dict[str, OpenRequests]]] = deque()
-        self._by_number: dict[int, dict[str, OpenRequests]] = {}
+        self._seen: deque[tuple[int, dict[str, OpenRequestCounts]]] = deque()
+        self._by_number: dict[int, dict[str, OpenRequestCounts]] = {}
 
     @property
     def window_began_at_s(self) -> float:
@@ -109,7 +109,7 @@ class Demand:
         """One has ended."""
         self._open[model].change(-1, self._now_s)
 
-    def foreseen(self) -> Iterator[tuple[str, OpenRequests]]:
+    def foreseen(self) -> Iterator[tuple[str, OpenRequestCounts]]:
         """Of the current window, by model, as the windows before it let expect: models by name."""
         if self._first is None:
             return
@@ -126,13 +126,13 @@ class Demand:
             ]
             yield (
                 name,
-                OpenRequests(
+                OpenRequestCounts(
                     max(0.0, base.mean + _faded([a.mean - b.mean for a, b in steps])),
                     max(0.0, base.peak + _faded([a.peak - b.peak for a, b in steps])),
                 ),
             )
 
-    def _number(self, number: int) -> dict[str, OpenRequests]:
+    def _number(self, number: int) -> dict[str, OpenRequestCounts]:
         return self._by_number.get(number, {})
 
     def _close_window(self) -> None:
@@ -140,7 +140,7 @@ class Demand:
         ends_at_s, kept, going = self.window_ends_at_s, {}, {}
         for model, window in self._open.items():
             window.change(0, ends_at_s)
-            kept[model] = OpenRequests(window.area / self._window_s, float(window.peak))
+            kept[model] = OpenRequestCounts(window.area / self._window_s, float(window.peak))
             if window.num_open:
                 going[model] = _Window(window.num_open, ends_at_s)
         self._seen.append((self._current, kept))

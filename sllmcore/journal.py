@@ -19,8 +19,7 @@ from math import isfinite
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from sllmcore import commands as command_types
-from sllmcore import events as event_types
+from sllmcore import commands, events
 from sllmcore.commands import Command
 from sllmcore.controller import Controller
 from sllmcore.errors import UsageError
@@ -67,6 +66,26 @@ def entry_line(now_s: float, event: Event, commands: Sequence[Command]) -> str:
     return f'{{"t":{_text(now_s)},"event":{_tagged(event)},"commands":[{ordered}]}}'
 
 
+# A journal names each event and command by its class, and these commands as the first version of
+# the format did.
+_FIRST_NAMES: dict[type[object], str] = {
+    commands.LaunchInstance: "Load",
+    commands.StartRequest: "Infer",
+    commands.StopInstance: "Unload",
+    commands.EvictCopy: "Evict",
+    commands.StopRequest: "Stop",
+    commands.StartMigration: "Resume",
+    commands.AbortMigration: "AbortResume",
+    commands.RejectRequest: "Reject",
+    commands.TimeOutRequest: "TimeOut",
+}
+JOURNAL_NAMES: dict[type[object], str] = {
+    kind: _FIRST_NAMES.get(kind, kind.__name__)
+    for union in (events.Event, commands.Command)
+    for kind in get_args(union)
+}
+
+
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
@@ -107,7 +126,7 @@ def to_plain(value: Any) -> Any:
 
 
 def _tagged(value: Event | Command) -> str:
-    return _object(value, f'"type":"{type(value).__name__}"')
+    return _object(value, f'"type":"{JOURNAL_NAMES[type(value)]}"')
 
 
 def _text(value: Any) -> str:
@@ -177,11 +196,7 @@ class JournalReader:
             raise JournalError("line 1, the header, does not say the policy and the seed")
         self.policy: dict[str, Any] = header["policy"]
         self.seed: int = header["seed"]
-        self._readers = {
-            kind.__name__: _reader(kind)
-            for union in (event_types.Event, command_types.Command)
-            for kind in get_args(union)
-        }
+        self._readers = {name: _reader(kind) for kind, name in JOURNAL_NAMES.items()}
 
     def entries(self) -> Iterator[Entry]:
         """The entries, in order.

@@ -24,12 +24,12 @@ from dataclasses import dataclass
 from math import ceil, exp, fsum
 
 from sllmcore.decisions import Prewarm
-from sllmcore.demand import Demand, OpenRequests
+from sllmcore.demand import Demand, OpenRequestCounts
 from sllmcore.protocols import (
     ClusterView,
     LoadingTimeEstimator,
+    RequestWatcher,
     ServerView,
-    TicketWatcher,
 )
 from sllmcore.types import CACHE_TIERS, Checkpoint, Placement
 
@@ -94,7 +94,7 @@ class WarmServePrewarmer:
         self._due = False  # a window has begun and was not planned for
 
     @property
-    def watcher(self) -> TicketWatcher:
+    def watcher(self) -> RequestWatcher:
         return self._demand
 
     def advance(self, now_s: float) -> None:
@@ -154,7 +154,7 @@ class WarmServePrewarmer:
             if room is None or any(score >= replica.score for score in room.lost):
                 continue
             load = self._estimator.estimate(replica.checkpoint, server, now_s)
-            key = (fsum(room.lost), load.total_s, server.order)
+            key = (fsum(room.lost), load.total_s, server.join_index)
             if best is None or key < best:
                 best, found = key, Placement(server.id, room.gpu_indices, load)
         return found
@@ -171,7 +171,7 @@ class WarmServePrewarmer:
 
 
 def _replicas(
-    checkpoint: Checkpoint, slots: int, running: int, foreseen: OpenRequests
+    checkpoint: Checkpoint, slots: int, running: int, foreseen: OpenRequestCounts
 ) -> list[_Replica]:
     """Those that a model should have besides the `running` instances."""
     foundation = max(ceil(foreseen.mean / slots) - running, 0)

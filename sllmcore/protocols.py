@@ -58,7 +58,10 @@ class ServerView(Protocol):
     @property
     def spec(self) -> ServerSpec: ...
     @property
-    def order(self) -> int: ...
+    def join_index(self) -> int:
+        """Return how many servers had joined before: it breaks ties."""
+        ...
+
     @property
     def num_available(self) -> int: ...
     @property
@@ -79,7 +82,7 @@ class ServerView(Protocol):
     def queue_wait_s(self, tier: StorageTier, now_s: float) -> float: ...
 
 
-class TicketView(Protocol):
+class RequestStateView(Protocol):
     """What the controller knows about a request that it has not finished with."""
 
     @property
@@ -94,7 +97,7 @@ class TicketView(Protocol):
         ...
 
     @property
-    def can_move(self) -> bool:
+    def can_migrate(self) -> bool:
         """Whether it is generating, and not being moved or stopped already."""
         ...
 
@@ -111,7 +114,7 @@ class ClusterView(Protocol):
     @property
     def instances(self) -> Mapping[str, InstanceView]: ...
     @property
-    def tickets(self) -> Mapping[str, TicketView]: ...
+    def request_states(self) -> Mapping[str, RequestStateView]: ...
     def open_instances(self, model: str) -> Iterable[InstanceView]: ...
     def holders(self, tier: StorageTier, model: str, limit: int) -> Sequence[ServerView]: ...
     def servers_with(self, num_gpus: int, limit: int) -> Sequence[ServerView]: ...
@@ -147,7 +150,7 @@ class LoadSample(Protocol):
 class MigrationTimePredictor(Protocol):
     """Predicts how long a running inference takes to resume elsewhere, the load apart."""
 
-    def resume_s(self, ticket: TicketView, now_s: float) -> float: ...
+    def resume_s(self, request_state: RequestStateView, now_s: float) -> float: ...
 
     def observe_resume(self, model: str, num_tokens: int, resume_s: float) -> None:
         """Learn from a migration: a context of `num_tokens` was there in `resume_s`."""
@@ -194,7 +197,7 @@ class Scheduler(Protocol):
     def decide(self, request: Request, cluster: ClusterView, now_s: float) -> Decision: ...
 
 
-class TicketWatcher(Protocol):
+class RequestWatcher(Protocol):
     """Hears of each request that comes and of each that ends, however it ends."""
 
     def opened(self, model: str) -> None: ...
@@ -206,7 +209,7 @@ class Prewarmer(Protocol):
     """Launches instances ahead of demand, now and then. Same history: same plans."""
 
     @property
-    def watcher(self) -> TicketWatcher: ...
+    def watcher(self) -> RequestWatcher: ...
 
     def advance(self, now_s: float) -> None:
         """It is `now_s`: said before anything else that happens then."""

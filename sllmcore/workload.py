@@ -1,7 +1,7 @@
 """What a driver plays to a controller: requests together with the truth about them.
 
-The controller sees only `Job.request`. The length of the answer and the client's patience are
-facts of the future, which no policy may read.
+The controller sees only `WorkloadRequest.request`. The length of the answer and the client's
+patience are facts of the future, which no policy may read.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from sllmcore.types import Request
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class WorkloadRequest:
     """One request and its hidden fate.
 
     Args:

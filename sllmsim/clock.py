@@ -13,7 +13,7 @@ from simpy.events import Event, Timeout
 Callback = Callable[[Event], None]  # gets the timeout that fired; most need not look at it
 
 
-class Clock(Environment):
+class SimClock(Environment):
     """Simulated time, in seconds from the start of the run: `now`, as SimPy calls it."""
 
     def call_in(self, delay_s: float, callback: Callback) -> Timeout:

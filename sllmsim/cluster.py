@@ -4,16 +4,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import assert_never
 
 from sllmcore.commands import (
-    AbortResume,
+    AbortMigration,
     Command,
-    Evict,
-    Infer,
-    Load,
-    Reject,
-    Resume,
-    Stop,
-    TimeOut,
-    Unload,
+    EvictCopy,
+    LaunchInstance,
+    RejectRequest,
+    StartMigration,
+    StartRequest,
+    StopInstance,
+    StopRequest,
+    TimeOutRequest,
 )
 from sllmcore.controller import Controller
 from sllmcore.errors import ControlError
@@ -32,10 +32,10 @@ from sllmcore.events import (
     ServerJoined,
     ServerLost,
 )
-from sllmcore.workload import Job
-from sllmsim.clock import Clock
+from sllmcore.workload import WorkloadRequest
+from sllmsim.clock import SimClock
 from sllmsim.control_link import ControlLink, Sink
-from sllmsim.engine import BatchEngine, Stream
+from sllmsim.engine import BatchEngine, SimSequence
 from sllmsim.links import Link, Links
 from sllmsim.loading import Loading
 from sllmsim.migrating import Migrating
@@ -61,7 +61,7 @@ class _Client:
 
     __slots__ = ("first_token_at_s", "job", "made_tokens")
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: WorkloadRequest) -> None:
         self.job = job
         self.made_tokens = 0
         self.first_token_at_s: float | None = None
@@ -82,18 +82,18 @@ class SimCluster:
         self,
         controller: Controller,
         setup: SimSetup,
-        jobs: Iterable[Job],
+        jobs: Iterable[WorkloadRequest],
         sinks: Sequence[Sink] = (),
         rebuild: Callable[[], Controller] | None = None,
     ) -> None:
-        self.clock = Clock()
+        self.clock = SimClock()
         self.control = ControlLink(
             self.clock, controller, self._heard, self._execute, sinks, rebuild
         )
         self.links = Links(self.clock)
         self.setup = setup
         self.servers: dict[str, SimServer] = {}
-        self._jobs: Iterator[Job] = iter(jobs)
+        self._jobs: Iterator[WorkloadRequest] = iter(jobs)
         self._loading = Loading(self.clock, self.links, setup, self.control.tell, self._retime)
         self._migrating = Migrating(self.clock, setup.migration, self.control.tell)
         self._models = {model.checkpoint.model: model for model in setup.models}
@@ -130,7 +130,7 @@ class SimCluster:
                 raise ControlError(f"{job.request.id} arrives before the request ahead of it")
             self.clock.call_at(arrived_at_s, lambda _: self._arrive(job))
 
-    def _arrive(self, job: Job) -> None:
+    def _arrive(self, job: WorkloadRequest) -> None:
         request = job.request
         self._clients[request.id] = _Client(job)
         if job.cancel_at_s is not None:
@@ -158,27 +158,27 @@ class SimCluster:
 
     def _execute(self, command: Command) -> None:
         match command:
-            case Infer(_, request_id, instance_id, _):
+            case StartRequest(_, request_id, instance_id, _):
                 self._infer(request_id, instance_id)
-            case Load():
+            case LaunchInstance():
                 self._load(command)
-            case Unload(_, instance_id):
+            case StopInstance(_, instance_id):
                 self._unload(instance_id)
-            case Evict(_, server_id, tier, model, keep_bytes):
+            case EvictCopy(_, server_id, tier, model, keep_bytes):
                 if server_id in self._sessions:
                     self._sessions[server_id].evict(tier, model, keep_bytes)
-            case Resume():
+            case StartMigration():
                 self._resume(command)
-            case AbortResume(_, move_id):
+            case AbortMigration(_, move_id):
                 self._migrating.abort(move_id, "the source has ended")
-            case Stop(_, request_id, instance_id):
+            case StopRequest(_, request_id, instance_id):
                 self._stop(request_id, instance_id)
-            case Reject(_, request_id) | TimeOut(_, request_id):
+            case RejectRequest(_, request_id) | TimeOutRequest(_, request_id):
                 del self._clients[request_id]
             case _:
                 assert_never(command)
 
-    def _load(self, command: Load) -> None:
+    def _load(self, command: LaunchInstance) -> None:
         server = self._sessions.get(command.server_id)
         if server is None:  # meant for one that has died, which the controller does not know yet
             return
@@ -218,13 +218,13 @@ class SimCluster:
         if job.request.model != instance.model:
             raise ControlError(f"{instance_id} runs {instance.model}, not {job.request.model}")
         left_tokens = job.output_tokens - client.made_tokens
-        stream = Stream(request_id, job.request.input_tokens, left_tokens)
+        stream = SimSequence(request_id, job.request.input_tokens, left_tokens)
         stream.made_tokens = client.made_tokens
         stream.first_token_at_s = client.first_token_at_s
         instance.engine.add(stream)
 
-    def _finisher(self, instance_id: str) -> Callable[[Stream], None]:
-        def finished(stream: Stream) -> None:
+    def _finisher(self, instance_id: str) -> Callable[[SimSequence], None]:
+        def finished(stream: SimSequence) -> None:
             self._clients.pop(stream.request_id, None)
             first_token_at_s = stream.first_token_at_s
             assert first_token_at_s is not None
@@ -241,7 +241,7 @@ class SimCluster:
         if instance is None:
             return
 
-        def stopped(stream: Stream) -> None:
+        def stopped(stream: SimSequence) -> None:
             client = self._clients.get(request_id)
             if client is not None:
                 client.made_tokens = 0  # nothing of a stopped inference is kept
@@ -250,7 +250,7 @@ class SimCluster:
 
         instance.engine.take(request_id, stopped)
 
-    def _resume(self, command: Resume) -> None:
+    def _resume(self, command: StartMigration) -> None:
         source = self._instances.get(command.source_id)
         destination = self._instances.get(command.destination_id)
         if destination is None:

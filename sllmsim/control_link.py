@@ -10,7 +10,7 @@ from sllmcore.commands import Command
 from sllmcore.controller import Controller
 from sllmcore.errors import ControlError
 from sllmcore.events import Event, WakeUp
-from sllmsim.clock import Clock
+from sllmsim.clock import SimClock
 
 Sink = Callable[[float, Event, Sequence[Command]], None]  # a journal, or who else wants to know
 
@@ -27,7 +27,7 @@ class ControlLink:
 
     def __init__(
         self,
-        clock: Clock,
+        clock: SimClock,
         controller: Controller,
         heard: Callable[[Event], None],
         execute: Callable[[Command], None],

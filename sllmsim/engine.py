@@ -12,13 +12,13 @@ from math import ceil, floor
 
 from simpy.events import Event, Timeout
 
-from sllmsim.clock import Clock
+from sllmsim.clock import SimClock
 from sllmsim.timing import InferenceTiming, iterations_done, iterations_s
 
 _ROUNDING = 1e-9  # of an iteration: an instant that close to its end is its end
 
 
-class Stream:
+class SimSequence:
     """One request's tokens in one engine. The first output token comes out of the prefill."""
 
     __slots__ = ("first_token_at_s", "input_tokens", "left_tokens", "made_tokens", "request_id")
@@ -41,7 +41,7 @@ class _Prefill:
     __slots__ = ("duration_s", "on_done", "stream")
 
     def __init__(
-        self, duration_s: float, stream: Stream | None, on_done: Callable[[], None] | None
+        self, duration_s: float, stream: SimSequence | None, on_done: Callable[[], None] | None
     ) -> None:
         self.duration_s = duration_s
         self.stream = stream
@@ -73,16 +73,16 @@ class BatchEngine:
     )
 
     def __init__(
-        self, clock: Clock, timing: InferenceTiming, on_finished: Callable[[Stream], None]
+        self, clock: SimClock, timing: InferenceTiming, on_finished: Callable[[SimSequence], None]
     ) -> None:
         self._clock = clock
         self.timing = timing
         self._next_timing = timing
         self._on_finished = on_finished
-        self._batch: dict[str, Stream] = {}  # decoding, by request id
+        self._batch: dict[str, SimSequence] = {}  # decoding, by request id
         self._queue: deque[_Prefill] = deque()
-        self._joining: list[Stream] = []
-        self._leaving: dict[str, Callable[[Stream], None]] = {}
+        self._joining: list[SimSequence] = []
+        self._leaving: dict[str, Callable[[SimSequence], None]] = {}
         self._timer: Timeout | None = None
         self._telling = False  # between two spans
         self._prefill: _Prefill | None = None
@@ -90,7 +90,7 @@ class BatchEngine:
         self._iterations = 0
         self._context_tokens = 0
 
-    def add(self, stream: Stream) -> None:
+    def add(self, stream: SimSequence) -> None:
         """Start a request: prefill what it has, then decode what is left."""
         duration_s = self.timing.prefill_s(stream.context_tokens)
         self._queue.append(_Prefill(duration_s, stream, None))
@@ -105,7 +105,7 @@ class BatchEngine:
         self._queue.append(_Prefill(max(alone_s, added_s), None, on_done))
         self._interrupt()
 
-    def adopt(self, stream: Stream) -> None:
+    def adopt(self, stream: SimSequence) -> None:
         """Decode a request whose KV cache is here already, from the next iteration on."""
         self._joining.append(stream)
         self._interrupt()
@@ -115,7 +115,7 @@ class BatchEngine:
         self._next_timing = timing
         self._interrupt()
 
-    def take(self, request_id: str, on_taken: Callable[[Stream], None]) -> None:
+    def take(self, request_id: str, on_taken: Callable[[SimSequence], None]) -> None:
         """Take a request out at the end of the current iteration, unless it finishes with it.
 
         Nothing happens for a request that is not here (any more): orders and answers cross.
@@ -135,12 +135,12 @@ class BatchEngine:
                 return item.context_tokens + self._begun_tokens(item)
         return 0
 
-    def _begun_tokens(self, stream: Stream) -> int:
+    def _begun_tokens(self, stream: SimSequence) -> int:
         """Tokens, not handed out yet, of a request that has been prefilled in this span."""
         mine = self._prefill is not None and self._prefill.stream is stream
         return 1 + self._whole_iterations() if mine and self._decoding_s() >= 0 else 0
 
-    def _pending(self) -> Iterator[Stream]:
+    def _pending(self) -> Iterator[SimSequence]:
         """Streams that do not decode yet."""
         if self._prefill is not None and self._prefill.stream is not None:
             yield self._prefill.stream
@@ -149,7 +149,7 @@ class BatchEngine:
                 yield item.stream
         yield from self._joining
 
-    def halt(self) -> list[Stream]:
+    def halt(self) -> list[SimSequence]:
         """The engine dies. Returns its streams, with the tokens they had.
 
         A stream that is about to be reported as finished lacks its last token: nobody got it.
@@ -272,13 +272,13 @@ class BatchEngine:
         self._telling = False
         self._begin()
 
-    def _admit(self, prefill: _Prefill, stream: Stream, iterations: int) -> None:
+    def _admit(self, prefill: _Prefill, stream: SimSequence, iterations: int) -> None:
         if stream.first_token_at_s is None:
             stream.first_token_at_s = self._began_at_s + prefill.duration_s
         self._give(stream, 1 + iterations)
         self._batch[stream.request_id] = stream
 
-    def _taken(self) -> list[tuple[Callable[[Stream], None], Stream]]:
+    def _taken(self) -> list[tuple[Callable[[SimSequence], None], SimSequence]]:
         """Those who leave now: from the batch, or before they were ever begun."""
         taken = []
         for request_id, on_taken in list(self._leaving.items()):
@@ -295,6 +295,6 @@ class BatchEngine:
         return taken
 
     @staticmethod
-    def _give(stream: Stream, tokens: int) -> None:
+    def _give(stream: SimSequence, tokens: int) -> None:
         stream.made_tokens += tokens
         stream.left_tokens -= tokens

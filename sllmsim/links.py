@@ -13,7 +13,7 @@ from math import inf
 from simpy.events import Event, Timeout
 
 from sllmcore.errors import UsageError
-from sllmsim.clock import Clock
+from sllmsim.clock import SimClock
 
 _ROUNDING = 1e-9  # relative; far above the rounding of a sum of a few hundred rates
 
@@ -98,7 +98,7 @@ class Transfer:
 class Links:
     """All transfers of a simulation."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: SimClock) -> None:
         self._clock = clock
 
     def start(

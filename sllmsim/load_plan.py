@@ -10,7 +10,7 @@ from sllmsim.setup import LoaderProfile
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class LoadPart:
     """Bytes of one load that come the same way."""
 
     num_bytes: int
@@ -19,7 +19,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class LoadPlan:
+class SimLoadPlan:
     """Stages of concurrent transfers.
 
     Args:
@@ -29,11 +29,11 @@ class LoadPlan:
 
     source: StorageTier
     source_bytes: int
-    stages: tuple[tuple[Part, ...], ...]
-    rest: Part | None = None
+    stages: tuple[tuple[LoadPart, ...], ...]
+    rest: LoadPart | None = None
 
 
-class LoadPlans:
+class SimLoadPlans:
     """Plans for one kind of loader.
 
     Args:
@@ -51,7 +51,7 @@ class LoadPlans:
         gpu_indices: tuple[int, ...],
         filling: Collection[StorageTier],
         helpers: tuple[SimServer, ...],
-    ) -> LoadPlan:
+    ) -> SimLoadPlan:
         """What rests in several tiers comes from all at once; a load without any of it in a tier
         is split over the helpers.
 
@@ -66,44 +66,44 @@ class LoadPlans:
         to_gpus = server.to_gpus(gpu_indices)
         dram_limit = loader.dram_efficiency * len(gpu_indices) * hardware.pcie_bytes_per_s
         if from_dram == size_bytes:
-            return LoadPlan(DRAM, from_dram, ((Part(from_dram, to_gpus, dram_limit),),))
+            return SimLoadPlan(DRAM, from_dram, ((LoadPart(from_dram, to_gpus, dram_limit),),))
         ssd_limit = min(dram_limit, loader.ssd_efficiency * hardware.ssd_read_bytes_per_s)
         read = (Hop(server.ssd_read), *to_gpus)
         if not from_remote and not from_dram:
-            return LoadPlan(SSD, from_ssd, ((Part(from_ssd, read, ssd_limit),),))
+            return SimLoadPlan(SSD, from_ssd, ((LoadPart(from_ssd, read, ssd_limit),),))
         nic_limit = loader.remote_efficiency * hardware.nic_bytes_per_s
         fetch = self._fetch_hops(server, filling)
         if helpers and from_remote == size_bytes and loader.pipelined:
             return self._split(
-                Part(size_bytes, (*fetch, *to_gpus), min(nic_limit, dram_limit)), helpers
+                LoadPart(size_bytes, (*fetch, *to_gpus), min(nic_limit, dram_limit)), helpers
             )
         source, source_bytes = (REMOTE, from_remote) if from_remote else (SSD, from_ssd)
-        stages: list[tuple[Part, ...]] = []
+        stages: list[tuple[LoadPart, ...]] = []
         if from_remote and not loader.pipelined:
-            stages.append((Part(from_remote, fetch, nic_limit),))
+            stages.append((LoadPart(from_remote, fetch, nic_limit),))
             from_ssd, from_remote = from_ssd + from_remote, 0
         last = (
-            Part(from_dram, to_gpus, dram_limit),
-            Part(from_ssd, read, ssd_limit),
-            Part(from_remote, (*fetch, *to_gpus), min(nic_limit, dram_limit)),
+            LoadPart(from_dram, to_gpus, dram_limit),
+            LoadPart(from_ssd, read, ssd_limit),
+            LoadPart(from_remote, (*fetch, *to_gpus), min(nic_limit, dram_limit)),
         )
         stages.append(tuple(part for part in last if part.num_bytes))
-        return LoadPlan(source, source_bytes, tuple(stages))
+        return SimLoadPlan(source, source_bytes, tuple(stages))
 
-    def _split(self, whole: Part, helpers: tuple[SimServer, ...]) -> LoadPlan:
+    def _split(self, whole: LoadPart, helpers: tuple[SimServer, ...]) -> SimLoadPlan:
         """Equal parts, each over a server's network; the way into a helper's GPU is far wider."""
         share = -(-whole.num_bytes // (1 + len(helpers)))
-        parts = [Part(share, whole.hops, whole.limit_bytes_per_s)]
+        parts = [LoadPart(share, whole.hops, whole.limit_bytes_per_s)]
         left_bytes = whole.num_bytes - share
         for helper in helpers:
             limit = self._loader.remote_efficiency * helper.hardware.nic_bytes_per_s
             parts.append(
-                Part(min(share, left_bytes), (*self._to_storage(), Hop(helper.nic)), limit)
+                LoadPart(min(share, left_bytes), (*self._to_storage(), Hop(helper.nic)), limit)
             )
             left_bytes -= parts[-1].num_bytes
-        rest = Part(whole.num_bytes - share, whole.hops, whole.limit_bytes_per_s)
+        rest = LoadPart(whole.num_bytes - share, whole.hops, whole.limit_bytes_per_s)
         stage = tuple(part for part in parts if part.num_bytes)
-        return LoadPlan(REMOTE, share, (stage,), rest)
+        return SimLoadPlan(REMOTE, share, (stage,), rest)
 
     def _fetch_hops(self, server: SimServer, filling: Collection[StorageTier]) -> tuple[Hop, ...]:
         """From remote storage to the server, and onto its SSD where the bytes are to stay."""

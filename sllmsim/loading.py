@@ -5,19 +5,19 @@ from random import Random
 
 from simpy.events import Timeout
 
-from sllmcore.commands import Load
+from sllmcore.commands import LaunchInstance
 from sllmcore.events import LoadFinished
 from sllmcore.types import REMOTE, Checkpoint, StorageTier
-from sllmsim.clock import Clock
+from sllmsim.clock import SimClock
 from sllmsim.links import Link, Links, Transfer
-from sllmsim.load_plan import LoadPlans, Part
+from sllmsim.load_plan import LoadPart, SimLoadPlans
 from sllmsim.phases import ColdStartPhases
 from sllmsim.server import SimServer
 from sllmsim.setup import SimSetup
 from sllmsim.splitting import Splits
 
 
-class _Job:
+class _SimLoad:
     """One load from its command to its end."""
 
     __slots__ = (
@@ -45,7 +45,7 @@ class _Job:
 
     def __init__(
         self,
-        command: Load,
+        command: LaunchInstance,
         checkpoint: Checkpoint,
         server: SimServer,
         helpers: tuple[SimServer, ...],
@@ -59,23 +59,23 @@ class _Job:
         self.phases = phases
         self.issued_at_s = now_s
         self.filling: tuple[StorageTier, ...] = ()
-        self.followers: list[_Job] = []  # whose turn comes when these bytes have moved
+        self.followers: list[_SimLoad] = []  # whose turn comes when these bytes have moved
         self.over = False  # but the controller has not heard of it
         self.prepared = False  # the phases before the transfer are over
-        self.ahead: _Job | None = None  # whose bytes have to move first
+        self.ahead: _SimLoad | None = None  # whose bytes have to move first
         self.before_ended_at_s = now_s
         self.turn_at_s: float | None = None
         self.transfer_s: float | None = None
         self.source = REMOTE
         self.source_bytes = 0
-        self.stages: list[tuple[Part, ...]] = []
-        self.rest: Part | None = None  # of a split load, to follow it
+        self.stages: list[tuple[LoadPart, ...]] = []
+        self.rest: LoadPart | None = None  # of a split load, to follow it
         self.transfers: dict[Transfer, None] = {}
         self.timer: Timeout | None = None
 
 
 class Loading:
-    """Carries out `Load`.
+    """Carries out `LaunchInstance`.
 
     Args:
         on_ready: Gets the `LoadFinished` of each load that succeeds.
@@ -84,7 +84,7 @@ class Loading:
 
     def __init__(
         self,
-        clock: Clock,
+        clock: SimClock,
         links: Links,
         setup: SimSetup,
         on_ready: Callable[[LoadFinished], None],
@@ -95,22 +95,22 @@ class Loading:
         self._phases = setup.phases
         self._rng = Random(f"{setup.seed}/phases")  # noqa: S311 - a simulation, not a secret
         self._on_ready = on_ready
-        self._jobs: dict[str, _Job] = {}  # by instance id
+        self._jobs: dict[str, _SimLoad] = {}  # by instance id
         self.splits = Splits(links, retime)
         bytes_per_s = setup.storage_bytes_per_s
         self.storage = None if bytes_per_s is None else Link("storage", bytes_per_s)
-        self._plans = LoadPlans(setup.loader, self.storage)
+        self._plans = SimLoadPlans(setup.loader, self.storage)
 
     def begin(
         self,
-        command: Load,
+        command: LaunchInstance,
         checkpoint: Checkpoint,
         server: SimServer,
         helpers: tuple[SimServer, ...] = (),
     ) -> None:
         """Start the phases that come before the bytes; queue for the I/O path."""
         phases = self._phases.draw(self._rng)
-        job = _Job(command, checkpoint, server, helpers, phases, self._clock.now)
+        job = _SimLoad(command, checkpoint, server, helpers, phases, self._clock.now)
         self._jobs[command.instance_id] = job
         if helpers:
             self.splits.begin(command.instance_id, server, helpers)
@@ -170,21 +170,21 @@ class Loading:
         jobs = self._jobs.items()
         return [i for i, job in jobs if job.server.id == server_id and not job.over]
 
-    def _promise(self, job: _Job) -> None:
+    def _promise(self, job: _SimLoad) -> None:
         model, size_bytes = job.checkpoint.model, job.checkpoint.size_bytes
         for tier in job.command.cache_in:
             missing_bytes = size_bytes - job.server.held_bytes(tier, model)
             job.server.promise(tier, model, missing_bytes)
         job.filling = job.command.cache_in
 
-    def _prepared(self, job: _Job) -> None:
+    def _prepared(self, job: _SimLoad) -> None:
         job.prepared = True
         job.timer = None
         job.before_ended_at_s = self._clock.now
         if job.ahead is None:
             self._transfer(job)
 
-    def _next_turn(self, job: _Job) -> None:
+    def _next_turn(self, job: _SimLoad) -> None:
         """The I/O path is free for those behind."""
         followers, job.followers = job.followers, []
         for follower in followers:
@@ -193,14 +193,14 @@ class Loading:
                 self._transfer(follower)
 
     @staticmethod
-    def _step_aside(job: _Job, ahead: _Job) -> None:
+    def _step_aside(job: _SimLoad, ahead: _SimLoad) -> None:
         """A load that waits for its turn is gone: those behind it are behind the one ahead."""
         ahead.followers.remove(job)
         ahead.followers += job.followers
         for follower in job.followers:
             follower.ahead = ahead
 
-    def _transfer(self, job: _Job) -> None:
+    def _transfer(self, job: _SimLoad) -> None:
         job.turn_at_s = self._clock.now
         plan = self._plans.plan(
             job.checkpoint, job.server, job.command.gpu_indices, job.filling, job.helpers
@@ -209,14 +209,14 @@ class Loading:
         job.stages, job.rest = list(plan.stages), plan.rest
         self._next_stage(job)
 
-    def _next_stage(self, job: _Job) -> None:
+    def _next_stage(self, job: _SimLoad) -> None:
         if not job.stages:
             self._transferred(job)
             return
         for part in job.stages.pop(0):
             self._send(job, part)
 
-    def _send(self, job: _Job, part: Part) -> None:
+    def _send(self, job: _SimLoad, part: LoadPart) -> None:
         def arrived() -> None:
             del job.transfers[transfer]
             if not job.transfers:
@@ -227,7 +227,7 @@ class Loading:
         transfer = self._links.start(part.num_bytes, part.hops, arrived, part.limit_bytes_per_s)
         job.transfers[transfer] = None
 
-    def _transferred(self, job: _Job) -> None:
+    def _transferred(self, job: _SimLoad) -> None:
         assert job.turn_at_s is not None
         now_s = self._clock.now
         job.transfer_s = now_s - job.turn_at_s
@@ -243,7 +243,7 @@ class Loading:
         else:
             self._ready(job)
 
-    def _ready(self, job: _Job) -> None:
+    def _ready(self, job: _SimLoad) -> None:
         assert job.turn_at_s is not None and job.transfer_s is not None
         instance_id = job.command.instance_id
         job.over = True

@@ -7,15 +7,15 @@ any more, the source stops; the client's pause lasts until the destination has t
 
 from collections.abc import Callable
 
-from sllmcore.commands import Resume
+from sllmcore.commands import StartMigration
 from sllmcore.events import MigrationFailed, MigrationFinished
-from sllmsim.clock import Clock
-from sllmsim.engine import BatchEngine, Stream
+from sllmsim.clock import SimClock
+from sllmsim.engine import BatchEngine, SimSequence
 from sllmsim.setup import MigrationSettings
 
 
-class Migration:
-    """One `Resume` under way."""
+class SimMigration:
+    """One `StartMigration` under way."""
 
     __slots__ = (
         "began_at_s",
@@ -32,7 +32,7 @@ class Migration:
     )
 
     def __init__(
-        self, command: Resume, source: BatchEngine, destination: BatchEngine, now_s: float
+        self, command: StartMigration, source: BatchEngine, destination: BatchEngine, now_s: float
     ) -> None:
         self.command = command
         self.source = source
@@ -42,28 +42,28 @@ class Migration:
         self.done_tokens = 0  # recomputed at the destination
         self.sent_tokens = 0
         self.rounds = 0
-        self.stream: Stream | None = None  # in neither engine: the source has stopped
+        self.stream: SimSequence | None = None  # in neither engine: the source has stopped
         self.paused_at_s = 0.0
         self.over = False
 
 
 class Migrating:
-    """Carries out `Resume` and `AbortResume`. `on_end` gets the event that answers it."""
+    """Carries out `StartMigration` and `AbortResume`. `on_end` gets the event that answers it."""
 
     def __init__(
         self,
-        clock: Clock,
+        clock: SimClock,
         settings: MigrationSettings,
         on_end: Callable[[MigrationFinished | MigrationFailed], None],
     ) -> None:
         self._clock = clock
         self._settings = settings
         self._on_end = on_end
-        self._migrations: dict[str, Migration] = {}  # by move id
+        self._migrations: dict[str, SimMigration] = {}  # by move id
 
-    def begin(self, command: Resume, source: BatchEngine, destination: BatchEngine) -> None:
+    def begin(self, command: StartMigration, source: BatchEngine, destination: BatchEngine) -> None:
         """Send the first round."""
-        migration = Migration(command, source, destination, self._clock.now)
+        migration = SimMigration(command, source, destination, self._clock.now)
         self._migrations[command.move_id] = migration
         migration.start_tokens = source.context_tokens(command.request_id)
         self._send(migration, migration.start_tokens)
@@ -92,7 +92,7 @@ class Migrating:
             if instance_id in (migration.command.source_id, migration.command.destination_id)
         ]
 
-    def in_flight(self, source_id: str) -> list[Stream]:
+    def in_flight(self, source_id: str) -> list[SimSequence]:
         """Streams between the engines: gone with a source that is lost now."""
         return [
             migration.stream
@@ -107,14 +107,14 @@ class Migrating:
                 migration.stream = None
                 migration.over = True
 
-    def _end_early(self, migration: Migration) -> None:
+    def _end_early(self, migration: SimMigration) -> None:
         del self._migrations[migration.command.move_id]
         migration.over = True
         if migration.stream is not None:
             migration.source.adopt(migration.stream)
             migration.stream = None
 
-    def _send(self, migration: Migration, tokens: int) -> None:
+    def _send(self, migration: SimMigration, tokens: int) -> None:
         migration.rounds += 1
         migration.sent_tokens = tokens
 
@@ -126,7 +126,7 @@ class Migrating:
 
         self._clock.call_in(self._settings.message_s, recompute)
 
-    def _recomputed(self, migration: Migration) -> None:
+    def _recomputed(self, migration: SimMigration) -> None:
         """The destination has what was sent: send the gap, or let the source stop."""
         if migration.over:
             return
@@ -145,7 +145,7 @@ class Migrating:
         else:
             self._send(migration, gap)
 
-    def _stopped(self, migration: Migration, stream: Stream) -> None:
+    def _stopped(self, migration: SimMigration, stream: SimSequence) -> None:
         """The source generates no more: the last tokens go over, the client waits."""
         if migration.over:
             migration.source.adopt(stream)
@@ -158,7 +158,7 @@ class Migrating:
         else:
             self._clock.call_in(self._settings.message_s, lambda _: self._switch(migration))
 
-    def _switch(self, migration: Migration) -> None:
+    def _switch(self, migration: SimMigration) -> None:
         if migration.over or migration.stream is None:
             return
         command, now_s = migration.command, self._clock.now

@@ -14,7 +14,7 @@ class SimServer:
         "_coming_bytes",
         "_held_bytes",
         "_hops",
-        "_tenants",
+        "_occupants",
         "_used_bytes",
         "hardware",
         "id",
@@ -38,7 +38,7 @@ class SimServer:
         shared = gpus[:: hardware.gpus_per_uplink] if hardware.gpus_per_uplink > 1 else ()
         self.uplinks = [Link(f"{self.id}/uplink{i}", hardware.pcie_bytes_per_s) for i in shared]
         self._hops: dict[tuple[int, ...], tuple[Hop, ...]] = {}  # into the GPUs of an instance
-        self._tenants: list[str | None] = [None] * hardware.num_gpus
+        self._occupants: list[str | None] = [None] * hardware.num_gpus
         self._capacity_bytes = {
             StorageTier.DRAM: hardware.dram_pool_bytes,
             StorageTier.SSD: hardware.ssd_bytes,
@@ -73,19 +73,19 @@ class SimServer:
             ControlError: One of them has a tenant already.
         """
         for index in gpu_indices:
-            if self._tenants[index] is not None:
+            if self._occupants[index] is not None:
                 raise ControlError(
-                    f"GPU {index} of {self.id} is held by {self._tenants[index]}, "
+                    f"GPU {index} of {self.id} is held by {self._occupants[index]}, "
                     f"{instance_id} cannot have it"
                 )
-            self._tenants[index] = instance_id
+            self._occupants[index] = instance_id
 
     def vacate(self, instance_id: str) -> None:
-        self._tenants = [None if t == instance_id else t for t in self._tenants]
+        self._occupants = [None if t == instance_id else t for t in self._occupants]
 
     @property
     def empty(self) -> bool:
-        return not any(self._tenants)
+        return not any(self._occupants)
 
     def held_bytes(self, tier: StorageTier, model: str) -> int:
         return self._held_bytes[tier].get(model, 0)
@@ -125,7 +125,7 @@ class SimServer:
 
     def crash(self) -> None:
         """Only the SSD keeps what it has."""
-        self._tenants = [None] * self.hardware.num_gpus
+        self._occupants = [None] * self.hardware.num_gpus
         self._held_bytes[StorageTier.DRAM].clear()
         for coming in self._coming_bytes.values():
             coming.clear()

@@ -9,7 +9,7 @@ from sllmcore.commands import Command
 from sllmcore.controller import Controller
 from sllmcore.events import Event
 from sllmcore.metrics import Recorder, Summary
-from sllmcore.workload import Job
+from sllmcore.workload import WorkloadRequest
 from sllmsim.cluster import SimCluster
 from sllmsim.control_link import Sink
 from sllmsim.fault_player import FaultPlayer
@@ -58,7 +58,7 @@ def policy_chance(seed: int) -> Random:
 def simulate(
     policy: PolicySettings,
     setup: SimSetup,
-    jobs: Iterable[Job],
+    jobs: Iterable[WorkloadRequest],
     seed: int = 0,
     sinks: Sequence[Sink] = (),
 ) -> SimResult:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from sllmsim.links import Hop, Link, Links, Transfer
-from sllmsim.load_plan import Part
+from sllmsim.load_plan import LoadPart
 from sllmsim.server import SimServer
 from sllmsim.timing import InferenceTiming
 
@@ -61,7 +61,7 @@ class _Split:
     def __init__(self, helpers: tuple[SimServer, ...], nic: Link) -> None:
         self.helpers = helpers
         self.nic = nic  # over which the rest comes
-        self.rest: Part | None = None  # known once the parts are in
+        self.rest: LoadPart | None = None  # known once the parts are in
         self.left_bytes: float = 0.0
         self.transfer: Transfer | None = None  # under way; None: it waits for the network
 
@@ -84,7 +84,7 @@ class Splits:
         self._splits[instance_id] = _Split(helpers, server.nic)
         self._retime(instance_id, 1 + len(helpers))
 
-    def join(self, instance_id: str, rest: Part) -> None:
+    def join(self, instance_id: str, rest: LoadPart) -> None:
         """The parts are in: fetch the others to where the first one is, as soon as `go_on`."""
         split = self._splits[instance_id]
         split.rest, split.left_bytes = rest, rest.num_bytes

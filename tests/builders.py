@@ -11,7 +11,7 @@ from sllmcore.commands import Command
 from sllmcore.controller import Controller
 from sllmcore.events import Event, ModelDeployed, RequestArrived, ServerJoined
 from sllmcore.types import Checkpoint, Request, Residency, ServerSpec, StorageTier
-from sllmcore.workload import Job
+from sllmcore.workload import WorkloadRequest
 from sllmsim.catalog import GpuSpec
 from sllmsim.catalog.gpus import Architecture
 from sllmsim.cluster import SimCluster
@@ -84,8 +84,8 @@ def request_of(number: int, model: str, at_s: float = 0.0, input_tokens: int = 4
 
 def job_of(
     number: int, model: str, at_s: float, output_tokens: int = 15, cancel_at_s: float | None = None
-) -> Job:
-    return Job(request_of(number, model, at_s), output_tokens, cancel_at_s)
+) -> WorkloadRequest:
+    return WorkloadRequest(request_of(number, model, at_s), output_tokens, cancel_at_s)
 
 
 def setup_of(
@@ -140,7 +140,10 @@ def bench_of(
 
 
 def sim_of(
-    policy: PolicySettings, setup: SimSetup, jobs: Iterable[Job], sinks: Sequence[Sink] = ()
+    policy: PolicySettings,
+    setup: SimSetup,
+    jobs: Iterable[WorkloadRequest],
+    sinks: Sequence[Sink] = (),
 ) -> SimCluster:
     """A simulation ready to run, its faults planned."""
     cluster = SimCluster(build_controller(policy, Random(1)), setup, jobs, sinks)

@@ -10,12 +10,12 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from sllmcore.workload import Job
+from sllmcore.workload import WorkloadRequest
 from traces.atomic_file import atomic_path
 from traces.errors import TraceError
 
 
-def export_jobs(jobs: Iterable[Job], path: Path) -> int:
+def export_jobs(jobs: Iterable[WorkloadRequest], path: Path) -> int:
     """Writes `path` whole or not at all; returns the number of jobs. Raises TraceError."""
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise TraceError("cannot be written: a directory, or in none that exists", path)
@@ -27,7 +27,7 @@ def export_jobs(jobs: Iterable[Job], path: Path) -> int:
     return num
 
 
-def json_line(job: Job) -> str:
+def json_line(job: WorkloadRequest) -> str:
     request = job.request
     record = {
         "timestamp": request.arrived_at_s * 1000.0,

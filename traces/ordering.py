@@ -13,7 +13,7 @@ from operator import attrgetter
 import numpy as np
 
 from traces.errors import TraceError
-from traces.rows import Batch, TraceRow
+from traces.rows import RowBatch, TraceRow
 from traces.text_source import TextSource
 
 DEFAULT_TOLERANCE_S = 10.0
@@ -31,7 +31,7 @@ class TimeOrder:
         self._held: list[TraceRow] = []
         self._latest_s = 0.0
 
-    def ordered(self, batches: Iterator[Batch], source: TextSource) -> Iterator[TraceRow]:
+    def ordered(self, batches: Iterator[RowBatch], source: TextSource) -> Iterator[TraceRow]:
         """Rows of one file, in order; those of the last `tolerance_s` stay for the next file."""
         for batch in batches:
             if batch.rows:
@@ -42,7 +42,7 @@ class TimeOrder:
         """What is still held, after the last file."""
         yield from self._release(self._latest_s)
 
-    def _take(self, batch: Batch, source: TextSource) -> None:
+    def _take(self, batch: RowBatch, source: TextSource) -> None:
         times = np.fromiter(map(_AT_S, batch.rows), np.float64, len(batch.rows))
         latest = np.maximum(np.maximum.accumulate(times), self._latest_s)
         late = np.flatnonzero(times < latest - self._tolerance_s)

@@ -22,7 +22,7 @@ from traces.formats import (
     servegen,
 )
 from traces.ordering import DEFAULT_TOLERANCE_S, TimeOrder
-from traces.rows import Batch, TraceRow
+from traces.rows import RowBatch, TraceRow
 from traces.text_source import TextSource
 from traces.timestamps import TimestampClock
 from traces.windows import MinuteGaps, WindowCounts, window_rows
@@ -109,7 +109,7 @@ def _ordered_rows(
     yield from order.rest()
 
 
-def _batches(source: TextSource, chosen: TraceFormat, clock: TimestampClock) -> Iterator[Batch]:
+def _batches(source: TextSource, chosen: TraceFormat, clock: TimestampClock) -> Iterator[RowBatch]:
     match chosen:
         case "azure_llm":
             return azure_llm.batches(source, clock)

@@ -25,7 +25,7 @@ class TraceRow(msgspec.Struct, frozen=True, gc=False):
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class RowBatch:
     """Successive rows of a file, in file order, and the line that each stands on."""
 
     rows: list[TraceRow]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import repeat
 
 from traces.errors import TraceError
-from traces.rows import Batch, TraceRow
+from traces.rows import RowBatch, TraceRow
 from traces.text_source import TextSource
 
 
@@ -22,7 +22,7 @@ class Column:
     parse_many: Callable[[Sequence[str]], Sequence[object]]
 
 
-class Header:
+class TableHeader:
     """The names in line 1. Order does not matter; a name twice, or a missing one, is an error."""
 
     def __init__(self, source: TextSource, names: Sequence[str]) -> None:
@@ -53,13 +53,13 @@ RowBuilder = Callable[[Sequence[Sequence[object]]], list[TraceRow]]
 
 def table_batches(
     source: TextSource, columns: Sequence[Column], build: RowBuilder
-) -> Iterator[Batch]:
+) -> Iterator[RowBatch]:
     """All rows of a table with a header. Raises TraceError for what cannot be read."""
     blocks = source.blocks()
     first = next(blocks, None)
     if first is None:
         raise TraceError("the file is empty", source.path)
-    header = Header(source, source.cells(first[0]))
+    header = TableHeader(source, source.cells(first[0]))
     places = [header.place(column.name) for column in columns]
     for lines in blocks:
         rows = _fast_rows(lines, header, places, columns, build)
@@ -67,12 +67,12 @@ def table_batches(
             yield _slow_batch(source, lines, header, columns, build)
         else:
             last = source.line_number
-            yield Batch(rows, range(last - len(lines) + 1, last + 1))
+            yield RowBatch(rows, range(last - len(lines) + 1, last + 1))
 
 
 def _fast_rows(
     lines: list[str],
-    header: Header,
+    header: TableHeader,
     places: list[int],
     columns: Sequence[Column],
     build: RowBuilder,
@@ -95,10 +95,10 @@ def _fast_rows(
 def _slow_batch(
     source: TextSource,
     lines: list[str],
-    header: Header,
+    header: TableHeader,
     columns: Sequence[Column],
     build: RowBuilder,
-) -> Batch:
+) -> RowBatch:
     rows: list[TraceRow] = []
     numbers: list[int] = []
     for line_number, line in enumerate(lines, start=source.line_number - len(lines) + 1):
@@ -109,10 +109,12 @@ def _slow_batch(
             values = [parsed_cell(source, header, column, cells) for column in columns]
             rows += build([[value] for value in values])
             numbers.append(line_number)
-    return Batch(rows, numbers)
+    return RowBatch(rows, numbers)
 
 
-def parsed_cell(source: TextSource, header: Header, column: Column, cells: Sequence[str]) -> object:
+def parsed_cell(
+    source: TextSource, header: TableHeader, column: Column, cells: Sequence[str]
+) -> object:
     """One cell, or a TraceError that names it."""
     cell = cells[header.place(column.name)]
     try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
-from sllmcore.workload import Job
+from sllmcore.workload import WorkloadRequest
 from traces.data_files import load_json
 from traces.generators import generated_rows
 from traces.popularity import FUNCTIONS_SIGMA, Popularity
@@ -141,7 +141,7 @@ def popularity_checks(seeds: Sequence[int]) -> list[Check]:
     ]
 
 
-def _rows(jobs: Iterable[Job]) -> Iterator[TraceRow]:
+def _rows(jobs: Iterable[WorkloadRequest]) -> Iterator[TraceRow]:
     for job in jobs:
         request = job.request
         yield TraceRow(request.arrived_at_s, request.model, request.input_tokens, job.output_tokens)

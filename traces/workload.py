@@ -14,7 +14,7 @@ from itertools import islice
 import msgspec
 
 from sllmcore.types import Request
-from sllmcore.workload import Job
+from sllmcore.workload import WorkloadRequest
 from traces.account import Account
 from traces.assignment import Assign, by_first_call, by_function, by_name, by_popularity
 from traces.errors import TraceError
@@ -38,7 +38,7 @@ from traces.trace import Survey, Trace
 
 def build_jobs(
     spec: WorkloadSpec, models: Sequence[str], seed: int, account: Account | None = None
-) -> Iterator[Job]:
+) -> Iterator[WorkloadRequest]:
     """Jobs in order of arrival, with ids r0, r1, ...; the same for the same arguments.
 
     Args:
@@ -82,14 +82,14 @@ def _jobs(
     profile: LengthProfile | None,
     seed: int,
     account: Account,
-) -> Iterator[Job]:
+) -> Iterator[WorkloadRequest]:
     draw = _LengthDraws(profile, seed)
     limits = spec.limits
     for index, row in enumerate(rows):
         lengths = limits.cut(draw.lengths(row))
         leaves_at_s = None if spec.patience_s is None else row.at_s + spec.patience_s
         account.jobs += 1
-        yield Job(
+        yield WorkloadRequest(
             Request(f"r{index}", row.source, row.at_s, lengths.input_tokens),
             lengths.output_tokens,
             leaves_at_s,

@@ -24,7 +24,7 @@ from sllmcore.errors import SllmError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class ComparisonCell:
     """One run of a comparison.
 
     Args:
@@ -52,15 +52,15 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CellOutcome:
     """How a cell went; `problem` is None if well."""
 
-    cell: Cell
+    cell: ComparisonCell
     problem: str | None = None
     usage: bool = False  # the problem is the caller's mistake
 
 
-def cell_in(folder: Path, label: str, config: RunConfig) -> Cell:
+def cell_in(folder: Path, label: str, config: RunConfig) -> ComparisonCell:
     """A cell of the comparison in `folder`.
 
     Raises:
@@ -69,12 +69,12 @@ def cell_in(folder: Path, label: str, config: RunConfig) -> Cell:
     if folder.is_file():
         raise UsageError(f"out: {folder} is a file")
     name = f"{label}-seed{config.seed}-{digest(config)}"
-    return Cell(label, config, folder / "cells" / name)
+    return ComparisonCell(label, config, folder / "cells" / name)
 
 
 def run_cells(
-    cells: Sequence[Cell], workers: int | None, on_done: Callable[[Outcome], None]
-) -> list[Outcome]:
+    cells: Sequence[ComparisonCell], workers: int | None, on_done: Callable[[CellOutcome], None]
+) -> list[CellOutcome]:
     """Run what is not done yet.
 
     Args:
@@ -87,19 +87,19 @@ def run_cells(
     waiting = [cell for cell in cells if not cell.done]
     num_workers = min(len(waiting), workers or (os.cpu_count() or 1))
     outcomes = _in_turn(waiting) if num_workers <= 1 else _in_parallel(waiting, num_workers)
-    seen: list[Outcome] = []
+    seen: list[CellOutcome] = []
     for outcome in outcomes:
         seen.append(outcome)
         on_done(outcome)
     return seen
 
 
-def _in_turn(cells: Sequence[Cell]) -> Iterator[Outcome]:
+def _in_turn(cells: Sequence[ComparisonCell]) -> Iterator[CellOutcome]:
     for cell in cells:
         yield _run_cell(cell, command_line())
 
 
-def _in_parallel(cells: Sequence[Cell], num_workers: int) -> Iterator[Outcome]:
+def _in_parallel(cells: Sequence[ComparisonCell], num_workers: int) -> Iterator[CellOutcome]:
     with run_pool(num_workers) as pool:
         futures = {
             pool.submit(_run_cell_interruptibly, cell, command_line()): cell for cell in cells
@@ -109,12 +109,14 @@ def _in_parallel(cells: Sequence[Cell], num_workers: int) -> Iterator[Outcome]:
                 try:
                     yield future.result()
                 except BrokenProcessPool:
-                    yield Outcome(futures[future], "its process died, perhaps for lack of memory")
+                    yield CellOutcome(
+                        futures[future], "its process died, perhaps for lack of memory"
+                    )
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _run_cell_interruptibly(cell: Cell, command: Sequence[str]) -> Outcome:
+def _run_cell_interruptibly(cell: ComparisonCell, command: Sequence[str]) -> CellOutcome:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return _run_cell(cell, command)
@@ -122,11 +124,11 @@ def _run_cell_interruptibly(cell: Cell, command: Sequence[str]) -> Outcome:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _run_cell(cell: Cell, command: Sequence[str]) -> Outcome:
+def _run_cell(cell: ComparisonCell, command: Sequence[str]) -> CellOutcome:
     try:
         execute(cell.folder, cell.config, command)
     except UsageError as error:
-        return Outcome(cell, str(error), usage=True)
+        return CellOutcome(cell, str(error), usage=True)
     except (SllmError, OSError) as error:
-        return Outcome(cell, f"{type(error).__name__}: {error}")
-    return Outcome(cell)
+        return CellOutcome(cell, f"{type(error).__name__}: {error}")
+    return CellOutcome(cell)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO
 
 from experiments.comparison.cdf_picture import draw_cdf
-from experiments.comparison.cells import Cell
+from experiments.comparison.cells import ComparisonCell
 from experiments.comparison.curves import Curve, startup_curve
 from experiments.comparison.pairs import pairs_of, plain_pair
 from experiments.comparison.pairs_picture import PanelRow, draw_pairs
@@ -25,7 +25,7 @@ PICTURE = "startup_latency_cdf"
 PREDICTION = "prediction.json"
 
 
-def write_prediction(folder: Path, cells: Sequence[Cell]) -> None:
+def write_prediction(folder: Path, cells: Sequence[ComparisonCell]) -> None:
     """prediction.json: what the simulator says, and when that was written: before the real runs.
 
     One that holds these cells already, of a comparison that was interrupted, stays.
@@ -44,7 +44,9 @@ def _predicted(file: Path) -> set[str]:
     return {cell["folder"] for policy in policies for cell in policy["cells"]}
 
 
-def publish(folder: Path, cells: Sequence[Cell], stream: IO[str], *, as_json: bool) -> None:
+def publish(
+    folder: Path, cells: Sequence[ComparisonCell], stream: IO[str], *, as_json: bool
+) -> None:
     """comparison.json, comparison.csv, the CDF as PNG and PDF, report.html; and the table."""
     results = policy_results(cells)
     config = cells[0].config
@@ -78,7 +80,7 @@ def _pictures(results: Sequence[PolicyResult], curves: Sequence[Curve], folder: 
     return draw_pairs(rows, folder, PICTURE)
 
 
-def _title(cells: Sequence[Cell]) -> str:
+def _title(cells: Sequence[ComparisonCell]) -> str:
     config = cells[0].config
     seeds = sorted({cell.config.seed for cell in cells})
     medians = f"medians over {len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"

@@ -13,7 +13,7 @@ from experiments.comparison.cdf_picture import COLOURS
 from experiments.comparison.cold_starts import cold_starts
 from experiments.comparison.curves import Curve, left_edge_s, right_edge_s
 from experiments.comparison.results import PolicyResult
-from experiments.comparison.svg import Bar, Part, cdf_panel, stacked_bars
+from experiments.comparison.svg import Bar, SvgPart, cdf_panel, stacked_bars
 from experiments.comparison.table import columns_for, seconds
 from experiments.config.run_config import RunConfig, plain_config
 from experiments.simulation.files import CONFIG, ENV, INSTANCES, JOURNAL, REQUESTS, SUMMARY
@@ -104,7 +104,7 @@ def _starts(result: PolicyResult) -> Bar:
     return Bar(
         result.label,
         tuple(
-            Part(name, amount, f"{amount:,.0f}", colour)
+            SvgPart(name, amount, f"{amount:,.0f}", colour)
             for (name, colour), amount in zip(_TIERS, amounts, strict=True)
         ),
     )
@@ -122,7 +122,7 @@ def _gpu_time(result: PolicyResult) -> Bar:
     return Bar(
         result.label,
         tuple(
-            Part(name, amount, f"{100 * amount / whole:.0f} %", colour)
+            SvgPart(name, amount, f"{100 * amount / whole:.0f} %", colour)
             for (name, colour), amount in zip(_GPU_TIME, amounts, strict=True)
         ),
     )

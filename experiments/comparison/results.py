@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, TypeAlias
 
-from experiments.comparison.cells import Cell
+from experiments.comparison.cells import ComparisonCell
 from sllmcore.errors import ControlError
 
 Figures: TypeAlias = dict[str, float | str | None]  # "startup_latency_s.p99" -> 1.5
@@ -17,7 +17,7 @@ Figures: TypeAlias = dict[str, float | str | None]  # "startup_latency_s.p99" ->
 class CellResult:
     """A cell that is done."""
 
-    cell: Cell
+    cell: ComparisonCell
     figures: Figures
 
 
@@ -40,7 +40,7 @@ class PolicyResult:
         return value if isinstance(value, int | float) else 0.0
 
 
-def policy_results(cells: Iterable[Cell]) -> list[PolicyResult]:
+def policy_results(cells: Iterable[ComparisonCell]) -> list[PolicyResult]:
     """In the order of their first cells.
 
     Raises:

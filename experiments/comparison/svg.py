@@ -12,7 +12,7 @@ PANEL_WIDTH, PANEL_HEIGHT, MARGIN = 300, 160, 44
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SvgPart:
     """A piece of a bar; `shown` is what a reader sees of its amount."""
 
     name: str
@@ -26,7 +26,7 @@ class Bar:
     """A stacked bar of a policy."""
 
     label: str
-    parts: tuple[Part, ...]
+    parts: tuple[SvgPart, ...]
 
     @property
     def total(self) -> float:
@@ -59,7 +59,7 @@ def _pieces(bar: Bar, y: float, scale: float) -> list[str]:
     return pieces
 
 
-def _key(parts: Sequence[Part]) -> str:
+def _key(parts: Sequence[SvgPart]) -> str:
     pieces, x = [], LABEL_WIDTH
     for part in parts:
         pieces.append(f'<rect x="{x}" y="4" width="11" height="11" fill="{part.colour}"/>')

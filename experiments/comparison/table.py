@@ -13,7 +13,7 @@ SMALL_S = 0.001  # less is rounding, or does not matter to anybody
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class TableColumn:
     """A column of the table: two lines of heading, and how a policy fills it."""
 
     heading: str
@@ -48,21 +48,21 @@ def seconds(value: float) -> str:
 
 
 COLUMNS = (
-    Column("policy", lambda result: result.label),
-    Column("startup\nmean s", _seconds("startup_latency_s.mean")),
-    Column("\np50", _seconds("startup_latency_s.p50")),
-    Column("\np95", _seconds("startup_latency_s.p95")),
-    Column("\np99", _seconds("startup_latency_s.p99")),
-    Column("pause\nmax s", _seconds("pause_s.max")),
-    Column("timed\nout", _count("timed_out")),
-    Column("migra-\ntions", _count("migrations")),
-    Column("preemp-\ntions", _count("preemptions")),
-    Column("warm\n%", _percent("warm_starts", "requests")),
-    Column("loads\nDRAM", _count("loads.DRAM")),
-    Column("\nSSD", _count("loads.SSD")),
-    Column("\nremote", _count("loads.REMOTE")),
-    Column("GPU %\nbusy", _gpu("gpu_busy_s")),
-    Column("\nload", _gpu("gpu_loading_s")),
+    TableColumn("policy", lambda result: result.label),
+    TableColumn("startup\nmean s", _seconds("startup_latency_s.mean")),
+    TableColumn("\np50", _seconds("startup_latency_s.p50")),
+    TableColumn("\np95", _seconds("startup_latency_s.p95")),
+    TableColumn("\np99", _seconds("startup_latency_s.p99")),
+    TableColumn("pause\nmax s", _seconds("pause_s.max")),
+    TableColumn("timed\nout", _count("timed_out")),
+    TableColumn("migra-\ntions", _count("migrations")),
+    TableColumn("preemp-\ntions", _count("preemptions")),
+    TableColumn("warm\n%", _percent("warm_starts", "requests")),
+    TableColumn("loads\nDRAM", _count("loads.DRAM")),
+    TableColumn("\nSSD", _count("loads.SSD")),
+    TableColumn("\nremote", _count("loads.REMOTE")),
+    TableColumn("GPU %\nbusy", _gpu("gpu_busy_s")),
+    TableColumn("\nload", _gpu("gpu_loading_s")),
 )
 
 
@@ -73,11 +73,11 @@ def _cold(result: PolicyResult) -> str:
 # Of a comparison in which some results were measured and others predicted.
 MEASURED_COLUMNS = (
     *COLUMNS[:5],
-    Column("first token\nmean s", _seconds("ttft_s.mean")),
-    Column("\np50", _seconds("ttft_s.p50")),
-    Column("\np95", _seconds("ttft_s.p95")),
-    Column("\np99", _seconds("ttft_s.p99")),
-    Column("cold\nstarts", _cold),
+    TableColumn("first token\nmean s", _seconds("ttft_s.mean")),
+    TableColumn("\np50", _seconds("ttft_s.p50")),
+    TableColumn("\np95", _seconds("ttft_s.p95")),
+    TableColumn("\np99", _seconds("ttft_s.p99")),
+    TableColumn("cold\nstarts", _cold),
     *COLUMNS[5:10],
 )
 
@@ -85,7 +85,7 @@ NARROW_COLUMNS = (range(7), (0, *range(7, len(COLUMNS))))  # on two tables, each
 WIDE_CHARACTERS = 114  # that all columns take
 
 
-def columns_for(results: Sequence[PolicyResult]) -> Sequence[Column]:
+def columns_for(results: Sequence[PolicyResult]) -> Sequence[TableColumn]:
     """What a table of these results shows."""
     return MEASURED_COLUMNS if any(result.real for result in results) else COLUMNS
 
@@ -107,7 +107,7 @@ def print_table(title: str, results: Sequence[PolicyResult], stream: IO[str]) ->
 
 
 def _rich_table(
-    columns: Sequence[Column], rows: Sequence[Sequence[str]], numbers: Sequence[int]
+    columns: Sequence[TableColumn], rows: Sequence[Sequence[str]], numbers: Sequence[int]
 ) -> "Table":
     from rich import box
     from rich.table import Table
@@ -122,7 +122,7 @@ def _rich_table(
 
 
 def plain_table(
-    title: str, rows: Sequence[Sequence[str]], columns: Sequence[Column] = COLUMNS
+    title: str, rows: Sequence[Sequence[str]], columns: Sequence[TableColumn] = COLUMNS
 ) -> str:
     """Columns two blanks apart, numbers to the right."""
     headings = [("\n" + column.heading).split("\n")[-2:] for column in columns]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.ray_serve.paced_link import PacedLink
-from experiments.ray_serve.shelf import Shelf
+from experiments.ray_serve.shelf import CheckpointShelf
 from sllmcore.types import DRAM, REMOTE, SSD, StorageTier
 from sllmsim.setup import LoaderProfile, ServerHardware
 
@@ -57,6 +57,6 @@ class Node:
     def _link(self, name: str, bytes_per_s: float) -> PacedLink:
         return PacedLink(self.directory / f"link-{name}", bytes_per_s)
 
-    def _shelf(self, tier: StorageTier) -> Shelf:
+    def _shelf(self, tier: StorageTier) -> CheckpointShelf:
         capacity = self.hardware.dram_pool_bytes if tier is DRAM else self.hardware.ssd_bytes
-        return Shelf(self.directory / f"kept-{tier.name.lower()}", capacity)
+        return CheckpointShelf(self.directory / f"kept-{tier.name.lower()}", capacity)

@@ -12,7 +12,7 @@ import ray
 from experiments.ray_serve.engine_thread import EngineThread
 from experiments.ray_serve.node import Node
 from sllmcore.types import StorageTier
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.engine.protocol import SequenceSpec
 from sllmreal.worker.engines import make_engine
 
@@ -41,7 +41,7 @@ class Replica:
         directory: Where its life is written down, beside those of all others.
     """
 
-    def __init__(self, model: ModelSpec, nodes: Mapping[str, Node], directory: Path) -> None:
+    def __init__(self, model: ModelDeployment, nodes: Mapping[str, Node], directory: Path) -> None:
         context = ray.get_runtime_context()
         self._model = model
         self._node = nodes[context.get_node_id()]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class CheckpointShelf:
     """Models in `capacity_bytes` of a node; its processes share the list in `file`."""
 
     file: Path

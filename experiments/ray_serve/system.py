@@ -28,7 +28,7 @@ from experiments.simulation.setup import sim_setup
 from sllmcore.errors import ClusterError
 from sllmcore.metrics import Summary
 from sllmcore.types import DRAM, SSD, StorageTier
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
 from sllmsim.setup import LoaderProfile, SimServerSetup
 
 BEGIN_IN_S = 0.5
@@ -72,7 +72,7 @@ class RayServe:
         return told.written(folder)
 
     def _deployed(
-        self, models: tuple[ModelSpec, ...], node_ids: Mapping[str, str], directory: Path
+        self, models: tuple[ModelDeployment, ...], node_ids: Mapping[str, str], directory: Path
     ) -> dict[str, DeploymentHandle[Replica]]:
         nodes = {node_ids[server.id]: self._node(server, directory) for server in self.servers}
         targets = []
@@ -93,7 +93,7 @@ class RayServe:
         own.mkdir()
         return Node(server.id, server.hardware, self.loader, self.keeps, own)
 
-    def _scaling(self, model: ModelSpec) -> AutoscalingConfig:
+    def _scaling(self, model: ModelDeployment) -> AutoscalingConfig:
         hardware = [server.hardware for server in self.servers]
         slowest_bytes_per_s = min(one.nic_bytes_per_s for one in hardware)
         stay_s = model.size_bytes / slowest_bytes_per_s

@@ -12,7 +12,14 @@ from experiments.ray_serve.replica import LIVES, Life
 from experiments.real.sending import Sending
 from experiments.simulation.files import INSTANCES, REQUESTS
 from experiments.simulation.parquet_file import order_of_arrival, order_of_launch, write_table
-from sllmcore.commands import Command, Infer, Load, Reject, TimeOut, Unload
+from sllmcore.commands import (
+    Command,
+    LaunchInstance,
+    RejectRequest,
+    StartRequest,
+    StopInstance,
+    TimeOutRequest,
+)
 from sllmcore.events import (
     Event,
     InferenceFinished,
@@ -25,7 +32,7 @@ from sllmcore.events import (
 )
 from sllmcore.metrics import Recorder, Summary
 from sllmcore.types import REMOTE, LoadEstimate, ServerSpec
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
 
 TIMED_OUT, LEFT = "timed out", "left"  # a sending's problem; any other: it was refused
 _UNKNOWN = LoadEstimate(REMOTE, 0.0, 0.0, 0.0)  # Ray Serve expects nothing
@@ -63,7 +70,7 @@ class Told:
     """
 
     servers: Sequence[ServerSpec]
-    models: Sequence[ModelSpec]
+    models: Sequence[ModelDeployment]
     lives: Sequence[Life]
     sendings: Sequence[Sending]
     started: dict[str, Started]
@@ -97,7 +104,7 @@ class Told:
                 made_at_s[name] = at_s
                 yield _Entry(at_s, command=self._load(number, life))
             elif life.step == "ended":
-                yield _Entry(at_s, command=Unload(number, name))
+                yield _Entry(at_s, command=StopInstance(number, name))
             elif life.source is not None:
                 startup_s = at_s - made_at_s[name] - life.transfer_s
                 size_bytes = sizes[life.model]
@@ -106,9 +113,9 @@ class Told:
                 )
 
     @staticmethod
-    def _load(number: int, life: Life) -> Load:
+    def _load(number: int, life: Life) -> LaunchInstance:
         gpus = life.gpu_indices
-        return Load(
+        return LaunchInstance(
             number, life.replica_id, life.model, life.server_id, gpus, _UNKNOWN, (), after=None
         )
 
@@ -118,7 +125,7 @@ class Told:
             yield _Entry(sending.sent_at_s, RequestArrived(request))
             started = self.started.get(request.id)
             if started is not None:
-                infer = Infer(number, request.id, started.replica_id, attempt=1)
+                infer = StartRequest(number, request.id, started.replica_id, attempt=1)
                 yield _Entry(started.at_s, command=infer)
             yield from self._end(number, sending, started)
 
@@ -136,10 +143,10 @@ class Told:
                     ),
                 )
             case "timed out":
-                yield _Entry(at_s, command=TimeOut(number, request_id))
+                yield _Entry(at_s, command=TimeOutRequest(number, request_id))
             case "left":
                 yield _Entry(at_s, RequestCancelled(request_id))
                 if started is not None:
                     yield _Entry(at_s, InferenceStopped(request_id, started.replica_id, 0))
             case reason:
-                yield _Entry(at_s, command=Reject(number, request_id, reason))
+                yield _Entry(at_s, command=RejectRequest(number, request_id, reason))

@@ -13,8 +13,8 @@ from experiments.real.served import served_models
 from sllmcore.errors import UsageError
 from sllmcore.residency import LruResidency
 from sllmcore.types import SSD, Request, Residency
-from sllmcore.workload import Job
-from sllmreal.control.model import ModelSpec
+from sllmcore.workload import WorkloadRequest
+from sllmreal.control.deployment import ModelDeployment
 
 SHORT_TOKENS, LONG_TOKENS = 8, 200  # of prompts; both within the smallest sample's context
 ANSWER_TOKENS = 100
@@ -41,7 +41,7 @@ class Bench:
 
 def bench_models(
     config: RunConfig, settings: RealSettings, folder: Path, long_transfer_s: float
-) -> tuple[ModelSpec, ModelSpec]:
+) -> tuple[ModelDeployment, ModelDeployment]:
     """Two like the config's first: for timed engines, one of a byte and one that loads so long."""
     name, deployment = next(iter(config.models.deployments.items()))
     two = {name: replace(deployment, replicas=2)}
@@ -56,7 +56,7 @@ def bench_models(
 
 
 def bench_plan(
-    config: RunConfig, settings: RealSettings, models: Sequence[ModelSpec]
+    config: RunConfig, settings: RealSettings, models: Sequence[ModelDeployment]
 ) -> ClusterPlan:
     """The config's first server with one GPU, on which idle instances stay; no tier keeps what the
     storage has not got from the start."""
@@ -71,14 +71,16 @@ def bench_plan(
     return replace(plan, servers=(server,), policy=policy)
 
 
-def bench_jobs(bench: Bench, models: Sequence[ModelSpec]) -> Iterator[Job]:
+def bench_jobs(bench: Bench, models: Sequence[ModelDeployment]) -> Iterator[WorkloadRequest]:
     """Their ids begin with their kind: cold, short, long, answer, full."""
     small, large = models
     at_s = 0.0
 
-    def job(kind: str, number: int, model: ModelSpec, tokens: tuple[int, int]) -> Job:
+    def job(
+        kind: str, number: int, model: ModelDeployment, tokens: tuple[int, int]
+    ) -> WorkloadRequest:
         request = Request(f"{kind}-{number}", model.name, at_s, tokens[0])
-        return Job(request, tokens[1])
+        return WorkloadRequest(request, tokens[1])
 
     for number in range(2 * bench.cold_starts):
         yield job("cold", number, large if number % 2 else small, (SHORT_TOKENS, 1))

@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 from experiments.config.real import Calibration, Measured
 from experiments.real.bench import LONG_TOKENS, SHORT_TOKENS
 from experiments.simulation.files import INSTANCES, REQUESTS
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
 
 Row = dict[str, Any]
 
 
 def read_bench(
-    folder: Path, small: ModelSpec, large: ModelSpec, bytes_per_s: Mapping[str, float]
+    folder: Path, small: ModelDeployment, large: ModelDeployment, bytes_per_s: Mapping[str, float]
 ) -> Calibration:
     """From requests.parquet and instances.parquet of a bench of these models.
 
@@ -48,7 +48,7 @@ def read_bench(
     )
 
 
-def _rests_s(instances: Sequence[Row], model: ModelSpec) -> list[float]:
+def _rests_s(instances: Sequence[Row], model: ModelDeployment) -> list[float]:
     """Of each cold start of a model, what was not transfer."""
     return [
         row["ready_at_s"] - row["launched_at_s"] - row["transfer_s"]
@@ -58,7 +58,7 @@ def _rests_s(instances: Sequence[Row], model: ModelSpec) -> list[float]:
 
 
 def _load_share(
-    instances: Sequence[Row], model: ModelSpec, bytes_per_s: Mapping[str, float]
+    instances: Sequence[Row], model: ModelDeployment, bytes_per_s: Mapping[str, float]
 ) -> float:
     reached = (
         row["num_bytes"] / row["transfer_s"] / bytes_per_s[row["source"]]
@@ -72,7 +72,7 @@ def _measured(values_s: Sequence[float]) -> Measured:
     return Measured(median(values_s), max(values_s))
 
 
-def _paces_s(model: ModelSpec) -> tuple[float, ...]:
+def _paces_s(model: ModelDeployment) -> tuple[float, ...]:
     """What a timed engine was told to sleep; zeros for one that computes."""
     names = ("prefill_token_s", "decode_step_s", "decode_sequence_s")
     return tuple(float(model.settings.get(name, 0.0)) for name in names)

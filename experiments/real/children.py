@@ -6,16 +6,16 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from experiments.real.front import Front
+from experiments.real.bench_client import Front
 from experiments.real.plan import ClusterPlan, PlannedServer
 from sllmcore.errors import ClusterError
 from sllmcore.events import ServerJoined
 from sllmcore.journal import header_line, to_plain
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.home import Home, opened_home
-from sllmreal.control.messages import Deploy
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.messages import DeployModel
 from sllmreal.control.operator import ask
-from sllmreal.leader.log_records import Header, Record, decoded
+from sllmreal.leader.log_records import LogHeader, LogRecord, decoded
 from sllmreal.processes.attach import AttachedGateway, attached_gateway
 from sllmreal.processes.leader import LOG_PREFIX
 from sllmreal.processes.supervisor import ChildCommand, kept_running
@@ -27,7 +27,7 @@ _START_S = 60.0  # for a process to be there, on a busy machine
 
 @asynccontextmanager
 async def in_children(
-    plan: ClusterPlan, models: tuple[ModelSpec, ...], directory: Path
+    plan: ClusterPlan, models: tuple[ModelDeployment, ...], directory: Path
 ) -> AsyncIterator[Front]:
     """Running with all servers and models, until the context ends.
 
@@ -44,7 +44,7 @@ async def in_children(
         gateway = await stack.enter_async_context(attached_gateway(home))
         front = Front(gateway.desk, gateway.link)
         for model in models:
-            await ask(home, Deploy(model), wait_s=_START_S)
+            await ask(home, DeployModel(model), wait_s=_START_S)
         for number, server in enumerate(plan.servers):
             command = _worker(server, plan, home, directory)
             await stack.enter_async_context(kept_running([command], ended.append))
@@ -92,4 +92,4 @@ async def _stored_journal(home: Home) -> list[str]:
 def journal_of(records: list[str]) -> list[str]:
     """The lines of a journal in a leader's log, which holds more than those."""
     first, *rest = records
-    return [decoded(first, Header).line, *(decoded(line, Record).line for line in rest)]
+    return [decoded(first, LogHeader).line, *(decoded(line, LogRecord).line for line in rest)]

@@ -6,16 +6,16 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.real.bench_client import Front
 from experiments.real.children import in_children
-from experiments.real.front import Front
 from experiments.real.in_process import in_process
 from experiments.real.plan import ClusterPlan
 from experiments.real.sending import Sending, check_lags, sent_on_time, write_sendings
 from experiments.real.system import Workload
-from experiments.real.tables import Played, write_played
+from experiments.real.tables import ReplayTables, write_played
 from sllmcore.errors import ClusterError
 from sllmcore.metrics import Summary
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
 
 BEGIN_IN_S = 0.2  # from the cluster's being ready to the first instant of the workload
 _LINGER_S = 600.0  # beyond the last arrival and the start-up time-out: then something hangs
@@ -37,19 +37,21 @@ class RealCluster:
         return write_played(played, folder, self.plan.policy, self.plan.seed)
 
     def _running(
-        self, models: tuple[ModelSpec, ...], directory: Path
+        self, models: tuple[ModelDeployment, ...], directory: Path
     ) -> AbstractAsyncContextManager[Front]:
         if self.plan.placement == "children":
             return in_children(self.plan, models, directory)
         return in_process(self.plan, models, directory)
 
-    async def _replayed(self, workload: Workload, directory: Path) -> tuple[list[Sending], Played]:
+    async def _replayed(
+        self, workload: Workload, directory: Path
+    ) -> tuple[list[Sending], ReplayTables]:
         async with self._running(workload.models, directory) as front:
             start_s = front.link.now_s() + BEGIN_IN_S
             sendings = await self._sent(workload, front)
             await front.settled()
             end_s = front.link.now_s()
-        return sendings, Played(tuple(front.journal), start_s, end_s)
+        return sendings, ReplayTables(tuple(front.journal), start_s, end_s)
 
     async def _sent(self, workload: Workload, front: Front) -> list[Sending]:
         last_s = workload.jobs[-1].request.arrived_at_s if workload.jobs else 0.0

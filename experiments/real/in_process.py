@@ -4,15 +4,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from experiments.real.bench_client import Front
 from experiments.real.children import journal_of
-from experiments.real.front import Front
 from experiments.real.plan import ClusterPlan, PlannedServer
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.messages import ReportedEvent
-from sllmreal.control.model import ModelSpec
 from sllmreal.leader.leader import LeaderSettings
 from sllmreal.leader.memory_log import MemoryLog
 from sllmreal.migration.links import LocalNetwork
-from sllmreal.processes.local import Member, local_cluster
+from sllmreal.processes.local import LocalMember, local_cluster
 from sllmreal.worker.data_plane import DataPlane
 from sllmreal.worker.paced import PacedStorage
 from sllmreal.worker.thread_runner import thread_launch
@@ -21,7 +21,7 @@ from sllmreal.worker.worker import Worker
 
 @asynccontextmanager
 async def in_process(
-    plan: ClusterPlan, models: tuple[ModelSpec, ...], directory: Path
+    plan: ClusterPlan, models: tuple[ModelDeployment, ...], directory: Path
 ) -> AsyncIterator[Front]:
     """Running with all servers and models, until the context ends."""
     log, network = MemoryLog(), LocalNetwork()
@@ -43,7 +43,7 @@ async def in_process(
 
 def _member(
     server: PlannedServer, plan: ClusterPlan, network: LocalNetwork, directory: Path
-) -> Member:
+) -> LocalMember:
     spec = server.spec
 
     def make(plane: DataPlane, report: Callable[[ReportedEvent], None]) -> Worker:
@@ -56,4 +56,4 @@ def _member(
         launch = thread_launch(tiers.pool, network.links)
         return Worker(spec, tiers, launch, plane, report)
 
-    return Member(spec, make)
+    return LocalMember(spec, make)

@@ -7,8 +7,8 @@ from experiments.config.real import RealSettings
 from experiments.config.run_config import RunConfig
 from sllmcore.build import SPLITTING
 from sllmcore.errors import UsageError
-from sllmcore.workload import Job
-from sllmreal.control.model import ModelSpec
+from sllmcore.workload import WorkloadRequest
+from sllmreal.control.deployment import ModelDeployment
 from sllmsim.setup import LoaderProfile
 
 
@@ -68,7 +68,7 @@ def _of_transformers(config: RunConfig) -> Iterator[str]:
         yield "models.ssd and models.dram must be none: with real bytes, tiers begin empty"
 
 
-def check_lengths(jobs: Sequence[Job], models: Sequence[ModelSpec]) -> None:
+def check_lengths(jobs: Sequence[WorkloadRequest], models: Sequence[ModelDeployment]) -> None:
     """Refuse requests that are longer than their model's context.
 
     Raises:

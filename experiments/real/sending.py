@@ -16,7 +16,7 @@ from pathlib import Path
 from experiments.simulation.parquet_file import write_table
 from sllmcore.errors import ClusterError
 from sllmcore.metrics.tables import Table
-from sllmcore.workload import Job
+from sllmcore.workload import WorkloadRequest
 
 CLIENTS = "clients.parquet"
 CLIENT_COLUMNS = {
@@ -34,7 +34,7 @@ CLIENT_COLUMNS = {
 class Sending:
     """One request as its client saw it; times count from the start of the workload."""
 
-    job: Job
+    job: WorkloadRequest
     sent_at_s: float = nan
     first_token_at_s: float = nan
     ended_at_s: float = nan
@@ -50,7 +50,9 @@ Elapsed = Callable[[], float]  # since the start of the workload
 Ask = Callable[[Sending, Elapsed], Awaitable[None]]  # sends one request and fills in the rest
 
 
-async def sent_on_time(jobs: Sequence[Job], ask: Ask, begin_in_s: float = 0.1) -> list[Sending]:
+async def sent_on_time(
+    jobs: Sequence[WorkloadRequest], ask: Ask, begin_in_s: float = 0.1
+) -> list[Sending]:
     """Send each job at its arrival, the first instant being `begin_in_s` from now; return when all
     have ended. What `ask` raises ends it all."""
     loop = asyncio.get_running_loop()

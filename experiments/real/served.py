@@ -8,18 +8,20 @@ from experiments.config.real import RealSettings
 from experiments.config.run_config import RunConfig
 from experiments.simulation.calibrated import emulated_pace
 from experiments.simulation.setup import roofline_timing
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
 from sllmsim.catalog import model_named
 
 
-def served_models(config: RunConfig, settings: RealSettings, folder: Path) -> tuple[ModelSpec, ...]:
+def served_models(
+    config: RunConfig, settings: RealSettings, folder: Path
+) -> tuple[ModelDeployment, ...]:
     """In the order of the config. Generated weights go below `folder`."""
     if settings.engine == "timed":
         return _timed_models(config)
     return _written_models(config, settings.sample, folder)
 
 
-def _timed_models(config: RunConfig) -> tuple[ModelSpec, ...]:
+def _timed_models(config: RunConfig) -> tuple[ModelDeployment, ...]:
     """Without weights; their engines sleep as long as the config's model would compute."""
     return tuple(
         _timed_model(config, name, index)
@@ -28,10 +30,10 @@ def _timed_models(config: RunConfig) -> tuple[ModelSpec, ...]:
     )
 
 
-def _timed_model(config: RunConfig, name: str, index: int) -> ModelSpec:
+def _timed_model(config: RunConfig, name: str, index: int) -> ModelDeployment:
     deployment, gpu = config.models.deployments[name], config.cluster.gpu
     pace = emulated_pace(roofline_timing(config, deployment))
-    return ModelSpec(
+    return ModelDeployment(
         f"{name}-{index}",
         f"/nowhere/{name}-{index}",
         deployment.size_bytes,
@@ -44,14 +46,14 @@ def _timed_model(config: RunConfig, name: str, index: int) -> ModelSpec:
     )
 
 
-def _written_models(config: RunConfig, sample: str, folder: Path) -> tuple[ModelSpec, ...]:
+def _written_models(config: RunConfig, sample: str, folder: Path) -> tuple[ModelDeployment, ...]:
     """With weights of their own each, for equal ones would share their memory."""
     import torch
 
     from sllmreal.cli.deploy import Choices, described
     from sllmreal.engine.samples import write_sample
 
-    specs: list[ModelSpec] = []
+    specs: list[ModelDeployment] = []
     for name, deployment in config.models.deployments.items():
         num_slots = deployment.slots_per_instance(config.cluster.gpu)
         choices = Choices(num_slots, needs_tokenizer=False)

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Protocol
 
 from sllmcore.metrics import Summary
-from sllmcore.workload import Job
-from sllmreal.control.model import ModelSpec
+from sllmcore.workload import WorkloadRequest
+from sllmreal.control.deployment import ModelDeployment
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,8 @@ class Workload:
         max_send_lag_s: A request that is sent later than that after its arrival spoils the run.
     """
 
-    models: tuple[ModelSpec, ...]
-    jobs: tuple[Job, ...]
+    models: tuple[ModelDeployment, ...]
+    jobs: tuple[WorkloadRequest, ...]
     max_send_lag_s: float
 
 
@@ -42,6 +42,6 @@ class System(Protocol):
         ...
 
 
-def prompt_of(job: Job) -> tuple[int, ...]:
+def prompt_of(job: WorkloadRequest) -> tuple[int, ...]:
     """A job's prompt: token ids below its length, which is within every model's vocabulary."""
     return tuple(range(job.request.input_tokens))

@@ -18,7 +18,7 @@ from sllmcore.metrics import Recorder, Summary
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class ReplayTables:
     """What a cluster did.
 
     Args:
@@ -38,7 +38,7 @@ class Played:
                 yield entry
 
 
-def write_played(played: Played, folder: Path, policy: PolicySettings, seed: int) -> Summary:
+def write_played(played: ReplayTables, folder: Path, policy: PolicySettings, seed: int) -> Summary:
     """requests.parquet, instances.parquet and the journal; returns the summary."""
     recorder, last_s = Recorder(), 0.0
     with written_journal(folder / JOURNAL, policy, seed) as journal:

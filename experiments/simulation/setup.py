@@ -8,7 +8,7 @@ from experiments.config.run_config import RunConfig
 from experiments.simulation.calibrated import calibrated_timing
 from experiments.simulation.placement import Shelf, placed
 from sllmcore.build import PolicySettings
-from sllmcore.migration import MigrationProfile
+from sllmcore.migration_predictor import MigrationProfile
 from sllmcore.types import Checkpoint, StorageTier
 from sllmsim.catalog import dtype_named, model_named
 from sllmsim.faults import Fault, draw_faults

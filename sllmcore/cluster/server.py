@@ -10,39 +10,40 @@ from sllmcore.types import DRAM, REMOTE, SSD, Checkpoint, ServerSpec, StorageTie
 
 
 class Server:
-    """GPUs with their tenants and claims, cache tiers, and a load queue per I/O path.
+    """GPUs with their occupants, cache tiers, and a load queue per I/O path.
 
-    A GPU's *tenant* is the instance on it; its *claimant* gets it when the tenant has left.
-    `num_free` counts GPUs without either, `num_idle` those whose tenant is idle and could go.
+    A GPU's *occupant* is the instance on it; the *next occupant* gets the GPU when the occupant
+    has left.
+    `num_free` counts GPUs without either, `num_idle` those whose occupant is idle and could go.
     """
 
     __slots__ = (
         "caches",
-        "claimants",
         "draining",
         "helped",
         "id",
         "idle",
         "instances",
+        "join_index",
+        "next_occupants",
         "num_free",
         "num_idle",
-        "order",
+        "occupants",
         "queues",
         "reclaims_idle",
         "spec",
-        "tenants",
     )
 
     def __init__(
-        self, spec: ServerSpec, order: int, *, sequential_loading: bool, reclaims_idle: bool
+        self, spec: ServerSpec, join_index: int, *, sequential_loading: bool, reclaims_idle: bool
     ) -> None:
         self.id = spec.id
         self.spec = spec
-        self.order = order
+        self.join_index = join_index
         self.reclaims_idle = reclaims_idle
         self.draining = False
-        self.tenants: list[Instance | None] = [None] * spec.num_gpus
-        self.claimants: list[Instance | None] = [None] * spec.num_gpus
+        self.occupants: list[Instance | None] = [None] * spec.num_gpus
+        self.next_occupants: list[Instance | None] = [None] * spec.num_gpus
         self.num_free = spec.num_gpus
         self.num_idle = 0
         self.instances: dict[str, Instance] = {}
@@ -67,8 +68,8 @@ class Server:
         return enough and checkpoint.num_gpus <= self.spec.num_gpus
 
     def free_gpus(self) -> Iterator[int]:
-        for index, tenant in enumerate(self.tenants):
-            if tenant is None and self.claimants[index] is None:
+        for index, occupant in enumerate(self.occupants):
+            if occupant is None and self.next_occupants[index] is None:
                 yield index
 
     def pick_gpus(self, num_gpus: int) -> tuple[int, ...] | None:

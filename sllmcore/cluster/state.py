@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 
 from sllmcore.cluster.indexed_set import IndexedSet
 from sllmcore.cluster.instance import RESERVED, Instance, InstanceState
+from sllmcore.cluster.request_state import RequestState
 from sllmcore.cluster.server import Server
-from sllmcore.cluster.ticket import Ticket
 from sllmcore.errors import ControlError, UsageError
-from sllmcore.protocols import TicketWatcher
+from sllmcore.protocols import RequestWatcher
 from sllmcore.types import CACHE_TIERS, Checkpoint, Residency, ServerSpec, StorageTier
 
 _NONE: dict[str, Instance] = {}
@@ -31,8 +31,8 @@ class ClusterState:
         self.num_slots: dict[str, int] = {}  # of one instance, by model
         self.servers: dict[str, Server] = {}
         self.instances: dict[str, Instance] = {}
-        self.tickets: dict[str, Ticket] = {}  # by request id, from arrival to end
-        self.watcher: TicketWatcher | None = None  # of what enters and leaves `tickets`
+        self.request_states: dict[str, RequestState] = {}  # by request id, from arrival to end
+        self.watcher: RequestWatcher | None = None  # of what enters and leaves `request_states`
         self.num_arrivals = 0
         self.freed: dict[str, None] = {}  # servers that gained available GPUs, until looked at
         self.gained: dict[str, None] = {}  # models that another server holds, until looked at
@@ -80,7 +80,7 @@ class ClusterState:
             position -= len(ids)
         raise IndexError(f"no server at position {position}")
 
-    def claimants_of(self, instance: Instance) -> list[Instance]:
+    def next_occupants_of(self, instance: Instance) -> list[Instance]:
         """Reserved instances that wait for this one to leave."""
         server = self.servers[instance.server_id]
         return [other for other in server.instances.values() if instance.id in other.awaits]
@@ -133,36 +133,36 @@ class ClusterState:
 
     # Tickets.
 
-    def open_ticket(self, ticket: Ticket) -> None:
+    def open_request(self, request_state: RequestState) -> None:
         """A request has come."""
-        self.tickets[ticket.request.id] = ticket
+        self.request_states[request_state.request.id] = request_state
         if self.watcher is not None:
-            self.watcher.opened(ticket.request.model)
+            self.watcher.opened(request_state.request.model)
 
-    def close_ticket(self, request_id: str) -> None:
+    def close_request(self, request_id: str) -> None:
         """It has ended."""
-        ticket = self.tickets.pop(request_id)
+        request_state = self.request_states.pop(request_id)
         if self.watcher is not None:
-            self.watcher.closed(ticket.request.model)
+            self.watcher.closed(request_state.request.model)
 
     # Instances.
 
     def add_instance(self, instance: Instance, awaits: Iterable[Instance]) -> None:
-        """Give an instance its GPUs: as their tenant, or as claimant where others must leave."""
+        """Make an instance the occupant of its GPUs, or the next one where others must leave."""
         server = self.servers[instance.server_id]
         for other in awaits:
             instance.awaits[other.id] = None
         for index in instance.gpu_indices:
-            tenant = server.tenants[index]
-            if server.claimants[index] is not None:
+            occupant = server.occupants[index]
+            if server.next_occupants[index] is not None:
                 raise ControlError(f"GPU {index} of {server.id} is claimed already")
-            if tenant is None:
-                server.tenants[index] = instance
+            if occupant is None:
+                server.occupants[index] = instance
                 server.num_free -= 1
-            elif tenant.id in instance.awaits:
-                server.claimants[index] = instance
+            elif occupant.id in instance.awaits:
+                server.next_occupants[index] = instance
             else:
-                raise ControlError(f"GPU {index} of {server.id} is held by {tenant.id}")
+                raise ControlError(f"GPU {index} of {server.id} is held by {occupant.id}")
         self.instances[instance.id] = server.instances[instance.id] = instance
         for helper_id in instance.helpers:
             self.servers[helper_id].helped[instance.id] = instance
@@ -173,20 +173,20 @@ class ClusterState:
         server = self.servers[instance.server_id]
         self._end_idleness(instance, server)
         complete = []
-        tenants, claimants = server.tenants, server.claimants
+        occupants, next_occupants = server.occupants, server.next_occupants
         for index in instance.gpu_indices:
-            if claimants[index] is instance:
-                claimants[index] = None
-            if tenants[index] is not instance:
+            if next_occupants[index] is instance:
+                next_occupants[index] = None
+            if occupants[index] is not instance:
                 continue
-            claimant = tenants[index] = claimants[index]
-            claimants[index] = None
-            if claimant is None:
+            next_occupant = occupants[index] = next_occupants[index]
+            next_occupants[index] = None
+            if next_occupant is None:
                 server.num_free += 1
-            elif instance.id in claimant.awaits:
-                del claimant.awaits[instance.id]
-                if not claimant.awaits:
-                    complete.append(claimant)
+            elif instance.id in next_occupant.awaits:
+                del next_occupant.awaits[instance.id]
+                if not next_occupant.awaits:
+                    complete.append(next_occupant)
         self._forget(instance)
         self._index_availability(server)
         return complete
@@ -323,9 +323,9 @@ class ClusterState:
 
 
 def _audit_server(server: Server, bucket: IndexedSet) -> None:
-    pairs = list(zip(server.tenants, server.claimants, strict=True))
-    num_free = sum(tenant is None and claimant is None for tenant, claimant in pairs)
-    num_idle = sum(tenant is not None and tenant.idle for tenant, _ in pairs)
+    pairs = list(zip(server.occupants, server.next_occupants, strict=True))
+    num_free = sum(occupant is None and next_occupant is None for occupant, next_occupant in pairs)
+    num_idle = sum(occupant is not None and occupant.idle for occupant, _ in pairs)
     if (num_free, num_idle) != (server.num_free, server.num_idle):
         raise ControlError(f"{server.id} counts {server.num_free} free, {server.num_idle} idle")
     if server.id not in bucket:

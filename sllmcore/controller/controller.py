@@ -12,16 +12,16 @@ from itertools import chain
 from typing import assert_never
 
 from sllmcore.cluster.instance import RESERVED, Instance
+from sllmcore.cluster.request_state import BOUND, RUNNING, WAITING, RequestState
 from sllmcore.cluster.state import ClusterState
-from sllmcore.cluster.ticket import BOUND, RUNNING, WAITING, Ticket
-from sllmcore.commands import Command, TimeOut
+from sllmcore.commands import Command, TimeOutRequest
 from sllmcore.controller.launcher import Launcher
 from sllmcore.controller.losses import Losses
 from sllmcore.controller.membership import Membership
-from sllmcore.controller.moves import Moves
-from sllmcore.controller.outbox import Outbox
+from sllmcore.controller.migrations import Migrations
+from sllmcore.controller.outbox import CommandOutbox
 from sllmcore.controller.pending import ANY_SERVER, PendingQueue
-from sllmcore.controller.tickets import Tickets
+from sllmcore.controller.request_states import RequestStates
 from sllmcore.controller.timers import Timers
 from sllmcore.decisions import (
     Launch,
@@ -106,17 +106,22 @@ class Controller:
             sequential_loading=self._settings.sequential_loading,
             reclaims_idle=residency.reclaims_idle,
         )
-        self._outbox = Outbox()
+        self._outbox = CommandOutbox()
         self._launcher = Launcher(self._cluster, estimator, residency, self._outbox)
         self._timers = Timers(self._cluster)
-        self._moves = Moves(self._cluster, self._launcher, self._timers, self._outbox)
+        self._migrations = Migrations(self._cluster, self._launcher, self._timers, self._outbox)
         self._membership = Membership(self._cluster, self._launcher)
         self._pending = PendingQueue()
-        self._tickets = Tickets(
-            self._cluster, self._pending, self._membership, self._moves, predictor, self._outbox
+        self._request_states = RequestStates(
+            self._cluster,
+            self._pending,
+            self._membership,
+            self._migrations,
+            predictor,
+            self._outbox,
         )
         self._losses = Losses(
-            self._cluster, self._launcher, self._moves, self._tickets, self._pending
+            self._cluster, self._launcher, self._migrations, self._request_states, self._pending
         )
         self._prewarmer = prewarmer
         if prewarmer is not None:
@@ -161,13 +166,13 @@ class Controller:
             case LoadFinished():
                 self._load_finished(event, now_s)
             case InferenceFinished():
-                self._tickets.finished(event, now_s)
+                self._request_states.finished(event, now_s)
             case MigrationFinished():
                 self._migrated(event)
             case WakeUp():
                 self._woken(now_s)
             case RequestCancelled(request_id):
-                self._tickets.cancel(request_id)
+                self._request_states.cancel(request_id)
             case _:
                 self._handle_rare(event, now_s)
         self._settle(now_s)
@@ -191,11 +196,11 @@ class Controller:
     ) -> None:
         match event:
             case InferenceStopped(request_id, instance_id):
-                self._tickets.stopped(request_id, instance_id)
+                self._request_states.stopped(request_id, instance_id)
             case MigrationFailed(move_id):
                 self._losses.migration_failed(move_id, now_s)
             case InferenceFailed(request_id, instance_id, reason):
-                self._tickets.failed(request_id, instance_id, reason)
+                self._request_states.failed(request_id, instance_id, reason)
             case LoadFailed(instance_id, reason):
                 self._losses.load_failed(
                     instance_id, reason, now_s, self._settings.max_load_failures
@@ -217,31 +222,31 @@ class Controller:
                 assert_never(event)
 
     def _arrived(self, request: Request, now_s: float) -> None:
-        ticket, cluster = self._tickets.open(request), self._cluster
-        if ticket is None:
+        request_state, cluster = self._request_states.open(request), self._cluster
+        if request_state is None:
             return
-        self._give_deadline(ticket, now_s)
+        self._give_deadline(request_state, now_s)
         num_gpus = cluster.checkpoints[request.model].num_gpus
         blocked = self._blocked_gpus is not None and num_gpus >= self._blocked_gpus
         if blocked and not cluster.open_instances(request.model):
-            self._pending.add(ticket, num_gpus)
+            self._pending.add(request_state, num_gpus)
         else:
-            self._decide(ticket, now_s)
+            self._decide(request_state, now_s)
 
-    def _give_deadline(self, ticket: Ticket, now_s: float) -> None:
+    def _give_deadline(self, request_state: RequestState, now_s: float) -> None:
         """A request has to start, or to start again, within the time-out."""
         if self._settings.startup_timeout_s is not None:
-            self._timers.set_deadline(ticket, now_s + self._settings.startup_timeout_s)
+            self._timers.set_deadline(request_state, now_s + self._settings.startup_timeout_s)
 
     def _woken(self, now_s: float) -> None:
         for request_id in self._timers.due_requests(now_s):
-            self._tickets.forget(self._cluster.tickets[request_id])
-            self._outbox.add(TimeOut(self._outbox.next_id(), request_id))
+            self._request_states.forget(self._cluster.request_states[request_id])
+            self._outbox.add(TimeOutRequest(self._outbox.next_id(), request_id))
         for instance in self._timers.due_instances(now_s):
             self._launcher.unload(instance, now_s)
-        for ticket in self._timers.due_rests(now_s):
-            if ticket.instance is not None:  # whoever waits may find room there again
-                self._cluster.freed[ticket.instance.server_id] = None
+        for request_state in self._timers.due_rests(now_s):
+            if request_state.instance is not None:  # whoever waits may find room there again
+                self._cluster.freed[request_state.instance.server_id] = None
         if self._prewarmer is not None and self._timers.plan_due(now_s):
             self._prewarm(self._prewarmer.plan(self._cluster, now_s), now_s)
 
@@ -261,48 +266,48 @@ class Controller:
             return
         self._launcher.loaded(instance, event, now_s)
         for request_id in instance.requests:
-            ticket = self._cluster.tickets[request_id]
-            if ticket.state is BOUND:
-                self._tickets.infer(ticket, instance, now_s)
-        self._moves.resume(instance)
+            request_state = self._cluster.request_states[request_id]
+            if request_state.phase is BOUND:
+                self._request_states.infer(request_state, instance, now_s)
+        self._migrations.resume(instance)
         if instance.idle:  # launched ahead of demand
             self._rest(instance, now_s)
-        self._moves.touched[instance.id] = instance
+        self._migrations.touched[instance.id] = instance
 
     def _migrated(self, event: MigrationFinished) -> None:
-        ticket = self._moves.finished(event.move_id)
-        if ticket is not None:
-            model = ticket.request.model
+        request_state = self._migrations.finished(event.move_id)
+        if request_state is not None:
+            model = request_state.request.model
             self._predictor.observe_resume(model, event.num_tokens, event.resume_s)
 
     def _model_deleted(self, model: str, now_s: float) -> None:
         self._membership.delete(model, now_s)
-        for ticket in self._pending.of_model(model):
-            self._tickets.forget(ticket)
-            self._tickets.reject(ticket.request.id, f"model {model} is not deployed")
+        for request_state in self._pending.of_model(model):
+            self._request_states.forget(request_state)
+            self._request_states.reject(request_state.request.id, f"model {model} is not deployed")
 
     def _settle(self, now_s: float) -> None:
         """Look again at instances whose requests changed, then at who waits for what is free, and
         at who waits for holders of a model that another server holds now."""
-        touched, cluster = self._moves.touched, self._cluster
-        while touched or cluster.freed or cluster.gained or self._tickets.requeued:
+        touched, cluster = self._migrations.touched, self._cluster
+        while touched or cluster.freed or cluster.gained or self._request_states.requeued:
             while touched:
                 _, instance = touched.popitem()
                 if instance.id in cluster.instances:
                     self._look_at(instance, now_s)
-            if cluster.freed or self._tickets.requeued:
+            if cluster.freed or self._request_states.requeued:
                 self._dispatch(now_s)
             gained, cluster.gained = cluster.gained, {}
-            for ticket in chain.from_iterable(map(self._pending.parked_of, gained)):
-                self._decide(ticket, now_s)
+            for request_state in chain.from_iterable(map(self._pending.parked_of, gained)):
+                self._decide(request_state, now_s)
 
     def _look_at(self, instance: Instance, now_s: float) -> None:
         """Let an instance take waiting requests of its model, or stay idle, or go."""
         while instance.free_slots > 0 and instance.state is not RESERVED:
-            ticket = self._pending.oldest_of(instance.model)
-            if ticket is None:
+            request_state = self._pending.oldest_of(instance.model)
+            if request_state is None:
                 break
-            self._tickets.bind(ticket, instance, now_s)
+            self._request_states.bind(request_state, instance, now_s)
         if instance.requests or instance.incoming:
             return
         if instance.state is RESERVED:
@@ -323,71 +328,81 @@ class Controller:
     def _dispatch(self, now_s: float) -> None:
         """Decide for those whom the servers with newly available GPUs may help, oldest first."""
         freed, self._cluster.freed = self._cluster.freed, {}
-        requeued, self._tickets.requeued = self._tickets.requeued, []
+        requeued, self._request_states.requeued = self._request_states.requeued, []
         self._blocked_gpus = None
-        for ticket in requeued:
-            if ticket.deadline_at_s is None and ticket.state is not RUNNING:
-                self._give_deadline(ticket, now_s)
+        for request_state in requeued:
+            if request_state.deadline_at_s is None and request_state.phase is not RUNNING:
+                self._give_deadline(request_state, now_s)
         if not self._pending:
             return
-        for ticket in requeued:  # a slot may be free though there is no room for another instance
-            if ticket.state is WAITING and self._cluster.open_instances(ticket.request.model):
-                self._decide(ticket, now_s)
+        for (
+            request_state
+        ) in requeued:  # a slot may be free though there is no room for another instance
+            if request_state.phase is WAITING and self._cluster.open_instances(
+                request_state.request.model
+            ):
+                self._decide(request_state, now_s)
         for server_id in freed:
             self._decide_for(server_id, now_s)
-        for ticket in self._pending.parked(ANY_SERVER):
-            self._decide(ticket, now_s)
+        for request_state in self._pending.parked(ANY_SERVER):
+            self._decide(request_state, now_s)
         while (oldest := self._pending.oldest(self._blocked_gpus)) is not None:
             self._decide(oldest, now_s)
 
     def _decide_for(self, server_id: str, now_s: float) -> None:
         """Decide for those who wait for GPUs of this server and can have them."""
         server, checkpoints = self._cluster.servers.get(server_id), self._cluster.checkpoints
-        for ticket in self._pending.parked(server_id):
+        for request_state in self._pending.parked(server_id):
             if server is None or not server.num_available:
                 break
-            if checkpoints[ticket.request.model].num_gpus <= server.num_available:
-                self._decide(ticket, now_s)
+            if checkpoints[request_state.request.model].num_gpus <= server.num_available:
+                self._decide(request_state, now_s)
 
-    def _decide(self, ticket: Ticket, now_s: float) -> None:
+    def _decide(self, request_state: RequestState, now_s: float) -> None:
         """Ask the scheduler about one request and do as it says."""
-        request = ticket.request
+        request = request_state.request
         decision = self._scheduler.decide(request, self._cluster, now_s)
         match decision:
             case Start(instance_id):
-                self._tickets.bind(ticket, self._cluster.instances[instance_id], now_s)
+                self._request_states.bind(
+                    request_state, self._cluster.instances[instance_id], now_s
+                )
             case Launch(placement):
-                self._launch(ticket, placement, [], now_s)
+                self._launch(request_state, placement, [], now_s)
             case MigrateThenLaunch(placement, plans):
-                victims = [self._moves.begin(plan, now_s) for plan in plans]
-                self._launch(ticket, placement, victims, now_s)
+                victims = [self._migrations.begin(plan, now_s) for plan in plans]
+                self._launch(request_state, placement, victims, now_s)
             case PreemptThenLaunch(placement, victim_ids):
                 victims = [self._cluster.instances[i] for i in victim_ids]
                 for victim in victims:
-                    self._moves.preempt(victim)
-                self._launch(ticket, placement, victims, now_s)
+                    self._migrations.preempt(victim)
+                self._launch(request_state, placement, victims, now_s)
             case WaitForServers(server_ids):
-                self._pending.park(ticket, server_ids or (ANY_SERVER,))
+                self._pending.park(request_state, server_ids or (ANY_SERVER,))
             case WaitForGPUs():
                 num_gpus = self._cluster.checkpoints[request.model].num_gpus
-                self._pending.add(ticket, num_gpus)
+                self._pending.add(request_state, num_gpus)
                 if self._blocked_gpus is None or num_gpus < self._blocked_gpus:
                     self._blocked_gpus = num_gpus
             case Refuse(reason):
-                self._tickets.forget(ticket)
-                self._tickets.reject(request.id, reason)
+                self._request_states.forget(request_state)
+                self._request_states.reject(request.id, reason)
             case _:
                 assert_never(decision)
 
     def _launch(
-        self, ticket: Ticket, placement: Placement, victims: list[Instance], now_s: float
+        self,
+        request_state: RequestState,
+        placement: Placement,
+        victims: list[Instance],
+        now_s: float,
     ) -> None:
         instance = self._launcher.launch(
-            ticket.request.model,
+            request_state.request.model,
             placement.server_id,
             placement.gpu_indices,
             victims,
             now_s,
             placement.helpers,
         )
-        self._tickets.bind(ticket, instance, now_s)
+        self._request_states.bind(request_state, instance, now_s)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from sllmcore.cluster.instance import LOADING, READY, RESERVED, Instance
 from sllmcore.cluster.server import Server
 from sllmcore.cluster.state import ClusterState
-from sllmcore.commands import Evict, Load, Unload
-from sllmcore.controller.outbox import Outbox
+from sllmcore.commands import EvictCopy, LaunchInstance, StopInstance
+from sllmcore.controller.outbox import CommandOutbox
 from sllmcore.errors import ControlError
 from sllmcore.events import LoadFinished
 from sllmcore.protocols import LoadingTimeEstimator, ResidencyPolicy
@@ -32,7 +32,7 @@ class Launcher:
         cluster: ClusterState,
         estimator: LoadingTimeEstimator,
         residency: ResidencyPolicy,
-        outbox: Outbox,
+        outbox: CommandOutbox,
     ) -> None:
         self._cluster = cluster
         self._estimator = estimator
@@ -53,9 +53,9 @@ class Launcher:
         """Give a new instance these GPUs; idle instances on them go, `awaits` must leave first."""
         server = self._cluster.servers[server_id]
         for index in gpu_indices:
-            tenant = server.tenants[index]
-            if tenant is not None and tenant.idle:
-                self.unload(tenant, now_s)
+            occupant = server.occupants[index]
+            if occupant is not None and occupant.idle:
+                self.unload(occupant, now_s)
         self._num_launched += 1
         instance_id = f"i{self._num_launched}"
         slots = self._cluster.num_slots[model]
@@ -69,15 +69,15 @@ class Launcher:
     def unload(self, instance: Instance, now_s: float) -> None:
         """Take an instance off its GPUs; those who claimed them begin to load."""
         if instance.state is not RESERVED:
-            self._outbox.add(Unload(self._outbox.next_id(), instance.id))
+            self._outbox.add(StopInstance(self._outbox.next_id(), instance.id))
         self.forget(instance, now_s)
 
     def forget(self, instance: Instance, now_s: float) -> None:
         """As `unload`, for an instance that is gone already."""
         if instance.id in self._loads:
             self._end_load(instance, now_s, filled=False)
-        for claimant in self._cluster.remove_instance(instance):
-            self._begin_load(claimant, now_s)
+        for next_occupant in self._cluster.remove_instance(instance):
+            self._begin_load(next_occupant, now_s)
 
     def loaded(self, instance: Instance, event: LoadFinished, now_s: float) -> None:
         """A load has finished: learn from it, and let its bytes count as resident."""
@@ -112,7 +112,7 @@ class Launcher:
 
     def _emit_load(self, instance: Instance, estimate: LoadEstimate, after: str | None) -> None:
         self._outbox.add(
-            Load(
+            LaunchInstance(
                 self._outbox.next_id(),
                 instance.id,
                 instance.model,
@@ -165,7 +165,7 @@ class Launcher:
 
     def evict(self, server: Server, tier: StorageTier, model: str, keep_bytes: int = 0) -> None:
         self._cluster.evict(server, tier, model, keep_bytes)
-        self._outbox.add(Evict(self._outbox.next_id(), server.id, tier, model, keep_bytes))
+        self._outbox.add(EvictCopy(self._outbox.next_id(), server.id, tier, model, keep_bytes))
 
     def _end_load(self, instance: Instance, now_s: float, *, filled: bool) -> _Load:
         load = self._loads.pop(instance.id, None)

@@ -3,7 +3,7 @@
 from sllmcore.commands import Command
 
 
-class Outbox:
+class CommandOutbox:
     """Collects commands in order. Numbers run on through the controller's life."""
 
     __slots__ = ("_commands", "_num_issued")

@@ -2,7 +2,7 @@
 
 from heapq import heappop, heappush
 
-from sllmcore.cluster.ticket import Ticket
+from sllmcore.cluster.request_state import RequestState
 from sllmcore.controller.thinning import thinned
 
 ANY_SERVER = ""
@@ -13,48 +13,50 @@ class PendingQueue:
     when there are many such."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, Ticket] = {}
+        self._waiting: dict[str, RequestState] = {}
         self._by_gpus: dict[int, list[tuple[int, str]]] = {}  # heaps of (order, request id)
         self._by_model: dict[str, list[tuple[int, str]]] = {}
-        self._parked: dict[str, dict[str, Ticket]] = {}  # by server id
+        self._parked: dict[str, dict[str, RequestState]] = {}  # by server id
         self._parked_at: dict[str, tuple[str, ...]] = {}  # server ids by request id
-        self._parked_of: dict[str, dict[str, Ticket]] = {}  # by model
+        self._parked_of: dict[str, dict[str, RequestState]] = {}  # by model
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, ticket: Ticket, num_gpus: int) -> None:
+    def add(self, request_state: RequestState, num_gpus: int) -> None:
         """Let a request wait among those for models of so many GPUs."""
-        request_id = ticket.request.id
-        if self._enter(ticket) or request_id in self._parked_at:
-            self._unpark(ticket)
+        request_id = request_state.request.id
+        if self._enter(request_state) or request_id in self._parked_at:
+            self._unpark(request_state)
             heap = self._by_gpus.setdefault(num_gpus, [])
-            heappush(heap, (ticket.order, request_id))
+            heappush(heap, (request_state.arrival_index, request_id))
             thinned(heap, len(self._waiting), self._unparked)
 
-    def park(self, ticket: Ticket, server_ids: tuple[str, ...]) -> None:
+    def park(self, request_state: RequestState, server_ids: tuple[str, ...]) -> None:
         """Let a request wait until GPUs of these servers, or of `ANY_SERVER`, become free."""
-        self._enter(ticket)
-        self._unpark(ticket)
+        self._enter(request_state)
+        self._unpark(request_state)
         for server_id in server_ids:
-            self._parked.setdefault(server_id, {})[ticket.request.id] = ticket
-        self._parked_at[ticket.request.id] = server_ids
-        self._parked_of.setdefault(ticket.request.model, {})[ticket.request.id] = ticket
+            self._parked.setdefault(server_id, {})[request_state.request.id] = request_state
+        self._parked_at[request_state.request.id] = server_ids
+        self._parked_of.setdefault(request_state.request.model, {})[request_state.request.id] = (
+            request_state
+        )
 
-    def remove(self, ticket: Ticket) -> None:
+    def remove(self, request_state: RequestState) -> None:
         """The request does not wait any more, or never had to."""
-        if self._waiting.pop(ticket.request.id, None) is not None:
-            self._unpark(ticket)
+        if self._waiting.pop(request_state.request.id, None) is not None:
+            self._unpark(request_state)
 
-    def parked(self, server_id: str) -> list[Ticket]:
+    def parked(self, server_id: str) -> list[RequestState]:
         """Those that wait for a server, in the order of their asking."""
         return list(self._parked.get(server_id, {}).values())
 
-    def parked_of(self, model: str) -> list[Ticket]:
+    def parked_of(self, model: str) -> list[RequestState]:
         """Those for a model that wait for servers, in the order of their asking."""
         return list(self._parked_of.get(model, {}).values())
 
-    def oldest(self, below_gpus: int | None) -> Ticket | None:
+    def oldest(self, below_gpus: int | None) -> RequestState | None:
         """The oldest request, not parked, for a model of fewer than `below_gpus` GPUs."""
         best: tuple[int, str] | None = None
         for num_gpus, heap in self._by_gpus.items():
@@ -66,30 +68,34 @@ class PendingQueue:
                 best = heap[0]
         return None if best is None else self._waiting[best[1]]
 
-    def oldest_of(self, model: str) -> Ticket | None:
+    def oldest_of(self, model: str) -> RequestState | None:
         """The oldest request for a model, parked or not."""
         heap = self._by_model.get(model)
         while heap and not self._waits(heap[0]):
             heappop(heap)
         return self._waiting[heap[0][1]] if heap else None
 
-    def of_model(self, model: str) -> list[Ticket]:
+    def of_model(self, model: str) -> list[RequestState]:
         """All requests for a model, oldest first."""
-        tickets = [ticket for ticket in self._waiting.values() if ticket.request.model == model]
-        return sorted(tickets, key=lambda ticket: ticket.order)
+        request_states = [
+            request_state
+            for request_state in self._waiting.values()
+            if request_state.request.model == model
+        ]
+        return sorted(request_states, key=lambda request_state: request_state.arrival_index)
 
-    def _enter(self, ticket: Ticket) -> bool:
-        request_id = ticket.request.id
+    def _enter(self, request_state: RequestState) -> bool:
+        request_id = request_state.request.id
         if request_id in self._waiting:
             return False
-        self._waiting[request_id] = ticket
-        heap = self._by_model.setdefault(ticket.request.model, [])
-        heappush(heap, (ticket.order, request_id))
+        self._waiting[request_id] = request_state
+        heap = self._by_model.setdefault(request_state.request.model, [])
+        heappush(heap, (request_state.arrival_index, request_id))
         thinned(heap, len(self._waiting), self._waits)
         return True
 
-    def _unpark(self, ticket: Ticket) -> None:
-        request_id, model = ticket.request.id, ticket.request.model
+    def _unpark(self, request_state: RequestState) -> None:
+        request_id, model = request_state.request.id, request_state.request.model
         if request_id not in self._parked_at:
             return
         for server_id in self._parked_at.pop(request_id):
@@ -103,7 +109,7 @@ class PendingQueue:
         return entry[1] in self._waiting and entry[1] not in self._parked_at
 
 
-def _drop(parked: dict[str, dict[str, Ticket]], key: str, request_id: str) -> None:
+def _drop(parked: dict[str, dict[str, RequestState]], key: str, request_id: str) -> None:
     del parked[key][request_id]
     if not parked[key]:
         del parked[key]

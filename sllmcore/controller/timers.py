@@ -7,8 +7,8 @@ from heapq import heappop, heappush
 from math import inf
 
 from sllmcore.cluster.instance import Instance
+from sllmcore.cluster.request_state import RequestState
 from sllmcore.cluster.state import ClusterState
-from sllmcore.cluster.ticket import Ticket
 from sllmcore.controller.thinning import thinned
 
 # What an alarm was set for, asked by id and `cause_s`. Values, so that a controller can be saved.
@@ -21,8 +21,8 @@ class _Waits:
     cluster: ClusterState
 
     def __call__(self, request_id: str, deadline_at_s: float) -> bool:
-        ticket = self.cluster.tickets.get(request_id)
-        return ticket is not None and ticket.deadline_at_s == deadline_at_s
+        request_state = self.cluster.request_states.get(request_id)
+        return request_state is not None and request_state.deadline_at_s == deadline_at_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ class _Stays:
     cluster: ClusterState
 
     def __call__(self, request_id: str, until_s: float) -> bool:
-        ticket = self.cluster.tickets.get(request_id)
-        return ticket is not None and ticket.stays_until_s == until_s
+        request_state = self.cluster.request_states.get(request_id)
+        return request_state is not None and request_state.stays_until_s == until_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +89,22 @@ class Timers:
         self._plan_at_s: float | None = None
         self.not_before_s: float = inf  # nothing is due earlier than this
 
-    def set_deadline(self, ticket: Ticket, at_s: float) -> None:
-        ticket.deadline_at_s = at_s
-        self._set(self._deadlines, at_s, ticket.request.id, at_s, len(self._cluster.tickets))
+    def set_deadline(self, request_state: RequestState, at_s: float) -> None:
+        request_state.deadline_at_s = at_s
+        self._set(
+            self._deadlines, at_s, request_state.request.id, at_s, len(self._cluster.request_states)
+        )
 
     def set_expiry(self, instance: Instance, idle_since_s: float, keep_alive_s: float) -> None:
         at_s, num_instances = idle_since_s + keep_alive_s, len(self._cluster.instances)
         self._set(self._expiries, at_s, instance.id, idle_since_s, num_instances)
 
-    def set_rest(self, ticket: Ticket, at_s: float) -> None:
+    def set_rest(self, request_state: RequestState, at_s: float) -> None:
         """The inference is not to be moved before."""
-        ticket.stays_until_s = at_s
-        self._set(self._rests, at_s, ticket.request.id, at_s, len(self._cluster.tickets))
+        request_state.stays_until_s = at_s
+        self._set(
+            self._rests, at_s, request_state.request.id, at_s, len(self._cluster.request_states)
+        )
 
     def _set(
         self, alarms: _Alarms, at_s: float, owner: str, cause_s: float, num_causes: int
@@ -133,6 +137,6 @@ class Timers:
         """Instances that have been idle for as long as they may."""
         return (self._cluster.instances[each] for each in self._expiries.due(now_s))
 
-    def due_rests(self, now_s: float) -> Iterator[Ticket]:
+    def due_rests(self, now_s: float) -> Iterator[RequestState]:
         """Inferences that may be moved again."""
-        return (self._cluster.tickets[each] for each in self._rests.due(now_s))
+        return (self._cluster.request_states[each] for each in self._rests.due(now_s))

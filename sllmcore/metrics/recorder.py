@@ -6,16 +6,16 @@ from math import fsum
 from typing import assert_never
 
 from sllmcore.commands import (
-    AbortResume,
+    AbortMigration,
     Command,
-    Evict,
-    Infer,
-    Load,
-    Reject,
-    Resume,
-    Stop,
-    TimeOut,
-    Unload,
+    EvictCopy,
+    LaunchInstance,
+    RejectRequest,
+    StartMigration,
+    StartRequest,
+    StopInstance,
+    StopRequest,
+    TimeOutRequest,
 )
 from sllmcore.events import (
     Event,
@@ -95,19 +95,19 @@ class Recorder:
 
     def _command(self, command: Command) -> None:
         match command:
-            case Infer(_, request_id, instance_id, attempt):
+            case StartRequest(_, request_id, instance_id, attempt):
                 self._inferred(request_id, instance_id, attempt)
-            case Load(_, instance_id):
+            case LaunchInstance(_, instance_id):
                 self._alive[instance_id] = LiveInstance(command, self._now_s)
-            case Unload(_, instance_id):
+            case StopInstance(_, instance_id):
                 self._end_instance(instance_id, "unloaded")
-            case Evict(_, _, tier):
+            case EvictCopy(_, _, tier):
                 self._evictions[tier.name] += 1
-            case Reject(_, request_id, reason):
+            case RejectRequest(_, request_id, reason):
                 self._end_request(request_id, "rejected", reason)
-            case TimeOut(_, request_id):
+            case TimeOutRequest(_, request_id):
                 self._end_request(request_id, "timed_out")
-            case Stop() | Resume() | AbortResume():
+            case StopRequest() | StartMigration() | AbortMigration():
                 pass  # their answers are counted
             case _:
                 assert_never(command)

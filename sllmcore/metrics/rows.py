@@ -2,7 +2,7 @@
 
 from math import nan
 
-from sllmcore.commands import Load
+from sllmcore.commands import LaunchInstance
 from sllmcore.events import LoadFinished
 from sllmcore.types import Request
 
@@ -94,7 +94,7 @@ class LiveInstance:
         "since_s",
     )
 
-    def __init__(self, load: Load, now_s: float) -> None:
+    def __init__(self, load: LaunchInstance, now_s: float) -> None:
         self.load = load
         self.since_s = now_s
         self.loaded: LoadFinished | None = None

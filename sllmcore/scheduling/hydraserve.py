@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 
 from sllmcore.decisions import Decision, Launch, Start
 from sllmcore.errors import UsageError
-from sllmcore.migration import MigrationProfile
+from sllmcore.migration_predictor import MigrationProfile
 from sllmcore.protocols import ClusterView, ServerView
 from sllmcore.scheduling.launch_search import LaunchSearch, ready_instance, soonest_instance
 from sllmcore.scheduling.nic_shares import (
@@ -153,7 +153,7 @@ class HydraServeScheduler:
             fetches = fetches_on(server, cluster, now_s, self._settings.ttft_slo_s)
             share = available_bytes_per_s(server, fetches, now_s)
             found.append(_Network(server, share, len(fetches)))
-        return sorted(found, key=lambda n: (-n.bytes_per_s, n.num_fetches, n.server.order))
+        return sorted(found, key=lambda n: (-n.bytes_per_s, n.num_fetches, n.server.join_index))
 
     def _meets(
         self, request: Request, checkpoint: Checkpoint, chosen: list[_Network], now_s: float

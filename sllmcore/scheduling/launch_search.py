@@ -64,7 +64,7 @@ class LaunchSearch:
                     continue
                 load = self.estimator.estimate(checkpoint, server, now_s)
                 reclaimed = max(0, num_gpus + num_taken - server.num_free)
-                key = (load.total_s, reclaimed, server.order)
+                key = (load.total_s, reclaimed, server.join_index)
                 if best is None or key < best:
                     best, found = key, (server, load)
             if found is not None and found[1].queue_s <= 0:

@@ -67,5 +67,5 @@ def _from_remote(instance: InstanceView, server: ServerView) -> bool:
 
 
 def _deadline_at_s(instance: InstanceView, cluster: ClusterView, ttft_slo_s: float) -> float | None:
-    arrived = [cluster.tickets[r].request.arrived_at_s for r in instance.requests]
+    arrived = [cluster.request_states[r].request.arrived_at_s for r in instance.requests]
     return min(arrived) + ttft_slo_s if arrived else None

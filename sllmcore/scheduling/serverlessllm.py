@@ -6,7 +6,7 @@ estimates of loading time and migration time. A request that finds no room eithe
 
 from sllmcore.decisions import Decision, MigrateThenLaunch
 from sllmcore.protocols import ClusterView
-from sllmcore.scheduling.room_search import Room
+from sllmcore.scheduling.reclaim_search import ReclaimPlan
 from sllmcore.scheduling.startup_time import StartupTimeSearch
 from sllmcore.types import Request
 
@@ -19,6 +19,6 @@ class ServerlessLLMScheduler:
 
     def decide(self, request: Request, cluster: ClusterView, now_s: float) -> Decision:
         option = self._search.best(request, cluster, now_s)
-        if isinstance(option, Room):
+        if isinstance(option, ReclaimPlan):
             return MigrateThenLaunch(option.placement, option.plans)
         return option

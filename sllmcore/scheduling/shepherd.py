@@ -7,7 +7,7 @@ stopped, loses its tokens, and runs again from its beginning elsewhere.
 
 from sllmcore.decisions import Decision, PreemptThenLaunch
 from sllmcore.protocols import ClusterView
-from sllmcore.scheduling.room_search import Room
+from sllmcore.scheduling.reclaim_search import ReclaimPlan
 from sllmcore.scheduling.startup_time import StartupTimeSearch
 from sllmcore.types import Request
 
@@ -20,7 +20,7 @@ class ShepherdScheduler:
 
     def decide(self, request: Request, cluster: ClusterView, now_s: float) -> Decision:
         option = self._search.best(request, cluster, now_s)
-        if isinstance(option, Room):
+        if isinstance(option, ReclaimPlan):
             victim_ids = tuple(plan.victim_id for plan in option.plans)
             return PreemptThenLaunch(option.placement, victim_ids)
         return option

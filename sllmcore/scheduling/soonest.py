@@ -5,7 +5,7 @@ How requests are placed under WarmServe, where it matters that the instance is t
 
 from sllmcore.decisions import Decision
 from sllmcore.protocols import ClusterView
-from sllmcore.scheduling.room_search import Room
+from sllmcore.scheduling.reclaim_search import ReclaimPlan
 from sllmcore.scheduling.startup_time import StartupTimeSearch
 from sllmcore.types import Request
 
@@ -22,5 +22,7 @@ class SoonestScheduler:
 
     def decide(self, request: Request, cluster: ClusterView, now_s: float) -> Decision:
         option = self._search.best(request, cluster, now_s)
-        assert not isinstance(option, Room), "the search was to leave the others where they are"
+        assert not isinstance(option, ReclaimPlan), (
+            "the search was to leave the others where they are"
+        )
         return option

@@ -3,7 +3,7 @@
 from sllmcore.decisions import Launch, Start, WaitForGPUs, WaitForServers
 from sllmcore.protocols import ClusterView
 from sllmcore.scheduling.launch_search import LaunchSearch, ready_instance, soonest_instance
-from sllmcore.scheduling.room_search import Room, RoomSearch
+from sllmcore.scheduling.reclaim_search import ReclaimPlan, ReclaimSearch
 from sllmcore.types import DRAM, Placement, Request
 
 
@@ -29,13 +29,13 @@ class StartupTimeSearch:
         rooms: Finds the soonest start with others making room; None: nobody is moved.
     """
 
-    def __init__(self, launches: LaunchSearch, rooms: RoomSearch | None) -> None:
+    def __init__(self, launches: LaunchSearch, rooms: ReclaimSearch | None) -> None:
         self._launches = launches
         self._rooms = rooms
 
     def best(
         self, request: Request, cluster: ClusterView, now_s: float
-    ) -> Start | Launch | Room | WaitForGPUs | WaitForServers:
+    ) -> Start | Launch | ReclaimPlan | WaitForGPUs | WaitForServers:
         """The option that serves the request soonest; of equals the one that moves nobody."""
         instances = cluster.open_instances(request.model)
         ready = ready_instance(instances)

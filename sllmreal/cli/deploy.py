@@ -15,9 +15,9 @@ from sllmcore.errors import UsageError
 from sllmreal.checkpoint.assets import asset_directory
 from sllmreal.checkpoint.convert import WriteOptions, convert
 from sllmreal.checkpoint.source import read_layout
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.home import Home, opened_home
-from sllmreal.control.messages import Delete, Deploy
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.messages import DeleteModel, DeployModel
 from sllmreal.control.operator import ask
 
 _CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "max_sequence_length")
@@ -59,16 +59,18 @@ def deploy_command(arguments: argparse.Namespace) -> int:
 
 
 def delete_command(arguments: argparse.Namespace) -> int:
-    asyncio.run(ask(opened_home(arguments.home), Delete(arguments.name)))
+    asyncio.run(ask(opened_home(arguments.home), DeleteModel(arguments.name)))
     return 0
 
 
-async def put(home: Home, spec: ModelSpec) -> None:
+async def put(home: Home, spec: ModelDeployment) -> None:
     """Have the leader serve it. Raises UsageError when it will not."""
-    await ask(home, Deploy(spec))
+    await ask(home, DeployModel(spec))
 
 
-def described(source: Path, name: str, now_s: float, choices: Choices | None = None) -> ModelSpec:
+def described(
+    source: Path, name: str, now_s: float, choices: Choices | None = None
+) -> ModelDeployment:
     """The model in a directory. Raises UsageError with what is missing there."""
     chosen = choices or Choices()
     config = _config(source)
@@ -82,7 +84,7 @@ def described(source: Path, name: str, now_s: float, choices: Choices | None = N
     context_tokens = chosen.context_tokens or own_context
     if not isinstance(context_tokens, int):
         raise UsageError(f"{source}/config.json names no context length: give --context")
-    return ModelSpec(
+    return ModelDeployment(
         name,
         str(source),
         sum(partition.size_bytes for partition in layout.partitions),

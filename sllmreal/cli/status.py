@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 
 from sllmreal.control.home import Home, opened_home
-from sllmreal.control.messages import Inspect, Status
+from sllmreal.control.messages import ClusterStatus, GetStatus
 from sllmreal.control.operator import ask
 
 REFRESH_S = 1.0
@@ -44,8 +44,8 @@ def models_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _status(home: Home) -> Status:
-    answer = asyncio.run(ask(home, Inspect(), wait_s=5.0))
+def _status(home: Home) -> ClusterStatus:
+    answer = asyncio.run(ask(home, GetStatus(), wait_s=5.0))
     assert answer is not None, "Inspect is answered by a Status"
     return answer
 
@@ -54,7 +54,7 @@ def _print_json(value: object) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")
 
 
-def _tables(status: Status) -> Group:
+def _tables(status: ClusterStatus) -> Group:
     servers = Table("server", "GPUs", "free", "worker", "DRAM used", "SSD used")
     for server in status.servers:
         state = "away" if not server.connected else "leaving" if server.draining else "here"

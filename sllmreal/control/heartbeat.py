@@ -19,7 +19,7 @@ class LinkSettings:
     redial_s: float = 0.1
 
 
-class Pulse:
+class Heartbeat:
     """Speaks on a connection, and closes it when the other end is silent for too long.
 
     Silence is counted in our own beats, so that a process that was stopped for a while does not

@@ -11,29 +11,29 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, Protocol
 
-from sllmreal.control.heartbeat import LinkSettings, Pulse
+from sllmreal.control.deployment import ModelDeployment
+from sllmreal.control.heartbeat import Heartbeat, LinkSettings
 from sllmreal.control.messages import (
     VERSION,
-    Done,
-    Executed,
+    ClusterStatus,
+    DeployedModels,
+    EventReport,
     FromLeader,
     FromPeer,
-    Heard,
     Hello,
-    Loads,
-    Models,
-    Offer,
+    LoadStats,
+    OperatorDone,
+    OperatorRefused,
     Order,
-    Refused,
-    Report,
+    OrdersExecuted,
     ReportedEvent,
+    ReportsLogged,
     Reset,
-    Status,
     Welcome,
-    Workers,
+    WorkerAddresses,
+    WorkerOffer,
     report,
 )
-from sllmreal.control.model import ModelSpec
 from sllmreal.transport.channel import Channel
 from sllmreal.transport.errors import ChannelClosedError
 
@@ -43,7 +43,7 @@ LeaderChannel = Channel[FromPeer, FromLeader]
 class PeerHandler(Protocol):
     """What a peer does. Nothing here may block."""
 
-    def offer(self) -> Offer | None:
+    def offer(self) -> WorkerOffer | None:
         """What to bring into the cluster now."""
         ...
 
@@ -51,7 +51,7 @@ class PeerHandler(Protocol):
         """Carry out an order. They come in the order of their ids."""
         ...
 
-    def deployed(self, models: tuple[ModelSpec, ...]) -> None:
+    def deployed(self, models: tuple[ModelDeployment, ...]) -> None:
         """These are the cluster's models."""
         ...
 
@@ -90,7 +90,7 @@ class LeaderLink:
         self._zero_at_s = 0.0
         self.num_leaders = 0
         self.heard_at_s: float | None = None  # when a leader last said anything, monotonically
-        self.loads: Loads | None = None  # as the leader last said
+        self.loads: LoadStats | None = None  # as the leader last said
         self.connected = asyncio.Event()
         self._begin()
 
@@ -99,7 +99,7 @@ class LeaderLink:
         self._last_order = 0
         self._last_heard = 0
         self._num_reports = 0
-        self._unheard: deque[Report] = deque()
+        self._unheard: deque[EventReport] = deque()
 
     @property
     def num_unheard(self) -> int:
@@ -144,7 +144,9 @@ class LeaderLink:
                 offer,
             )
         )
-        pulse = Pulse(self._settings, channel, lambda: channel.post(Executed(self._last_order)))
+        pulse = Heartbeat(
+            self._settings, channel, lambda: channel.post(OrdersExecuted(self._last_order))
+        )
         async with pulse.beating():
             while True:
                 message = await channel.receive()
@@ -156,18 +158,18 @@ class LeaderLink:
         match message:
             case Welcome():
                 self._welcomed(message)
-            case Heard(last_report):
+            case ReportsLogged(last_report):
                 self._forget(last_report)
-            case Models(models):
+            case DeployedModels(models):
                 handler.deployed(models)
             case Reset():
                 await self._reset(handler)
                 raise ChannelClosedError(f"declared lost: {message.reason}")
-            case Workers(addresses):
+            case WorkerAddresses(addresses):
                 handler.alive(addresses)
-            case Loads():
+            case LoadStats():
                 self.loads = message
-            case Done() | Refused() | Status():
+            case OperatorDone() | OperatorRefused() | ClusterStatus():
                 pass  # answers are for those who asked
             case _:
                 self._execute(message, handler)

@@ -27,7 +27,7 @@ from sllmcore.events import (
     ServerDraining,
 )
 from sllmcore.types import Residency, ServerSpec, StorageTier
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
 
 VERSION = 3
 
@@ -53,7 +53,7 @@ class _Message(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True
 # A peer's first message, and the answers to it.
 
 
-class Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class WorkerOffer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a worker brings: its server, what its tiers hold, where its data plane listens."""
 
     server: ServerSpec
@@ -71,7 +71,7 @@ class Hello(_Message, frozen=True):
     incarnation: str
     last_order: int
     last_heard: int
-    offer: Offer | None = None
+    offer: WorkerOffer | None = None
 
     @property
     def fresh(self) -> bool:
@@ -99,7 +99,7 @@ class Reset(_Message, frozen=True):
 # From a peer.
 
 
-class Report(_Message, frozen=True):
+class EventReport(_Message, frozen=True):
     """The `number`-th event that this incarnation reports; `kind` is the event's class."""
 
     number: int
@@ -107,7 +107,7 @@ class Report(_Message, frozen=True):
     event: msgspec.Raw
 
 
-class Executed(_Message, frozen=True):
+class OrdersExecuted(_Message, frozen=True):
     """All orders up to `last_order` have been taken over: forget them. Said with each heartbeat."""
 
     last_order: int
@@ -116,19 +116,19 @@ class Executed(_Message, frozen=True):
 # From the leader.
 
 
-class Heard(_Message, frozen=True):
+class ReportsLogged(_Message, frozen=True):
     """Reports up to `last_report` are in the journal: forget them. Said with each heartbeat."""
 
     last_report: int
 
 
-class Models(_Message, frozen=True):
+class DeployedModels(_Message, frozen=True):
     """All models that are deployed. To gateways, at the start and at every change."""
 
-    models: tuple[ModelSpec, ...]
+    models: tuple[ModelDeployment, ...]
 
 
-class Workers(_Message, frozen=True):
+class WorkerAddresses(_Message, frozen=True):
     """The data planes of all workers that are not lost: what ran elsewhere is gone. To gateways,
     at the start and at every change."""
 
@@ -145,7 +145,7 @@ class PhaseTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     total_s: float
 
 
-class Loads(_Message, frozen=True):
+class LoadStats(_Message, frozen=True):
     """All loads since the cluster began, with the bytes by tier. To gateways, with each
     heartbeat."""
 
@@ -156,27 +156,27 @@ class Loads(_Message, frozen=True):
 # From an operator's command, instead of Hello; each is answered by one Answer.
 
 
-class Deploy(_Message, frozen=True):
+class DeployModel(_Message, frozen=True):
     """Serve a model from now on."""
 
-    model: ModelSpec
+    model: ModelDeployment
 
 
-class Delete(_Message, frozen=True):
+class DeleteModel(_Message, frozen=True):
     """Take no more requests for a model."""
 
     name: str
 
 
-class Inspect(_Message, frozen=True):
+class GetStatus(_Message, frozen=True):
     """Ask for the Status."""
 
 
-class Done(_Message, frozen=True):
+class OperatorDone(_Message, frozen=True):
     """It is done, and durable."""
 
 
-class Refused(_Message, frozen=True):
+class OperatorRefused(_Message, frozen=True):
     """It is not done, because."""
 
     reason: str
@@ -205,7 +205,7 @@ class InstanceStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     num_requests: int
 
 
-class Status(_Message, frozen=True):
+class ClusterStatus(_Message, frozen=True):
     """The cluster as its controller sees it. `num_log_keys`: what its log takes in the store."""
 
     epoch: int
@@ -213,7 +213,7 @@ class Status(_Message, frozen=True):
     num_waiting: int
     num_events: int
     num_log_keys: int
-    models: tuple[ModelSpec, ...]
+    models: tuple[ModelDeployment, ...]
     servers: tuple[ServerStatus, ...]
     instances: tuple[InstanceStatus, ...]
 
@@ -221,12 +221,12 @@ class Status(_Message, frozen=True):
 # Orders to a worker.
 
 
-class StartInstance(_Message, frozen=True):
+class LaunchInstance(_Message, frozen=True):
     """As the core's `Load`."""
 
     id: int
     instance_id: str
-    model: ModelSpec
+    model: ModelDeployment
     gpu_indices: tuple[int, ...]
     cache_in: tuple[StorageTier, ...]
     after: str | None
@@ -252,7 +252,7 @@ class EvictCopy(_Message, frozen=True):
 # Orders to a gateway. Addresses are those of the workers' data planes.
 
 
-class RunRequest(_Message, frozen=True):
+class StartRequest(_Message, frozen=True):
     """As `Infer`."""
 
     id: int
@@ -270,7 +270,7 @@ class StopRequest(_Message, frozen=True):
     instance_id: str
 
 
-class MoveRequest(_Message, frozen=True):
+class StartMigration(_Message, frozen=True):
     """As `Resume`."""
 
     id: int
@@ -282,7 +282,7 @@ class MoveRequest(_Message, frozen=True):
     destination_address: str
 
 
-class AbortMove(_Message, frozen=True):
+class AbortMigration(_Message, frozen=True):
     """As `AbortResume`."""
 
     id: int
@@ -291,7 +291,7 @@ class AbortMove(_Message, frozen=True):
     destination_id: str
 
 
-class RefuseRequest(_Message, frozen=True):
+class RejectRequest(_Message, frozen=True):
     """As `Reject`, and `TimeOut` with `timed_out`."""
 
     id: int
@@ -300,23 +300,32 @@ class RefuseRequest(_Message, frozen=True):
     timed_out: bool = False
 
 
-WorkerOrder = StartInstance | StopInstance | EvictCopy
-GatewayOrder = RunRequest | StopRequest | MoveRequest | AbortMove | RefuseRequest
+WorkerOrder = LaunchInstance | StopInstance | EvictCopy
+GatewayOrder = StartRequest | StopRequest | StartMigration | AbortMigration | RejectRequest
 Order = WorkerOrder | GatewayOrder
-Asked = Deploy | Delete | Inspect
-Answer = Done | Refused | Status
-FromPeer = Hello | Report | Executed | Asked
-FromLeader = Welcome | Reset | Heard | Models | Workers | Loads | Order | Answer
+OperatorRequest = DeployModel | DeleteModel | GetStatus
+OperatorAnswer = OperatorDone | OperatorRefused | ClusterStatus
+FromPeer = Hello | EventReport | OrdersExecuted | OperatorRequest
+FromLeader = (
+    Welcome
+    | Reset
+    | ReportsLogged
+    | DeployedModels
+    | WorkerAddresses
+    | LoadStats
+    | Order
+    | OperatorAnswer
+)
 
 _EVENTS: dict[str, type[ReportedEvent]] = {kind.__name__: kind for kind in ReportedEvent.__args__}
 
 
-def report(number: int, event: ReportedEvent) -> Report:
+def report(number: int, event: ReportedEvent) -> EventReport:
     """An event as a message."""
-    return Report(number, type(event).__name__, msgspec.Raw(msgspec.msgpack.encode(event)))
+    return EventReport(number, type(event).__name__, msgspec.Raw(msgspec.msgpack.encode(event)))
 
 
-def reported_event(message: Report) -> ReportedEvent:
+def reported_event(message: EventReport) -> ReportedEvent:
     """The event of a message. Raises msgspec.ValidationError when it is none."""
     kind = _EVENTS.get(message.kind)
     if kind is None:

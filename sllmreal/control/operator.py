@@ -6,14 +6,14 @@ from collections.abc import Awaitable, Callable
 from sllmcore.errors import ClusterError, UsageError
 from sllmreal.control.home import Home
 from sllmreal.control.leader_link import LeaderChannel
-from sllmreal.control.messages import Asked, Refused, Status
+from sllmreal.control.messages import ClusterStatus, OperatorRefused, OperatorRequest
 from sllmreal.control.site import leader_dial
 from sllmreal.transport.errors import ChannelClosedError
 
 WAIT_S = 15.0  # a leader may be on its way
 
 
-async def ask(home: Home, asked: Asked, wait_s: float = WAIT_S) -> Status | None:
+async def ask(home: Home, asked: OperatorRequest, wait_s: float = WAIT_S) -> ClusterStatus | None:
     """Have the leader do it; the Status where that was asked.
 
     Raises UsageError with the leader's reason, ClusterError when nobody leads for `wait_s`.
@@ -31,14 +31,14 @@ async def ask(home: Home, asked: Asked, wait_s: float = WAIT_S) -> Status | None
 
 
 async def _answered(
-    dial_leader: Callable[[], Awaitable[LeaderChannel]], asked: Asked
-) -> Status | None:
+    dial_leader: Callable[[], Awaitable[LeaderChannel]], asked: OperatorRequest
+) -> ClusterStatus | None:
     channel = await dial_leader()
     try:
         channel.post(asked)
         message = await channel.receive()
     finally:
         channel.close()
-    if isinstance(message, Refused):
+    if isinstance(message, OperatorRefused):
         raise UsageError(message.reason)
-    return message if isinstance(message, Status) else None
+    return message if isinstance(message, ClusterStatus) else None

@@ -40,7 +40,7 @@ class _Account:
     num_requests: int = 0
 
 
-class Place:
+class AdmittedRequest:
     """A choice's place among those who wait for their first token."""
 
     def __init__(self, admission: "Admission") -> None:
@@ -87,12 +87,12 @@ class Admission:
             account.num_requests -= 1
 
     @contextmanager
-    def places(self, num_choices: int) -> Iterator[list[Place]]:
+    def places(self, num_choices: int) -> Iterator[list[AdmittedRequest]]:
         """Places in the queue for all choices of a request, or for none. Raises ApiError (429)."""
         if self.num_waiting + num_choices > self._limits.waiting:
             raise self._full()
         self.num_waiting += num_choices
-        places = [Place(self) for _ in range(num_choices)]
+        places = [AdmittedRequest(self) for _ in range(num_choices)]
         try:
             yield places
         finally:

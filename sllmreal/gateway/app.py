@@ -12,13 +12,13 @@ from starlette.responses import Response
 from sllmreal.gateway.backend import Backend, DeployedModel
 from sllmreal.gateway.errors import ApiError, ClientLeftError
 from sllmreal.gateway.gate import OPEN_PATH, Gate
-from sllmreal.gateway.service import CLIENT_LEFT, Service
+from sllmreal.gateway.service import CLIENT_LEFT, GatewayService
 from sllmreal.gateway.settings import GatewaySettings
 
 
 def create_app(backend: Backend, settings: GatewaySettings) -> FastAPI:
     """The application; `app.state.service` is its Service. Raises UsageError for bad keys files."""
-    service = Service(backend, settings)
+    service = GatewayService(backend, settings)
     # No schema and no pages about it: they would be routes that tell what runs here.
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.service = service
@@ -35,7 +35,7 @@ def create_app(backend: Backend, settings: GatewaySettings) -> FastAPI:
     return app
 
 
-def _generating(service: Service) -> APIRouter:
+def _generating(service: GatewayService) -> APIRouter:
     router = APIRouter(prefix="/v1")
 
     @router.post("/completions")
@@ -49,7 +49,7 @@ def _generating(service: Service) -> APIRouter:
     return router
 
 
-def _telling(service: Service) -> APIRouter:
+def _telling(service: GatewayService) -> APIRouter:
     router = APIRouter()
 
     @router.get("/v1/models")
@@ -82,7 +82,7 @@ def _telling(service: Service) -> APIRouter:
     return router
 
 
-def _answer_errors(app: FastAPI, service: Service) -> None:
+def _answer_errors(app: FastAPI, service: GatewayService) -> None:
     """Errors of routes, of routing and of our own mistakes, all as OpenAI's error objects."""
 
     @app.exception_handler(ApiError)

@@ -30,7 +30,7 @@ class DeployedModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Submission:
+class GenerationRequest:
     """One sequence to generate: a choice of a request."""
 
     request_id: str
@@ -66,7 +66,7 @@ class FailedError(ClusterError):
     """The submission was lost, or its model cannot be run. The reason is shown to the user."""
 
 
-class Stream(Protocol):
+class OutputStream(Protocol):
     """The output of one submission. Raises RejectedError, TimedOutError or FailedError."""
 
     def __aiter__(self) -> AsyncIterator[Generated]: ...
@@ -78,7 +78,7 @@ class Stream(Protocol):
         ...
 
 
-class Decoder(Protocol):
+class TokenDecoder(Protocol):
     """Turns one output into text, token by token. Text comes when its characters are complete."""
 
     def push(self, token: int) -> str: ...
@@ -117,7 +117,7 @@ class Tokenizer(Protocol):
         """Text without special tokens."""
         ...
 
-    def decoder(self, prompt: Sequence[int]) -> Decoder:
+    def decoder(self, prompt: Sequence[int]) -> TokenDecoder:
         """A decoder of the output that follows this prompt."""
         ...
 
@@ -146,13 +146,13 @@ BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0,
 
 
 @dataclass(frozen=True, slots=True)
-class Distribution:
+class BucketCounts:
     """Durations counted into BUCKETS_S, the last count being of those beyond; and their sum."""
 
     counts: tuple[int, ...] = (0,) * (len(BUCKETS_S) + 1)
     total_s: float = 0.0
 
-    def plus(self, value_s: float) -> "Distribution":
+    def plus(self, value_s: float) -> "BucketCounts":
         """With one more duration."""
         place = bisect_left(BUCKETS_S, value_s)
         counts = (*self.counts[:place], self.counts[place] + 1, *self.counts[place + 1 :])
@@ -168,25 +168,25 @@ class ModelSnapshot:
     num_waiting: int
     kv_cache_share: float  # in [0, 1]
     num_preemptions: int = 0
-    queue: Distribution = Distribution()
-    prefill: Distribution = Distribution()
+    queue: BucketCounts = BucketCounts()
+    prefill: BucketCounts = BucketCounts()
 
 
 @dataclass(frozen=True, slots=True)
-class ColdStarts:
+class ColdStartMetrics:
     """Cold starts so far whose bytes came from `tier`, and how long one phase of them took."""
 
     tier: str
     phase: str
-    durations: Distribution
+    durations: BucketCounts
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class ClusterMetrics:
     """The cluster for the metrics page. Everything but `models` counts since the start."""
 
     models: tuple[ModelSnapshot, ...] = ()
-    cold_starts: tuple[ColdStarts, ...] = ()
+    cold_starts: tuple[ColdStartMetrics, ...] = ()
     bytes_loaded: Mapping[str, int] = field(default_factory=dict)  # by source tier
     migrations: Mapping[str, int] = field(default_factory=dict)  # by outcome
     recomputed_tokens: int = 0
@@ -204,10 +204,10 @@ class Backend(Protocol):
         """None for a model that speaks token ids only."""
         ...
 
-    def submit(self, submission: Submission) -> Stream:
+    def submit(self, submission: GenerationRequest) -> OutputStream:
         """Begin. Raises what a stream raises, or leaves it to the stream."""
         ...
 
     def health(self) -> Health: ...
 
-    def snapshot(self) -> Snapshot: ...
+    def snapshot(self) -> ClusterMetrics: ...

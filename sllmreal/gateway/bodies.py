@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from sllmreal.gateway.backend import Message
-from sllmreal.gateway.fields import UNSERVED_BY_BOTH, GenerationRequest, Neutral, Strict
+from sllmreal.gateway.fields import UNSERVED_BY_BOTH, GenerationBody, Neutral, Strict
 
 MAX_ITEMS = 1_024  # prompts, messages, parts of a message
 TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
@@ -16,7 +16,7 @@ Prompts = Annotated[list[TokenIds], Field(fail_fast=True, min_length=1, max_leng
 Prompt = Annotated[str | TokenIds | Texts | Prompts, Field(union_mode="left_to_right")]
 
 
-class CompletionRequest(GenerationRequest):
+class CompletionRequest(GenerationBody):
     """Text or token ids to be continued; a list of those is answered by as many choices."""
 
     unserved: ClassVar[Mapping[str, Neutral]] = {
@@ -76,7 +76,7 @@ class ChatMessage(Strict):
 Messages = Annotated[list[ChatMessage], Field(fail_fast=True, min_length=1, max_length=MAX_ITEMS)]
 
 
-class ChatRequest(GenerationRequest):
+class ChatRequest(GenerationBody):
     """A conversation to be continued by the assistant."""
 
     unserved: ClassVar[Mapping[str, Neutral]] = {

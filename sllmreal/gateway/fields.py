@@ -57,7 +57,7 @@ StopString = Annotated[str, Field(min_length=1, max_length=4_096)]
 StopStrings = Annotated[list[StopString], Field(fail_fast=True, max_length=64)]
 
 
-class GenerationRequest(Strict):
+class GenerationBody(Strict):
     """The fields that completions and chat share."""
 
     model: Annotated[str, Field(min_length=1, max_length=512)]

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from sllmcore.errors import ClusterError
 from sllmreal.engine.protocol import FinishReason
-from sllmreal.gateway.admission import Admission, Place
+from sllmreal.gateway.admission import Admission, AdmittedRequest
 from sllmreal.gateway.answers import Delta, Usage
 from sllmreal.gateway.backend import (
     Backend,
     FailedError,
     Generated,
+    GenerationRequest,
     RejectedError,
-    Submission,
     TimedOutError,
     Tokenizer,
 )
@@ -28,7 +28,7 @@ Emit = Callable[[Delta], None]
 class Plan:
     """What a checked request comes to: submissions, and how their tokens become text."""
 
-    submissions: tuple[Submission, ...]
+    submissions: tuple[GenerationRequest, ...]
     tokenizer: Tokenizer | None
     stops: tuple[str, ...]
     prompt_tokens: int  # each prompt once, however many choices it has
@@ -37,7 +37,7 @@ class Plan:
 class ChoiceText:
     """Tokens of one choice in, deltas out. Text that may be part of a stop string waits."""
 
-    def __init__(self, index: int, submission: Submission, plan: Plan) -> None:
+    def __init__(self, index: int, submission: GenerationRequest, plan: Plan) -> None:
         self._index = index
         self._stop_tokens = submission.stop_tokens
         tokenizer = plan.tokenizer
@@ -96,7 +96,7 @@ class Generation:
                 counts = await self._together(places, emit)
         return self.usage(sum(counts))
 
-    async def _together(self, places: list[Place], emit: Emit) -> list[int]:
+    async def _together(self, places: list[AdmittedRequest], emit: Emit) -> list[int]:
         """All choices at once; the first that fails ends the others."""
         try:
             async with asyncio.TaskGroup() as group:
@@ -108,7 +108,7 @@ class Generation:
             raise errors.exceptions[0] from None
         return [task.result() for task in tasks]
 
-    async def _choice(self, index: int, place: Place, emit: Emit) -> int:
+    async def _choice(self, index: int, place: AdmittedRequest, emit: Emit) -> int:
         """Run one choice; returns its number of output tokens."""
         submission = self._plan.submissions[index]
         meter = self._metrics.meter(submission.model, len(submission.prompt))
@@ -125,7 +125,12 @@ class Generation:
         return text.num_used
 
     async def _follow(
-        self, submission: Submission, text: ChoiceText, place: Place, meter: ChoiceMeter, emit: Emit
+        self,
+        submission: GenerationRequest,
+        text: ChoiceText,
+        place: AdmittedRequest,
+        meter: ChoiceMeter,
+        emit: Emit,
     ) -> str:
         # Closing the stream cancels what has not ended: at a stop string, or when a client leaves.
         async with aclosing(self._backend.submit(submission)) as stream:

@@ -13,7 +13,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from sllmreal.gateway.backend import BUCKETS_S, Distribution, ModelSnapshot, Snapshot
+from sllmreal.gateway.backend import BUCKETS_S, BucketCounts, ClusterMetrics, ModelSnapshot
 
 _MODEL = ["model_name"]
 _TOKEN_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -22,7 +22,7 @@ _TOKEN_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.
 class GatewayMetrics:
     """All metrics of one gateway, in a registry of its own."""
 
-    def __init__(self, snapshot: Callable[[], Snapshot]) -> None:
+    def __init__(self, snapshot: Callable[[], ClusterMetrics]) -> None:
         registry = self._registry = CollectorRegistry()
 
         def histogram(name: str, about: str, buckets: tuple[float, ...] = BUCKETS_S) -> Histogram:
@@ -107,7 +107,7 @@ class ChoiceMeter:
 class _ClusterCollector(Collector):
     """Turns a snapshot into samples."""
 
-    def __init__(self, snapshot: Callable[[], Snapshot]) -> None:
+    def __init__(self, snapshot: Callable[[], ClusterMetrics]) -> None:
         self._snapshot = snapshot
 
     def describe(self) -> Iterator[Metric]:
@@ -147,7 +147,7 @@ def _of_models(models: tuple[ModelSnapshot, ...]) -> Iterator[Metric]:
     yield from (running, waiting, cache, preempted, queue, prefill)
 
 
-def _of_cold_starts(snapshot: Snapshot) -> Iterator[Metric]:
+def _of_cold_starts(snapshot: ClusterMetrics) -> Iterator[Metric]:
     about = "Phases of cold starts, by the tier that the bytes came from"
     family = HistogramMetricFamily("sllm:cold_start_seconds", about, labels=["tier", "phase"])
     for one in snapshot.cold_starts:
@@ -162,7 +162,7 @@ def _counts(name: str, about: str, label: str, values: dict[str, int]) -> Counte
     return family
 
 
-def _add(family: HistogramMetricFamily, labels: list[str], durations: Distribution) -> None:
+def _add(family: HistogramMetricFamily, labels: list[str], durations: BucketCounts) -> None:
     """Prometheus counts cumulatively: each bucket holds those before it."""
     total, buckets = 0, []
     bounds = [str(bound) for bound in BUCKETS_S] + ["+Inf"]

@@ -6,7 +6,7 @@ from sllmcore.errors import SllmError
 from sllmreal.gateway.errors import SlowReaderError
 
 
-class Outbox:
+class ResponseOutbox:
     """Bytes for one client. What gathers while it is slow is taken all at once, or is too much."""
 
     def __init__(self, max_bytes: int) -> None:

@@ -7,10 +7,10 @@ from typing import TypeVar
 
 from sllmcore.errors import UsageError
 from sllmreal.engine.protocol import Sampling
-from sllmreal.gateway.backend import Backend, DeployedModel, Submission, Tokenizer
+from sllmreal.gateway.backend import Backend, DeployedModel, GenerationRequest, Tokenizer
 from sllmreal.gateway.bodies import ChatRequest, CompletionRequest
 from sllmreal.gateway.errors import ApiError, bad_request, unknown_model
-from sllmreal.gateway.fields import GenerationRequest
+from sllmreal.gateway.fields import GenerationBody
 from sllmreal.gateway.generation import Plan
 from sllmreal.gateway.keys import Principal
 from sllmreal.gateway.settings import Limits
@@ -67,7 +67,7 @@ class Planner:
         asked = body.most_tokens
         return self._plan(body, model, [prompt], (request_id, asked, asked or model.context_tokens))
 
-    def _check(self, body: GenerationRequest, num_prompts: int) -> None:
+    def _check(self, body: GenerationBody, num_prompts: int) -> None:
         limits = self._limits
         if num_prompts * (body.n or 1) > limits.choices:
             raise bad_request(f"prompts times n may be at most {limits.choices}", "n")
@@ -88,7 +88,7 @@ class Planner:
 
     def _plan(
         self,
-        body: GenerationRequest,
+        body: GenerationBody,
         model: DeployedModel,
         prompts: Sequence[list[int]],
         wanted: tuple[str, int | None, int],
@@ -101,7 +101,7 @@ class Planner:
         seed = secrets.randbits(62) if body.seed is None else body.seed
         num_choices = body.n or 1
         submissions = tuple(
-            Submission(
+            GenerationRequest(
                 f"{request_id}-{number * num_choices + choice}",
                 model.name,
                 self._principal.tenant,
@@ -134,7 +134,7 @@ class Planner:
         return min(most, room, limits.output_tokens)
 
 
-def _sampling(body: GenerationRequest, seed: int) -> Sampling:
+def _sampling(body: GenerationBody, seed: int) -> Sampling:
     top_k = body.top_k if body.top_k is not None and body.top_k > 0 else None
     return Sampling(
         temperature=1.0 if body.temperature is None else body.temperature,

@@ -12,7 +12,7 @@ from sllmcore.errors import UsageError
 from sllmreal.gateway.app import create_app
 from sllmreal.gateway.backend import Backend
 from sllmreal.gateway.connection import GatewayConnection
-from sllmreal.gateway.service import Service
+from sllmreal.gateway.service import GatewayService
 from sllmreal.gateway.settings import GatewaySettings
 
 # What waits longer in the kernel than its client would is better not taken at all.
@@ -51,7 +51,7 @@ async def serve(
     cannot be had or the keys file is wrong.
     """
     app = create_app(backend, settings)
-    service: Service = app.state.service
+    service: GatewayService = app.state.service
     with _listening(settings) as listener:
         server = _Server(_config(app, settings))
         serving = asyncio.create_task(server.serve([listener]))

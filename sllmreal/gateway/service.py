@@ -12,7 +12,7 @@ from sllmreal.gateway.answers import ChatDialect, Delta, Dialect, Heading, TextD
 from sllmreal.gateway.backend import Backend, Health
 from sllmreal.gateway.bodies import ChatRequest, CompletionRequest
 from sllmreal.gateway.errors import ApiError, ClientLeftError, of_cluster
-from sllmreal.gateway.fields import GenerationRequest, parsed
+from sllmreal.gateway.fields import GenerationBody, parsed
 from sllmreal.gateway.generation import Generation, Plan
 from sllmreal.gateway.keys import Keyring, Principal, load_keys
 from sllmreal.gateway.leaving import while_connected
@@ -25,7 +25,7 @@ from sllmreal.gateway.streaming import EventStream
 CLIENT_LEFT = 499  # told to nobody: the client is gone
 
 
-class Service:
+class GatewayService:
     """One gateway's state, shared by its routes."""
 
     def __init__(self, backend: Backend, settings: GatewaySettings) -> None:
@@ -76,7 +76,7 @@ class Service:
         )
 
     async def _answer(
-        self, request: Request, plan: Plan, dialect: Dialect, body: GenerationRequest
+        self, request: Request, plan: Plan, dialect: Dialect, body: GenerationBody
     ) -> Response:
         generation = Generation(plan, self.backend, self.admission, self.metrics)
         request_id = plan.submissions[0].request_id.rpartition("-")[0]
@@ -94,7 +94,7 @@ class Service:
         return Response(answer, headers=headers)
 
 
-def _heading(request_id: str, body: GenerationRequest, plan: Plan) -> Heading:
+def _heading(request_id: str, body: GenerationBody, plan: Plan) -> Heading:
     with_ids = body.return_token_ids or plan.tokenizer is None
     return Heading(request_id, int(time.time()), body.model, with_ids, body.told_usage)
 

@@ -16,7 +16,7 @@ from sllmreal.gateway.answers import Delta, Dialect
 from sllmreal.gateway.errors import ApiError, ClientLeftError, SlowReaderError, of_cluster
 from sllmreal.gateway.generation import Generation
 from sllmreal.gateway.leaving import while_connected
-from sllmreal.gateway.outbox import Outbox
+from sllmreal.gateway.outbox import ResponseOutbox
 from sllmreal.gateway.settings import GatewaySettings
 
 _HEARTBEAT = b": waiting\n\n"
@@ -34,7 +34,7 @@ class EventStream(Response):
         self._generation = generation
         self._dialect = dialect
         self._settings = settings
-        self._outbox = Outbox(settings.limits.stream_buffer_bytes)
+        self._outbox = ResponseOutbox(settings.limits.stream_buffer_bytes)
         self._opened: set[int] = set()
         self._num_output = 0
 

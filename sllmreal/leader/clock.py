@@ -3,7 +3,7 @@
 import time
 
 
-class Clock:
+class ClusterClock:
     """Seconds since the log began, by the wall clock that all machines share; never back."""
 
     def __init__(self) -> None:

@@ -3,7 +3,7 @@
 from bisect import bisect_left
 
 from sllmcore.events import LoadFinished
-from sllmreal.control.messages import Loads, PhaseTimes
+from sllmreal.control.messages import LoadStats, PhaseTimes
 from sllmreal.gateway.backend import BUCKETS_S
 
 
@@ -29,10 +29,10 @@ class LoadTally:
         counts[bisect_left(BUCKETS_S, seconds)] += 1
         self._total_s[tier, phase] = self._total_s.get((tier, phase), 0.0) + seconds
 
-    def message(self) -> Loads:
+    def message(self) -> LoadStats:
         """As gateways are told."""
         phases = tuple(
             PhaseTimes(tier, phase, tuple(counts), self._total_s[tier, phase])
             for (tier, phase), counts in self._counts.items()
         )
-        return Loads(phases, dict(self._num_bytes))
+        return LoadStats(phases, dict(self._num_bytes))

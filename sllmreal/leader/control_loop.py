@@ -15,11 +15,11 @@ from sllmcore.controller import Controller
 from sllmcore.errors import UsageError
 from sllmcore.events import Event, WakeUp
 from sllmcore.journal import entry_line
-from sllmreal.control.model import ModelSpec
-from sllmreal.leader.clock import Clock
+from sllmreal.control.deployment import ModelDeployment
+from sllmreal.leader.clock import ClusterClock
 from sllmreal.leader.code_version import code_stamp
-from sllmreal.leader.log_records import Header, Log, Origin, Record, encoded
-from sllmreal.leader.peers import Roster
+from sllmreal.leader.log_records import EventLog, LogHeader, LogRecord, ReportId, encoded
+from sllmreal.leader.peers import PeerTable
 from sllmreal.leader.recovery import Recovered, Recovery, snapshot_of
 from sllmreal.leader.state import Effects, LeaderState
 
@@ -52,12 +52,12 @@ class ControlLoop:
     def __init__(
         self,
         controller: Controller,
-        log: Log,
-        roster: Roster,
+        log: EventLog,
+        roster: PeerTable,
         header: str,
         compaction: Compaction | None = None,
     ) -> None:
-        self.clock = Clock()
+        self.clock = ClusterClock()
         self.sinks: list[Callable[[float, Event, Sequence[Command]], None]] = []
         self.state = LeaderState(controller, roster)
         self._log = log
@@ -92,7 +92,7 @@ class ControlLoop:
         found = await Recovery(self._log, self.state, self.clock, self._header).run()
         self._num_entries, self._num_bytes = found.num_lines, found.num_bytes
         if found.empty:
-            header = Header(self._header, self.clock.zero_at_s, code_stamp())
+            header = LogHeader(self._header, self.clock.zero_at_s, code_stamp())
             self._lines.append(encoded(header))
         self._arm()
         return found
@@ -100,18 +100,18 @@ class ControlLoop:
     def tell(
         self,
         event: Event,
-        origin: Origin | None = None,
-        model: ModelSpec | None = None,
+        origin: ReportId | None = None,
+        model: ModelDeployment | None = None,
         address: str = "",
     ) -> list[Command]:
         """Have the controller hear of an event; its commands follow when the record is durable.
 
-        The other arguments are those of the `Record`.
+        The other arguments are those of the `LogRecord`.
         """
         now_s = self.clock.now_s()
-        effects, commands = self.state.handle(event, now_s, Record("", origin, model, address))
+        effects, commands = self.state.handle(event, now_s, LogRecord("", origin, model, address))
         line = entry_line(now_s, event, commands)
-        self._lines.append(encoded(Record(line, origin, model, address)))
+        self._lines.append(encoded(LogRecord(line, origin, model, address)))
         self._effects.append(effects)
         self._wanted.set()
         for sink in self.sinks:
@@ -147,7 +147,7 @@ class ControlLoop:
                 self._compacting.add_done_callback(lambda _: self._wanted.set())
 
     async def _append(self, lines: list[str]) -> int | None:
-        """In parts that fit a batch; what `Log.append` said of the last."""
+        """In parts that fit a batch; what `EventLog.append` said of the last."""
         batch = None
         part: list[str] = []
         num_bytes = 0

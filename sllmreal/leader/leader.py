@@ -27,28 +27,28 @@ from sllmcore.events import (
     ServerLost,
 )
 from sllmcore.journal import header_line
-from sllmreal.control.heartbeat import LinkSettings, Pulse
+from sllmreal.control.deployment import ModelDeployment
+from sllmreal.control.heartbeat import Heartbeat, LinkSettings
 from sllmreal.control.messages import (
     VERSION,
-    Delete,
-    Deploy,
-    Executed,
+    DeleteModel,
+    DeployedModels,
+    DeployModel,
+    EventReport,
     FromPeer,
-    Heard,
+    GetStatus,
     Hello,
-    Inspect,
-    Models,
-    Report,
+    OrdersExecuted,
+    ReportsLogged,
     Reset,
     Welcome,
-    Workers,
+    WorkerAddresses,
     reported_event,
 )
-from sllmreal.control.model import ModelSpec
 from sllmreal.leader.control_loop import Compaction, ControlLoop
-from sllmreal.leader.log_records import JOINED, LOST, Log, Origin
+from sllmreal.leader.log_records import JOINED, LOST, EventLog, ReportId
 from sllmreal.leader.operator_requests import answer
-from sllmreal.leader.peers import PeerChannel, PeerState, Roster
+from sllmreal.leader.peers import PeerChannel, PeerState, PeerTable
 from sllmreal.streams.host_options import HostOptions
 from sllmreal.transport.errors import ChannelClosedError
 
@@ -84,10 +84,10 @@ class Leader:
     def __init__(
         self,
         settings: LeaderSettings,
-        log: Log,
+        log: EventLog,
         epoch: int,
     ) -> None:
-        self.roster = Roster()
+        self.roster = PeerTable()
         rng = random.Random(f"{settings.seed}/policy")  # noqa: S311 - as a simulation draws
         controller = build_controller(settings.policy, rng)
         header = header_line(settings.policy, settings.seed)
@@ -125,28 +125,30 @@ class Leader:
 
     # Models.
 
-    def deploy(self, spec: ModelSpec) -> None:
+    def deploy(self, spec: ModelDeployment) -> None:
         """Serve a model. Raises UsageError when one of that name is deployed already."""
         if spec.name in self.roster.deployed:
             raise UsageError(f"model {spec.name} is deployed already")
         self.loop.tell(ModelDeployed(spec.checkpoint, spec.num_slots), model=spec)
-        self.roster.broadcast(Models(self.models()))
+        self.roster.broadcast(DeployedModels(self.models()))
 
     def delete(self, name: str) -> None:
         """Take no more requests for a model. Raises UsageError when there is none."""
         if name not in self.roster.deployed:
             raise UsageError(f"no model {name} is deployed")
         self._tell(ModelDeleted(name))
-        self.roster.broadcast(Models(self.models()))
+        self.roster.broadcast(DeployedModels(self.models()))
 
-    def models(self) -> tuple[ModelSpec, ...]:
+    def models(self) -> tuple[ModelDeployment, ...]:
         """What is deployed."""
         return tuple(self.roster.deployed.values())
 
-    def _workers(self) -> Workers:
+    def _workers(self) -> WorkerAddresses:
         """Those that are there, or expected back: what is known of where they listen."""
         workers = [one for one in self.roster.peers.values() if one.kind == "worker"]
-        return Workers(tuple(one.address for one in workers if one.address and not one.lost))
+        return WorkerAddresses(
+            tuple(one.address for one in workers if one.address and not one.lost)
+        )
 
     # Peers.
 
@@ -157,7 +159,7 @@ class Leader:
                 message = await channel.receive()
             if isinstance(message, Hello):
                 await self._serve_hello(message, channel)
-            while isinstance(message, Deploy | Delete | Inspect):
+            while isinstance(message, DeployModel | DeleteModel | GetStatus):
                 channel.post(await answer(self, message))
                 message = await channel.receive()
         except (ChannelClosedError, TimeoutError):
@@ -169,7 +171,7 @@ class Leader:
         peer = self._greeted(hello, channel)
         if peer is None:
             return
-        pulse = Pulse(self._settings.link, channel, partial(self._say, peer, channel))
+        pulse = Heartbeat(self._settings.link, channel, partial(self._say, peer, channel))
         try:
             async with pulse.beating():
                 while True:
@@ -183,15 +185,15 @@ class Leader:
 
     def _say(self, peer: PeerState, channel: PeerChannel) -> None:
         """What nobody waits for."""
-        channel.post(Heard(peer.last_durable))
+        channel.post(ReportsLogged(peer.last_durable))
         if peer.kind == "gateway":
             channel.post(self.loop.state.tally.message())
 
     def _take(self, peer: PeerState, message: FromPeer) -> None:
         match message:
-            case Report():
+            case EventReport():
                 self._hear(peer, message)
-            case Executed(last_order):
+            case OrdersExecuted(last_order):
                 self.roster.executed(peer, last_order)
             case _:
                 raise ChannelClosedError("a peer reports, and says nothing else")
@@ -218,7 +220,7 @@ class Leader:
         zero_at_s = self.loop.clock.zero_at_s
         channel.post(Welcome(self.epoch, peer.last_durable, zero_at_s))
         if peer.kind == "gateway":
-            channel.post(Models(self.models()))
+            channel.post(DeployedModels(self.models()))
             channel.post(self._workers())
         else:
             self.roster.broadcast(self._workers())
@@ -230,12 +232,12 @@ class Leader:
             if hello.offer is None or hello.offer.server.id != hello.peer_id:
                 raise ChannelClosedError("a worker offers its own server")
             event = ServerJoined(hello.offer.server, hello.offer.resident)
-            origin = Origin(hello.peer_id, hello.incarnation, JOINED)
+            origin = ReportId(hello.peer_id, hello.incarnation, JOINED)
             self.loop.tell(event, origin, address=hello.offer.address)
             return self.roster.peers[hello.peer_id]
         return self.roster.join(hello.peer_id, "gateway", hello.incarnation)
 
-    def _hear(self, peer: PeerState, message: Report) -> None:
+    def _hear(self, peer: PeerState, message: EventReport) -> None:
         if message.number != peer.last_report + 1:
             if message.number <= peer.last_report:
                 return  # heard before
@@ -244,7 +246,7 @@ class Leader:
             event = reported_event(message)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ChannelClosedError(f"a malformed report: {error}") from error
-        self._tell(event, Origin(peer.id, peer.incarnation, message.number))
+        self._tell(event, ReportId(peer.id, peer.incarnation, message.number))
 
     def _expect_back(self, peer: PeerState) -> None:
         """Declare a peer lost unless it comes back in time."""
@@ -259,7 +261,7 @@ class Leader:
 
     def _declare_lost(self, peer: PeerState) -> None:
         self._say_no_goodbye(peer)
-        origin = Origin(peer.id, peer.incarnation, LOST)
+        origin = ReportId(peer.id, peer.incarnation, LOST)
         if peer.kind == "worker":
             self._tell(ServerLost(peer.id), origin)
             self.roster.broadcast(self._workers())
@@ -283,8 +285,8 @@ class Leader:
 
     def _bury(self, request_id: str) -> None:
         cluster = self.loop.controller.cluster
-        moves = self.roster.moves_of(request_id)
-        if request_id in cluster.tickets:
+        moves = self.roster.migrations_of(request_id)
+        if request_id in cluster.request_states:
             places = [one.id for one in cluster.instances.values() if request_id in one.requests]
             for instance_id in places:
                 self._tell(InferenceStopped(request_id, instance_id, 0))
@@ -292,5 +294,5 @@ class Leader:
             reason = "its gateway is lost"
             self._tell(MigrationFailed(move.move_id, request_id, move.destination_id, reason))
 
-    def _tell(self, event: Event, origin: Origin | None = None) -> None:
+    def _tell(self, event: Event, origin: ReportId | None = None) -> None:
         self.loop.tell(event, origin)

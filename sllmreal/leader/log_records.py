@@ -6,13 +6,13 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from sllmcore.errors import ClusterError
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
 
 JOINED = 0  # in place of a report's number: the incarnation said Hello
 LOST = -1  # the leader itself declared the incarnation lost
 
 
-class Origin(msgspec.Struct, frozen=True, array_like=True):
+class ReportId(msgspec.Struct, frozen=True, array_like=True):
     """The report that an event came with."""
 
     peer_id: str
@@ -20,7 +20,7 @@ class Origin(msgspec.Struct, frozen=True, array_like=True):
     number: int
 
 
-class Header(msgspec.Struct, frozen=True, array_like=True):
+class LogHeader(msgspec.Struct, frozen=True, array_like=True):
     """The first line of a log: the journal's header, when by the wall clock its time was 0, and the
     version of the code that decided as the log says (`stamp`)."""
 
@@ -29,7 +29,7 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
     stamp: str = ""
 
 
-class Record(msgspec.Struct, frozen=True, array_like=True):
+class LogRecord(msgspec.Struct, frozen=True, array_like=True):
     """A line of the journal, and its origin; None: the leader's own (a deployment, a wake-up).
 
     With some events comes what peers need and the controller does not: the `model` deployed, the
@@ -37,12 +37,12 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     """
 
     line: str
-    origin: Origin | None = None
-    model: ModelSpec | None = None
+    origin: ReportId | None = None
+    model: ModelDeployment | None = None
     address: str = ""
 
 
-class Log(Protocol):
+class EventLog(Protocol):
     """Durable lines in order, written by one leader at a time: `sllmreal.store.JournalLog`.
 
     Its beginning, the header with it, may have been replaced by a snapshot of what it led to.
@@ -74,10 +74,10 @@ class Log(Protocol):
         ...
 
 
-T = TypeVar("T", Header, Record)
+T = TypeVar("T", LogHeader, LogRecord)
 
 
-def encoded(line: Header | Record) -> str:
+def encoded(line: LogHeader | LogRecord) -> str:
     return msgspec.json.encode(line).decode()
 
 

@@ -5,45 +5,45 @@ from typing import TYPE_CHECKING, assert_never
 from sllmcore.errors import UsageError
 from sllmcore.types import DRAM, SSD, StorageTier
 from sllmreal.control.messages import (
-    Answer,
-    Asked,
-    Delete,
-    Deploy,
-    Done,
-    Inspect,
+    ClusterStatus,
+    DeleteModel,
+    DeployModel,
+    GetStatus,
     InstanceStatus,
-    Refused,
+    OperatorAnswer,
+    OperatorDone,
+    OperatorRefused,
+    OperatorRequest,
     ServerStatus,
-    Status,
 )
 
 if TYPE_CHECKING:
     from sllmreal.leader.leader import Leader
 
 
-async def answer(leader: "Leader", asked: Asked) -> Answer:
+async def answer(leader: "Leader", asked: OperatorRequest) -> OperatorAnswer:
     """Do it, wait until it is durable, and say so."""
     try:
         match asked:
-            case Deploy(model):
+            case DeployModel(model):
                 leader.deploy(model)
-            case Delete(name):
+            case DeleteModel(name):
                 leader.delete(name)
-            case Inspect():
+            case GetStatus():
                 return status(leader)
             case _:
                 assert_never(asked)
     except UsageError as error:
-        return Refused(str(error))
+        return OperatorRefused(str(error))
     await leader.loop.durable()
-    return Done()
+    return OperatorDone()
 
 
-def status(leader: "Leader") -> Status:
+def status(leader: "Leader") -> ClusterStatus:
     """The cluster as the controller believes it to be."""
     loop = leader.loop
     cluster = loop.controller.cluster
-    return Status(
+    return ClusterStatus(
         leader.epoch,
         loop.clock.now_s(),
         loop.controller.num_waiting,

@@ -9,13 +9,13 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sllmcore.commands import Command, Resume
+from sllmcore.commands import Command, StartMigration
 from sllmcore.events import Event, RequestArrived, ServerJoined
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.messages import FromLeader, FromPeer
-from sllmreal.control.model import ModelSpec
-from sllmreal.leader.log_records import JOINED, LOST, Origin, Record
-from sllmreal.leader.orders import Due, order
-from sllmreal.leader.routing import Addressed, Owner, Whereabouts
+from sllmreal.leader.log_records import JOINED, LOST, LogRecord, ReportId
+from sllmreal.leader.orders import OutboxEntry, order
+from sllmreal.leader.routing import AddressedOrder, PeerIncarnation, RoutingTable
 from sllmreal.transport.channel import Channel
 from sllmreal.transport.errors import ChannelClosedError
 
@@ -33,16 +33,16 @@ class PeerState:
     last_report: int = 0
     last_durable: int = 0  # report that is in the log
     lost: bool = False
-    due: deque[Due] = field(default_factory=deque)
+    due: deque[OutboxEntry] = field(default_factory=deque)
     address: str = ""
     channel: PeerChannel | None = None
-    owner: Owner = field(init=False)  # one for all of its requests: they are many
+    owner: PeerIncarnation = field(init=False)  # one for all of its requests: they are many
 
     def __post_init__(self) -> None:
-        self.owner = Owner(self.id, self.incarnation)
+        self.owner = PeerIncarnation(self.id, self.incarnation)
 
 
-Routed = tuple[PeerState, Due]
+Routed = tuple[PeerState, OutboxEntry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +54,26 @@ class SavedPeer:
     incarnation: str
     last_report: int
     lost: bool
-    due: tuple[Due, ...]
+    due: tuple[OutboxEntry, ...]
     address: str
 
 
 @dataclass(frozen=True, slots=True)
-class SavedRoster:
+class SavedPeerTable:
     """What follows from the records, as far as it still matters."""
 
     peers: tuple[SavedPeer, ...]
-    whereabouts: Whereabouts
+    whereabouts: RoutingTable
 
 
-class Roster:
+class PeerTable:
     """Peers by id, and for whom commands are."""
 
     def __init__(self) -> None:
         self.peers: dict[str, PeerState] = {}
-        self._whereabouts = Whereabouts()
+        self._whereabouts = RoutingTable()
 
-    def saved(self, pending: Iterable[Routed]) -> SavedRoster:
+    def saved(self, pending: Iterable[Routed]) -> SavedPeerTable:
         """As it is, to be pickled at once, but as if what is `pending` had been sent."""
         due = {peer.id: list(peer.due) for peer in self.peers.values()}
         for peer, one in pending:
@@ -91,9 +91,9 @@ class Roster:
             )
             for peer in self.peers.values()
         )
-        return SavedRoster(peers, self._whereabouts)
+        return SavedPeerTable(peers, self._whereabouts)
 
-    def restore(self, saved: SavedRoster) -> None:
+    def restore(self, saved: SavedPeerTable) -> None:
         """Be as another was, with nobody connected."""
         for one in saved.peers:
             peer = self.join(one.id, one.kind, one.incarnation)
@@ -103,7 +103,7 @@ class Roster:
         self._whereabouts = saved.whereabouts
 
     @property
-    def deployed(self) -> dict[str, ModelSpec]:
+    def deployed(self) -> dict[str, ModelDeployment]:
         """The models, by name."""
         known = self._whereabouts
         return {name: known.models[name] for name in known.deployed}
@@ -118,17 +118,17 @@ class Roster:
         owners = self._whereabouts.owners
         return [request_id for request_id, owner in owners.items() if self._owning(owner) is None]
 
-    def moves_of(self, request_id: str) -> list[Resume]:
+    def migrations_of(self, request_id: str) -> list[StartMigration]:
         """Its moves that nobody has reported the end of."""
-        return self._whereabouts.moves_of(request_id)
+        return self._whereabouts.migrations_of(request_id)
 
-    def note_event(self, event: Event, record: Record) -> None:
+    def note_event(self, event: Event, record: LogRecord) -> None:
         """Keep track of an event that the controller is about to hear."""
         if record.origin is not None:
             self._note_origin(event, record.origin, record.address)
         self._whereabouts.note_event(event, record.model)
 
-    def _note_origin(self, event: Event, origin: Origin, address: str) -> None:
+    def _note_origin(self, event: Event, origin: ReportId, address: str) -> None:
         peer = self.peers.get(origin.peer_id)
         if origin.number == JOINED:
             kind: PeerKind = "worker" if isinstance(event, ServerJoined) else "gateway"
@@ -149,9 +149,9 @@ class Roster:
         peer = self.peers[peer_id] = PeerState(peer_id, kind, incarnation)
         return peer
 
-    def note_end(self, event: Event, tickets: Container[str]) -> None:
+    def note_end(self, event: Event, request_states: Container[str]) -> None:
         """Forget the requests that have ended with an event that has been heard."""
-        self._whereabouts.note_end(event, tickets)
+        self._whereabouts.note_end(event, request_states)
 
     def note_commands(self, commands: Iterable[Command]) -> list[Routed]:
         """Whom each command is for. Those for peers that are lost are void."""
@@ -163,18 +163,18 @@ class Roster:
                 routed.append((peer, addressed.due))
         return routed
 
-    def _addressee(self, addressed: Addressed) -> PeerState | None:
+    def _addressee(self, addressed: AddressedOrder) -> PeerState | None:
         if addressed.owner is not None:
             return self._owning(addressed.owner)
         peer = None if addressed.server_id is None else self.peers.get(addressed.server_id)
         return None if peer is None or peer.lost else peer
 
-    def _owning(self, owner: Owner) -> PeerState | None:
+    def _owning(self, owner: PeerIncarnation) -> PeerState | None:
         """A request's gateway, unless it is lost."""
         peer = self.peers.get(owner.peer_id)
         return None if peer is None or peer.lost or peer.owner != owner else peer
 
-    def send(self, peer: PeerState, due: Due) -> None:
+    def send(self, peer: PeerState, due: OutboxEntry) -> None:
         """Owe a peer an order, and send it now if it is connected."""
         peer.due.append(due)
         self._post(peer, order(due, self._address))
@@ -189,7 +189,7 @@ class Roster:
         while peer.due and peer.due[0].command.id <= last_order:
             peer.due.popleft()
 
-    def note_durable(self, origin: Origin) -> None:
+    def note_durable(self, origin: ReportId) -> None:
         """A report is in the log: its peer may forget it."""
         peer = self.peers.get(origin.peer_id)
         if peer is not None and peer.incarnation == origin.incarnation and origin.number > 0:

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from sllmcore.commands import (
-    AbortResume,
+    AbortMigration,
     Command,
-    Evict,
-    Infer,
-    Load,
-    Reject,
-    Resume,
-    Stop,
-    TimeOut,
-    Unload,
+    EvictCopy,
+    LaunchInstance,
+    RejectRequest,
+    StartMigration,
+    StartRequest,
+    StopInstance,
+    StopRequest,
+    TimeOutRequest,
 )
 from sllmcore.events import (
     Event,
@@ -32,12 +32,12 @@ from sllmcore.events import (
     RequestCancelled,
     ServerLost,
 )
-from sllmreal.control.model import ModelSpec
-from sllmreal.leader.orders import Due
+from sllmreal.control.deployment import ModelDeployment
+from sllmreal.leader.orders import OutboxEntry
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class PeerIncarnation:
     """The incarnation of a peer that an order is for."""
 
     peer_id: str
@@ -45,30 +45,30 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
-class Addressed:
+class AddressedOrder:
     """An order, and for whom it is: a server's worker, or the gateway that a request came from."""
 
-    due: Due
+    due: OutboxEntry
     server_id: str | None = None
-    owner: Owner | None = None
+    owner: PeerIncarnation | None = None
 
 
-class Whereabouts:
+class RoutingTable:
     """Instances by server, requests by gateway, moves under way."""
 
     def __init__(self) -> None:
-        self.models: dict[str, ModelSpec] = {}  # all that ever were, in their last version
+        self.models: dict[str, ModelDeployment] = {}  # all that ever were, in their last version
         self.deployed: dict[str, None] = {}
-        self.owners: dict[str, Owner] = {}  # by request
+        self.owners: dict[str, PeerIncarnation] = {}  # by request
         self._servers: dict[str, str] = {}  # by instance
         self._loaded: set[str] = set()
-        self._moves: dict[str, Resume] = {}  # by id
+        self._moves: dict[str, StartMigration] = {}  # by id
 
-    def moves_of(self, request_id: str) -> list[Resume]:
+    def migrations_of(self, request_id: str) -> list[StartMigration]:
         """Its moves that nobody has reported the end of."""
         return [move for move in self._moves.values() if move.request_id == request_id]
 
-    def note_event(self, event: Event, model: ModelSpec | None) -> None:
+    def note_event(self, event: Event, model: ModelDeployment | None) -> None:
         """Keep track of an event that the controller is about to hear."""
         match event:
             case ModelDeployed() if model is not None:
@@ -88,7 +88,7 @@ class Whereabouts:
             case _:
                 pass
 
-    def note_end(self, event: Event, tickets: Container[str]) -> None:
+    def note_end(self, event: Event, request_states: Container[str]) -> None:
         """Forget the requests that have ended with an event that has been heard."""
         match event:
             case (
@@ -96,54 +96,62 @@ class Whereabouts:
                 | InferenceFailed(request_id)
                 | InferenceStopped(request_id)
                 | RequestCancelled(request_id)
-            ) if request_id not in tickets:
+            ) if request_id not in request_states:
                 self.owners.pop(request_id, None)
             case InstanceLost() | LoadFailed() | ServerLost():
-                for request_id in [one for one in self.owners if one not in tickets]:
+                for request_id in [one for one in self.owners if one not in request_states]:
                     del self.owners[request_id]
             case _:
                 pass
 
-    def addressed(self, command: Command) -> Addressed:
+    def addressed(self, command: Command) -> AddressedOrder:
         """For whom a command is that was just given."""
-        if isinstance(command, Load | Unload | Evict):
+        if isinstance(command, LaunchInstance | StopInstance | EvictCopy):
             return self._for_worker(command)
         return self._for_gateway(command)
 
-    def _for_worker(self, command: Load | Unload | Evict) -> Addressed:
+    def _for_worker(self, command: LaunchInstance | StopInstance | EvictCopy) -> AddressedOrder:
         match command:
-            case Load(_, instance_id, model, server_id):
+            case LaunchInstance(_, instance_id, model, server_id):
                 self._servers[instance_id] = server_id
-                return Addressed(Due(command, server_id, model=self.models.get(model)), server_id)
-            case Unload(_, instance_id):
+                return AddressedOrder(
+                    OutboxEntry(command, server_id, model=self.models.get(model)), server_id
+                )
+            case StopInstance(_, instance_id):
                 loaded = instance_id in self._loaded
                 known_id = self._servers.get(instance_id, "")
                 self._forget_instance(instance_id)
-                return Addressed(Due(command, known_id, loaded=loaded), known_id)
-            case Evict(_, server_id):
-                return Addressed(Due(command, server_id), server_id)
+                return AddressedOrder(OutboxEntry(command, known_id, loaded=loaded), known_id)
+            case EvictCopy(_, server_id):
+                return AddressedOrder(OutboxEntry(command, server_id), server_id)
             case _:
                 assert_never(command)
 
     def _for_gateway(
-        self, command: Infer | Stop | Resume | AbortResume | Reject | TimeOut
-    ) -> Addressed:
+        self,
+        command: StartRequest
+        | StopRequest
+        | StartMigration
+        | AbortMigration
+        | RejectRequest
+        | TimeOutRequest,
+    ) -> AddressedOrder:
         owner = self.owners.get(command.request_id)
         match command:
-            case Infer(instance_id=instance_id) | Stop(instance_id=instance_id):
-                due = Due(command, self._servers.get(instance_id, ""))
-            case Resume(source_id=source_id, destination_id=destination_id):
+            case StartRequest(instance_id=instance_id) | StopRequest(instance_id=instance_id):
+                due = OutboxEntry(command, self._servers.get(instance_id, ""))
+            case StartMigration(source_id=source_id, destination_id=destination_id):
                 self._moves[command.move_id] = command
                 source = self._servers.get(source_id, "")
-                due = Due(command, source, self._servers.get(destination_id, ""))
-            case AbortResume():
-                due = Due(command)
-            case Reject(request_id=request_id) | TimeOut(request_id=request_id):
+                due = OutboxEntry(command, source, self._servers.get(destination_id, ""))
+            case AbortMigration():
+                due = OutboxEntry(command)
+            case RejectRequest(request_id=request_id) | TimeOutRequest(request_id=request_id):
                 self.owners.pop(request_id, None)
-                due = Due(command)
+                due = OutboxEntry(command)
             case _:
                 assert_never(command)
-        return Addressed(due, owner=owner)
+        return AddressedOrder(due, owner=owner)
 
     def _forget_instance(self, instance_id: str) -> None:
         self._servers.pop(instance_id, None)

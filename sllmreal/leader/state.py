@@ -7,15 +7,15 @@ from sllmcore.commands import Command
 from sllmcore.controller import Controller
 from sllmcore.events import Event, LoadFinished
 from sllmreal.leader.cold_start_counts import LoadTally
-from sllmreal.leader.log_records import Origin, Record
-from sllmreal.leader.peers import Roster, Routed, SavedRoster
+from sllmreal.leader.log_records import LogRecord, ReportId
+from sllmreal.leader.peers import PeerTable, Routed, SavedPeerTable
 
 
 @dataclass(frozen=True, slots=True)
 class Effects:
     """What may happen once a record is durable."""
 
-    origin: Origin | None
+    origin: ReportId | None
     routed: tuple[Routed, ...]
 
 
@@ -24,7 +24,7 @@ class SavedState:
     """All of it between two events, to be pickled before the next."""
 
     controller: Controller
-    roster: SavedRoster
+    roster: SavedPeerTable
     tally: LoadTally
     num_events: int
 
@@ -32,13 +32,15 @@ class SavedState:
 class LeaderState:
     """Changes by events alone: whoever hears the same ones in the same order has the same state."""
 
-    def __init__(self, controller: Controller, roster: Roster) -> None:
+    def __init__(self, controller: Controller, roster: PeerTable) -> None:
         self.controller = controller
         self.roster = roster
         self.tally = LoadTally()
         self.num_events = 0
 
-    def handle(self, event: Event, now_s: float, record: Record) -> tuple[Effects, list[Command]]:
+    def handle(
+        self, event: Event, now_s: float, record: LogRecord
+    ) -> tuple[Effects, list[Command]]:
         """Hear of an event. `record` says whence it comes; its line does not matter."""
         self.num_events += 1
         self.roster.note_event(event, record)
@@ -48,7 +50,7 @@ class LeaderState:
         if loading is not None and isinstance(event, LoadFinished):
             self.tally.add(event, loading.load_s)
         routed = tuple(self.roster.note_commands(commands))
-        self.roster.note_end(event, self.controller.cluster.tickets)
+        self.roster.note_end(event, self.controller.cluster.request_states)
         return Effects(record.origin, routed), commands
 
     def carry_out(self, effects: Effects) -> None:

@@ -19,11 +19,11 @@ from typing import Any
 
 import msgspec
 
-from sllmcore.cluster.ticket import Ticket
+from sllmcore.cluster.request_state import RequestState
 from sllmcore.errors import ClusterError
 from sllmcore.types import Request
-from sllmreal.control import model
-from sllmreal.control.model import ModelSpec
+from sllmreal.control import deployment as model
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.leader import cold_start_counts as loads
 from sllmreal.leader import orders, state
 from sllmreal.leader import peers as roster
@@ -38,7 +38,7 @@ _STANDARD = {
 }
 
 
-class Snapshot(msgspec.Struct, frozen=True, array_like=True):
+class LogSnapshot(msgspec.Struct, frozen=True, array_like=True):
     """What a new leader begins with.
 
     Attributes:
@@ -54,39 +54,39 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True):
     zero_at_s: float
     now_s: float
     stamp: str
-    models: tuple[ModelSpec, ...]
+    models: tuple[ModelDeployment, ...]
     state: bytes
 
 
-def encoded_snapshot(snapshot: Snapshot) -> bytes:
+def encoded_snapshot(snapshot: LogSnapshot) -> bytes:
     return msgspec.msgpack.encode(snapshot)
 
 
-def decoded_snapshot(value: bytes) -> Snapshot:
+def decoded_snapshot(value: bytes) -> LogSnapshot:
     """The inverse. Raises ClusterError for what is no snapshot."""
     try:
-        return msgspec.msgpack.decode(value, type=Snapshot)
+        return msgspec.msgpack.decode(value, type=LogSnapshot)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ClusterError(f"the log begins with something that is no snapshot: {error}") from error
 
 
 # Of open requests there are many, and pickle's own way with slots is slow.
-_TICKET_SLOTS = tuple(sorted(Ticket.__slots__))
-_of_ticket: Callable[[Ticket], tuple[object, ...]] = attrgetter(*_TICKET_SLOTS)
+_STATE_SLOTS = tuple(sorted(RequestState.__slots__))
+_of_request_state: Callable[[RequestState], tuple[object, ...]] = attrgetter(*_STATE_SLOTS)
 _of_request: Callable[[Request], tuple[object, ...]] = attrgetter(
     *(field.name for field in fields(Request))
 )
 
 
-def _ticket(*values: object) -> Ticket:
-    ticket = Ticket.__new__(Ticket)
-    for name, value in zip(_TICKET_SLOTS, values, strict=True):
-        setattr(ticket, name, value)
-    return ticket
+def _request_state(*values: object) -> RequestState:
+    request_state = RequestState.__new__(RequestState)
+    for name, value in zip(_STATE_SLOTS, values, strict=True):
+        setattr(request_state, name, value)
+    return request_state
 
 
 _REDUCED: dict[type, Callable[[Any], tuple[Callable[..., Any], tuple[Any, ...]]]] = {
-    Ticket: lambda ticket: (_ticket, _of_ticket(ticket)),
+    RequestState: lambda request_state: (_request_state, _of_request_state(request_state)),
     Request: lambda request: (Request, _of_request(request)),
 }
 
@@ -124,8 +124,8 @@ class _Unpickler(pickle.Unpickler):
         standard = _STANDARD.get((module_name, global_name))
         if standard is not None:
             return standard
-        if (module_name, global_name) == (__name__, _ticket.__name__):
-            return _ticket
+        if (module_name, global_name) == (__name__, _request_state.__name__):
+            return _request_state
         core = module_name.startswith(_CORE)
         if "." not in global_name and (core or module_name in _OURS):
             found = super().find_class(module_name, global_name)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from sllmreal.loader.memory import Image, buffer_at, populate
-from sllmreal.loader.pipeline import Stage
+from sllmreal.loader.pipeline import PipelineStage
 from sllmreal.loader.plan import ChunkKey, LoadPlan
 from sllmreal.loader.pool import ChunkPool
 
@@ -31,10 +31,10 @@ class FreshMemory:
         read = self._plan.reads[position]
         return self._images[read.key.partition].address + read.offset_bytes
 
-    def ahead(self) -> Sequence[Stage]:
-        return (Stage("fault in", self._fault_in, self._num_faulters),)
+    def ahead(self) -> Sequence[PipelineStage]:
+        return (PipelineStage("fault in", self._fault_in, self._num_faulters),)
 
-    def stages(self) -> Sequence[Stage]:
+    def stages(self) -> Sequence[PipelineStage]:
         return ()
 
     def abort(self) -> None:
@@ -64,12 +64,12 @@ class PoolMemory:
     def address(self, position: int) -> int:
         return self._pool.chunk_address(self._chunks[self._plan.reads[position].key])
 
-    def ahead(self) -> Sequence[Stage]:
+    def ahead(self) -> Sequence[PipelineStage]:
         return ()
 
-    def stages(self) -> Sequence[Stage]:
+    def stages(self) -> Sequence[PipelineStage]:
         hashed = self._plan.layout.chunk_bytes is not None
-        return () if hashed else (Stage("look", self._look, 1),)
+        return () if hashed else (PipelineStage("look", self._look, 1),)
 
     def abort(self) -> None:
         return

@@ -15,7 +15,7 @@ from sllmreal.checkpoint.dtypes import torch_dtype
 from sllmreal.checkpoint.errors import StorageError
 from sllmreal.checkpoint.layout import Layout, TensorEntry
 from sllmreal.loader.errors import LoadCancelledError
-from sllmreal.loader.pipeline import ChunkQueue, Stage
+from sllmreal.loader.pipeline import ChunkQueue, PipelineStage
 from sllmreal.loader.plan import ChunkKey, LoadPlan
 from sllmreal.loader.pool import ChunkPool
 from sllmreal.loader.tensors import strided_view
@@ -154,11 +154,11 @@ class DeviceMemory:
     def address(self, position: int) -> int:
         return self._source.take(position)
 
-    def ahead(self) -> Sequence[Stage]:
+    def ahead(self) -> Sequence[PipelineStage]:
         return ()
 
-    def stages(self) -> Sequence[Stage]:
-        return (Stage("copy", self._copy, self._num_threads),)
+    def stages(self) -> Sequence[PipelineStage]:
+        return (PipelineStage("copy", self._copy, self._num_threads),)
 
     def abort(self) -> None:
         self._source.abort()

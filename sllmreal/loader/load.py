@@ -26,7 +26,7 @@ from sllmreal.loader.reading import opened_reader
 from sllmreal.loader.resident import resident_check
 from sllmreal.loader.shard import Shard, sliced, wanted_ranges
 from sllmreal.loader.tensors import HostViews
-from sllmreal.loader.transfer import DEFAULT_OPTIONS, Destination, LoadOptions, Reader, transfer
+from sllmreal.loader.transfer import DEFAULT_OPTIONS, LoadDestination, LoadOptions, Reader, transfer
 
 Device = str | torch.device
 Deliver = Callable[[TensorEntry, torch.Tensor], None]
@@ -199,7 +199,7 @@ def _load_through_pool(
             copiers = request.options.num_copiers
             memory = DeviceMemory(fill.plan, source, request.devices, CudaCopier, copiers)
             view = memory.tensor
-            destination: Destination = memory
+            destination: LoadDestination = memory
         else:
             view = HostViews(pool.window(layout, fill.chunks)).tensor
             destination = PoolMemory(fill.plan, pool, fill.chunks)
@@ -209,7 +209,7 @@ def _load_through_pool(
 def _run(
     fill: Fill,
     reader: Reader,
-    destination: Destination,
+    destination: LoadDestination,
     request: LoadRequest,
     handing: tuple[Callable[[TensorEntry], torch.Tensor], Deliver],
 ) -> None:

@@ -14,7 +14,7 @@ from sllmreal.loader.errors import LoadCancelledError
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class PipelineStage:
     """What is done to every chunk, and by how many threads at once.
 
     `queue_chunks` may wait for it, if it says so; else as many as for every other stage.
@@ -120,7 +120,7 @@ class _Failure:
 
 
 def run_pipeline(
-    stages: Sequence[Stage],
+    stages: Sequence[PipelineStage],
     chunks: Iterable[int],
     queue_chunks: int,
     cancellation: Cancellation | None = None,
@@ -166,7 +166,7 @@ def run_pipeline(
 
 
 def _started(
-    stage: Stage,
+    stage: PipelineStage,
     queue: ChunkQueue,
     following: ChunkQueue | None,
     failure: _Failure,

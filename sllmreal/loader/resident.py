@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from sllmreal.checkpoint.errors import CorruptCheckpointError
 from sllmreal.loader.fill import Check
-from sllmreal.loader.pipeline import Stage, run_pipeline
+from sllmreal.loader.pipeline import PipelineStage, run_pipeline
 from sllmreal.loader.plan import ChunkKey, LoadPlan
 from sllmreal.loader.pool import ChunkPool
 from sllmreal.loader.transfer import LoadOptions, verify_chunk
@@ -35,7 +35,7 @@ def resident_check(pool: ChunkPool, options: LoadOptions) -> Check | None:
                 spoilt.add(read.key)
 
         if plan.layout.chunk_bytes is not None:
-            stage = Stage("verify", verify, options.num_verifiers)
+            stage = PipelineStage("verify", verify, options.num_verifiers)
             run_pipeline([stage], range(len(reads)), options.queue_chunks)
         return spoilt
 

@@ -16,7 +16,7 @@ from sllmreal.checkpoint.errors import CorruptCheckpointError
 from sllmreal.checkpoint.layout import HASH_BYTES, Layout
 from sllmreal.loader.fill import Fill
 from sllmreal.loader.memory import buffer_at
-from sllmreal.loader.pipeline import Cancellation, Stage, run_pipeline
+from sllmreal.loader.pipeline import Cancellation, PipelineStage, run_pipeline
 from sllmreal.loader.plan import DEFAULT_CHUNK_BYTES, ChunkRead
 
 
@@ -59,7 +59,7 @@ class Reader(Protocol):
         ...
 
 
-class Destination(Protocol):
+class LoadDestination(Protocol):
     """Where chunks go, by position in the plan."""
 
     def address(self, position: int) -> int:
@@ -71,11 +71,11 @@ class Destination(Protocol):
         """Whether a landed chunk stays at its address until the transfer ends."""
         ...
 
-    def ahead(self) -> Sequence[Stage]:
+    def ahead(self) -> Sequence[PipelineStage]:
         """What happens to a chunk's memory before the chunk is read."""
         ...
 
-    def stages(self) -> Sequence[Stage]:
+    def stages(self) -> Sequence[PipelineStage]:
         """What happens to a verified chunk before it counts as landed."""
         ...
 
@@ -87,7 +87,7 @@ class Destination(Protocol):
 def transfer(
     fill: Fill,
     reader: Reader,
-    destination: Destination,
+    destination: LoadDestination,
     landed: Callable[[int], None],
     options: LoadOptions = DEFAULT_OPTIONS,
     cancellation: Cancellation | None = None,
@@ -119,16 +119,16 @@ def transfer(
         with landing:
             landed(position)
 
-    stages = [*destination.ahead(), Stage("read", read, options.num_readers)]
+    stages = [*destination.ahead(), PipelineStage("read", read, options.num_readers)]
     if plan.layout.chunk_bytes is not None:
-        stages.append(Stage("verify", verify, options.num_verifiers))
-    after = [*destination.stages(), Stage("land", land, 1)]
+        stages.append(PipelineStage("verify", verify, options.num_verifiers))
+    after = [*destination.stages(), PipelineStage("land", land, 1)]
     if (store := reader.keep) is not None:
 
         def keep(position: int) -> None:
             store(plan.reads[position], addresses[position])
 
-        kept = Stage("keep", keep, options.num_writers, queue_chunks=len(plan.reads))
+        kept = PipelineStage("keep", keep, options.num_writers, queue_chunks=len(plan.reads))
         # A slow SSD holds nothing up where landed bytes stay: they are stored afterwards.
         after = [*after, kept] if destination.lasting else [kept, *after]
     stages += after

@@ -7,7 +7,7 @@ travels while the first token is computed, and a stream that is not committed is
 from dataclasses import dataclass
 
 from sllmreal.migration.messages import Ack, Final, LogDelta, StateDelta, ToDestination
-from sllmreal.migration.migrant import Newcomer
+from sllmreal.migration.workload import DestinationWorkload
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +18,12 @@ class DestinationOptions:
     resend_s: float = 1.0  # between repetitions of Ready, until the owner answers
 
 
-class Destination:
+class MigrationDestination:
     """One move, from its preparation on."""
 
-    def __init__(self, newcomer: Newcomer, options: DestinationOptions, now_s: float) -> None:
+    def __init__(
+        self, newcomer: DestinationWorkload, options: DestinationOptions, now_s: float
+    ) -> None:
         self._newcomer = newcomer
         self._options = options
         self._final: Final | None = None

@@ -26,7 +26,7 @@ from sllmreal.migration.messages import (
     Alive,
     Final,
     LogDelta,
-    Reject,
+    RejectMigration,
     StateDelta,
     ToDestination,
     ToSource,
@@ -56,7 +56,7 @@ _KINDS = {
     2: _Kind(StateDelta, 40 << 20),  # a token's cache fits, of any model we know
     3: _Kind(Final, 64),
     4: _Kind(Ack, 64),
-    5: _Kind(Reject, 8 << 10),
+    5: _Kind(RejectMigration, 8 << 10),
     6: _Kind(Alive, 16),
 }
 _NUMBERS = {kind.message: number for number, kind in _KINDS.items()}
@@ -143,23 +143,23 @@ def ticket_of(key: bytes) -> bytes:
     return hashlib.sha256(b"ticket" + key).digest()[:TICKET_BYTES]
 
 
-def pack_hello(ticket: bytes, nonce: bytes) -> bytes:
-    assert len(ticket) == TICKET_BYTES and len(nonce) == NONCE_BYTES
-    return MAGIC + ticket + nonce
+def pack_hello(link_id: bytes, nonce: bytes) -> bytes:
+    assert len(link_id) == TICKET_BYTES and len(nonce) == NONCE_BYTES
+    return MAGIC + link_id + nonce
 
 
 @dataclass(frozen=True, slots=True)
-class Hello:
-    ticket: bytes
+class LinkHello:
+    link_id: bytes
     nonce: bytes
 
 
-def unpack_hello(raw: bytes) -> Hello:
+def unpack_hello(raw: bytes) -> LinkHello:
     """Raises FrameError."""
     if len(raw) != HELLO_BYTES or not raw.startswith(MAGIC):
         raise FrameError("not the beginning of a migration")
     ticket_end = len(MAGIC) + TICKET_BYTES
-    return Hello(raw[len(MAGIC) : ticket_end], raw[ticket_end:])
+    return LinkHello(raw[len(MAGIC) : ticket_end], raw[ticket_end:])
 
 
 def _mac(key: bytes, header: bytes, payload: bytes | memoryview = b"") -> bytes:

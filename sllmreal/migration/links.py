@@ -15,12 +15,12 @@ PeerMessage = ToDestination | ToSource
 class LinkEvents(Protocol):
     """Who is told, from any thread, and must not block."""
 
-    def received(self, ticket: bytes, message: PeerMessage) -> None: ...
+    def received(self, link_id: bytes, message: PeerMessage) -> None: ...
 
-    def lost(self, ticket: bytes, reason: str) -> None: ...
+    def lost(self, link_id: bytes, reason: str) -> None: ...
 
 
-class Links(Protocol):
+class MigrationLinks(Protocol):
     """The links of one host. No method waits for the other end."""
 
     @property
@@ -32,15 +32,15 @@ class Links(Protocol):
         """Called once, before anything else."""
         ...
 
-    def expect(self, ticket: bytes, key: bytes) -> None: ...
+    def expect(self, link_id: bytes, key: bytes) -> None: ...
 
-    def connect(self, ticket: bytes, key: bytes, address: str) -> None: ...
+    def connect(self, link_id: bytes, key: bytes, address: str) -> None: ...
 
-    def transmit(self, ticket: bytes, message: PeerMessage) -> None:
+    def transmit(self, link_id: bytes, message: PeerMessage) -> None:
         """Queue a message. A link that is not there swallows it: its loss has been told."""
         ...
 
-    def disconnect(self, ticket: bytes) -> None:
+    def disconnect(self, link_id: bytes) -> None:
         """Send what is queued, then close; expect the ticket no longer."""
         ...
 
@@ -77,37 +77,37 @@ class LocalLinks:
     def listen_to(self, events: LinkEvents) -> None:
         self._events = events
 
-    def expect(self, ticket: bytes, key: bytes) -> None:
+    def expect(self, link_id: bytes, key: bytes) -> None:
         with self._network.lock:
-            self._expected[ticket] = key
+            self._expected[link_id] = key
 
-    def connect(self, ticket: bytes, key: bytes, address: str) -> None:
+    def connect(self, link_id: bytes, key: bytes, address: str) -> None:
         with self._network.lock:
             peer = self._network.hosts.get(address.removeprefix("local:"))
-            if peer is None or peer._expected.get(ticket) != key:
-                self._lost(ticket, f"nobody at {address} expects this move")
+            if peer is None or peer._expected.get(link_id) != key:
+                self._lost(link_id, f"nobody at {address} expects this move")
                 return
-            self._peers[ticket], peer._peers[ticket] = peer, self
+            self._peers[link_id], peer._peers[link_id] = peer, self
 
-    def transmit(self, ticket: bytes, message: PeerMessage) -> None:
+    def transmit(self, link_id: bytes, message: PeerMessage) -> None:
         with self._network.lock:
-            peer = self._peers.get(ticket)
+            peer = self._peers.get(link_id)
             if peer is not None and peer._events is not None:
-                peer._events.received(ticket, message)
+                peer._events.received(link_id, message)
 
-    def disconnect(self, ticket: bytes) -> None:
+    def disconnect(self, link_id: bytes) -> None:
         with self._network.lock:
-            self._expected.pop(ticket, None)
-            peer = self._peers.pop(ticket, None)
-            if peer is not None and peer._peers.pop(ticket, None) is not None:
-                peer._lost(ticket, "the other end closed the link")
+            self._expected.pop(link_id, None)
+            peer = self._peers.pop(link_id, None)
+            if peer is not None and peer._peers.pop(link_id, None) is not None:
+                peer._lost(link_id, "the other end closed the link")
 
     def close(self) -> None:
         with self._network.lock:
             self._network.hosts.pop(self._name, None)
-            for ticket in list(self._peers):
-                self.disconnect(ticket)
+            for link_id in list(self._peers):
+                self.disconnect(link_id)
 
-    def _lost(self, ticket: bytes, reason: str) -> None:
+    def _lost(self, link_id: bytes, reason: str) -> None:
         if self._events is not None:
-            self._events.lost(ticket, reason)
+            self._events.lost(link_id, reason)

@@ -56,7 +56,7 @@ class Alive(_Message, frozen=True):
     """Nothing but that this end is there. It stays in the link."""
 
 
-class Reject(_Message, frozen=True):
+class RejectMigration(_Message, frozen=True):
     """The destination gives the move up."""
 
     reason: str
@@ -64,4 +64,4 @@ class Reject(_Message, frozen=True):
 
 Delta = LogDelta | StateDelta
 ToDestination = LogDelta | StateDelta | Final
-ToSource = Ack | Reject
+ToSource = Ack | RejectMigration

@@ -62,26 +62,26 @@ class SocketLinks:
         self._events = events
         threading.Thread(target=self._accept, name="link listener", daemon=True).start()
 
-    def expect(self, ticket: bytes, key: bytes) -> None:
+    def expect(self, link_id: bytes, key: bytes) -> None:
         with self._lock:
-            self._expected[ticket] = key
+            self._expected[link_id] = key
 
-    def connect(self, ticket: bytes, key: bytes, address: str) -> None:
-        link = self._link(ticket, lambda: self._greet(ticket, key, address))
+    def connect(self, link_id: bytes, key: bytes, address: str) -> None:
+        link = self._link(link_id, lambda: self._greet(link_id, key, address))
         with self._lock:
-            self._links[ticket] = link
+            self._links[link_id] = link
         link.start()
 
-    def transmit(self, ticket: bytes, message: PeerMessage) -> None:
+    def transmit(self, link_id: bytes, message: PeerMessage) -> None:
         with self._lock:
-            link = self._links.get(ticket)
+            link = self._links.get(link_id)
         if link is not None:
             link.transmit(message)
 
-    def disconnect(self, ticket: bytes) -> None:
+    def disconnect(self, link_id: bytes) -> None:
         with self._lock:
-            self._expected.pop(ticket, None)
-            link = self._links.pop(ticket, None)
+            self._expected.pop(link_id, None)
+            link = self._links.pop(link_id, None)
         if link is not None:
             link.close()
 
@@ -101,23 +101,23 @@ class SocketLinks:
             if kind == "unix":
                 Path(path).unlink(missing_ok=True)
 
-    def _link(self, ticket: bytes, open_: Callable[[], Opened]) -> SocketLink:
+    def _link(self, link_id: bytes, open_: Callable[[], Opened]) -> SocketLink:
         assert self._events is not None, "listen_to comes first"
         events = self._events
         return SocketLink(
             open_,
-            received=lambda message: events.received(ticket, message),
-            ended=lambda reason: events.lost(ticket, reason),
+            received=lambda message: events.received(link_id, message),
+            ended=lambda reason: events.lost(link_id, reason),
             timeouts=self._timeouts,
         )
 
-    def _greet(self, ticket: bytes, key: bytes, address: str) -> Opened:
+    def _greet(self, link_id: bytes, key: bytes, address: str) -> Opened:
         """As the source."""
         connection = connected(address, self._timeouts.connect_s)
         try:
             deadline_s = time.monotonic() + self._timeouts.connect_s
             nonce, answer = secrets.token_bytes(NONCE_BYTES), bytearray(NONCE_BYTES)
-            write_fully(connection, [pack_hello(ticket, nonce)], deadline_s)
+            write_fully(connection, [pack_hello(link_id, nonce)], deadline_s)
             read_fully(connection, memoryview(answer), deadline_s)
         except LinkError:
             connection.close()
@@ -154,7 +154,7 @@ class SocketLinks:
         read_fully(connection, memoryview(raw), deadline_s)
         hello = unpack_hello(bytes(raw))
         with self._lock:
-            key = self._expected.get(hello.ticket)
+            key = self._expected.get(hello.link_id)
         if key is None:
             raise AuthenticationError("nobody expects this move")
         write_fully(connection, [nonce], deadline_s)
@@ -164,15 +164,15 @@ class SocketLinks:
         )
         hurried = replace(self._timeouts, idle_s=self._timeouts.connect_s)
         first = read_message(opened, hurried)
-        self._adopt(hello.ticket, opened, first)
+        self._adopt(hello.link_id, opened, first)
 
-    def _adopt(self, ticket: bytes, opened: Opened, first: Framed) -> None:
-        link = self._link(ticket, lambda: opened)
+    def _adopt(self, link_id: bytes, opened: Opened, first: Framed) -> None:
+        link = self._link(link_id, lambda: opened)
         with self._lock:
-            if ticket not in self._expected or ticket in self._links:
+            if link_id not in self._expected or link_id in self._links:
                 raise AuthenticationError("this move has its link, or is over")
-            self._links[ticket] = link
+            self._links[link_id] = link
         assert self._events is not None
         if not isinstance(first, Alive):
-            self._events.received(ticket, first)
+            self._events.received(link_id, first)
         link.start()

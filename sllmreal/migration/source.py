@@ -30,12 +30,12 @@ from sllmreal.migration.messages import (
     Final,
     LogDelta,
     Position,
-    Reject,
+    RejectMigration,
     StateDelta,
     ToDestination,
     ToSource,
 )
-from sllmreal.migration.migrant import Migrant
+from sllmreal.migration.workload import SourceWorkload
 
 
 class MigrantPace:
@@ -80,11 +80,11 @@ class _InFlight:
     num_bytes: int
 
 
-class Source:
+class MigrationSource:
     """One move, from its start on. `advance` after every message and at every wake-up."""
 
     def __init__(
-        self, migrant: Migrant, sent: Position, options: SourceOptions, now_s: float
+        self, migrant: SourceWorkload, sent: Position, options: SourceOptions, now_s: float
     ) -> None:
         self._migrant = migrant
         self._options = options
@@ -122,7 +122,7 @@ class Source:
         match message:
             case Ack():
                 self._acknowledge(message, now_s)
-            case Reject(reason):
+            case RejectMigration(reason):
                 self.give_up(f"the destination refused: {reason}")
 
     def give_up(self, reason: str) -> None:

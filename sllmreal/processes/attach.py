@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from sllmreal.control.leader_link import LeaderLink
 from sllmreal.control.site import Site, leader_dial
-from sllmreal.router.router import RequestDesk
-from sllmreal.router.worker_connections import GatewayPlane, WorkerChannel
+from sllmreal.router.router import RequestRouter
+from sllmreal.router.worker_connections import WorkerChannel, WorkerConnections
 from sllmreal.transport.socket_channel import dial
 from sllmreal.worker.data_plane import FromInstance
 
@@ -17,7 +17,7 @@ from sllmreal.worker.data_plane import FromInstance
 class AttachedGateway:
     """A desk on its link. `attached` ends by an error only: the gateway is over then."""
 
-    desk: RequestDesk
+    desk: RequestRouter
     link: LeaderLink
     attached: "asyncio.Task[None]"
 
@@ -30,9 +30,9 @@ async def attached_gateway(site: Site) -> AsyncIterator[AttachedGateway]:
     async def dial_worker(address: str) -> WorkerChannel:
         return await dial(address, key, FromInstance)
 
-    plane = GatewayPlane(dial_worker)
+    plane = WorkerConnections(dial_worker)
     link = LeaderLink("gateway", "gateway", leader_dial(site))
-    desk = plane.listener = RequestDesk(plane, link)
+    desk = plane.listener = RequestRouter(plane, link)
     attached = asyncio.create_task(link.run(desk))
     try:
         yield AttachedGateway(desk, link, attached)

@@ -14,9 +14,9 @@ from sllmreal.control.heartbeat import LinkSettings
 from sllmreal.control.leader_link import LeaderChannel, LeaderLink, PeerHandler
 from sllmreal.control.messages import ReportedEvent
 from sllmreal.leader.leader import Leader, LeaderSettings
-from sllmreal.leader.log_records import Log
-from sllmreal.router.router import RequestDesk
-from sllmreal.router.worker_connections import GatewayPlane, WorkerChannel
+from sllmreal.leader.log_records import EventLog
+from sllmreal.router.router import RequestRouter
+from sllmreal.router.worker_connections import WorkerChannel, WorkerConnections
 from sllmreal.transport.channel import memory_pair
 from sllmreal.transport.errors import ChannelClosedError
 from sllmreal.worker.data_plane import DataPlane
@@ -24,7 +24,7 @@ from sllmreal.worker.worker import Worker
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class LocalMember:
     """A server to be, and what makes its worker, given a data plane and whom to report to."""
 
     server: ServerSpec
@@ -60,14 +60,14 @@ class LocalCluster:
     """A running cluster, and its parts to look at."""
 
     leader: Leader
-    desk: RequestDesk
+    desk: RequestRouter
     link: LeaderLink
     board: _Switchboard
     settings: LinkSettings
     workers: list[Worker] = field(default_factory=list)
 
     @asynccontextmanager
-    async def join(self, member: Member) -> AsyncIterator[Worker]:
+    async def join(self, member: LocalMember) -> AsyncIterator[Worker]:
         """A server that is there until the context ends."""
         server_id = member.server.id
         data_plane = DataPlane(f"memory:{server_id}")
@@ -87,7 +87,7 @@ class LocalCluster:
 
 @asynccontextmanager
 async def local_cluster(
-    settings: LeaderSettings, log: Log, members: Sequence[Member], epoch: int = 1
+    settings: LeaderSettings, log: EventLog, members: Sequence[LocalMember], epoch: int = 1
 ) -> AsyncIterator[LocalCluster]:
     """Run one until the context ends. Workers have joined, in their order, when it begins."""
     board = _Switchboard()
@@ -95,10 +95,10 @@ async def local_cluster(
     async with AsyncExitStack() as stack:
         leading = await stack.enter_async_context(leader.running())
         board.leader = leader
-        plane = GatewayPlane(board.dial_worker)
+        plane = WorkerConnections(board.dial_worker)
         stack.push_async_callback(plane.close)
         link = LeaderLink("gateway", "gateway", board.dial_leader, settings.link)
-        desk = plane.listener = RequestDesk(plane, link)
+        desk = plane.listener = RequestRouter(plane, link)
         await stack.enter_async_context(_attached(link, desk))
         cluster = LocalCluster(leader, desk, link, board, settings.link)
         for member in members:

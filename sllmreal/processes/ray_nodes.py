@@ -61,7 +61,7 @@ def server_id(node: RayNode, taken: set[str]) -> str:
     return name if name and name not in taken else f"{name[: _MAX_ID_CHARS - 7]}-{node.id[:6]}"
 
 
-class Placement:
+class WorkerPlacement:
     """Workers by node.
 
     Args:
@@ -147,7 +147,7 @@ async def _main(arguments: argparse.Namespace) -> None:
 
     _join_ray(arguments.address)
     try:
-        await Placement(plan_for, _say, arguments.resource).keep()
+        await WorkerPlacement(plan_for, _say, arguments.resource).keep()
     finally:
         ray.shutdown()
 

@@ -63,7 +63,7 @@ HOPEFUL = MigrationRates(30_000.0, 12.5e9, 0.002, 0.002)
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class StrategyChoice:
     """How to move: `replay_tokens` as in `Terms`, and how long it should take."""
 
     strategy: Strategy
@@ -135,16 +135,16 @@ class MigrationCostModel:
                 longer = middle
         return longer
 
-    def choose(self, context_tokens: int) -> Choice:
+    def choose(self, context_tokens: int) -> StrategyChoice:
         """The strategy for a context of so many tokens."""
-        replay = Choice(Strategy.REPLAY, None, self.replay_s(context_tokens))
+        replay = StrategyChoice(Strategy.REPLAY, None, self.replay_s(context_tokens))
         if self._kv_bytes == 0:
             return replay
-        copy = Choice(Strategy.COPY, 0, self.copy_s(context_tokens))
+        copy = StrategyChoice(Strategy.COPY, 0, self.copy_s(context_tokens))
         better = replay if replay.expected_s <= copy.expected_s else copy
         split, hybrid_s = self.hybrid_split(context_tokens), self.hybrid_s(context_tokens)
         if 0 < split < context_tokens and hybrid_s < better.expected_s * (1.0 - self._hybrid_gain):
-            return Choice(Strategy.HYBRID, split, hybrid_s)
+            return StrategyChoice(Strategy.HYBRID, split, hybrid_s)
         return better
 
     def observe(self, strategy: Strategy, context_tokens: int, took_s: float) -> None:

@@ -9,29 +9,29 @@ from pathlib import Path
 from sllmcore.errors import SllmError
 from sllmcore.events import MigrationFailed, MigrationFinished
 from sllmreal.checkpoint.assets import asset_directory
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.leader_link import LeaderLink
-from sllmreal.control.messages import Loads, ReportedEvent
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.messages import LoadStats, ReportedEvent
 from sllmreal.gateway.backend import (
-    ColdStarts,
+    BucketCounts,
+    ClusterMetrics,
+    ColdStartMetrics,
     DeployedModel,
-    Distribution,
+    GenerationRequest,
     Health,
     ModelSnapshot,
     RejectedError,
-    Snapshot,
-    Submission,
     Tokenizer,
 )
 from sllmreal.gateway.tokens import TextTokenizer
-from sllmreal.router.request import Call
-from sllmreal.router.router import RequestDesk
+from sllmreal.router.pending_generation import PendingGeneration
+from sllmreal.router.router import RequestRouter
 
-FindTokenizer = Callable[[ModelSpec], Tokenizer | None]
+FindTokenizer = Callable[[ModelDeployment], Tokenizer | None]
 LEADER_SILENCE_S = 2.0  # a leader's lease: who was not heard for longer may be deposed
 
 
-def tokenizer_of(spec: ModelSpec) -> TextTokenizer | None:
+def tokenizer_of(spec: ModelDeployment) -> TextTokenizer | None:
     """The tokenizer that lies with a model's weights; None for one that speaks ids only."""
     try:
         return TextTokenizer.from_directory(asset_directory(Path(spec.source)))
@@ -43,7 +43,7 @@ class ClusterBackend:
     """What the gateway asks, answered from the desk. Used from one event loop."""
 
     def __init__(
-        self, desk: RequestDesk, link: LeaderLink, find_tokenizer: FindTokenizer = tokenizer_of
+        self, desk: RequestRouter, link: LeaderLink, find_tokenizer: FindTokenizer = tokenizer_of
     ) -> None:
         self._desk = desk
         self._link = link
@@ -67,7 +67,7 @@ class ClusterBackend:
             self._tokenizers[spec.source] = self._find_tokenizer(spec)
         return self._tokenizers[spec.source]
 
-    def submit(self, submission: Submission) -> Call:
+    def submit(self, submission: GenerationRequest) -> PendingGeneration:
         if submission.model not in self._desk.models:
             raise RejectedError(f"model {submission.model} is not deployed")
         return self._desk.submit(submission)
@@ -79,7 +79,7 @@ class ClusterBackend:
         led = silence_s <= LEADER_SILENCE_S
         return Health(led, led, self._desk.num_workers, silence_s)
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> ClusterMetrics:
         running: Counter[str] = Counter()
         waiting: Counter[str] = Counter()
         instances: dict[str, set[str]] = {name: set() for name in self._desk.models}
@@ -88,10 +88,10 @@ class ClusterBackend:
             (waiting if instance_id is None else running)[name] += 1
             if instance_id is not None:
                 instances.setdefault(name, set()).add(instance_id)
-        loads = self._link.loads or Loads((), {})
-        return Snapshot(
+        loads = self._link.loads or LoadStats((), {})
+        return ClusterMetrics(
             cold_starts=tuple(
-                ColdStarts(one.tier, one.phase, Distribution(one.counts, one.total_s))
+                ColdStartMetrics(one.tier, one.phase, BucketCounts(one.counts, one.total_s))
                 for one in loads.phases
             ),
             bytes_loaded=loads.num_bytes,
@@ -110,7 +110,7 @@ class ClusterBackend:
             leader_changes=max(0, self._link.num_leaders - 1),
         )
 
-    def _described(self, spec: ModelSpec) -> DeployedModel:
+    def _described(self, spec: ModelDeployment) -> DeployedModel:
         tokenizer = self.tokenizer(spec.name)
         has_template = isinstance(tokenizer, TextTokenizer) and tokenizer.has_chat_template
         return DeployedModel(

@@ -21,41 +21,41 @@ from sllmcore.events import (
     RequestCancelled,
 )
 from sllmcore.types import Request
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.messages import (
-    AbortMove,
+    AbortMigration,
     GatewayOrder,
-    MoveRequest,
-    Offer,
     Order,
-    RefuseRequest,
+    RejectRequest,
     ReportedEvent,
-    RunRequest,
+    StartMigration,
+    StartRequest,
     StopRequest,
+    WorkerOffer,
 )
-from sllmreal.control.model import ModelSpec
 from sllmreal.gateway.backend import (
     FailedError,
     Generated,
+    GenerationRequest,
     RejectedError,
-    Submission,
     TimedOutError,
 )
-from sllmreal.router.request import Call
-from sllmreal.router.strategy import MoveChooser, MoveFacts
+from sllmreal.router.pending_generation import PendingGeneration
+from sllmreal.router.strategy import MigrationFacts, StrategyChooser
 from sllmreal.streams import messages as wire
-from sllmreal.streams.owner_io import Deliver, MoveOrder, Report, Send
+from sllmreal.streams.owner_io import DeliverTokens, MigrationOrder, ReportEvent, SendToHost
 
 MOVE_KEY_BYTES = 32
 
 
-class DataPlane(Protocol):
+class HostConnections(Protocol):
     """Connections to engines, by the address of their worker's data plane."""
 
     def send(self, address: str, instance_id: str, message: wire.ToHost) -> None:
         """Say this to an instance's host. It may get lost."""
         ...
 
-    def online(self, instance_id: str) -> wire.Online | None:
+    def online(self, instance_id: str) -> wire.HostOnline | None:
         """What an instance's host said of itself; None where it has not been spoken to."""
         ...
 
@@ -64,7 +64,7 @@ class DataPlane(Protocol):
         ...
 
 
-class Link(Protocol):
+class LeaderPort(Protocol):
     """To the leader: `LeaderLink`."""
 
     def report(self, event: ReportedEvent) -> None: ...
@@ -72,7 +72,7 @@ class Link(Protocol):
     def now_s(self) -> float: ...
 
 
-class RequestDesk:
+class RequestRouter:
     """Open requests by id. Everything happens in one event loop.
 
     Args:
@@ -81,28 +81,30 @@ class RequestDesk:
         chooser: Decides how each request moves.
     """
 
-    def __init__(self, plane: DataPlane, link: Link, chooser: MoveChooser | None = None) -> None:
-        self.models: dict[str, ModelSpec] = {}
-        self.calls: dict[str, Call] = {}
+    def __init__(
+        self, plane: HostConnections, link: LeaderPort, chooser: StrategyChooser | None = None
+    ) -> None:
+        self.models: dict[str, ModelDeployment] = {}
+        self.calls: dict[str, PendingGeneration] = {}
         self.num_workers = 0
         self.recomputed_tokens = 0  # of requests that have moved
         self.heard: list[Callable[[ReportedEvent], None]] = []  # who else wants to know events
         self._plane = plane
         self._link = link
-        self._chooser = chooser or MoveChooser()
+        self._chooser = chooser or StrategyChooser()
         self._addresses: dict[str, str] = {}  # of instances, by id
         self._users: dict[str, dict[str, None]] = {}  # requests, by instance
 
     # From clients.
 
-    def submit(self, submission: Submission) -> Call:
+    def submit(self, submission: GenerationRequest) -> PendingGeneration:
         """Take a request in."""
-        call = Call(submission, self._left)
+        call = PendingGeneration(submission, self._left)
         self.calls[submission.request_id] = call
         self._report_arrival(call)
         return call
 
-    def _report_arrival(self, call: Call) -> None:
+    def _report_arrival(self, call: PendingGeneration) -> None:
         submission = call.submission
         request = Request(
             submission.request_id,
@@ -113,17 +115,17 @@ class RequestDesk:
         )
         self._link.report(RequestArrived(request))
 
-    def _left(self, call: Call) -> None:
+    def _left(self, call: PendingGeneration) -> None:
         self._link.report(RequestCancelled(call.submission.request_id))
         if call.owner.settled:  # it runs nowhere: the leader's Stop, if any, finds nothing
             self.calls.pop(call.submission.request_id, None)
 
     # From the leader: the handler of a `LeaderLink`.
 
-    def offer(self) -> Offer | None:
+    def offer(self) -> WorkerOffer | None:
         return None
 
-    def deployed(self, models: tuple[ModelSpec, ...]) -> None:
+    def deployed(self, models: tuple[ModelDeployment, ...]) -> None:
         self.models = {model.name: model for model in models}
 
     def alive(self, addresses: tuple[str, ...]) -> None:
@@ -147,7 +149,7 @@ class RequestDesk:
 
     def execute(self, order: Order) -> None:
         assert isinstance(
-            order, RunRequest | StopRequest | MoveRequest | AbortMove | RefuseRequest
+            order, StartRequest | StopRequest | StartMigration | AbortMigration | RejectRequest
         ), "a gateway gets orders about requests"
         call = self.calls.get(order.request_id)
         if call is None:
@@ -159,23 +161,23 @@ class RequestDesk:
     def _answer_for_nobody(self, order: GatewayOrder) -> None:
         """The request has ended here, and the leader will hear so; but some orders want answers."""
         match order:
-            case RunRequest(_, request_id, instance_id) | StopRequest(_, request_id, instance_id):
+            case StartRequest(_, request_id, instance_id) | StopRequest(_, request_id, instance_id):
                 self._link.report(InferenceStopped(request_id, instance_id, 0))
-            case MoveRequest():
+            case StartMigration():
                 self._link.report(
                     MigrationFailed(
                         order.move_id, order.request_id, order.destination_id, "it has ended"
                     )
                 )
-            case AbortMove() | RefuseRequest():
+            case AbortMigration() | RejectRequest():
                 pass
             case _:
                 assert_never(order)
 
-    def _carry_out(self, order: GatewayOrder, call: Call) -> None:
+    def _carry_out(self, order: GatewayOrder, call: PendingGeneration) -> None:
         now_s = self._link.now_s()
         match order:
-            case RunRequest(_, _, instance_id, address):
+            case StartRequest(_, _, instance_id, address):
                 self._use(instance_id, address, call)
                 self._watch_start(call, instance_id, now_s)
                 call.owner.infer(instance_id, now_s)
@@ -183,16 +185,16 @@ class RequestDesk:
                     call.owner.lost(instance_id, now_s)
             case StopRequest(_, _, instance_id):
                 call.owner.stop(instance_id, now_s)
-            case MoveRequest():
+            case StartMigration():
                 self._move(order, call, now_s)
-            case AbortMove(_, move_id):
+            case AbortMigration(_, move_id):
                 call.owner.abort(move_id, now_s)
-            case RefuseRequest(_, _, reason, timed_out):
+            case RejectRequest(_, _, reason, timed_out):
                 call.fail(TimedOutError(reason) if timed_out else RejectedError(reason))
             case _:
                 assert_never(order)
 
-    def _move(self, order: MoveRequest, call: Call, now_s: float) -> None:
+    def _move(self, order: StartMigration, call: PendingGeneration, now_s: float) -> None:
         source = self._plane.online(order.source_id)
         destination = self._plane.online(order.destination_id)
         if source is None or destination is None:
@@ -202,25 +204,25 @@ class RequestDesk:
             )
             return
         self._use(order.destination_id, order.destination_address, call)
-        facts = MoveFacts(
+        facts = MigrationFacts(
             call.owner.num_context,
             source.capabilities,
             destination.capabilities,
             order.source_address,
             order.destination_address,
         )
-        terms = wire.Terms(
+        terms = wire.MigrationParams(
             secrets.token_bytes(MOVE_KEY_BYTES),
             source.capabilities.model,
             source.capabilities.kv_layout,
             self._chooser.replay_tokens(order.request_id, facts),
         )
-        move = MoveOrder(
+        move = MigrationOrder(
             order.move_id, order.source_id, order.destination_id, destination.address, terms
         )
         call.owner.resume(move, now_s)
 
-    def _watch_start(self, call: Call, instance_id: str, now_s: float) -> None:
+    def _watch_start(self, call: PendingGeneration, instance_id: str, now_s: float) -> None:
         """What a prefill takes is worth knowing: replaying is one."""
         online = self._plane.online(instance_id)
         if online is not None:
@@ -235,8 +237,8 @@ class RequestDesk:
         if call is not None:
             call.owner.receive(instance_id, message, self._link.now_s())
             self._settle(call)
-        elif isinstance(message, wire.Tokens | wire.Ready):
-            stop = wire.Stop(message.request_id, message.epoch)
+        elif isinstance(message, wire.Tokens | wire.StreamReady):
+            stop = wire.StopStream(message.request_id, message.epoch)
             self._plane.send(self._addresses.get(instance_id, ""), instance_id, stop)
 
     def gone(self, instance_id: str) -> None:
@@ -250,21 +252,21 @@ class RequestDesk:
 
     # What owners want.
 
-    def _use(self, instance_id: str, address: str, call: Call) -> None:
+    def _use(self, instance_id: str, address: str, call: PendingGeneration) -> None:
         self._addresses[instance_id] = address
         self._users.setdefault(instance_id, {})[call.submission.request_id] = None
         call.instances.add(instance_id)
 
-    def _settle(self, call: Call) -> None:
+    def _settle(self, call: PendingGeneration) -> None:
         """Do what the owner wants done, see to its next wake-up, and forget it when all is done."""
         for output in call.owner.take_outputs():
             match output:
-                case Send(instance_id, message):
+                case SendToHost(instance_id, message):
                     self._plane.send(self._addresses.get(instance_id, ""), instance_id, message)
-                case Deliver(_, tokens, finish):
+                case DeliverTokens(_, tokens, finish):
                     self._chooser.answered(call.submission.request_id, self._link.now_s())
                     call.give(Generated(tokens, finish))
-                case Report(event, num_recomputed):
+                case ReportEvent(event, num_recomputed):
                     self.recomputed_tokens += num_recomputed
                     self._report(call, event)
                 case _:
@@ -275,7 +277,7 @@ class RequestDesk:
         else:
             self._arm(call)
 
-    def _report(self, call: Call, event: ReportedEvent) -> None:
+    def _report(self, call: PendingGeneration, event: ReportedEvent) -> None:
         if isinstance(event, InferenceFailed):
             call.fail(FailedError(event.reason))
         elif isinstance(event, InferenceFinished) and not call.over:
@@ -286,7 +288,7 @@ class RequestDesk:
         for listener in self.heard:
             listener(event)
 
-    def _forget(self, call: Call) -> None:
+    def _forget(self, call: PendingGeneration) -> None:
         request_id = call.submission.request_id
         self.calls.pop(request_id, None)
         self._chooser.forget(request_id)
@@ -298,7 +300,7 @@ class RequestDesk:
                 self._addresses.pop(instance_id, None)
         call.instances.clear()
 
-    def _arm(self, call: Call) -> None:
+    def _arm(self, call: PendingGeneration) -> None:
         """Wake the owner when it wants to be, or a little before."""
         at_s = call.owner.next_wakeup_s
         if at_s is None or call.timer_at_s <= at_s:
@@ -309,12 +311,12 @@ class RequestDesk:
         call.timer = asyncio.get_running_loop().call_later(delay_s, self._wake, call)
 
     @staticmethod
-    def _disarm(call: Call) -> None:
+    def _disarm(call: PendingGeneration) -> None:
         if call.timer is not None:
             call.timer.cancel()
         call.timer, call.timer_at_s = None, float("inf")
 
-    def _wake(self, call: Call) -> None:
+    def _wake(self, call: PendingGeneration) -> None:
         call.timer, call.timer_at_s = None, float("inf")
         call.owner.wakeup(self._link.now_s())
         self._settle(call)

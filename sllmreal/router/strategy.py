@@ -15,7 +15,7 @@ _SMOOTHING = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class MoveFacts:
+class MigrationFacts:
     """What a choice of how to move depends on. A place is that of a worker."""
 
     context_tokens: int
@@ -46,7 +46,7 @@ class _Moving:
     strategy: Strategy
 
 
-class MoveChooser:
+class StrategyChooser:
     """Used by one desk. `believed`: rates before anything was measured."""
 
     def __init__(self, believed: MigrationRates = HOPEFUL) -> None:
@@ -55,7 +55,7 @@ class MoveChooser:
         self._prefills: dict[str, _Prefill] = {}  # under way, by request
         self._moving: dict[str, _Moving] = {}  # likewise
 
-    def replay_tokens(self, request_id: str, facts: MoveFacts) -> int | None:
+    def replay_tokens(self, request_id: str, facts: MigrationFacts) -> int | None:
         """How a request that is about to move should, as in `Terms`."""
         self._prefills.pop(request_id, None)
         costs = self._costs(facts)
@@ -89,7 +89,7 @@ class MoveChooser:
             self._models[name] = _Model(self._believed.replay_curve())
         return self._models[name]
 
-    def _costs(self, facts: MoveFacts) -> MigrationCostModel:
+    def _costs(self, facts: MigrationFacts) -> MigrationCostModel:
         model = self._model(facts.source.model)
         pair = facts.source_place, facts.destination_place
         if pair not in model.pairs:

@@ -22,7 +22,7 @@ class WorkerChannel(Protocol):
     def close(self) -> None: ...
 
 
-class Listener(Protocol):
+class HostListener(Protocol):
     """Hears what engines say: the desk."""
 
     def received(self, instance_id: str, request_id: str, message: wire.ToOwner) -> None: ...
@@ -33,7 +33,7 @@ class Listener(Protocol):
 Dial = Callable[[str], Awaitable[WorkerChannel]]
 
 
-class GatewayPlane:
+class WorkerConnections:
     """Connected to exactly the workers that `keep` names.
 
     Args:
@@ -42,12 +42,12 @@ class GatewayPlane:
     """
 
     def __init__(self, dial: Dial, redial_s: float = 0.1) -> None:
-        self.listener: Listener | None = None
+        self.listener: HostListener | None = None
         self._dial = dial
         self._redial_s = redial_s
         self._channels: dict[str, WorkerChannel] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._online: dict[str, wire.Online] = {}
+        self._online: dict[str, wire.HostOnline] = {}
 
     def send(self, address: str, instance_id: str, message: wire.ToHost) -> None:
         channel = self._channels.get(address)
@@ -57,7 +57,7 @@ class GatewayPlane:
             except ChannelClosedError:
                 self._channels.pop(address, None)
 
-    def online(self, instance_id: str) -> wire.Online | None:
+    def online(self, instance_id: str) -> wire.HostOnline | None:
         return self._online.get(instance_id)
 
     def keep(self, addresses: tuple[str, ...]) -> None:
@@ -98,12 +98,12 @@ class GatewayPlane:
         assert self.listener is not None, "a plane has a listener before it has connections"
         instance_id, message = envelope.instance_id, envelope.message
         match message:
-            case wire.Online():
+            case wire.HostOnline():
                 self._online[instance_id] = message
-            case wire.Broken():
+            case wire.EngineFailed():
                 self._online.pop(instance_id, None)
                 self.listener.gone(instance_id)
-            case wire.Report():
+            case wire.HostStatus():
                 pass
             case _:
                 self.listener.received(instance_id, message.request_id, message)

@@ -81,7 +81,7 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class WriteBatch:
     """The lines of one commit.
 
     Attributes:
@@ -109,7 +109,7 @@ class Batch:
         return header + body
 
     @classmethod
-    def decoded(cls, item: KeyValue) -> "Batch":
+    def decoded(cls, item: KeyValue) -> "WriteBatch":
         """JournalGapError if it is none, or not whole."""
         header, *lines = item.value.split(b"\n")
         body = item.value[len(header) :]
@@ -142,7 +142,7 @@ def parsed_numbers(key: str, value: bytes) -> dict[str, int]:
 
 async def read_batches(
     store: Store, prefix: str, since: int | None = None
-) -> AsyncGenerator[Batch, None]:
+) -> AsyncGenerator[WriteBatch, None]:
     """All batches from `since` on that there are when it begins, the oldest first.
 
     A reader who is overtaken by a truncation finds a gap: he begins again.
@@ -154,23 +154,25 @@ async def read_batches(
     first = bounds.first if since is None else since
     if not bounds.first <= first <= bounds.next:
         raise JournalGapError(f"{prefix} goes from {bounds.first} to {bounds.next}, not {first}")
-    due = Batch(first, 0, -1, ())
+    due = WriteBatch(first, 0, -1, ())
     after = None if first == 0 else batch_key(prefix, first - 1)
     while due.number < bounds.next:
         page = await store.range(f"{prefix}/batch/", after=after, limit=BATCHES_PER_PAGE)
         if not page.items:
             raise JournalGapError(f"{batch_key(prefix, due.number)} is missing")
         for item in page.items[: bounds.next - due.number]:
-            batch = Batch.decoded(item)
+            batch = WriteBatch.decoded(item)
             _check_follows(batch, due, item.key, batch_key(prefix, due.number))
             yield batch
-            due = Batch(batch.number + 1, batch.leader, batch.first_line + len(batch.lines), ())
+            due = WriteBatch(
+                batch.number + 1, batch.leader, batch.first_line + len(batch.lines), ()
+            )
         after = page.items[-1].key
     if due.first_line not in {-1, bounds.num_lines}:
         raise JournalGapError(f"{prefix} has {due.first_line} lines instead of {bounds.num_lines}")
 
 
-def _check_follows(batch: Batch, due: Batch, key: str, due_key: str) -> None:
+def _check_follows(batch: WriteBatch, due: WriteBatch, key: str, due_key: str) -> None:
     if key != due_key or batch.number != due.number:
         raise JournalGapError(f"{due_key} should follow, found batch {batch.number} at {key}")
     if due.first_line not in {-1, batch.first_line}:

@@ -16,7 +16,7 @@ class Timer(Protocol):
         """It shall not come; no matter if it has."""
 
 
-class Clock(Protocol):
+class LeaseClock(Protocol):
     """A monotonic clock that calls back."""
 
     def now_s(self) -> float:
@@ -78,7 +78,7 @@ class ManualClock:
         self._now_s = until_s
 
 
-async def sleep(clock: Clock, seconds: float) -> None:
+async def sleep(clock: LeaseClock, seconds: float) -> None:
     """Return when the clock has advanced by so much."""
     passed = asyncio.Event()
     timer = clock.call_at(clock.now_s() + seconds, passed.set)

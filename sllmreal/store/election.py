@@ -10,7 +10,7 @@ import asyncio
 from contextlib import aclosing
 from dataclasses import replace
 
-from sllmreal.store.clock import Clock
+from sllmreal.store.clock import LeaseClock
 from sllmreal.store.errors import (
     CompactedError,
     LeaseLostError,
@@ -105,7 +105,7 @@ class Leadership:
 
 
 async def campaign(
-    store: Store, key: str, owner: bytes, ttl_s: float, clock: Clock | None = None
+    store: Store, key: str, owner: bytes, ttl_s: float, clock: LeaseClock | None = None
 ) -> Leadership:
     """Wait until this process leads; cancel it to stop waiting.
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from sllmcore.errors import SllmError, UsageError
 from sllmreal.store.batches import (
     MAX_BATCH_BYTES,
-    Batch,
     Bounds,
+    WriteBatch,
     batch_key,
     bounds_key,
     read_lines,
@@ -158,7 +158,9 @@ class JournalLog:
     async def _write(self, group: list[_Waiting]) -> None:
         """Commit them together."""
         lines = tuple(line for waiting in group for line in waiting.lines)
-        batch = Batch(self._bounds.next, self._leadership.fencing, self._bounds.num_lines, lines)
+        batch = WriteBatch(
+            self._bounds.next, self._leadership.fencing, self._bounds.num_lines, lines
+        )
         put = Put(batch_key(self._prefix, batch.number), batch.encoded())
         try:
             await self._move(self._bounds.extended_by(len(lines)), put)

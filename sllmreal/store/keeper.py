@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import suppress
 
-from sllmreal.store.clock import Clock, SystemClock, Timer, sleep
+from sllmreal.store.clock import LeaseClock, SystemClock, Timer, sleep
 from sllmreal.store.errors import LeaseLostError, OutcomeUnknownError, StoreUnavailableError
 from sllmreal.store.lease import Lease
 from sllmreal.store.protocol import Store
@@ -21,7 +21,7 @@ class KeptLease:
         lost: Whoever acts by the lease stops when this is set.
     """
 
-    def __init__(self, store: Store, ttl_s: float, clock: Clock | None = None) -> None:
+    def __init__(self, store: Store, ttl_s: float, clock: LeaseClock | None = None) -> None:
         self._store = store
         self._ttl_s = ttl_s
         self._clock = clock or SystemClock()

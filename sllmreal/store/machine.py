@@ -34,7 +34,7 @@ class LeaseRow:
     deadline_s: float
 
 
-class Table(Protocol):
+class StoreTable(Protocol):
     """Keys and leases, without any rule."""
 
     revision: int
@@ -70,7 +70,7 @@ class Table(Protocol):
 class Machine:
     """Applies one call after the other; events gather until the driver takes them."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: StoreTable) -> None:
         self._table = table
         self._events: list[Event] = []
 

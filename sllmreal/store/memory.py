@@ -9,7 +9,7 @@ import itertools
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import AsyncGenerator, Sequence
 
-from sllmreal.store.clock import Clock, SystemClock, Timer
+from sllmreal.store.clock import LeaseClock, SystemClock, Timer
 from sllmreal.store.errors import StoreUnavailableError
 from sllmreal.store.history import HISTORY_BYTES, History
 from sllmreal.store.lease import Lease
@@ -27,7 +27,7 @@ from sllmreal.store.values import (
     Event,
     KeyValue,
     Put,
-    Snapshot,
+    StoreSnapshot,
     Txn,
     TxnResult,
 )
@@ -75,7 +75,7 @@ class _DictTable:
 class MemoryStore:
     """`Store` without a disk. Deterministic, if its clock is."""
 
-    def __init__(self, clock: Clock | None = None, history_bytes: int = HISTORY_BYTES) -> None:
+    def __init__(self, clock: LeaseClock | None = None, history_bytes: int = HISTORY_BYTES) -> None:
         self._clock = clock or SystemClock()
         self._table = _DictTable()
         self._machine = Machine(self._table)
@@ -92,7 +92,7 @@ class MemoryStore:
 
     async def range(
         self, prefix: str, *, after: str | None = None, limit: int | None = None
-    ) -> Snapshot:
+    ) -> StoreSnapshot:
         """See `Store.range`."""
         checked_prefix(prefix)
         check_page(after, limit)
@@ -101,7 +101,7 @@ class MemoryStore:
         if after is not None:
             keys = keys[bisect_right(keys, after) :]
         items = tuple(self._table.items[key] for key in keys[:limit])
-        return Snapshot(self._table.revision, items)
+        return StoreSnapshot(self._table.revision, items)
 
     async def put(
         self,

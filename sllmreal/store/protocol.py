@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from sllmreal.store.lease import Lease
-from sllmreal.store.values import Event, KeyValue, Snapshot, Txn, TxnResult
+from sllmreal.store.values import Event, KeyValue, StoreSnapshot, Txn, TxnResult
 
 
 class Store(Protocol):
@@ -20,7 +20,7 @@ class Store(Protocol):
 
     async def range(
         self, prefix: str, *, after: str | None = None, limit: int | None = None
-    ) -> Snapshot:
+    ) -> StoreSnapshot:
         """Keys that begin with `prefix`, in order; those behind `after`; at most `limit`."""
 
     async def put(

@@ -186,7 +186,7 @@ class TxnResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class StoreSnapshot:
     """Keys as they stood together at `revision`, in order. Watch from `revision + 1`."""
 
     revision: int

@@ -16,10 +16,10 @@ from types import TracebackType
 from typing import assert_never
 
 from sllmreal.engine.protocol import Engine
-from sllmreal.migration.links import Links, LocalNetwork, PeerMessage
+from sllmreal.migration.links import LocalNetwork, MigrationLinks, PeerMessage
 from sllmreal.streams import messages as wire
 from sllmreal.streams.host_core import HostCore
-from sllmreal.streams.host_effects import Connect, Disconnect, Effect, Expect, Tell, Transmit
+from sllmreal.streams.host_effects import Connect, Disconnect, Effect, Expect, SendToOwner, Transmit
 from sllmreal.streams.host_options import HostOptions
 
 Send = Callable[[wire.ToOwner], None]
@@ -27,13 +27,13 @@ Send = Callable[[wire.ToOwner], None]
 
 @dataclass(frozen=True, slots=True)
 class _FromHost:
-    ticket: bytes
+    link_id: bytes
     message: PeerMessage
 
 
 @dataclass(frozen=True, slots=True)
 class _LinkLost:
-    ticket: bytes
+    link_id: bytes
     reason: str
 
 
@@ -48,7 +48,7 @@ class EngineHost:
         engine: Engine,
         send: Send,
         *,
-        links: Links | None = None,
+        links: MigrationLinks | None = None,
         options: HostOptions | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -87,16 +87,16 @@ class EngineHost:
         self.post(wire.Shutdown())
         self.join()
 
-    def received(self, ticket: bytes, message: PeerMessage) -> None:
+    def received(self, link_id: bytes, message: PeerMessage) -> None:
         """From the links."""
-        self._inbox.put(_FromHost(ticket, message))
+        self._inbox.put(_FromHost(link_id, message))
 
-    def lost(self, ticket: bytes, reason: str) -> None:
+    def lost(self, link_id: bytes, reason: str) -> None:
         """From the links."""
-        self._inbox.put(_LinkLost(ticket, reason))
+        self._inbox.put(_LinkLost(link_id, reason))
 
     def _run(self) -> None:
-        self._send(wire.Online(self._engine.capabilities, self._links.address))
+        self._send(wire.HostOnline(self._engine.capabilities, self._links.address))
         try:
             while self._take_mail():
                 self._core.wakeup(self._clock())
@@ -108,7 +108,7 @@ class EngineHost:
             self._carry_out()
         except Exception as error:  # whatever an engine breaks with, its owner must hear of it
             self.failure = error
-            self._send(wire.Broken(f"{type(error).__name__}: {error}"))
+            self._send(wire.EngineFailed(f"{type(error).__name__}: {error}"))
         finally:
             self._links.close()
             self._engine.close()
@@ -134,10 +134,10 @@ class EngineHost:
 
     def _handle(self, mail: _Mail, now_s: float) -> None:
         match mail:
-            case _FromHost(ticket, message):
-                self._core.receive_from_host(ticket, message, now_s)
-            case _LinkLost(ticket, reason):
-                self._core.link_lost(ticket, reason, now_s)
+            case _FromHost(link_id, message):
+                self._core.receive_from_host(link_id, message, now_s)
+            case _LinkLost(link_id, reason):
+                self._core.link_lost(link_id, reason, now_s)
             case _:
                 self._core.receive(mail, now_s)
 
@@ -147,15 +147,15 @@ class EngineHost:
 
     def _do(self, effect: Effect) -> None:
         match effect:
-            case Tell(message):
+            case SendToOwner(message):
                 self._send(message)
-            case Expect(ticket, key):
-                self._links.expect(ticket, key)
-            case Connect(ticket, key, address):
-                self._links.connect(ticket, key, address)
-            case Transmit(ticket, message):
-                self._links.transmit(ticket, message)
-            case Disconnect(ticket):
-                self._links.disconnect(ticket)
+            case Expect(link_id, key):
+                self._links.expect(link_id, key)
+            case Connect(link_id, key, address):
+                self._links.connect(link_id, key, address)
+            case Transmit(link_id, message):
+                self._links.transmit(link_id, message)
+            case Disconnect(link_id):
+                self._links.disconnect(link_id)
             case _:
                 assert_never(effect)

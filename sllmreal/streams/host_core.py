@@ -18,7 +18,7 @@ from sllmreal.streams import messages as wire
 from sllmreal.streams.host_effects import Effect
 from sllmreal.streams.host_moves import HostMoves
 from sllmreal.streams.host_options import HostOptions
-from sllmreal.streams.host_streams import Stream, StreamTable
+from sllmreal.streams.host_streams import HostStream, StreamTable
 
 
 class HostCore:
@@ -54,18 +54,18 @@ class HostCore:
     def receive(self, message: wire.ToHost, now_s: float) -> None:
         """From the owner."""
         match message:
-            case wire.Start():
+            case wire.StartStream():
                 self._start(message, now_s)
-            case wire.Prepare():
+            case wire.PrepareStream():
                 self._moves.prepare(message, now_s)
-            case wire.Migrate():
+            case wire.MigrateStream():
                 self._moves.migrate(message, now_s)
-            case wire.Stop(request_id, epoch):
+            case wire.StopStream(request_id, epoch):
                 self._stop(request_id, epoch)
-            case wire.Poll() | wire.Commit() | wire.Stay():
+            case wire.PollStream() | wire.CommitStream() | wire.CancelMigration():
                 self._about(message, now_s)
-            case wire.Inspect():
-                self._streams.tell(wire.Report(len(self._streams), self.engine.statistics()))
+            case wire.GetHostStatus():
+                self._streams.tell(wire.HostStatus(len(self._streams), self.engine.statistics()))
             case wire.Shutdown():
                 for stream in self._streams:
                     self._streams.drop(stream)
@@ -73,14 +73,14 @@ class HostCore:
                 assert_never(message)
 
     def receive_from_host(
-        self, ticket: bytes, message: ToDestination | ToSource, now_s: float
+        self, link_id: bytes, message: ToDestination | ToSource, now_s: float
     ) -> None:
         """Over the link of a move."""
-        self._moves.receive(ticket, message, now_s)
+        self._moves.receive(link_id, message, now_s)
 
-    def link_lost(self, ticket: bytes, reason: str, now_s: float) -> None:
+    def link_lost(self, link_id: bytes, reason: str, now_s: float) -> None:
         """A link is down, or could not be made."""
-        self._moves.link_lost(ticket, reason, now_s)
+        self._moves.link_lost(link_id, reason, now_s)
 
     def stepped(self, outputs: Sequence[OutputToken], now_s: float) -> None:
         """The engine has made a step, and this came out."""
@@ -105,7 +105,7 @@ class HostCore:
         """What is to be done, in this order, since the last call."""
         return self._streams.take_effects()
 
-    def _start(self, message: wire.Start, now_s: float) -> None:
+    def _start(self, message: wire.StartStream, now_s: float) -> None:
         request_id, epoch = message.spec.request_id, message.epoch
         if not self._streams.make_way(request_id, epoch):
             return
@@ -113,10 +113,10 @@ class HostCore:
             spec = message.spec.unpacked()
             self.engine.start(spec)
         except SllmError as error:
-            refused = wire.Refused(request_id, epoch, type(error).__name__, str(error))
+            refused = wire.StreamRefused(request_id, epoch, type(error).__name__, str(error))
             self._streams.tell(refused)
             return
-        stream = Stream(request_id, epoch, now_s)
+        stream = HostStream(request_id, epoch, now_s)
         self._streams.add(stream)
         finish = self.engine.progress(request_id).finish
         if finish is not None:  # the output that came with it was complete
@@ -133,27 +133,29 @@ class HostCore:
                 num_output = self.engine.progress(request_id).num_output
             self._streams.drop(stream)
         self._streams.end(request_id, epoch)
-        self._streams.tell(wire.Stopped(request_id, epoch, num_output))
+        self._streams.tell(wire.StreamStopped(request_id, epoch, num_output))
 
-    def _about(self, message: wire.Poll | wire.Commit | wire.Stay, now_s: float) -> None:
+    def _about(
+        self, message: wire.PollStream | wire.CommitStream | wire.CancelMigration, now_s: float
+    ) -> None:
         stream = self._streams.find(message.request_id, message.epoch)
         if stream is None:
-            self._streams.tell(wire.Unknown(message.request_id, message.epoch))
+            self._streams.tell(wire.StreamUnknown(message.request_id, message.epoch))
             return
         stream.heard_at_s = now_s
         match message:
-            case wire.Stay(_, _, new_epoch):
+            case wire.CancelMigration(_, _, new_epoch):
                 if stream.departure is not None and stream.departure.new_epoch == new_epoch:
                     self._moves.stay(stream, "the owner called it off")
                 stream.last_move = max(stream.last_move, new_epoch)
-            case wire.Commit(_, _, have):
+            case wire.CommitStream(_, _, have):
                 self._moves.commit(stream)
                 self._streams.tell_from(stream, have)
-            case wire.Poll(_, _, have):
+            case wire.PollStream(_, _, have):
                 if stream.arrival is None:
                     self._streams.tell_from(stream, have)
 
-    def _generated(self, stream: Stream, tokens: list[OutputToken]) -> None:
+    def _generated(self, stream: HostStream, tokens: list[OutputToken]) -> None:
         finish = tokens[-1].finish
         numbers = tuple(token.token for token in tokens)
         if finish is not None:

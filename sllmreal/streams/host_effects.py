@@ -10,7 +10,7 @@ from sllmreal.streams.messages import ToOwner
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
+class SendToOwner:
     """Say this to the owner."""
 
     message: ToOwner
@@ -20,7 +20,7 @@ class Tell:
 class Expect:
     """A source that proves to know `key` may connect."""
 
-    ticket: bytes
+    link_id: bytes
     key: bytes
 
 
@@ -28,7 +28,7 @@ class Expect:
 class Connect:
     """Connect to the host that expects this ticket."""
 
-    ticket: bytes
+    link_id: bytes
     key: bytes
     address: str
 
@@ -37,7 +37,7 @@ class Connect:
 class Transmit:
     """Send this over a link, in order."""
 
-    ticket: bytes
+    link_id: bytes
     message: ToDestination | ToSource
 
 
@@ -45,7 +45,7 @@ class Transmit:
 class Disconnect:
     """A link is not needed any more: flush and close it, expect it no longer."""
 
-    ticket: bytes
+    link_id: bytes
 
 
-Effect = Tell | Expect | Connect | Transmit | Disconnect
+Effect = SendToOwner | Expect | Connect | Transmit | Disconnect

@@ -4,16 +4,21 @@ from dataclasses import replace
 
 from sllmcore.errors import SllmError, UsageError
 from sllmreal.engine.protocol import Engine
-from sllmreal.migration.destination import Destination
+from sllmreal.migration.destination import MigrationDestination
 from sllmreal.migration.errors import WrongModelError, WrongStateError
 from sllmreal.migration.frames import ticket_of
-from sllmreal.migration.messages import Ack, Position, Reject, ToDestination, ToSource
+from sllmreal.migration.messages import Ack, Position, RejectMigration, ToDestination, ToSource
 from sllmreal.migration.sequence import ArrivingSequence, DepartingSequence
-from sllmreal.migration.source import Source
+from sllmreal.migration.source import MigrationSource
 from sllmreal.streams import messages as wire
 from sllmreal.streams.host_effects import Connect, Disconnect, Expect, Transmit
 from sllmreal.streams.host_options import HostOptions
-from sllmreal.streams.host_streams import Arrival, Departure, Stream, StreamTable
+from sllmreal.streams.host_streams import (
+    HostStream,
+    IncomingMigration,
+    OutgoingMigration,
+    StreamTable,
+)
 
 _MIN_KEY_BYTES = 16
 
@@ -26,7 +31,7 @@ class HostMoves:
         self._streams = streams
         self._options = options
 
-    def prepare(self, message: wire.Prepare, now_s: float) -> None:
+    def prepare(self, message: wire.PrepareStream, now_s: float) -> None:
         request_id, epoch = message.spec.request_id, message.epoch
         stream = self._streams.find(request_id, epoch)
         if stream is None and self._streams.make_way(request_id, epoch):
@@ -38,17 +43,17 @@ class HostMoves:
             self._streams.add(stream)
         if stream is not None:
             stream.heard_at_s = now_s
-            self._streams.tell(wire.Prepared(request_id, epoch))
+            self._streams.tell(wire.StreamPrepared(request_id, epoch))
 
-    def commit(self, stream: Stream) -> None:
+    def commit(self, stream: HostStream) -> None:
         """The owner listens to this stream. One that is not ready cannot have been committed."""
         if stream.arrival is not None and stream.arrival.machine.released:
             self._streams.settle_arrival(stream)
 
-    def migrate(self, message: wire.Migrate, now_s: float) -> None:
+    def migrate(self, message: wire.MigrateStream, now_s: float) -> None:
         stream = self._streams.find(message.request_id, message.epoch)
         if stream is None:
-            self._streams.tell(wire.Unknown(message.request_id, message.epoch))
+            self._streams.tell(wire.StreamUnknown(message.request_id, message.epoch))
             return
         stream.heard_at_s = now_s
         if message.new_epoch > stream.last_move:
@@ -61,16 +66,16 @@ class HostMoves:
         if message.new_epoch == stream.last_move and stream.departure is None:
             self._tell_failure(stream)
 
-    def stay(self, stream: Stream, reason: str) -> None:
+    def stay(self, stream: HostStream, reason: str) -> None:
         """Give up moving this stream away, if it is."""
         if stream.departure is not None:
             stream.departure.machine.give_up(reason)
             stream.move_failure = reason
             self._streams.leave_departure(stream)
 
-    def receive(self, ticket: bytes, message: ToDestination | ToSource, now_s: float) -> None:
+    def receive(self, link_id: bytes, message: ToDestination | ToSource, now_s: float) -> None:
         """From the other host. A message of a move that is over is ignored."""
-        stream = self._streams.by_ticket(ticket)
+        stream = self._streams.by_ticket(link_id)
         if stream is None:
             return
         if stream.departure is not None and isinstance(message, ToSource):
@@ -80,27 +85,27 @@ class HostMoves:
             stream.heard_at_s = now_s
             self._absorb(stream, stream.arrival, message, now_s)
 
-    def link_lost(self, ticket: bytes, reason: str, now_s: float) -> None:
+    def link_lost(self, link_id: bytes, reason: str, now_s: float) -> None:
         """Fatal for a source; a destination waits for what its owner decides."""
-        stream = self._streams.by_ticket(ticket)
+        stream = self._streams.by_ticket(link_id)
         if stream is None:
-            self._streams.put(Disconnect(ticket))
+            self._streams.put(Disconnect(link_id))
         elif stream.departure is not None:
             stream.departure.machine.give_up(reason)
             self.push(stream, now_s)
 
-    def push(self, stream: Stream, now_s: float) -> None:
+    def push(self, stream: HostStream, now_s: float) -> None:
         """Let a departure send what it can, or fail."""
         departure = stream.departure
         if departure is None:
             return
         for message in departure.machine.advance(now_s):
-            self._streams.put(Transmit(departure.ticket, message))
+            self._streams.put(Transmit(departure.link_id, message))
         if departure.machine.failure is not None:
             self.stay(stream, departure.machine.failure)
             self._tell_failure(stream)
 
-    def stepped(self, stream: Stream, now_s: float) -> None:
+    def stepped(self, stream: HostStream, now_s: float) -> None:
         """The engine has made a step: an arrival may be further."""
         arrival = stream.arrival
         if arrival is None:
@@ -111,15 +116,15 @@ class HostMoves:
             self._reject(stream, arrival, error)
             return
         if ack is not None:
-            self._streams.put(Transmit(arrival.ticket, ack))
+            self._streams.put(Transmit(arrival.link_id, ack))
 
-    def repeat_ready(self, stream: Stream, now_s: float) -> None:
+    def repeat_ready(self, stream: HostStream, now_s: float) -> None:
         arrival = stream.arrival
         if arrival is None or arrival.repeat_at_s is None or now_s < arrival.repeat_at_s:
             return
         newcomer = arrival.newcomer
         self._streams.tell(
-            wire.Ready(
+            wire.StreamReady(
                 stream.request_id,
                 stream.epoch,
                 newcomer.num_output,
@@ -129,17 +134,17 @@ class HostMoves:
         )
         arrival.repeat_at_s = now_s + self._options.destination.resend_s
 
-    def _arrival(self, message: wire.Prepare, now_s: float) -> Stream:
+    def _arrival(self, message: wire.PrepareStream, now_s: float) -> HostStream:
         spec = replace(message.spec.unpacked(), output=())
         self._check_terms(message.terms)
         newcomer = ArrivingSequence(self._engine, spec, message.terms.replay_tokens)
-        machine = Destination(newcomer, self._options.destination, now_s)
-        ticket = ticket_of(message.terms.key)
-        self._streams.put(Expect(ticket, message.terms.key))
-        arrival = Arrival(ticket, newcomer, machine)
-        return Stream(spec.request_id, message.epoch, now_s, arrival=arrival)
+        machine = MigrationDestination(newcomer, self._options.destination, now_s)
+        link_id = ticket_of(message.terms.key)
+        self._streams.put(Expect(link_id, message.terms.key))
+        arrival = IncomingMigration(link_id, newcomer, machine)
+        return HostStream(spec.request_id, message.epoch, now_s, arrival=arrival)
 
-    def _depart(self, stream: Stream, message: wire.Migrate, now_s: float) -> None:
+    def _depart(self, stream: HostStream, message: wire.MigrateStream, now_s: float) -> None:
         if stream.ending is not None:
             raise WrongStateError("the stream has finished")
         if stream.arrival is not None:
@@ -148,13 +153,13 @@ class HostMoves:
         terms = message.terms
         migrant = DepartingSequence(self._engine, stream.request_id, terms.replay_tokens)
         sent = Position(0, terms.replay_tokens or 0)
-        machine = Source(migrant, sent, self._options.source, now_s)
-        ticket = ticket_of(terms.key)
-        self._streams.put(Connect(ticket, terms.key, message.destination))
-        self._streams.depart(stream, Departure(ticket, message.new_epoch, machine))
+        machine = MigrationSource(migrant, sent, self._options.source, now_s)
+        link_id = ticket_of(terms.key)
+        self._streams.put(Connect(link_id, terms.key, message.destination))
+        self._streams.depart(stream, OutgoingMigration(link_id, message.new_epoch, machine))
         self.push(stream, now_s)
 
-    def _check_terms(self, terms: wire.Terms) -> None:
+    def _check_terms(self, terms: wire.MigrationParams) -> None:
         """Raises WrongModelError where nothing that moves would fit, UsageError on bad terms."""
         if len(terms.key) < _MIN_KEY_BYTES or (terms.replay_tokens or 0) < 0:
             raise UsageError(f"a key of {len(terms.key)} bytes, replay of {terms.replay_tokens}")
@@ -167,7 +172,7 @@ class HostMoves:
             raise WrongModelError(f"a cache of {terms.kv_layout} does not fit {here.kv_layout}")
 
     def _absorb(
-        self, stream: Stream, arrival: Arrival, message: ToDestination, now_s: float
+        self, stream: HostStream, arrival: IncomingMigration, message: ToDestination, now_s: float
     ) -> None:
         released = arrival.machine.released
         try:
@@ -175,22 +180,22 @@ class HostMoves:
         except SllmError as error:
             self._reject(stream, arrival, error)
             return
-        self._streams.put(Transmit(arrival.ticket, ack))
+        self._streams.put(Transmit(arrival.link_id, ack))
         if arrival.machine.released and not released:
             arrival.repeat_at_s = now_s
             self.repeat_ready(stream, now_s)
 
-    def _reject(self, stream: Stream, arrival: Arrival, error: SllmError) -> None:
-        self._streams.put(Transmit(arrival.ticket, Reject(str(error))))
+    def _reject(self, stream: HostStream, arrival: IncomingMigration, error: SllmError) -> None:
+        self._streams.put(Transmit(arrival.link_id, RejectMigration(str(error))))
         self._refuse(stream.request_id, stream.epoch, error)
         self._streams.drop(stream)
 
     def _refuse(self, request_id: str, epoch: wire.Epoch, error: SllmError) -> None:
-        self._streams.tell(wire.Refused(request_id, epoch, type(error).__name__, str(error)))
+        self._streams.tell(wire.StreamRefused(request_id, epoch, type(error).__name__, str(error)))
 
-    def _tell_failure(self, stream: Stream) -> None:
+    def _tell_failure(self, stream: HostStream) -> None:
         self._streams.tell(
-            wire.MoveFailed(
+            wire.StreamNotMoved(
                 stream.request_id, stream.epoch, wire.Epoch(stream.last_move), stream.move_failure
             )
         )

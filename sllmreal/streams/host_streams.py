@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sllmreal.engine.protocol import Engine, FinishReason
-from sllmreal.migration.destination import Destination
+from sllmreal.migration.destination import MigrationDestination
 from sllmreal.migration.sequence import ArrivingSequence
-from sllmreal.migration.source import Source
-from sllmreal.streams.host_effects import Disconnect, Effect, Tell
+from sllmreal.migration.source import MigrationSource
+from sllmreal.streams.host_effects import Disconnect, Effect, SendToOwner
 from sllmreal.streams.messages import Epoch, Tokens, ToOwner
 
 _NUM_REMEMBERED = 4096  # ended streams; far more than messages can be late for
@@ -23,34 +23,34 @@ class Ending:
 
 
 @dataclass(slots=True)
-class Arrival:
+class IncomingMigration:
     """A stream being built up here. Its owner has not made it the request's stream yet."""
 
-    ticket: bytes
+    link_id: bytes
     newcomer: ArrivingSequence
-    machine: Destination
+    machine: MigrationDestination
     repeat_at_s: float | None = None  # Ready
 
 
 @dataclass(slots=True)
-class Departure:
+class OutgoingMigration:
     """A stream that another host is taking over."""
 
-    ticket: bytes
+    link_id: bytes
     new_epoch: Epoch
-    machine: Source
+    machine: MigrationSource
 
 
 @dataclass(slots=True, eq=False)
-class Stream:
+class HostStream:
     """One request at one epoch."""
 
     request_id: str
     epoch: Epoch
     heard_at_s: float
     ending: Ending | None = None
-    arrival: Arrival | None = None
-    departure: Departure | None = None
+    arrival: IncomingMigration | None = None
+    departure: OutgoingMigration | None = None
     last_move: int = 0  # new epoch of the last move away that was asked for
     move_failure: str = ""  # why that one failed
 
@@ -60,26 +60,26 @@ class StreamTable:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._streams: dict[str, Stream] = {}
-        self._tickets: dict[bytes, Stream] = {}
+        self._streams: dict[str, HostStream] = {}
+        self._tickets: dict[bytes, HostStream] = {}
         self._ended: OrderedDict[str, Epoch] = OrderedDict()
         self._effects: list[Effect] = []
 
-    def __iter__(self) -> Iterator[Stream]:
+    def __iter__(self) -> Iterator[HostStream]:
         return iter(list(self._streams.values()))
 
     def __len__(self) -> int:
         return len(self._streams)
 
-    def find(self, request_id: str, epoch: Epoch) -> Stream | None:
+    def find(self, request_id: str, epoch: Epoch) -> HostStream | None:
         stream = self._streams.get(request_id)
         return stream if stream is not None and stream.epoch == epoch else None
 
-    def running(self, request_id: str) -> Stream:
+    def running(self, request_id: str) -> HostStream:
         return self._streams[request_id]
 
-    def by_ticket(self, ticket: bytes) -> Stream | None:
-        return self._tickets.get(ticket)
+    def by_ticket(self, link_id: bytes) -> HostStream | None:
+        return self._tickets.get(link_id)
 
     def make_way(self, request_id: str, epoch: Epoch) -> bool:
         """Whether this stream may start: not when it has ended. An older one is dropped for it."""
@@ -93,16 +93,16 @@ class StreamTable:
         self.drop(stream)
         return True
 
-    def add(self, stream: Stream) -> None:
+    def add(self, stream: HostStream) -> None:
         self._streams[stream.request_id] = stream
         if stream.arrival is not None:
-            self._tickets[stream.arrival.ticket] = stream
+            self._tickets[stream.arrival.link_id] = stream
 
-    def depart(self, stream: Stream, departure: Departure) -> None:
+    def depart(self, stream: HostStream, departure: OutgoingMigration) -> None:
         stream.departure = departure
-        self._tickets[departure.ticket] = stream
+        self._tickets[departure.link_id] = stream
 
-    def finish(self, stream: Stream, reason: FinishReason) -> None:
+    def finish(self, stream: HostStream, reason: FinishReason) -> None:
         """Free its slot and cache; its output waits for the owner's Stop."""
         stream.ending = Ending(self._engine.output(stream.request_id), reason)
         self._engine.cancel(stream.request_id)
@@ -110,7 +110,7 @@ class StreamTable:
             stream.move_failure = "the source finished"
         self.leave_departure(stream)
 
-    def drop(self, stream: Stream) -> None:
+    def drop(self, stream: HostStream) -> None:
         """Forget a stream and free all that it holds. Its epoch will not come back."""
         if stream.ending is None:
             self._engine.cancel(stream.request_id)
@@ -126,24 +126,24 @@ class StreamTable:
         if len(self._ended) > _NUM_REMEMBERED:
             self._ended.popitem(last=False)
 
-    def leave_departure(self, stream: Stream) -> None:
+    def leave_departure(self, stream: HostStream) -> None:
         if stream.departure is not None:
-            self._close(stream.departure.ticket)
+            self._close(stream.departure.link_id)
             stream.departure = None
 
-    def leave_arrival(self, stream: Stream) -> None:
+    def leave_arrival(self, stream: HostStream) -> None:
         if stream.arrival is not None:
-            self._close(stream.arrival.ticket)
+            self._close(stream.arrival.link_id)
             stream.arrival = None
 
-    def settle_arrival(self, stream: Stream) -> None:
+    def settle_arrival(self, stream: HostStream) -> None:
         """The stream is here to stay. Its link is for the source to close: a source that sees it
         closed before it hears of the commit would go on generating for nobody."""
         if stream.arrival is not None:
-            del self._tickets[stream.arrival.ticket]
+            del self._tickets[stream.arrival.link_id]
             stream.arrival = None
 
-    def tell_from(self, stream: Stream, have: int) -> None:
+    def tell_from(self, stream: HostStream, have: int) -> None:
         """Tell the owner all output from that index on, and the end."""
         if stream.ending is not None:
             output, reason = stream.ending.output, stream.ending.reason
@@ -155,7 +155,7 @@ class StreamTable:
             self.tell(Tokens(stream.request_id, stream.epoch, first, output[first:], reason))
 
     def tell(self, message: ToOwner) -> None:
-        self.put(Tell(message))
+        self.put(SendToOwner(message))
 
     def put(self, effect: Effect) -> None:
         self._effects.append(effect)
@@ -164,6 +164,6 @@ class StreamTable:
         effects, self._effects = self._effects, []
         return effects
 
-    def _close(self, ticket: bytes) -> None:
-        del self._tickets[ticket]
-        self.put(Disconnect(ticket))
+    def _close(self, link_id: bytes) -> None:
+        del self._tickets[link_id]
+        self.put(Disconnect(link_id))

@@ -36,7 +36,7 @@ class _Message(msgspec.Struct, frozen=True, tag=True, array_like=True, forbid_un
     """A message is an array: its name, then its fields."""
 
 
-class Spec(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class PackedSpec(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A `SequenceSpec`, its tokens packed."""
 
     request_id: str
@@ -47,7 +47,7 @@ class Spec(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     output: bytes = b""
 
     @classmethod
-    def of(cls, spec: SequenceSpec) -> "Spec":
+    def of(cls, spec: SequenceSpec) -> "PackedSpec":
         return cls(
             spec.request_id,
             pack_tokens(spec.prompt),
@@ -69,7 +69,7 @@ class Spec(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
         )
 
 
-class Terms(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class MigrationParams(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """What both ends of a move are told.
 
     `key` authenticates them to each other, and belongs to this move alone. The first
@@ -83,21 +83,21 @@ class Terms(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     replay_tokens: int | None = None
 
 
-class Start(_Message, frozen=True):
+class StartStream(_Message, frozen=True):
     """Generate, from the end of `spec.output` on."""
 
     epoch: Epoch
-    spec: Spec
+    spec: PackedSpec
 
 
-class Stop(_Message, frozen=True):
+class StopStream(_Message, frozen=True):
     """Forget the stream, running, finished, or only prepared."""
 
     request_id: str
     epoch: Epoch
 
 
-class Poll(_Message, frozen=True):
+class PollStream(_Message, frozen=True):
     """The owner lives, and has `have` output tokens."""
 
     request_id: str
@@ -105,25 +105,25 @@ class Poll(_Message, frozen=True):
     have: int
 
 
-class Prepare(_Message, frozen=True):
+class PrepareStream(_Message, frozen=True):
     """Be the destination of a move: take a slot, and expect the source."""
 
     epoch: Epoch
-    spec: Spec
-    terms: Terms
+    spec: PackedSpec
+    terms: MigrationParams
 
 
-class Migrate(_Message, frozen=True):
+class MigrateStream(_Message, frozen=True):
     """Be the source of a move of the stream `epoch` to the stream `new_epoch` at that address."""
 
     request_id: str
     epoch: Epoch
     new_epoch: Epoch
     destination: str
-    terms: Terms
+    terms: MigrationParams
 
 
-class Commit(_Message, frozen=True):
+class CommitStream(_Message, frozen=True):
     """The prepared stream is the request's stream."""
 
     request_id: str
@@ -131,7 +131,7 @@ class Commit(_Message, frozen=True):
     have: int
 
 
-class Stay(_Message, frozen=True):
+class CancelMigration(_Message, frozen=True):
     """The move to `new_epoch` is off: go on generating."""
 
     request_id: str
@@ -139,7 +139,7 @@ class Stay(_Message, frozen=True):
     new_epoch: Epoch
 
 
-class Inspect(_Message, frozen=True):
+class GetHostStatus(_Message, frozen=True):
     """Ask for a Report."""
 
 
@@ -147,7 +147,7 @@ class Shutdown(_Message, frozen=True):
     """Close the engine and end."""
 
 
-class Online(_Message, frozen=True):
+class HostOnline(_Message, frozen=True):
     """The host's first message: its engine is ready. `address` is where sources find it."""
 
     capabilities: Capabilities
@@ -164,7 +164,7 @@ class Tokens(_Message, frozen=True):
     finish: FinishReason | None = None
 
 
-class Stopped(_Message, frozen=True):
+class StreamStopped(_Message, frozen=True):
     """The stream is not here, or no longer. It had `num_output` tokens, None if not known."""
 
     request_id: str
@@ -172,14 +172,14 @@ class Stopped(_Message, frozen=True):
     num_output: int | None = None
 
 
-class Unknown(_Message, frozen=True):
+class StreamUnknown(_Message, frozen=True):
     """A stream that was asked about is not here."""
 
     request_id: str
     epoch: Epoch
 
 
-class Refused(_Message, frozen=True):
+class StreamRefused(_Message, frozen=True):
     """The stream could not start here, or broke off. `kind` is the name of the error's class."""
 
     request_id: str
@@ -188,14 +188,14 @@ class Refused(_Message, frozen=True):
     reason: str
 
 
-class Prepared(_Message, frozen=True):
+class StreamPrepared(_Message, frozen=True):
     """A slot is taken and the source expected."""
 
     request_id: str
     epoch: Epoch
 
 
-class Ready(_Message, frozen=True):
+class StreamReady(_Message, frozen=True):
     """The destination knows the `num_output` tokens that the source ended with, and generates on.
 
     `num_recomputed` tokens of the context were computed again; `num_bytes` came from the source.
@@ -208,7 +208,7 @@ class Ready(_Message, frozen=True):
     num_bytes: int
 
 
-class MoveFailed(_Message, frozen=True):
+class StreamNotMoved(_Message, frozen=True):
     """The source gave the move up and goes on generating."""
 
     request_id: str
@@ -217,20 +217,39 @@ class MoveFailed(_Message, frozen=True):
     reason: str
 
 
-class Report(_Message, frozen=True):
+class HostStatus(_Message, frozen=True):
     """What the host holds: streams, finished ones that wait for their Stop included."""
 
     num_streams: int
     statistics: EngineStatistics
 
 
-class Broken(_Message, frozen=True):
+class EngineFailed(_Message, frozen=True):
     """The host's last message: its engine failed, and all its streams with it."""
 
     reason: str
 
 
-ToHost = Start | Stop | Poll | Prepare | Migrate | Commit | Stay | Inspect | Shutdown
+ToHost = (
+    StartStream
+    | StopStream
+    | PollStream
+    | PrepareStream
+    | MigrateStream
+    | CommitStream
+    | CancelMigration
+    | GetHostStatus
+    | Shutdown
+)
 ToOwner = (
-    Online | Tokens | Stopped | Unknown | Refused | Prepared | Ready | MoveFailed | Report | Broken
+    HostOnline
+    | Tokens
+    | StreamStopped
+    | StreamUnknown
+    | StreamRefused
+    | StreamPrepared
+    | StreamReady
+    | StreamNotMoved
+    | HostStatus
+    | EngineFailed
 )

@@ -27,17 +27,17 @@ from sllmreal.engine.protocol import FinishReason, SequenceSpec
 from sllmreal.streams import messages as wire
 from sllmreal.streams.messages import Epoch
 from sllmreal.streams.owner_io import (
-    Deliver,
-    MoveOrder,
+    DeliverTokens,
+    MigrationOrder,
     Output,
     OwnerOptions,
-    Report,
-    Send,
+    ReportEvent,
+    SendToHost,
     StreamEvent,
 )
 from sllmreal.streams.owner_messages import StreamMessages
-from sllmreal.streams.route import OwnedMove, Route, Stage
-from sllmreal.streams.stopping import Farewell, Farewells
+from sllmreal.streams.route import MigrationStage, Route, StreamMigration
+from sllmreal.streams.stopping import PendingStop, PendingStops
 from sllmreal.streams.token_log import TokenLog
 
 _DEFAULTS = OwnerOptions()
@@ -54,8 +54,8 @@ class StreamOwner:
         self._finish: FinishReason | None = None
         self._epoch = 0
         self._route: Route | None = None
-        self._move: OwnedMove | None = None
-        self._farewells = Farewells(options.resend_s)
+        self._move: StreamMigration | None = None
+        self._farewells = PendingStops(options.resend_s)
         self._outputs: list[Output] = []
 
     @property
@@ -115,9 +115,11 @@ class StreamOwner:
         self._report_moved(now_s)
         self._fail_move("the request was stopped", now_s)
         self._route = None
-        self._dismiss(Farewell(instance_id, self._messages.stop(route.epoch), now_s, stopping=True))
+        self._dismiss(
+            PendingStop(instance_id, self._messages.stop(route.epoch), now_s, stopping=True)
+        )
 
-    def resume(self, order: MoveOrder, now_s: float) -> None:
+    def resume(self, order: MigrationOrder, now_s: float) -> None:
         """Move. Answered by MigrationFinished or MigrationFailed, unless the destination is lost,
         which `lost` must tell."""
         route = self._route
@@ -127,7 +129,7 @@ class StreamOwner:
         self._fail_move("another move began", now_s)
         # Computing the context again takes no longer than it took, or would have, to generate.
         patience_s = self._options.move_s + self.num_context * self._log.token_s
-        move = OwnedMove(
+        move = StreamMigration(
             order, self._next_epoch(), self.num_context, now_s, now_s + patience_s, self._options
         )
         self._move = move
@@ -158,23 +160,23 @@ class StreamOwner:
         match message:
             case wire.Tokens():
                 self._receive_tokens(instance_id, message, now_s)
-            case wire.Stopped():
+            case wire.StreamStopped():
                 self._receive_stopped(message)
-            case wire.Unknown(_, epoch):
+            case wire.StreamUnknown(_, epoch):
                 if self._listens(instance_id, epoch):
                     self._start(instance_id, now_s)
                 elif self._awaits(epoch):
                     self._fail_move("the destination forgot it", now_s)
-            case wire.Refused():
+            case wire.StreamRefused():
                 self._receive_refused(instance_id, message, now_s)
-            case wire.Prepared(_, epoch):
+            case wire.StreamPrepared(_, epoch):
                 self._receive_prepared(epoch, now_s)
-            case wire.Ready():
+            case wire.StreamReady():
                 self._receive_ready(instance_id, message, now_s)
-            case wire.MoveFailed(_, _, new_epoch, reason):
+            case wire.StreamNotMoved(_, _, new_epoch, reason):
                 if self._awaits(new_epoch):
                     self._fail_move(reason, now_s)
-            case wire.Online() | wire.Report() | wire.Broken():
+            case wire.HostOnline() | wire.HostStatus() | wire.EngineFailed():
                 pass  # about the host, not about a stream
             case _:
                 assert_never(message)
@@ -188,11 +190,11 @@ class StreamOwner:
         if self._route is not None and now_s >= self._route.poll_at_s:
             self._poll(self._route, now_s)
 
-    def _push_move(self, move: OwnedMove, now_s: float) -> None:
+    def _push_move(self, move: StreamMigration, now_s: float) -> None:
         if now_s >= move.deadline_s:
             self._fail_move("took too long", now_s)
         elif move.repeat_due(now_s):
-            if move.stage is Stage.PREPARING:
+            if move.stage is MigrationStage.PREPARING:
                 self._send_prepare(move)
             else:
                 poll = self._messages.poll(move.epoch, len(self._log))
@@ -216,14 +218,14 @@ class StreamOwner:
             self._report_moved(now_s)
         new = self._log.append(message.first, message.tokens, now_s)
         if new or message.finish is not None:
-            self._outputs.append(Deliver(have, new, message.finish))
+            self._outputs.append(DeliverTokens(have, new, message.finish))
         if message.finish is not None:
             self._report_moved(now_s)
             self._leave_route(now_s)
             self._conclude(instance_id, message.finish, now_s)
 
     def _finished(self, instance_id: str, finish: FinishReason, now_s: float) -> None:
-        self._outputs.append(Deliver(len(self._log), (), finish))
+        self._outputs.append(DeliverTokens(len(self._log), (), finish))
         self._conclude(instance_id, finish, now_s)
 
     def _conclude(self, instance_id: str, finish: FinishReason, now_s: float) -> None:
@@ -245,7 +247,7 @@ class StreamOwner:
         self._fail_move("the source finished", now_s)
         if self._route is not None:
             route, self._route = self._route, None
-            self._dismiss(Farewell(route.instance_id, self._messages.stop(route.epoch), now_s))
+            self._dismiss(PendingStop(route.instance_id, self._messages.stop(route.epoch), now_s))
 
     def _poll(self, route: Route, now_s: float) -> None:
         have = len(self._log)
@@ -265,7 +267,7 @@ class StreamOwner:
         if not self._awaits(epoch) and epoch not in self._farewells:
             self._send(instance_id, self._messages.stop(epoch))
 
-    def _receive_refused(self, instance_id: str, message: wire.Refused, now_s: float) -> None:
+    def _receive_refused(self, instance_id: str, message: wire.StreamRefused, now_s: float) -> None:
         if self._awaits(message.epoch):
             self._fail_move(f"the destination refused: {message.reason}", now_s)
         elif self._listens(instance_id, message.epoch):
@@ -277,7 +279,7 @@ class StreamOwner:
                 reason = f"{message.kind}: {message.reason}"
                 self._report(InferenceFailed(self._spec.request_id, instance_id, reason))
 
-    def _receive_stopped(self, message: wire.Stopped) -> None:
+    def _receive_stopped(self, message: wire.StreamStopped) -> None:
         farewell = self._farewells.pop(message.epoch)
         if farewell is None:
             return
@@ -290,7 +292,7 @@ class StreamOwner:
                 MigrationFailed(farewell.move_id, request_id, farewell.instance_id, farewell.reason)
             )
 
-    def _dismiss(self, farewell: Farewell) -> None:
+    def _dismiss(self, farewell: PendingStop) -> None:
         self._farewells.add(farewell)
         self._send(farewell.instance_id, farewell.message)
         farewell.repeat_at_s += self._options.resend_s
@@ -309,11 +311,11 @@ class StreamOwner:
 
     def _receive_prepared(self, epoch: Epoch, now_s: float) -> None:
         move = self._move
-        if move is not None and move.epoch == epoch and move.stage is Stage.PREPARING:
-            move.enter(Stage.MOVING, now_s)
+        if move is not None and move.epoch == epoch and move.stage is MigrationStage.PREPARING:
+            move.enter(MigrationStage.MOVING, now_s)
             self._send_migrate(move)
 
-    def _receive_ready(self, instance_id: str, message: wire.Ready, now_s: float) -> None:
+    def _receive_ready(self, instance_id: str, message: wire.StreamReady, now_s: float) -> None:
         move, route = self._move, self._route
         if self._listens(instance_id, message.epoch):  # the commit was lost
             self._send(instance_id, self._messages.commit(message.epoch, len(self._log)))
@@ -324,14 +326,16 @@ class StreamOwner:
         else:
             self._commit(move, route, message, now_s)
 
-    def _commit(self, move: OwnedMove, source: Route, ready: wire.Ready, now_s: float) -> None:
+    def _commit(
+        self, move: StreamMigration, source: Route, ready: wire.StreamReady, now_s: float
+    ) -> None:
         """From here on the destination's tokens are the request's, and no other's."""
         destination_id = move.order.destination_id
         self._route = Route(destination_id, move.epoch, now_s + self._options.resend_s)
-        move.enter(Stage.COMMITTED, now_s)
+        move.enter(MigrationStage.COMMITTED, now_s)
         move.ready, move.ready_at_s = ready, now_s
         self._send(destination_id, self._messages.commit(move.epoch, len(self._log)))
-        self._dismiss(Farewell(source.instance_id, self._messages.stop(source.epoch), now_s))
+        self._dismiss(PendingStop(source.instance_id, self._messages.stop(source.epoch), now_s))
 
     def _report_moved(self, now_s: float) -> None:
         """A committed move has finished: with its first token, or with what came instead."""
@@ -349,7 +353,7 @@ class StreamOwner:
             resume_s=move.ready_at_s - move.began_at_s,
             pause_s=now_s - last_s,
         )
-        self._outputs.append(Report(finished, move.ready.num_recomputed))
+        self._outputs.append(ReportEvent(finished, move.ready.num_recomputed))
 
     def _fail_move(self, reason: str, now_s: float) -> None:
         """A move that is not committed ends; it is reported when the destination is clean."""
@@ -360,10 +364,10 @@ class StreamOwner:
         self._send_stay(move)
         destination_id, stop = move.order.destination_id, self._messages.stop(move.epoch)
         self._dismiss(
-            Farewell(destination_id, stop, now_s, move_id=move.order.move_id, reason=reason)
+            PendingStop(destination_id, stop, now_s, move_id=move.order.move_id, reason=reason)
         )
 
-    def _report_failed(self, order: MoveOrder, reason: str) -> None:
+    def _report_failed(self, order: MigrationOrder, reason: str) -> None:
         self._report(
             MigrationFailed(order.move_id, self._spec.request_id, order.destination_id, reason)
         )
@@ -373,23 +377,23 @@ class StreamOwner:
         return Epoch(self._epoch)
 
     def _send(self, instance_id: str, message: wire.ToHost) -> None:
-        self._outputs.append(Send(instance_id, message))
+        self._outputs.append(SendToHost(instance_id, message))
 
     def _report(self, event: StreamEvent) -> None:
-        self._outputs.append(Report(event))
+        self._outputs.append(ReportEvent(event))
 
     # A move that is not committed has the route as its source.
 
-    def _send_prepare(self, move: OwnedMove) -> None:
+    def _send_prepare(self, move: StreamMigration) -> None:
         message = self._messages.prepare(move.epoch, move.order)
         self._send(move.order.destination_id, message)
 
-    def _send_migrate(self, move: OwnedMove) -> None:
+    def _send_migrate(self, move: StreamMigration) -> None:
         assert self._route is not None
         message = self._messages.migrate(self._route.epoch, move.epoch, move.order)
         self._send(self._route.instance_id, message)
 
-    def _send_stay(self, move: OwnedMove) -> None:
-        if self._route is not None and move.stage is Stage.MOVING:
+    def _send_stay(self, move: StreamMigration) -> None:
+        if self._route is not None and move.stage is MigrationStage.MOVING:
             message = self._messages.stay(self._route.epoch, move.epoch)
             self._send(self._route.instance_id, message)

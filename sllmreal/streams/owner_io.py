@@ -11,18 +11,18 @@ from sllmcore.events import (
     MigrationFinished,
 )
 from sllmreal.engine.protocol import FinishReason
-from sllmreal.streams.messages import Terms, ToHost
+from sllmreal.streams.messages import MigrationParams, ToHost
 
 
 @dataclass(frozen=True, slots=True)
-class MoveOrder:
+class MigrationOrder:
     """A `Resume` with what the driver knows: the destination's address, and how to move."""
 
     move_id: str
     source_id: str
     destination_id: str
     address: str
-    terms: Terms
+    terms: MigrationParams
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class OwnerOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
+class SendToHost:
     """Say this to the host of an instance. It may get lost; the owner sees to that."""
 
     instance_id: str
@@ -48,7 +48,7 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
-class Deliver:
+class DeliverTokens:
     """The client's next tokens: every index once, in order."""
 
     first: int
@@ -62,11 +62,11 @@ StreamEvent = (
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ReportEvent:
     """Tell the controller. A move that finished had so many tokens computed again."""
 
     event: StreamEvent
     num_recomputed: int = 0
 
 
-Output = Send | Deliver | Report
+Output = SendToHost | DeliverTokens | ReportEvent

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from sllmreal.streams.messages import Epoch, Ready
-from sllmreal.streams.owner_io import MoveOrder, OwnerOptions
+from sllmreal.streams.messages import Epoch, StreamReady
+from sllmreal.streams.owner_io import MigrationOrder, OwnerOptions
 
 
 @dataclass(slots=True)
@@ -17,24 +17,24 @@ class Route:
     gap_asked_at_s: float = float("-inf")
 
 
-class Stage(Enum):
+class MigrationStage(Enum):
     PREPARING = auto()  # the destination has not taken a slot yet
     MOVING = auto()  # source and destination are at it
     COMMITTED = auto()  # the route is the destination; its first token has not come
 
 
 @dataclass(slots=True)
-class OwnedMove:
+class StreamMigration:
     """From the order to the destination's first token, which must not take until `deadline_s`."""
 
-    order: MoveOrder
+    order: MigrationOrder
     epoch: Epoch
     num_context: int  # when it began, on which it depends how long it takes
     began_at_s: float
     deadline_s: float
     options: OwnerOptions
-    stage: Stage = Stage.PREPARING
-    ready: Ready | None = None
+    stage: MigrationStage = MigrationStage.PREPARING
+    ready: StreamReady | None = None
     ready_at_s: float = 0.0
     _repeat_at_s: float = field(init=False)
 
@@ -43,13 +43,13 @@ class OwnedMove:
 
     @property
     def committed(self) -> bool:
-        return self.stage is Stage.COMMITTED
+        return self.stage is MigrationStage.COMMITTED
 
     @property
     def next_wakeup_s(self) -> float | None:
         return None if self.committed else min(self._repeat_at_s, self.deadline_s)
 
-    def enter(self, stage: Stage, now_s: float) -> None:
+    def enter(self, stage: MigrationStage, now_s: float) -> None:
         self.stage = stage
         self._repeat_at_s = now_s + self.options.resend_s
 

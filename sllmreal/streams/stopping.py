@@ -3,27 +3,27 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sllmreal.streams.messages import Epoch, Stop
+from sllmreal.streams.messages import Epoch, StopStream
 
 
 @dataclass(slots=True)
-class Farewell:
+class PendingStop:
     """A stream that is not wanted any more, and who waits to hear of its end."""
 
     instance_id: str
-    message: Stop
+    message: StopStream
     repeat_at_s: float
     stopping: bool = False  # the controller has said Stop
     move_id: str | None = None  # a move that failed: it ends when its destination is clean
     reason: str = ""
 
 
-class Farewells:
+class PendingStops:
     """The streams of one request that are being stopped, by epoch."""
 
     def __init__(self, resend_s: float) -> None:
         self._resend_s = resend_s
-        self._open: dict[Epoch, Farewell] = {}
+        self._open: dict[Epoch, PendingStop] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -31,10 +31,10 @@ class Farewells:
     def __contains__(self, epoch: Epoch) -> bool:
         return epoch in self._open
 
-    def add(self, farewell: Farewell) -> None:
+    def add(self, farewell: PendingStop) -> None:
         self._open[farewell.message.epoch] = farewell
 
-    def pop(self, epoch: Epoch) -> Farewell | None:
+    def pop(self, epoch: Epoch) -> PendingStop | None:
         return self._open.pop(epoch, None)
 
     def forget(self, instance_id: str) -> None:
@@ -47,7 +47,7 @@ class Farewells:
     def next_repeat_s(self) -> float | None:
         return min((one.repeat_at_s for one in self._open.values()), default=None)
 
-    def due(self, now_s: float) -> Iterator[Farewell]:
+    def due(self, now_s: float) -> Iterator[PendingStop]:
         """Those to be said again, each marked as said."""
         for farewell in self._open.values():
             if now_s >= farewell.repeat_at_s:

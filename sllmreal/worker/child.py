@@ -26,7 +26,7 @@ from sllmreal.worker.child_messages import (
     FromChild,
     Ping,
     Pong,
-    Run,
+    RunInstance,
     ToChild,
     WarmedUp,
     WarmUp,
@@ -69,7 +69,7 @@ class Child:
             case Boot():
                 self._boot = message
                 self._task = self._loop.create_task(self._prepare(message))
-            case Run(weights):
+            case RunInstance(weights):
                 if self._boot is None:
                     raise ControlError("told to run before it was told what")
                 self._task = self._loop.create_task(self._start(self._boot, weights))

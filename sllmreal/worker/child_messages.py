@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.streams import messages as wire
 from sllmreal.streams.host_options import HostOptions
 from sllmreal.transport.byte_stream import ByteStream
@@ -37,12 +37,12 @@ class WarmUp(_Message, frozen=True):
 class Boot(_Message, frozen=True):
     """Become ready to make the engine of a model, whose host listens for moves at an address."""
 
-    model: ModelSpec
+    model: ModelDeployment
     move_address: str
     options: HostOptions
 
 
-class Run(_Message, frozen=True):
+class RunInstance(_Message, frozen=True):
     """The weights are there: make the engine."""
 
     weights: Weights | None
@@ -71,7 +71,7 @@ class Pong(_Message, frozen=True):
     """The answer to a Ping: not even a busy engine holds it up."""
 
 
-ToChild = WarmUp | Boot | Run | Ping | wire.ToHost
+ToChild = WarmUp | Boot | RunInstance | Ping | wire.ToHost
 FromChild = WarmedUp | Booted | CannotRun | Pong | wire.ToOwner
 
 # The channel is a pair of sockets that nobody else has: there is nothing to prove to each other.

@@ -48,7 +48,7 @@ class DataPlane:
     def __init__(self, address: str = "memory") -> None:
         self.address = address
         self._hosts: dict[str, Post] = {}
-        self._online: dict[str, wire.Online] = {}
+        self._online: dict[str, wire.HostOnline] = {}
         self._gateways: list[GatewayChannel] = []
         self._routes: dict[tuple[str, str], GatewayChannel] = {}  # by instance and request
         self._tasks: set[asyncio.Task[None]] = set()
@@ -62,24 +62,24 @@ class DataPlane:
         del self._hosts[instance_id]
         self._online.pop(instance_id, None)
         self._routes = {at: to for at, to in self._routes.items() if at[0] != instance_id}
-        self._broadcast(FromInstance(instance_id, wire.Broken(reason)))
+        self._broadcast(FromInstance(instance_id, wire.EngineFailed(reason)))
 
     def deliver(self, instance_id: str, message: wire.ToOwner) -> None:
         """A host has said something. Dropped when it concerns nobody who is connected."""
         if instance_id not in self._hosts:
             return
         match message:
-            case wire.Online():
+            case wire.HostOnline():
                 self._online[instance_id] = message
                 self._broadcast(FromInstance(instance_id, message))
-            case wire.Broken() | wire.Report():
+            case wire.EngineFailed() | wire.HostStatus():
                 pass  # the worker tells the end of an instance itself, and asks nothing
             case _:
                 at = (instance_id, message.request_id)
                 gateway = self._routes.get(at)
                 if gateway is not None:
                     self._post(gateway, FromInstance(instance_id, message))
-                if isinstance(message, wire.Stopped):
+                if isinstance(message, wire.StreamStopped):
                     self._routes.pop(at, None)
 
     @property
@@ -118,22 +118,22 @@ class DataPlane:
         instance_id, message = envelope.instance_id, envelope.message
         host = self._hosts.get(instance_id)
         match message:
-            case wire.Inspect() | wire.Shutdown():
+            case wire.GetHostStatus() | wire.Shutdown():
                 return  # hosts are the worker's
-            case wire.Start() | wire.Prepare():
+            case wire.StartStream() | wire.PrepareStream():
                 request_id = message.spec.request_id
             case (
-                wire.Stop(request_id)
-                | wire.Poll(request_id)
-                | wire.Migrate(request_id)
-                | wire.Commit(request_id)
-                | wire.Stay(request_id)
+                wire.StopStream(request_id)
+                | wire.PollStream(request_id)
+                | wire.MigrateStream(request_id)
+                | wire.CommitStream(request_id)
+                | wire.CancelMigration(request_id)
             ):
                 pass
             case _:
                 assert_never(message)
         if host is None:
-            self._post(gateway, FromInstance(instance_id, wire.Broken("it is not here")))
+            self._post(gateway, FromInstance(instance_id, wire.EngineFailed("it is not here")))
         else:
             self._routes[instance_id, request_id] = gateway
             host(message)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sllmcore.errors import UsageError
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.engine.protocol import Engine
 from sllmreal.engine.timed import Pace, TimedOptions, timed_engine
 from sllmreal.worker.storage import Weights
@@ -30,7 +30,7 @@ class _TransformersSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=T
     prefill_chunk_tokens: int = 256
 
 
-def check_settings(model: ModelSpec) -> None:
+def check_settings(model: ModelDeployment) -> None:
     """Raise UsageError for an engine or setting that there is not."""
     _settings_of(model)
 
@@ -46,7 +46,7 @@ def warm_up(engine: str) -> None:
         rehearse()
 
 
-def prepare(model: ModelSpec) -> None:
+def prepare(model: ModelDeployment) -> None:
     """Do what takes long and needs no weights: imports."""
     if isinstance(_settings_of(model), _TransformersSettings):
         import torch  # noqa: F401
@@ -54,7 +54,9 @@ def prepare(model: ModelSpec) -> None:
         from transformers import AutoConfig, AutoModelForCausalLM  # noqa: F401
 
 
-def make_engine(model: ModelSpec, weights: Weights | None, pool: "ChunkPool | None") -> Engine:
+def make_engine(
+    model: ModelDeployment, weights: Weights | None, pool: "ChunkPool | None"
+) -> Engine:
     """The engine, ready. `pool` is the worker's own, None in another process.
 
     Raises UsageError for a model that the engine cannot run, and what loading raises.
@@ -66,7 +68,7 @@ def make_engine(model: ModelSpec, weights: Weights | None, pool: "ChunkPool | No
             return _transformers(model, settings, weights, pool)
 
 
-def _settings_of(model: ModelSpec) -> _TimedSettings | _TransformersSettings:
+def _settings_of(model: ModelDeployment) -> _TimedSettings | _TransformersSettings:
     try:
         return msgspec.convert(dict(model.settings), _kind_of(model.engine))
     except msgspec.ValidationError as error:
@@ -84,7 +86,7 @@ def _kind_of(engine: str) -> type[_TimedSettings] | type[_TransformersSettings]:
     return kind
 
 
-def _timed(model: ModelSpec, settings: _TimedSettings) -> Engine:
+def _timed(model: ModelDeployment, settings: _TimedSettings) -> Engine:
     pace = Pace(settings.prefill_token_s, settings.decode_step_s, settings.decode_sequence_s)
     options = TimedOptions(
         model=model.name,
@@ -99,7 +101,7 @@ def _timed(model: ModelSpec, settings: _TimedSettings) -> Engine:
 
 
 def _transformers(
-    model: ModelSpec,
+    model: ModelDeployment,
     settings: _TransformersSettings,
     weights: Weights | None,
     pool: "ChunkPool | None",

@@ -13,16 +13,16 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from sllmcore.errors import SllmError
 from sllmcore.events import InstanceLost, LoadFailed, LoadFinished
-from sllmreal.control.messages import StartInstance
+from sllmreal.control.messages import LaunchInstance
 from sllmreal.engine.errors import EngineLostError
 from sllmreal.worker.runner import Runner
 from sllmreal.worker.storage import LoadResult, Storage
-from sllmreal.worker.turns import Turns
+from sllmreal.worker.turns import LoadTurns
 
 Ended = LoadFailed | InstanceLost
 
 
-class Instance:
+class WorkerInstance:
     """An instance on its GPUs. Its place in `turns` and its room in `storage` have been taken.
 
     Args:
@@ -33,7 +33,7 @@ class Instance:
     """
 
     def __init__(
-        self, order: StartInstance, runner: Runner, storage: Storage, turns: Turns
+        self, order: LaunchInstance, runner: Runner, storage: Storage, turns: LoadTurns
     ) -> None:
         self.id = order.instance_id
         self.gpu_indices = order.gpu_indices
@@ -50,9 +50,9 @@ class Instance:
 
     def begin(
         self,
-        before: "Sequence[Instance]",
+        before: "Sequence[WorkerInstance]",
         finished: Callable[[LoadFinished], None],
-        ended: Callable[["Instance", Ended], None],
+        ended: Callable[["WorkerInstance", Ended], None],
     ) -> None:
         """Start. `before` had the GPUs, and are about to be gone.
 
@@ -76,9 +76,9 @@ class Instance:
 
     async def _live(
         self,
-        before: "Sequence[Instance]",
+        before: "Sequence[WorkerInstance]",
         finished: Callable[[LoadFinished], None],
-        ended: Callable[["Instance", Ended], None],
+        ended: Callable[["WorkerInstance", Ended], None],
     ) -> None:
         """Be active, then clear up: only the first of these is ever cancelled."""
         end: Ended | None = None
@@ -105,7 +105,7 @@ class Instance:
         return kind(self.id, f"internal error: {type(bug).__name__}: {bug}")
 
     async def _until_end(
-        self, before: "Sequence[Instance]", finished: Callable[[LoadFinished], None]
+        self, before: "Sequence[WorkerInstance]", finished: Callable[[LoadFinished], None]
     ) -> Ended:
         try:
             result = await self._cold_start(before)
@@ -115,7 +115,7 @@ class Instance:
         finished(self._event(result))
         return InstanceLost(self.id, await self.runner.lost())
 
-    async def _cold_start(self, before: "Sequence[Instance]") -> LoadResult:
+    async def _cold_start(self, before: "Sequence[WorkerInstance]") -> LoadResult:
         booting = self._loop.create_task(self.runner.boot())
         moving = self._loop.create_task(self._transfer(before))
         try:
@@ -144,7 +144,7 @@ class Instance:
             losing.cancel()
             await asyncio.gather(started, losing, return_exceptions=True)
 
-    async def _transfer(self, before: "Sequence[Instance]") -> LoadResult:
+    async def _transfer(self, before: "Sequence[WorkerInstance]") -> LoadResult:
         for predecessor in before:
             await predecessor.gone()
         self._prepared_at_s = self._loop.time()

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from sllmcore.errors import UsageError
 from sllmcore.types import DRAM, REMOTE, SSD, Residency, ServerSpec, StorageTier
-from sllmreal.control.model import ModelSpec
-from sllmreal.worker.marks import TierMarks
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.worker.storage import LoadResult, farthest
+from sllmreal.worker.tier_ledger import TierLedger
 
 Sleep = Callable[[float], Awaitable[object]]
 
@@ -35,11 +35,13 @@ class PacedStorage:
             SSD: server.ssd_bytes_per_s,
             DRAM: server.dram_bytes_per_s,
         }
-        self._marks = TierMarks({DRAM: server.dram_bytes, SSD: server.ssd_bytes}, resident)
-        self._models: dict[str, ModelSpec] = {}  # by instance whose load has begun
+        self._marks = TierLedger({DRAM: server.dram_bytes, SSD: server.ssd_bytes}, resident)
+        self._models: dict[str, ModelDeployment] = {}  # by instance whose load has begun
         self._sleep = sleep
 
-    def begin(self, instance_id: str, model: ModelSpec, cache_in: tuple[StorageTier, ...]) -> None:
+    def begin(
+        self, instance_id: str, model: ModelDeployment, cache_in: tuple[StorageTier, ...]
+    ) -> None:
         self._marks.promise(instance_id, model.name, model.size_bytes, cache_in)
         self._models[instance_id] = model
 

@@ -3,7 +3,7 @@
 import asyncio
 
 from sllmcore.errors import UsageError
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.engine.errors import EngineLostError
 from sllmreal.streams import messages as wire
 from sllmreal.worker.child_messages import (
@@ -12,7 +12,7 @@ from sllmreal.worker.child_messages import (
     CannotRun,
     FromChild,
     Pong,
-    Run,
+    RunInstance,
     WarmedUp,
 )
 from sllmreal.worker.engine_process import EngineProcess
@@ -29,7 +29,7 @@ class ProcessRunner:
     def __init__(
         self,
         instance_id: str,
-        model: ModelSpec,
+        model: ModelDeployment,
         send: Send,
         options: ProcessOptions,
         spares: Spares | None = None,
@@ -61,7 +61,7 @@ class ProcessRunner:
 
     async def start(self, weights: Weights | None) -> None:
         assert self._process is not None, "it has booted"
-        self._process.tell(Run(weights))
+        self._process.tell(RunInstance(weights))
         await self._process.answer(self._online)
         self._process.max_unanswered = self._options.max_unanswered
         self._has_started()
@@ -115,9 +115,9 @@ class ProcessRunner:
             case Booted() | WarmedUp() | Pong():
                 return
             case _:
-                if isinstance(message, wire.Online) and not self._online.done():
+                if isinstance(message, wire.HostOnline) and not self._online.done():
                     self._online.set_result(None)
-                if isinstance(message, wire.Broken) and self._process is not None:
+                if isinstance(message, wire.EngineFailed) and self._process is not None:
                     self._process.lose(message.reason)
                 self._send(message)
 
@@ -126,7 +126,7 @@ def process_launch(options: ProcessOptions | None = None, spares: Spares | None 
     """Runs every instance in a process of its own; weights are views of the worker's pool."""
     chosen = options or ProcessOptions()
 
-    def launch(instance_id: str, model: ModelSpec, send: Send) -> Runner:
+    def launch(instance_id: str, model: ModelDeployment, send: Send) -> Runner:
         return ProcessRunner(instance_id, model, send, chosen, spares)
 
     return launch

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.streams import messages as wire
 from sllmreal.worker.storage import Weights
 
@@ -41,5 +41,5 @@ class Runner(Protocol):
         ...
 
 
-Launch = Callable[[str, ModelSpec, Send], Runner]
+Launch = Callable[[str, ModelDeployment, Send], Runner]
 """Makes the runner of an instance."""

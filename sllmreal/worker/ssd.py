@@ -11,8 +11,8 @@ import msgspec
 
 from sllmcore.errors import SllmError, UsageError
 from sllmreal.checkpoint.errors import StorageError
-from sllmreal.control.model import ModelSpec
-from sllmreal.worker.origin import Origin
+from sllmreal.control.deployment import ModelDeployment
+from sllmreal.worker.remote_source import RemoteSource
 from sllmreal.worker.ssd_copy import Manifest, SsdCopy, begin_copy, open_copy
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
@@ -51,7 +51,7 @@ class SsdDirectory:
         """Let another process use the directory."""
         os.close(self._lock_fd)
 
-    def create(self, spec: ModelSpec, origin: Origin) -> SsdCopy:
+    def create(self, spec: ModelDeployment, origin: RemoteSource) -> SsdCopy:
         """An empty copy, which replaces an older one of the same model."""
         path = self.path / _key(spec.name)
         self.remove(spec.name)

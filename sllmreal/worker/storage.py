@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sllmcore.types import DRAM, Residency, StorageTier
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,9 @@ def farthest(moved_bytes: Mapping[StorageTier, int]) -> LoadResult:
 class Storage(Protocol):
     """The tiers of one server. Called from one event loop."""
 
-    def begin(self, instance_id: str, model: ModelSpec, cache_in: tuple[StorageTier, ...]) -> None:
+    def begin(
+        self, instance_id: str, model: ModelDeployment, cache_in: tuple[StorageTier, ...]
+    ) -> None:
         """A load is coming whose bytes are to stay in `cache_in`: promise them the room.
 
         Raises:

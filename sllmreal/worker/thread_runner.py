@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sllmcore.errors import SllmError
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.engine.errors import EngineLostError
 from sllmreal.engine.protocol import Engine
-from sllmreal.migration.links import Links, LocalNetwork
+from sllmreal.migration.links import LocalNetwork, MigrationLinks
 from sllmreal.streams import messages as wire
 from sllmreal.streams.host import EngineHost
 from sllmreal.streams.host_options import HostOptions
@@ -19,7 +19,7 @@ from sllmreal.worker.storage import Weights
 if TYPE_CHECKING:
     from sllmreal.loader.pool import ChunkPool
 
-MakeEngine = Callable[[ModelSpec, Weights | None], Engine]
+MakeEngine = Callable[[ModelDeployment, Weights | None], Engine]
 
 
 class ThreadRunner:
@@ -28,10 +28,10 @@ class ThreadRunner:
     def __init__(
         self,
         instance_id: str,
-        model: ModelSpec,
+        model: ModelDeployment,
         send: Send,
         make: MakeEngine,
-        links: Callable[[str], Links],
+        links: Callable[[str], MigrationLinks],
         options: HostOptions,
     ) -> None:
         self._instance_id = instance_id
@@ -90,9 +90,9 @@ class ThreadRunner:
 
     def _heard(self, message: wire.ToOwner) -> None:
         match message:
-            case wire.Online() if not self._online.done():
+            case wire.HostOnline() if not self._online.done():
                 self._online.set_result(None)
-            case wire.Broken(reason):
+            case wire.EngineFailed(reason):
                 if not self._online.done():
                     self._online.set_exception(EngineLostError(reason))
                 if not self._lost.done():
@@ -104,7 +104,7 @@ class ThreadRunner:
 
 def thread_launch(
     pool: "ChunkPool | None" = None,
-    links: Callable[[str], Links] | None = None,
+    links: Callable[[str], MigrationLinks] | None = None,
     options: HostOptions | None = None,
 ) -> Launch:
     """Runs every instance in a thread; weights are views of `pool`, the worker's own.
@@ -114,8 +114,8 @@ def thread_launch(
     made = links or LocalNetwork().links
     chosen = options or HostOptions()
 
-    def launch(instance_id: str, model: ModelSpec, send: Send) -> Runner:
-        def make(spec: ModelSpec, weights: Weights | None) -> Engine:
+    def launch(instance_id: str, model: ModelDeployment, send: Send) -> Runner:
+        def make(spec: ModelDeployment, weights: Weights | None) -> Engine:
             return make_engine(spec, weights, pool)
 
         return ThreadRunner(instance_id, model, send, make, made, chosen)

@@ -8,7 +8,7 @@ from sllmcore.types import REMOTE, SSD, StorageTier
 from sllmreal.checkpoint.errors import StorageError
 from sllmreal.loader.plan import ChunkRead
 from sllmreal.loader.transfer import verify_chunk
-from sllmreal.worker.origin import Origin, opened_origin
+from sllmreal.worker.remote_source import RemoteSource, opened_origin
 from sllmreal.worker.ssd_copy import OpenedCopy, SsdCopy
 
 
@@ -29,7 +29,7 @@ class TierReader:
         self._keep_bytes = keep_bytes
         self._stack = stack
         self._lock = threading.Lock()
-        self._origin: Origin | None = None
+        self._origin: RemoteSource | None = None
         self.moved_bytes: dict[StorageTier, int] = {REMOTE: 0, SSD: 0}
 
     def read_into(self, read: ChunkRead, address: int) -> None:
@@ -51,7 +51,7 @@ class TierReader:
         if self._copy.end_bytes(read.key) <= self._keep_bytes and not self._copy.has(read.key):
             self._opened.store(read, address)
 
-    def _opened_origin(self) -> Origin:
+    def _opened_origin(self) -> RemoteSource:
         """The origin, opened when the first chunk is wanted from there."""
         with self._lock:
             if self._origin is None:

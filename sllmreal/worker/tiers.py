@@ -2,7 +2,7 @@
 
 The pool holds what counts as resident in DRAM and the weights of every instance: on a server that
 computes on the CPU, those are views of it, so that it is as large as DRAM tier and GPUs together.
-What counts is noted at once (`TierMarks`); the bytes are trimmed to that when nobody uses them.
+What counts is noted at once (`TierLedger`); the bytes are trimmed to that when nobody uses them.
 """
 
 import asyncio
@@ -16,18 +16,18 @@ from typing import TypeVar
 from sllmcore.errors import SllmError, UsageError
 from sllmcore.types import DRAM, SSD, Residency, ServerSpec, StorageTier
 from sllmreal.checkpoint.errors import StorageError
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.loader.errors import LoadCancelledError
 from sllmreal.loader.pipeline import Cancellation
 from sllmreal.loader.plan import DEFAULT_CHUNK_BYTES
 from sllmreal.loader.pool import ChunkPool
 from sllmreal.loader.transfer import DEFAULT_OPTIONS, LoadOptions
-from sllmreal.worker.marks import TierMarks
-from sllmreal.worker.origin import opened_origin
 from sllmreal.worker.pool_tier import PoolTier
+from sllmreal.worker.remote_source import opened_origin
 from sllmreal.worker.ssd import SsdDirectory
 from sllmreal.worker.ssd_copy import SsdCopy
 from sllmreal.worker.storage import LoadResult
+from sllmreal.worker.tier_ledger import TierLedger
 
 _ROUNDING_CHUNKS = 16  # a partition's last chunk is seldom full
 T = TypeVar("T")
@@ -37,7 +37,7 @@ T = TypeVar("T")
 class _Use:
     """An instance that has, or will have, its weights in the pool."""
 
-    model: ModelSpec
+    model: ModelDeployment
     cache_in: tuple[StorageTier, ...]
     cancellation: Cancellation = field(default_factory=Cancellation)
     identity: str | None = None  # of the weights, once they are known
@@ -73,7 +73,7 @@ class TierStorage:
             Residency(SSD, model, copy.manifest.resident_bytes)
             for model, copy in self._ssd.copies.items()
         ]
-        self._marks = TierMarks({DRAM: server.dram_bytes, SSD: server.ssd_bytes}, found)
+        self._marks = TierLedger({DRAM: server.dram_bytes, SSD: server.ssd_bytes}, found)
         pool_bytes = server.dram_bytes + server.num_gpus * server.gpu_memory_bytes
         try:
             pool = ChunkPool(pool_bytes + _ROUNDING_CHUNKS * chunk_bytes, chunk_bytes)
@@ -94,7 +94,9 @@ class TierStorage:
         """The memory, for those who map it."""
         return self._memory.pool
 
-    def begin(self, instance_id: str, model: ModelSpec, cache_in: tuple[StorageTier, ...]) -> None:
+    def begin(
+        self, instance_id: str, model: ModelDeployment, cache_in: tuple[StorageTier, ...]
+    ) -> None:
         self._marks.promise(instance_id, model.name, model.size_bytes, cache_in)
         self._uses[instance_id] = _Use(model, cache_in)
 
@@ -179,7 +181,7 @@ class TierStorage:
             running.exception()  # retrieved: the cancellation is what the caller hears
             raise
 
-    def _copy(self, model: ModelSpec) -> SsdCopy:
+    def _copy(self, model: ModelDeployment) -> SsdCopy:
         """The model's directory, as it was deployed; made, or made anew, if need be."""
         copy = self._ssd.copies.get(model.name)
         if copy is not None:

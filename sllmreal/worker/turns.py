@@ -13,7 +13,7 @@ class _Place:
     followers: "list[_Place]" = field(default_factory=list)
 
 
-class Turns:
+class LoadTurns:
     """Queues of loads, each behind the one it was told to follow."""
 
     def __init__(self) -> None:

@@ -11,20 +11,20 @@ from collections.abc import Callable
 from sllmcore.errors import ControlError
 from sllmcore.events import InstanceLost, LoadFinished, ServerDraining
 from sllmcore.types import ServerSpec
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.messages import (
     EvictCopy,
-    Offer,
+    LaunchInstance,
     Order,
     ReportedEvent,
-    StartInstance,
     StopInstance,
+    WorkerOffer,
 )
-from sllmreal.control.model import ModelSpec
 from sllmreal.worker.data_plane import DataPlane
-from sllmreal.worker.instance import Ended, Instance
+from sllmreal.worker.instance import Ended, WorkerInstance
 from sllmreal.worker.runner import Launch
 from sllmreal.worker.storage import Storage
-from sllmreal.worker.turns import Turns
+from sllmreal.worker.turns import LoadTurns
 
 _MAX_LOST = 1000  # instances whose stop may still be on its way
 
@@ -53,17 +53,17 @@ class Worker:
         self._storage = storage
         self._launch = launch
         self._data_plane = data_plane
-        self._turns = Turns()
-        self._instances: dict[str, Instance] = {}
-        self._tenants: list[Instance | None] = [None] * server.num_gpus
-        self._leaving: list[Instance] = []  # stopped, but not gone
+        self._turns = LoadTurns()
+        self._instances: dict[str, WorkerInstance] = {}
+        self._occupants: list[WorkerInstance | None] = [None] * server.num_gpus
+        self._leaving: list[WorkerInstance] = []  # stopped, but not gone
         self._lost: deque[str] = deque()  # crashed, perhaps before the controller heard of the load
 
-    def offer(self) -> Offer:
+    def offer(self) -> WorkerOffer:
         """What this server brings into the cluster."""
-        return Offer(self.server, self._storage.resident(), self._data_plane.address)
+        return WorkerOffer(self.server, self._storage.resident(), self._data_plane.address)
 
-    def deployed(self, models: tuple[ModelSpec, ...]) -> None:
+    def deployed(self, models: tuple[ModelDeployment, ...]) -> None:
         """A worker hears of a model with the order to start it."""
 
     def alive(self, addresses: tuple[str, ...]) -> None:
@@ -77,7 +77,7 @@ class Worker:
                 it is none for workers.
         """
         match order:
-            case StartInstance():
+            case LaunchInstance():
                 self._start(order)
             case StopInstance(_, instance_id, loaded):
                 self._stop(instance_id, heard=loaded)
@@ -108,7 +108,7 @@ class Worker:
         await self.reset()
         await self._storage.close()
 
-    def _start(self, order: StartInstance) -> None:
+    def _start(self, order: LaunchInstance) -> None:
         instance_id = order.instance_id
         if instance_id in self._instances:
             raise ControlError(f"{instance_id} was started before")
@@ -118,24 +118,24 @@ class Worker:
         runner = self._launch(
             instance_id, order.model, lambda said: self._data_plane.deliver(instance_id, said)
         )
-        instance = Instance(order, runner, self._storage, self._turns)
+        instance = WorkerInstance(order, runner, self._storage, self._turns)
         before = [one for one in self._leaving if _share_gpus(one, instance)]
         self._instances[instance_id] = instance
         for index in instance.gpu_indices:
-            self._tenants[index] = instance
+            self._occupants[index] = instance
         self._data_plane.attach(instance_id, runner.post)
         instance.begin(before, self._finished, self._ended)
 
-    def _check_gpus(self, order: StartInstance) -> None:
+    def _check_gpus(self, order: LaunchInstance) -> None:
         if not order.gpu_indices or len(set(order.gpu_indices)) != len(order.gpu_indices):
             raise ControlError(f"{order.instance_id} needs GPUs, each once: {order.gpu_indices}")
         for index in order.gpu_indices:
-            if not 0 <= index < len(self._tenants):
+            if not 0 <= index < len(self._occupants):
                 raise ControlError(f"{self.server.id} has no GPU {index}")
-            tenant = self._tenants[index]
-            if tenant is not None:
+            occupant = self._occupants[index]
+            if occupant is not None:
                 raise ControlError(
-                    f"GPU {index} of {self.server.id} is held by {tenant.id}, "
+                    f"GPU {index} of {self.server.id} is held by {occupant.id}, "
                     f"{order.instance_id} cannot have it"
                 )
 
@@ -150,17 +150,17 @@ class Worker:
         self._leaving.append(instance)
         instance.stop(lambda: self._leaving.remove(instance))
 
-    def _vacate(self, instance: Instance, reason: str) -> None:
+    def _vacate(self, instance: WorkerInstance, reason: str) -> None:
         del self._instances[instance.id]
         for index in instance.gpu_indices:
-            assert self._tenants[index] is instance, "a GPU has one tenant"
-            self._tenants[index] = None
+            assert self._occupants[index] is instance, "a GPU has one tenant"
+            self._occupants[index] = None
         self._data_plane.detach(instance.id, reason)
 
     def _finished(self, event: LoadFinished) -> None:
         self.report(event)
 
-    def _ended(self, instance: Instance, event: Ended) -> None:
+    def _ended(self, instance: WorkerInstance, event: Ended) -> None:
         if self._instances.get(instance.id) is not instance:  # stopped in the meantime
             return
         self._vacate(instance, event.reason)
@@ -171,5 +171,5 @@ class Worker:
         self.report(event)
 
 
-def _share_gpus(one: Instance, other: Instance) -> bool:
+def _share_gpus(one: WorkerInstance, other: WorkerInstance) -> bool:
     return not set(one.gpu_indices).isdisjoint(other.gpu_indices)

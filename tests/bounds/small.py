@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from experiments.reproduction.bounds.grid import Grid, grid_of
+from experiments.reproduction.bounds.grid import TimeGrid, grid_of
 from experiments.reproduction.bounds.instances import (
     GB,
     SLOT_S,
@@ -14,13 +14,13 @@ from experiments.reproduction.bounds.instances import (
 from experiments.reproduction.bounds.oracle import oracle_of
 from experiments.reproduction.bounds.program import PlacementProgram
 from sllmcore.types import DRAM, SSD, Checkpoint, Residency
-from sllmcore.workload import Job
+from sllmcore.workload import WorkloadRequest
 from sllmsim.setup import SimModel, SimServerSetup, SimSetup
 
 SIZE_BYTES = 12 * GB
 
 
-def asked(*requests: tuple[str, float, int]) -> tuple[Job, ...]:
+def asked(*requests: tuple[str, float, int]) -> tuple[WorkloadRequest, ...]:
     """Jobs from (model, arrival, service)."""
     return tuple(job_of(i, *request) for i, request in enumerate(requests))
 
@@ -35,7 +35,7 @@ def server_of(
 
 
 def instance_of(
-    servers: Sequence[SimServerSetup], jobs: Sequence[Job], num_gpus: int = 1
+    servers: Sequence[SimServerSetup], jobs: Sequence[WorkloadRequest], num_gpus: int = 1
 ) -> SmallInstance:
     """Of all models that are asked for, each on `num_gpus`."""
     names = sorted({job.request.model for job in jobs})
@@ -43,7 +43,7 @@ def instance_of(
     return SmallInstance(SimSetup(tuple(servers), models), tuple(jobs))
 
 
-def grid_within(instance: SmallInstance, total_delay_s: float) -> Grid:
+def grid_within(instance: SmallInstance, total_delay_s: float) -> TimeGrid:
     return grid_of(oracle_of(instance.setup, instance.jobs), SLOT_S, total_delay_s)
 
 

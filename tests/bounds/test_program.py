@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from experiments.reproduction.bounds.instances import SmallInstance
-from sllmcore.workload import Job
+from sllmcore.workload import WorkloadRequest
 from tests.bounds.small import asked, instance_of, optimum_s, server_of
 
 
@@ -111,7 +111,7 @@ def _arrivals(rng: Random, num_requests: int) -> list[int]:
     return sorted(rng.randint(0, 10) for _ in range(num_requests))
 
 
-def _cost_s(order: tuple[Job, ...]) -> float:
+def _cost_s(order: tuple[WorkloadRequest, ...]) -> float:
     """On one GPU, every model in DRAM. A load begins when the GPU is free and somebody waits."""
     cost_s, free_at_s, loaded = 0.0, 0.0, None
     for position, job in enumerate(order):

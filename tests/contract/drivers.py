@@ -8,19 +8,19 @@ from random import Random
 from typing import Protocol
 
 from sllmcore.build import PolicySettings, build_controller
-from sllmcore.commands import Command, Evict, Load, Unload
+from sllmcore.commands import Command, EvictCopy, LaunchInstance, StopInstance
 from sllmcore.events import Event
 from sllmcore.types import Checkpoint, Request, ServerSpec
-from sllmcore.workload import Job
+from sllmcore.workload import WorkloadRequest
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.messages import ReportedEvent
-from sllmreal.control.model import ModelSpec
-from sllmreal.gateway.backend import Submission
+from sllmreal.gateway.backend import GenerationRequest
 from sllmreal.leader.leader import Leader, LeaderSettings
 from sllmreal.leader.memory_log import MemoryLog
 from sllmreal.migration.links import LocalNetwork
-from sllmreal.processes.local import LocalCluster, Member, local_cluster
-from sllmreal.router.request import Call
-from sllmreal.router.router import RequestDesk
+from sllmreal.processes.local import LocalCluster, LocalMember, local_cluster
+from sllmreal.router.pending_generation import PendingGeneration
+from sllmreal.router.router import RequestRouter
 from sllmreal.worker.data_plane import DataPlane
 from sllmreal.worker.paced import PacedStorage
 from sllmreal.worker.process_runner import process_launch
@@ -49,11 +49,11 @@ def told(commands: Sequence[Command]) -> Told:
     result: Told = {}
     for command in commands:
         match command:
-            case Load():
+            case LaunchInstance():
                 servers[command.instance_id] = recipient = command.server_id
-            case Unload():
+            case StopInstance():
                 recipient = servers[command.instance_id]
-            case Evict():
+            case EvictCopy():
                 recipient = command.server_id
             case _:
                 recipient = command.request_id
@@ -103,9 +103,9 @@ def _sim_server(spec: ServerSpec, scenario: Scenario) -> SimServerSetup:
     return SimServerSetup(spec.id, hardware, scenario.resident.get(spec.id, ()))
 
 
-def _job(number: int, asked: Asked) -> Job:
+def _job(number: int, asked: Asked) -> WorkloadRequest:
     request = Request(f"r{number}", asked.model, asked.at_s, asked.input_tokens)
-    return Job(request, asked.output_tokens, asked.leaves_at_s)
+    return WorkloadRequest(request, asked.output_tokens, asked.leaves_at_s)
 
 
 def in_threads(scenario: Scenario) -> Told:
@@ -136,7 +136,7 @@ class Running(Protocol):
     def leader(self) -> Leader: ...
 
     @property
-    def desk(self) -> RequestDesk: ...
+    def desk(self) -> RequestRouter: ...
 
 
 async def played(scenario: Scenario, running: AbstractAsyncContextManager[Running]) -> Told:
@@ -189,10 +189,10 @@ class Progress:
         return self._tokens[moment.request] >= moment.tokens
 
 
-async def _ask(desk: RequestDesk, progress: Progress, number: int, asked: Asked) -> None:
+async def _ask(desk: RequestRouter, progress: Progress, number: int, asked: Asked) -> None:
     await progress.wait(asked.after)
     prompt = tuple(range(asked.input_tokens))
-    submission = Submission(f"r{number}", asked.model, "", prompt, asked.output_tokens)
+    submission = GenerationRequest(f"r{number}", asked.model, "", prompt, asked.output_tokens)
     call = desk.submit(submission)
     reading = asyncio.create_task(_read(call, progress, number))
     if asked.leaves_after is None:
@@ -203,22 +203,22 @@ async def _ask(desk: RequestDesk, progress: Progress, number: int, asked: Asked)
         await call.aclose()
 
 
-async def _read(call: Call, progress: Progress, number: int) -> None:
+async def _read(call: PendingGeneration, progress: Progress, number: int) -> None:
     async for generated in call:
         ended = generated.finish is not None
         await progress.note(number, len(generated.tokens), ended=ended)
 
 
-def _model(name: str, num_slots: int) -> ModelSpec:
+def _model(name: str, num_slots: int) -> ModelDeployment:
     settings = {"decode_step_s": STEP_S}
-    return ModelSpec(
+    return ModelDeployment(
         name, f"/{name}", MODEL_BYTES, CONTEXT_TOKENS, 0.0, "timed", 1, num_slots, settings
     )
 
 
-def _member(spec: ServerSpec, scenario: Scenario, launch: Launch) -> Member:
+def _member(spec: ServerSpec, scenario: Scenario, launch: Launch) -> LocalMember:
     def make(plane: DataPlane, report: Callable[[ReportedEvent], None]) -> Worker:
         storage = PacedStorage(spec, scenario.resident.get(spec.id, ()))
         return Worker(spec, storage, launch, plane, report)
 
-    return Member(spec, make)
+    return LocalMember(spec, make)

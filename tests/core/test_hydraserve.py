@@ -6,10 +6,10 @@ Seeded bug that these tests have caught: a share of the network that ignores dea
 """
 
 from sllmcore.build import PolicySettings
-from sllmcore.commands import Command, Infer, Load
+from sllmcore.commands import Command, LaunchInstance, StartRequest
 from sllmcore.controller import ControllerSettings
 from sllmcore.events import InstanceLost, LoadFinished, ServerDraining, ServerLost
-from sllmcore.migration import MigrationProfile
+from sllmcore.migration_predictor import MigrationProfile
 from sllmcore.residency import LruResidency
 from sllmcore.scheduling.hydraserve import SplitSettings
 from sllmcore.types import Checkpoint, LoadEstimate, StorageTier
@@ -38,15 +38,15 @@ def _bench(
     return bench_of(policy, models, [(spec_of(f"s{i}", gpus), ()) for i in range(num_servers)])
 
 
-def _load(commands: list[Command]) -> Load:
-    (load,) = (command for command in commands if isinstance(command, Load))
+def _load(commands: list[Command]) -> LaunchInstance:
+    (load,) = (command for command in commands if isinstance(command, LaunchInstance))
     return load
 
 
 def test_one_server_fetches_alone_where_that_is_soon_enough() -> None:
     load = _load(_bench(8.5).arrive(1, "A"))
 
-    assert load == Load(
+    assert load == LaunchInstance(
         1, "i1", "A", "s0", (0,), LoadEstimate(REMOTE, 0.0, 8.0, 0.0), load.cache_in, None
     )
     assert load.cache_in
@@ -158,7 +158,7 @@ def test_a_request_joins_a_split_load_under_way() -> None:
 
     assert bench.arrive(2, "B", 1.0) == []
     finished = bench.tell(LoadFinished("i1", REMOTE, 8, 2.0, 0.0), 2.0)
-    assert [type(command) for command in finished] == [Infer, Infer]
+    assert [type(command) for command in finished] == [StartRequest, StartRequest]
 
 
 def test_losing_a_helper_is_heard_of_as_losing_the_instance() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from sllmcore.build import PolicySettings
-from sllmcore.commands import Evict, Infer, Load, Reject, Unload
+from sllmcore.commands import EvictCopy, LaunchInstance, RejectRequest, StartRequest, StopInstance
 from sllmcore.errors import UsageError
 from sllmcore.events import (
     InferenceFinished,
@@ -32,7 +32,7 @@ def loaded(instance_id: str) -> LoadFinished:
 
 
 def test_a_request_for_a_model_that_is_not_deployed_is_rejected() -> None:
-    assert bench().arrive(1, "Z") == [Reject(1, "r1", "model Z is not deployed")]
+    assert bench().arrive(1, "Z") == [RejectRequest(1, "r1", "model Z is not deployed")]
 
 
 def test_a_server_that_joins_takes_who_has_waited() -> None:
@@ -42,7 +42,7 @@ def test_a_server_that_joins_takes_who_has_waited() -> None:
     joined = one.tell(ServerJoined(spec_of("s0"), (in_dram("A", 16),)), 5.0)
 
     assert before == []
-    assert joined == [Load(1, "i1", "A", "s0", (0,), FROM_DRAM, (), None)]
+    assert joined == [LaunchInstance(1, "i1", "A", "s0", (0,), FROM_DRAM, (), None)]
 
 
 def test_a_server_that_is_there_cannot_join() -> None:
@@ -66,7 +66,7 @@ def test_what_runs_on_a_draining_server_finishes_and_then_goes() -> None:
 
     assert drained == []
     assert waits == []
-    assert ended == [Unload(3, "i1")]
+    assert ended == [StopInstance(3, "i1")]
 
 
 def test_an_idle_instance_leaves_a_draining_server_at_once() -> None:
@@ -75,7 +75,7 @@ def test_an_idle_instance_leaves_a_draining_server_at_once() -> None:
     one.tell(loaded("i1"), 1.0)
     one.tell(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
 
-    assert one.tell(ServerDraining("s0"), 6.0) == [Unload(3, "i1")]
+    assert one.tell(ServerDraining("s0"), 6.0) == [StopInstance(3, "i1")]
 
 
 def test_a_newcomer_whose_gpus_are_not_clear_yet_never_loads_on_a_draining_server() -> None:
@@ -95,9 +95,9 @@ def test_a_newcomer_whose_gpus_are_not_clear_yet_never_loads_on_a_draining_serve
     one.tell(ServerDraining("s0"), 2.25)
     stopped = one.tell(InferenceStopped("r1", "i1", 1), 2.5)
 
-    loads = [c for _, _, commands in one.log for c in commands if isinstance(c, Load)]
+    loads = [c for _, _, commands in one.log for c in commands if isinstance(c, LaunchInstance)]
     assert [(load.model, load.server_id) for load in loads] == [("A", "s0"), ("B", "s1")]
-    assert stopped == [Unload(5, "i1")]
+    assert stopped == [StopInstance(5, "i1")]
 
 
 def test_who_waits_for_a_server_looks_elsewhere_when_it_drains() -> None:
@@ -113,7 +113,9 @@ def test_who_waits_for_a_server_looks_elsewhere_when_it_drains() -> None:
     drained = one.tell(ServerDraining("s0"), 3.0)
 
     assert waits == []
-    assert [(c.model, c.server_id) for c in drained if isinstance(c, Load)] == [("B", "s1")]
+    assert [(c.model, c.server_id) for c in drained if isinstance(c, LaunchInstance)] == [
+        ("B", "s1")
+    ]
 
 
 def test_deleting_a_model_rejects_who_waits_and_lets_who_runs_finish() -> None:
@@ -126,10 +128,10 @@ def test_deleting_a_model_rejects_who_waits_and_lets_who_runs_finish() -> None:
     ended = one.tell(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
 
     assert deleted == [
-        Evict(3, "s0", StorageTier.DRAM, "A", 0),
-        Reject(4, "r2", "model A is not deployed"),
+        EvictCopy(3, "s0", StorageTier.DRAM, "A", 0),
+        RejectRequest(4, "r2", "model A is not deployed"),
     ]
-    assert ended == [Unload(5, "i1")]
+    assert ended == [StopInstance(5, "i1")]
 
 
 def test_a_request_of_a_deleted_model_that_loses_its_server_is_rejected() -> None:
@@ -138,7 +140,7 @@ def test_a_request_of_a_deleted_model_that_loses_its_server_is_rejected() -> Non
     one.tell(loaded("i1"), 1.0)
     one.tell(ModelDeleted("A"), 2.0)
 
-    assert one.tell(ServerLost("s0"), 3.0) == [Reject(4, "r1", "model A is not deployed")]
+    assert one.tell(ServerLost("s0"), 3.0) == [RejectRequest(4, "r1", "model A is not deployed")]
 
 
 def test_a_deleted_model_may_be_deployed_again() -> None:
@@ -147,7 +149,7 @@ def test_a_deleted_model_may_be_deployed_again() -> None:
 
     one.tell(ModelDeployed(A))
 
-    assert [type(c) for c in one.arrive(1, "A")] == [Load]
+    assert [type(c) for c in one.arrive(1, "A")] == [LaunchInstance]
 
 
 def test_a_name_cannot_come_to_mean_another_checkpoint() -> None:
@@ -175,5 +177,5 @@ def test_several_slots_are_filled_before_anything_else_is_loaded() -> None:
 
     second, third = one.arrive(2, "A", 2.0), one.arrive(3, "A", 2.0)
 
-    assert second == [Infer(3, "r2", "i1", 1)]
-    assert third == [Load(4, "i2", "A", "s0", (1,), FROM_DRAM, (), None)]
+    assert second == [StartRequest(3, "r2", "i1", 1)]
+    assert third == [LaunchInstance(4, "i2", "A", "s0", (1,), FROM_DRAM, (), None)]

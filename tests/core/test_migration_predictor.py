@@ -4,9 +4,9 @@ from random import Random
 
 import pytest
 
-from sllmcore.cluster.ticket import Ticket
+from sllmcore.cluster.request_state import RequestState
 from sllmcore.errors import UsageError
-from sllmcore.migration import (
+from sllmcore.migration_predictor import (
     LinearMigrationPredictor,
     MigrationProfile,
     QuadraticMigrationPredictor,
@@ -16,10 +16,10 @@ from sllmcore.types import Request
 PROFILE = MigrationProfile(per_token_s=0.001, fixed_s=0.5, output_token_s=0.25)
 
 
-def running(input_tokens: int, since_s: float = 0.0, model: str = "A") -> Ticket:
-    ticket = Ticket(Request("r1", model, 0.0, input_tokens), 1)
-    ticket.running_since_s = since_s
-    return ticket
+def running(input_tokens: int, since_s: float = 0.0, model: str = "A") -> RequestState:
+    request_state = RequestState(Request("r1", model, 0.0, input_tokens), 1)
+    request_state.running_since_s = since_s
+    return request_state
 
 
 def test_the_profile_is_believed_until_something_was_measured() -> None:

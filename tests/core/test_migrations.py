@@ -7,8 +7,16 @@ reserved until i1 has left.
 import pytest
 
 from sllmcore.build import PolicySettings
-from sllmcore.cluster.ticket import Ticket
-from sllmcore.commands import AbortResume, Command, Infer, Load, Resume, Stop, Unload
+from sllmcore.cluster.request_state import RequestState
+from sllmcore.commands import (
+    AbortMigration,
+    Command,
+    LaunchInstance,
+    StartMigration,
+    StartRequest,
+    StopInstance,
+    StopRequest,
+)
 from sllmcore.errors import ControlError
 from sllmcore.events import (
     Event,
@@ -57,7 +65,7 @@ def asked() -> Bench:
 
 
 def resuming() -> Bench:
-    """Step 2: the destination is there and `Resume` is out (command 4)."""
+    """Step 2: the destination is there and `StartMigration` is out (command 4)."""
     bench = asked()
     bench.tell(loaded("i2"), 3.0)
     return bench
@@ -68,10 +76,10 @@ def kinds(commands: list[Command]) -> list[tuple[type[Command], str]]:
     said: list[tuple[type[Command], str]] = []
     for command in commands:
         match command:
-            case Load(_, _, model):
-                said.append((Load, model))
-            case Unload(_, instance_id):
-                said.append((Unload, instance_id))
+            case LaunchInstance(_, _, model):
+                said.append((LaunchInstance, model))
+            case StopInstance(_, instance_id):
+                said.append((StopInstance, instance_id))
             case _:
                 said.append((type(command), getattr(command, "request_id", "")))
     return said
@@ -79,13 +87,13 @@ def kinds(commands: list[Command]) -> list[tuple[type[Command], str]]:
 
 def placed(bench: Bench) -> dict[str, str | None]:
     """Where each request is bound or runs."""
-    tickets = bench.controller.cluster.tickets
+    request_states = bench.controller.cluster.request_states
     return {
         request_id: next(
             (i.id for i in bench.controller.cluster.instances.values() if request_id in i.requests),
             None,
         )
-        for request_id in tickets
+        for request_id in request_states
     }
 
 
@@ -98,13 +106,13 @@ def test_the_seven_steps() -> None:
     newcomer = bench.tell(loaded("i3"), 5.25)
     finished = bench.tell(InferenceFinished("r1", "i2", 15, 1.0), 6.0)
 
-    assert kinds(step_1) == [(Load, "A")]
+    assert kinds(step_1) == [(LaunchInstance, "A")]
     (resume,) = step_2
-    assert isinstance(resume, Resume)
-    assert resume == Resume(4, "m1", "r1", "i1", "i2", resume.expected_s)
+    assert isinstance(resume, StartMigration)
+    assert resume == StartMigration(4, "m1", "r1", "i1", "i2", resume.expected_s)
     assert resume.expected_s == pytest.approx(0.05, rel=0.3)
-    assert kinds(step_6) == [(Unload, "i1"), (Load, "B")]
-    assert newcomer == [Infer(7, "r2", "i3", 1)]
+    assert kinds(step_6) == [(StopInstance, "i1"), (LaunchInstance, "B")]
+    assert newcomer == [StartRequest(7, "r2", "i3", 1)]
     assert finished == []
     assert bench.controller.cluster.instances["i2"].idle_since_s == 6.0
 
@@ -118,7 +126,7 @@ def test_with_an_idle_instance_of_the_model_elsewhere_nothing_is_loaded() -> Non
 
     commands = bench.arrive(3, "B", 3.0)
 
-    assert kinds(commands) == [(Resume, "r1")]
+    assert kinds(commands) == [(StartMigration, "r1")]
 
 
 def test_an_inference_that_moves_is_not_offered_to_anyone_else() -> None:
@@ -128,7 +136,7 @@ def test_an_inference_that_moves_is_not_offered_to_anyone_else() -> None:
 
     resumed = bench.tell(loaded("i2"), 3.0)
 
-    assert kinds(resumed) == [(Resume, "r1")]
+    assert kinds(resumed) == [(StartMigration, "r1")]
 
 
 # Case 1: the inference completes at the source.
@@ -140,7 +148,7 @@ def test_a_source_that_finishes_before_the_destination_is_there_ends_the_move() 
     commands = bench.tell(FINISHED, 2.5)
 
     assert sorted(kinds(commands), key=str) == sorted(
-        [(Unload, "i2"), (Unload, "i1"), (Load, "B")], key=str
+        [(StopInstance, "i2"), (StopInstance, "i1"), (LaunchInstance, "B")], key=str
     )
 
 
@@ -150,7 +158,7 @@ def test_a_source_that_finishes_while_resuming_has_the_destination_cleared() -> 
     commands = bench.tell(FINISHED, 3.1)
     cleared = bench.tell(NOT_MOVED, 3.2)
 
-    assert kinds(commands) == [(AbortResume, "r1"), (Unload, "i1"), (Load, "B")]
+    assert kinds(commands) == [(AbortMigration, "r1"), (StopInstance, "i1"), (LaunchInstance, "B")]
     assert cleared == []
     assert bench.controller.cluster.instances["i2"].idle_since_s == 3.2
 
@@ -162,8 +170,8 @@ def test_the_slot_of_a_move_is_kept_until_the_destination_is_clean() -> None:
     waits = bench.arrive(3, "A", 3.15)
     cleared = bench.tell(NOT_MOVED, 3.2)
 
-    assert not any(isinstance(c, Infer) for c in waits)
-    assert cleared == [Infer(8, "r3", "i2", 1)]
+    assert not any(isinstance(c, StartRequest) for c in waits)
+    assert cleared == [StartRequest(8, "r3", "i2", 1)]
 
 
 # Cases 2 and 3: the source fails.
@@ -176,7 +184,7 @@ def test_a_source_lost_while_the_destination_loads_makes_it_the_requests_new_hom
     there = bench.tell(loaded("i2"), 3.0)
 
     assert lost == []
-    assert there == [Infer(4, "r1", "i2", 2)]
+    assert there == [StartRequest(4, "r1", "i2", 2)]
 
 
 def test_a_source_lost_while_resuming_has_the_destination_cleared_and_starts_again_there() -> None:
@@ -185,8 +193,8 @@ def test_a_source_lost_while_resuming_has_the_destination_cleared_and_starts_aga
     lost = bench.tell(InstanceLost("i1", "crash"), 3.1)
     cleared = bench.tell(NOT_MOVED, 3.2)
 
-    assert kinds(lost) == [(AbortResume, "r1"), (Load, "B")]
-    assert cleared == [Infer(7, "r1", "i2", 2)]
+    assert kinds(lost) == [(AbortMigration, "r1"), (LaunchInstance, "B")]
+    assert cleared == [StartRequest(7, "r1", "i2", 2)]
 
 
 # Cases 4 and 5: the destination fails.
@@ -199,7 +207,7 @@ def test_a_destination_that_fails_to_load_leaves_the_inference_where_it_is(event
     again = bench.tell(event, 2.5)
 
     assert placed(bench) == {"r1": "i1", "r2": "i5"}
-    assert kinds(again) == [(Load, "A")]  # of the next destination
+    assert kinds(again) == [(LaunchInstance, "A")]  # of the next destination
 
 
 @pytest.mark.parametrize("event", [InstanceLost("i2", "crash"), ServerLost("s1")])
@@ -213,7 +221,7 @@ def test_a_destination_that_fails_while_resuming_leaves_the_inference_where_it_i
     finished = bench.tell(FINISHED, 9.0)
 
     assert where == "i1"
-    assert (Load, "B") in kinds(finished)
+    assert (LaunchInstance, "B") in kinds(finished)
 
 
 def test_who_wanted_the_room_asks_again_when_the_move_has_failed() -> None:
@@ -222,7 +230,7 @@ def test_who_wanted_the_room_asks_again_when_the_move_has_failed() -> None:
     commands = bench.tell(NOT_MOVED, 3.1)
 
     # The destination is clean and ready: another move to it is as good as the first.
-    assert kinds(commands) == [(Resume, "r1")]
+    assert kinds(commands) == [(StartMigration, "r1")]
     assert placed(bench) == {"r1": "i1", "r2": "i4"}
 
 
@@ -234,7 +242,7 @@ def test_a_newcomer_that_leaves_before_the_move_has_begun_calls_it_off() -> None
 
     commands = bench.tell(RequestCancelled("r2"), 2.5)
 
-    assert kinds(commands) == [(Unload, "i2")]
+    assert kinds(commands) == [(StopInstance, "i2")]
     assert bench.controller.cluster.instances["i1"].leaving is False
 
 
@@ -245,7 +253,7 @@ def test_a_newcomer_that_leaves_while_resuming_lets_the_move_go_on() -> None:
     moved = bench.tell(MOVED, 3.25)
 
     assert commands == []
-    assert kinds(moved) == [(Unload, "i1")]
+    assert kinds(moved) == [(StopInstance, "i1")]
     assert placed(bench) == {"r1": "i2"}
 
 
@@ -255,8 +263,8 @@ def test_a_client_that_leaves_while_its_request_moves_has_it_stopped_where_it_is
     commands = bench.tell(RequestCancelled("r1"), 3.1)
     stopped = bench.tell(InferenceStopped("r1", "i1", 4), 3.2)
 
-    assert commands == [AbortResume(5, "m1", "r1", "i2"), Stop(6, "r1", "i1")]
-    assert kinds(stopped) == [(Unload, "i1"), (Load, "B")]
+    assert commands == [AbortMigration(5, "m1", "r1", "i2"), StopRequest(6, "r1", "i1")]
+    assert kinds(stopped) == [(StopInstance, "i1"), (LaunchInstance, "B")]
 
 
 def test_a_request_that_has_moved_when_it_is_told_to_stop_is_stopped_at_the_destination() -> None:
@@ -266,10 +274,10 @@ def test_a_request_that_has_moved_when_it_is_told_to_stop_is_stopped_at_the_dest
     moved = bench.tell(MOVED, 3.2)
     stopped = bench.tell(InferenceStopped("r1", "i2", 4), 3.3)
 
-    assert moved[0] == Stop(7, "r1", "i2")
-    assert kinds(moved[1:]) == [(Unload, "i1"), (Load, "B")]
+    assert moved[0] == StopRequest(7, "r1", "i2")
+    assert kinds(moved[1:]) == [(StopInstance, "i1"), (LaunchInstance, "B")]
     assert stopped == []
-    assert "r1" not in bench.controller.cluster.tickets
+    assert "r1" not in bench.controller.cluster.request_states
 
 
 def test_an_answer_about_a_move_that_was_let_go_is_ignored() -> None:
@@ -299,9 +307,9 @@ def test_all_requests_of_an_instance_move_together() -> None:
     first = bench.tell(MOVED, 3.25)
     second = bench.tell(MigrationFinished("m2", "r2", "i1", "i2", 8, 0.25, 0.0), 3.5)
 
-    assert kinds(resumed) == [(Resume, "r1"), (Resume, "r2")]
+    assert kinds(resumed) == [(StartMigration, "r1"), (StartMigration, "r2")]
     assert first == []
-    assert kinds(second) == [(Unload, "i1"), (Load, "B")]
+    assert kinds(second) == [(StopInstance, "i1"), (LaunchInstance, "B")]
 
 
 def crowded() -> Bench:
@@ -324,7 +332,7 @@ def failed(number: int) -> MigrationFailed:
 
 
 def resumes(commands: list[Command]) -> list[str]:
-    return [command.move_id for command in commands if isinstance(command, Resume)]
+    return [command.move_id for command in commands if isinstance(command, StartMigration)]
 
 
 def test_an_inference_that_could_not_be_moved_twice_in_a_row_stays_for_a_while() -> None:
@@ -362,14 +370,14 @@ def test_destinations_that_do_not_load_count_as_failures() -> None:
         bench.tell(LoadFailed(instance_id, "bad disk"), 3.0) for instance_id in ("i2", "i4")
     ]
 
-    assert [kinds(each) for each in commands] == [[(Load, "A")], []]
+    assert [kinds(each) for each in commands] == [[(LaunchInstance, "A")], []]
 
 
 def test_a_migration_that_succeeds_forgives_those_that_failed() -> None:
     bench = crowded()
     bench.tell(failed(1), 3.0)
     bench.tell(MigrationFinished("m2", "r1", "i1", "i2", 8, 0.25, 0.0), 4.0)
-    ticket = bench.controller.cluster.tickets["r1"]
+    request_state = bench.controller.cluster.request_states["r1"]
 
-    assert isinstance(ticket, Ticket)
-    assert ticket.num_failed_moves == 0
+    assert isinstance(request_state, RequestState)
+    assert request_state.num_failed_migrations == 0

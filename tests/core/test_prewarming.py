@@ -5,7 +5,7 @@ for its model when it is ready; a plan that evicts what scores as high as the ne
 """
 
 from sllmcore.build import PolicySettings
-from sllmcore.commands import Command, Evict, Infer, Load, Unload
+from sllmcore.commands import Command, EvictCopy, LaunchInstance, StartRequest, StopInstance
 from sllmcore.events import (
     InferenceFinished,
     LoadFinished,
@@ -37,15 +37,15 @@ def _bench(num_gpus: int, *models: Checkpoint, keep_alive_s: float | None = 1.0)
 def _serve(bench: Bench, number: int, model: str, now_s: float, until_s: float) -> str:
     """One request from its arrival to its end; returns its instance."""
     commands = bench.arrive(number, model, now_s)
-    loads = [c for c in commands if isinstance(c, Load)]
+    loads = [c for c in commands if isinstance(c, LaunchInstance)]
     if loads:
         commands = _loaded(bench, loads[0], now_s + 0.5)
-    (infer,) = (c for c in commands if isinstance(c, Infer))
+    (infer,) = (c for c in commands if isinstance(c, StartRequest))
     bench.tell(InferenceFinished(f"r{number}", infer.instance_id, 4, now_s + 1.0), until_s)
     return infer.instance_id
 
 
-def _loaded(bench: Bench, load: Load, now_s: float) -> list[Command]:
+def _loaded(bench: Bench, load: LaunchInstance, now_s: float) -> list[Command]:
     return bench.tell(LoadFinished(load.instance_id, StorageTier.DRAM, 8, 0.5, 0.0), now_s)
 
 
@@ -56,7 +56,7 @@ def _due(bench: Bench, now_s: float) -> list[Command]:
 
 
 def _launched(commands: list[Command]) -> list[str]:
-    return [command.model for command in commands if isinstance(command, Load)]
+    return [command.model for command in commands if isinstance(command, LaunchInstance)]
 
 
 def test_a_model_with_demand_is_loaded_again_when_a_window_begins() -> None:
@@ -78,7 +78,7 @@ def test_a_request_runs_at_once_on_what_was_warmed_for_it() -> None:
     commands = bench.arrive(3, "A", 70.0)
 
     assert _launched(planned) == []  # the idle one counts
-    assert [type(c) for c in commands] == [Infer]
+    assert [type(c) for c in commands] == [StartRequest]
     assert commands[0].instance_id == first  # type: ignore[union-attr]
 
 
@@ -87,11 +87,11 @@ def test_who_needs_the_gpu_first_gets_it_and_the_load_is_broken_off() -> None:
     _serve(bench, 1, "A", 0.0, 8.0)
     _due(bench, 9.0)
     (warming,) = _due(bench, WINDOW_S)
-    assert isinstance(warming, Load)
+    assert isinstance(warming, LaunchInstance)
 
     commands = bench.arrive(2, "B", WINDOW_S + 0.25)
 
-    assert [type(c) for c in commands] == [Unload, Load]
+    assert [type(c) for c in commands] == [StopInstance, LaunchInstance]
     assert commands[0].instance_id == warming.instance_id  # type: ignore[union-attr]
     assert _launched(commands) == ["B"]
 
@@ -101,12 +101,12 @@ def test_a_request_joins_an_instance_that_is_being_warmed() -> None:
     _serve(bench, 1, "A", 0.0, 8.0)
     _due(bench, 9.0)
     (warming,) = _due(bench, WINDOW_S)
-    assert isinstance(warming, Load)
+    assert isinstance(warming, LaunchInstance)
 
     assert bench.arrive(2, "A", WINDOW_S + 0.25) == []
     commands = _loaded(bench, warming, WINDOW_S + 0.5)
 
-    assert [type(c) for c in commands] == [Infer]
+    assert [type(c) for c in commands] == [StartRequest]
 
 
 def test_the_keep_alive_of_what_was_warmed_runs_from_when_it_is_ready() -> None:
@@ -114,11 +114,11 @@ def test_the_keep_alive_of_what_was_warmed_runs_from_when_it_is_ready() -> None:
     _serve(bench, 1, "A", 0.0, 8.0)
     _due(bench, 12.0)
     (warming,) = _due(bench, WINDOW_S)
-    assert isinstance(warming, Load)
+    assert isinstance(warming, LaunchInstance)
     _loaded(bench, warming, WINDOW_S + 1.0)
 
     assert bench.controller.next_wakeup_s() == WINDOW_S + 5.0
-    assert [type(c) for c in _due(bench, WINDOW_S + 5.0)] == [Unload]
+    assert [type(c) for c in _due(bench, WINDOW_S + 5.0)] == [StopInstance]
 
 
 def test_a_larger_score_takes_the_gpu_of_a_smaller_and_never_of_an_equal_one() -> None:
@@ -132,7 +132,9 @@ def test_a_larger_score_takes_the_gpu_of_a_smaller_and_never_of_an_equal_one() -
 
 def test_as_many_are_warmed_as_the_peak_needs() -> None:
     bench = _bench(4, A)
-    loads = [c for n in range(3) for c in bench.arrive(n, "A", 0.0) if isinstance(c, Load)]
+    loads = [
+        c for n in range(3) for c in bench.arrive(n, "A", 0.0) if isinstance(c, LaunchInstance)
+    ]
     assert len(loads) == 3
     for number, load in enumerate(loads):
         _loaded(bench, load, 0.5)
@@ -149,7 +151,7 @@ def test_plans_end_when_demand_has_been_forgotten() -> None:
     wakeups = []
     while (at_s := bench.controller.next_wakeup_s()) is not None:
         wakeups.append(at_s)
-        for load in (c for c in bench.tell(WakeUp(), at_s) if isinstance(c, Load)):
+        for load in (c for c in bench.tell(WakeUp(), at_s) if isinstance(c, LaunchInstance)):
             _loaded(bench, load, at_s + 0.5)
 
     assert [at_s for at_s in wakeups if at_s % WINDOW_S == 0] == [64.0, 128.0, 192.0]
@@ -180,11 +182,11 @@ def test_a_deleted_model_is_not_warmed_to_its_end() -> None:
     _serve(bench, 1, "A", 0.0, 8.0)
     _due(bench, 9.0)
     (warming,) = _due(bench, WINDOW_S)
-    assert isinstance(warming, Load)
+    assert isinstance(warming, LaunchInstance)
 
     commands = bench.tell(ModelDeleted("A"), WINDOW_S + 0.25)
 
-    assert [type(c) for c in commands if not isinstance(c, Evict)] == [Unload]
+    assert [type(c) for c in commands if not isinstance(c, EvictCopy)] == [StopInstance]
 
 
 def test_a_request_that_leaves_before_it_is_decided_counts_no_more() -> None:

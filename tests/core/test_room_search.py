@@ -1,7 +1,7 @@
 """Whom to move, and where to, on clusters with one right answer."""
 
 from sllmcore.build import PolicySettings
-from sllmcore.commands import Load, Resume
+from sllmcore.commands import LaunchInstance, StartMigration
 from sllmcore.events import InferenceFinished, LoadFinished
 from sllmcore.types import Checkpoint, StorageTier
 from tests.builders import bench_of, in_dram, on_ssd, spec_of
@@ -29,6 +29,6 @@ def test_a_victim_that_needs_a_load_leaves_the_idle_instance_to_the_one_it_is_fo
     commands = bench.arrive(4, "W", 3.0)
 
     resume, load = commands
-    assert isinstance(resume, Resume) and isinstance(load, Load)
+    assert isinstance(resume, StartMigration) and isinstance(load, LaunchInstance)
     assert (resume.request_id, resume.destination_id) == ("r1", "i3")
     assert (load.model, load.server_id, load.gpu_indices) == ("B", "s1", (1,))

@@ -8,7 +8,14 @@ stops A; live migration moves A to s1 first.
 import pytest
 
 from sllmcore.build import POLICIES, PolicySettings, check_policy
-from sllmcore.commands import Command, Infer, Load, Resume, Stop, Unload
+from sllmcore.commands import (
+    Command,
+    LaunchInstance,
+    StartMigration,
+    StartRequest,
+    StopInstance,
+    StopRequest,
+)
 from sllmcore.errors import UsageError
 from sllmcore.events import (
     InferenceFinished,
@@ -46,7 +53,7 @@ def figure_3(policy: str) -> tuple[Bench, list[Command]]:
 def test_availability_loads_slowly_on_the_free_server(policy: str) -> None:
     _, commands = figure_3(policy)
 
-    assert commands == [Load(3, "i2", "B", "s1", (0,), B_FROM_SSD, (), None)]
+    assert commands == [LaunchInstance(3, "i2", "B", "s1", (0,), B_FROM_SSD, (), None)]
 
 
 def test_locality_waits_for_the_server_that_holds_the_model() -> None:
@@ -55,7 +62,10 @@ def test_locality_waits_for_the_server_that_holds_the_model() -> None:
     finished = bench.tell(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
 
     assert commands == []
-    assert finished == [Unload(3, "i1"), Load(4, "i2", "B", "s0", (0,), B_FROM_DRAM, (), None)]
+    assert finished == [
+        StopInstance(3, "i1"),
+        LaunchInstance(4, "i2", "B", "s0", (0,), B_FROM_DRAM, (), None),
+    ]
 
 
 def test_preemption_stops_the_one_that_runs_there_and_starts_it_again_elsewhere() -> None:
@@ -63,11 +73,11 @@ def test_preemption_stops_the_one_that_runs_there_and_starts_it_again_elsewhere(
 
     stopped = bench.tell(InferenceStopped("r1", "i1", 4), 2.25)
 
-    assert commands == [Stop(3, "r1", "i1")]
+    assert commands == [StopRequest(3, "r1", "i1")]
     assert stopped == [
-        Unload(4, "i1"),
-        Load(5, "i2", "B", "s0", (0,), B_FROM_DRAM, (), None),
-        Load(6, "i3", "A", "s1", (0,), A_FROM_SSD, (), None),
+        StopInstance(4, "i1"),
+        LaunchInstance(5, "i2", "B", "s0", (0,), B_FROM_DRAM, (), None),
+        LaunchInstance(6, "i3", "A", "s1", (0,), A_FROM_SSD, (), None),
     ]
 
 
@@ -79,9 +89,12 @@ def test_live_migration_moves_it_first_and_then_loads() -> None:
     resumed = bench.tell(LoadFinished("i2", SSD, 8, 1.0, 0.0), 3.0)
     moved = bench.tell(MigrationFinished("m1", "r1", "i1", "i2", 8, 0.25, 0.0), 3.25)
 
-    assert commands == [Load(3, "i2", "A", "s1", (0,), A_FROM_SSD, (), None)]
-    assert [type(c) for c in resumed] == [Resume]
-    assert moved == [Unload(5, "i1"), Load(6, "i3", "B", "s0", (0,), B_FROM_DRAM, (), None)]
+    assert commands == [LaunchInstance(3, "i2", "A", "s1", (0,), A_FROM_SSD, (), None)]
+    assert [type(c) for c in resumed] == [StartMigration]
+    assert moved == [
+        StopInstance(5, "i1"),
+        LaunchInstance(6, "i3", "B", "s0", (0,), B_FROM_DRAM, (), None),
+    ]
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -91,7 +104,7 @@ def test_a_ready_instance_is_taken_before_anything_is_loaded(policy: str) -> Non
     bench.tell(LoadFinished("i1", DRAM, 8, 0.5, 0.0), 1.0)
     bench.tell(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
 
-    assert bench.arrive(2, "A", 6.0) == [Infer(3, "r2", "i1", 1)]
+    assert bench.arrive(2, "A", 6.0) == [StartRequest(3, "r2", "i1", 1)]
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -115,8 +128,8 @@ def test_idle_instances_make_room_the_longest_idle_first(policy: str) -> None:
 
     commands = bench.arrive(3, "B", 7.0)
 
-    assert commands[0] == Unload(5, "i2")
-    assert isinstance(commands[-1], Load) and commands[-1].gpu_indices == (1,)
+    assert commands[0] == StopInstance(5, "i2")
+    assert isinstance(commands[-1], LaunchInstance) and commands[-1].gpu_indices == (1,)
 
 
 @pytest.mark.parametrize("policy", ["serverlessllm", "shepherd"])
@@ -128,7 +141,7 @@ def test_of_two_servers_the_sooner_one_is_chosen_queue_included(policy: str) -> 
 
     commands = bench.arrive(2, "B", 0.0)
 
-    assert commands == [Load(2, "i2", "B", "t", (0,), B_FROM_DRAM, (), None)]
+    assert commands == [LaunchInstance(2, "i2", "B", "t", (0,), B_FROM_DRAM, (), None)]
 
 
 def test_who_has_been_preempted_often_enough_is_left_alone() -> None:
@@ -148,7 +161,7 @@ def test_who_has_been_preempted_often_enough_is_left_alone() -> None:
 
     commands = bench.arrive(3, "A", 5.0)
 
-    assert not any(isinstance(c, Stop) for c in commands)
+    assert not any(isinstance(c, StopRequest) for c in commands)
 
 
 def test_an_unknown_policy_is_refused_with_a_hint() -> None:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from sllmcore.build import PolicySettings
-from sllmcore.commands import Infer, TimeOut, Unload
+from sllmcore.commands import StartRequest, StopInstance, TimeOutRequest
 from sllmcore.controller import ControllerSettings
 from sllmcore.events import (
     InferenceFinished,
@@ -36,7 +36,7 @@ def test_a_request_that_does_not_start_in_time_is_timed_out_at_its_deadline() ->
     commands = one.tell(WakeUp(), 13.0)
 
     assert asked_s == 13.0  # r1 runs, r2 waits
-    assert commands == [TimeOut(3, "r2")]
+    assert commands == [TimeOutRequest(3, "r2")]
     assert one.controller.next_wakeup_s() is None
 
 
@@ -66,7 +66,7 @@ def test_a_request_that_has_lost_its_last_server_gets_a_deadline_anew() -> None:
 
     assert one.controller.next_wakeup_s() == 14.0
     assert one.tell(WakeUp(), 10.0) == []  # the first deadline was met
-    assert one.tell(WakeUp(), 14.0) == [TimeOut(3, "r1")]
+    assert one.tell(WakeUp(), 14.0) == [TimeOutRequest(3, "r1")]
 
 
 def test_a_request_that_finds_a_slot_in_the_event_that_cost_it_its_own_has_no_deadline() -> None:
@@ -86,8 +86,8 @@ def test_a_request_that_finds_a_slot_in_the_event_that_cost_it_its_own_has_no_de
     lost = two.tell(InstanceLost("i2", "the engine crashed"), 3.0)
     woken = two.tell(WakeUp(), 13.0)
 
-    assert Infer(4, "r3", "i1", 1) in lost
-    assert [c.request_id for c in woken if isinstance(c, TimeOut)] == ["r2"]
+    assert StartRequest(4, "r3", "i1", 1) in lost
+    assert [c.request_id for c in woken if isinstance(c, TimeOutRequest)] == ["r2"]
 
 
 def test_a_request_whose_load_has_failed_keeps_its_first_deadline() -> None:
@@ -118,7 +118,7 @@ def test_an_idle_instance_goes_at_the_end_of_its_keep_alive() -> None:
     one.tell(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
 
     assert one.controller.next_wakeup_s() == 10.0
-    assert one.tell(WakeUp(), 10.0) == [Unload(3, "i1")]
+    assert one.tell(WakeUp(), 10.0) == [StopInstance(3, "i1")]
     assert one.controller.next_wakeup_s() is None
 
 
@@ -138,7 +138,7 @@ def test_a_request_in_time_ends_the_keep_alive_without_a_trace() -> None:
     one.tell(LOADED, 1.0)
     one.tell(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
 
-    assert one.arrive(2, "A", 10.0) == [Infer(3, "r2", "i1", 1)]
+    assert one.arrive(2, "A", 10.0) == [StartRequest(3, "r2", "i1", 1)]
     assert one.tell(WakeUp(), 10.0) == []
     one.tell(InferenceFinished("r2", "i1", 15, 10.5), 14.0)
     assert one.controller.next_wakeup_s() == 19.0

@@ -1,8 +1,8 @@
 """Who waits is woken as soon as there is room: no wake-up is lost."""
 
 from sllmcore.build import PolicySettings
-from sllmcore.cluster.ticket import Ticket
-from sllmcore.commands import Infer, Load
+from sllmcore.cluster.request_state import RequestState
+from sllmcore.commands import LaunchInstance, StartRequest
 from sllmcore.controller.pending import PendingQueue
 from sllmcore.events import InferenceFinished, LoadFinished, ServerJoined, ServerLost
 from sllmcore.residency import LruResidency
@@ -19,7 +19,7 @@ def load(bench: Bench, instance_id: str, now_s: float) -> None:
 
 def loads(bench: Bench) -> list[tuple[str, str]]:
     commands = [c for _, _, commands in bench.log for c in commands]
-    return [(c.model, c.server_id) for c in commands if isinstance(c, Load)]
+    return [(c.model, c.server_id) for c in commands if isinstance(c, LaunchInstance)]
 
 
 def test_of_several_busy_servers_that_hold_a_model_the_first_to_be_free_takes_it() -> None:
@@ -65,15 +65,15 @@ def test_who_lost_its_instance_takes_a_free_slot_though_others_wait_for_gpus() -
         bench.tell(InferenceFinished(f"r{number}", f"i{number}", 15, 2.5), 6.0)
     bench.arrive(4, "A", 6.5)
 
-    assert bench.tell(ServerLost("s0"), 7.0) == [Infer(6, "r4", "i2", 2)]
+    assert bench.tell(ServerLost("s0"), 7.0) == [StartRequest(6, "r4", "i2", 2)]
 
 
-def ticket(number: int, model: str) -> Ticket:
-    return Ticket(request_of(number, model), number)
+def request_state(number: int, model: str) -> RequestState:
+    return RequestState(request_of(number, model), number)
 
 
 def test_the_oldest_request_is_the_one_that_arrived_first_whatever_came_back_later() -> None:
-    queue, first, second = PendingQueue(), ticket(1, "A"), ticket(2, "A")
+    queue, first, second = PendingQueue(), request_state(1, "A"), request_state(2, "A")
     queue.add(second, 1)
     queue.add(first, 1)
 
@@ -82,7 +82,7 @@ def test_the_oldest_request_is_the_one_that_arrived_first_whatever_came_back_lat
 
 
 def test_only_requests_for_fewer_gpus_are_asked_for_below_a_bound() -> None:
-    queue, wide, narrow = PendingQueue(), ticket(1, "W"), ticket(2, "A")
+    queue, wide, narrow = PendingQueue(), request_state(1, "W"), request_state(2, "A")
     queue.add(wide, 2)
     queue.add(narrow, 1)
 
@@ -90,7 +90,7 @@ def test_only_requests_for_fewer_gpus_are_asked_for_below_a_bound() -> None:
 
 
 def test_a_request_that_was_removed_is_nowhere() -> None:
-    queue, one = PendingQueue(), ticket(1, "A")
+    queue, one = PendingQueue(), request_state(1, "A")
     queue.add(one, 1)
 
     queue.remove(one)
@@ -101,7 +101,7 @@ def test_a_request_that_was_removed_is_nowhere() -> None:
 
 
 def test_a_request_may_wait_again_after_it_was_removed() -> None:
-    queue, one = PendingQueue(), ticket(1, "A")
+    queue, one = PendingQueue(), request_state(1, "A")
     queue.add(one, 1)
     queue.remove(one)
 

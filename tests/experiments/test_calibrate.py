@@ -17,7 +17,7 @@ from experiments.simulation.files import INSTANCES, REQUESTS
 from experiments.simulation.parquet_file import write_table
 from experiments.simulation.setup import sim_setup
 from sllmcore.metrics.tables import INSTANCE_COLUMNS, REQUEST_COLUMNS, Table
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
 from sllmsim.timing import step_s
 from sllmsim.timing.linear import LinearTiming
 from tests.experiments.real_runs import SMALL_REAL
@@ -37,8 +37,8 @@ DECLARED = {"SSD": 4e9}
 LARGE_BYTES = 9_000_000_000  # three seconds of three quarters of that
 
 
-def _model(name: str) -> ModelSpec:
-    return ModelSpec(name, "/nowhere", 1, 4096, 0.0, "timed", 1, 3, PACE)
+def _model(name: str) -> ModelDeployment:
+    return ModelDeployment(name, "/nowhere", 1, 4096, 0.0, "timed", 1, 3, PACE)
 
 
 def _write(path: Path, columns: dict[str, str], rows: list[dict[str, float | int | str]]) -> None:

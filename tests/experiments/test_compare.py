@@ -17,7 +17,7 @@ import pytest
 from experiments import compare
 from experiments.comparison import cells as cells_module
 from experiments.comparison.cdf_picture import draw_cdf
-from experiments.comparison.cells import Cell, Outcome, cell_in, run_cells
+from experiments.comparison.cells import CellOutcome, ComparisonCell, cell_in, run_cells
 from experiments.comparison.curves import Curve, startup_curve
 from experiments.comparison.identity import digest
 from experiments.comparison.publish import PICTURE
@@ -83,7 +83,7 @@ def test_the_picture_is_drawn(comparison: Path) -> None:
 
 
 def test_requests_that_never_start_never_raise_the_curve(comparison: Path) -> None:
-    cells = [Cell("all", composed_run(SMALL), path) for path in _cells(comparison)[:1]]
+    cells = [ComparisonCell("all", composed_run(SMALL), path) for path in _cells(comparison)[:1]]
     curve = startup_curve(policy_results(cells)[0])
 
     summary = cells[0].summary()
@@ -145,7 +145,7 @@ def test_an_interrupted_comparison_goes_on_where_it_stood(
 ) -> None:
     run_cell = cells_module._run_cell
 
-    def interrupted(cell: Cell, command: Sequence[str]) -> Outcome:
+    def interrupted(cell: ComparisonCell, command: Sequence[str]) -> CellOutcome:
         if cell.label == "serverlessllm":
             raise KeyboardInterrupt
         return run_cell(cell, command)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.comparison.cells import Cell
+from experiments.comparison.cells import ComparisonCell
 from experiments.comparison.curves import Curve, distance
 from experiments.comparison.publish import PICTURE, PREDICTION, write_prediction
 from experiments.composing import composed_run
@@ -91,7 +91,7 @@ def test_what_is_measured_already_is_not_measured_again(
 def test_a_prediction_stands_until_it_is_another(comparison: Path, tmp_path: Path) -> None:
     config = composed_run(SMALL_REAL)
     one, other = (
-        Cell(label, config, _cell(comparison, label))
+        ComparisonCell(label, config, _cell(comparison, label))
         for label in ("serverless-predicted", "serverlessllm-predicted")
     )
     write_prediction(tmp_path, [one, other])
@@ -101,7 +101,7 @@ def test_a_prediction_stands_until_it_is_another(comparison: Path, tmp_path: Pat
     write_prediction(tmp_path, [other])
     assert json.loads(file.read_text())["written_at"] == "long ago"
 
-    write_prediction(tmp_path, [Cell("another", config, _cell(comparison, "serverless"))])
+    write_prediction(tmp_path, [ComparisonCell("another", config, _cell(comparison, "serverless"))])
     assert json.loads(file.read_text())["written_at"] != "long ago"
 
 

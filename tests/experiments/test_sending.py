@@ -21,11 +21,11 @@ from experiments.real.sending import (
 )
 from sllmcore.errors import ClusterError
 from sllmcore.types import Request
-from sllmcore.workload import Job
+from sllmcore.workload import WorkloadRequest
 
 
-def job(number: int, at_s: float) -> Job:
-    return Job(Request(f"r{number}", "m", at_s, 3), 5)
+def job(number: int, at_s: float) -> WorkloadRequest:
+    return WorkloadRequest(Request(f"r{number}", "m", at_s, 3), 5)
 
 
 def test_requests_are_sent_at_their_times_while_answers_are_out() -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from experiments.composing import composed_run
 from experiments.figures import missing_runs
-from experiments.reproduction.figures.grid import Cell, Grid, runs_of
+from experiments.reproduction.figures.grid import FigureCell, FigureGrid, runs_of
 from experiments.reproduction.figures.measures import measured
-from experiments.reproduction.figures.store import Store
+from experiments.reproduction.figures.store import ResultStore
 
 CALM = (
     *("workload=paper", "models=warm_opt_6_7b", "workload.cv=0", "workload.target_rps=0.002"),
@@ -60,13 +60,15 @@ def test_a_cold_start_takes_its_time(policy: str, low_s: float, high_s: float) -
 def test_what_was_run_is_not_run_again(tmp_path: Path) -> None:
     folder = tmp_path
     overrides = (*CALM, "policy=serverlessllm", "workload.max_requests=3")
-    grid = Grid("small", (), (Cell({"policy": "serverlessllm"}, overrides),), seeds=(0, 1))
-    store = Store(folder / "results", folder / "runs.jsonl")
+    grid = FigureGrid(
+        "small", (), (FigureCell({"policy": "serverlessllm"}, overrides),), seeds=(0, 1)
+    )
+    store = ResultStore(folder / "results", folder / "runs.jsonl")
     runs = runs_of(grid)
 
     for run in runs:
         store.add(run.key, measured(run.config, grid.measure), 0.1)
-    fresh = Store(folder / "results", folder / "runs.jsonl")
+    fresh = ResultStore(folder / "results", folder / "runs.jsonl")
 
     assert all(run.key in fresh for run in runs)
     assert fresh.publish(grid, runs)
@@ -75,12 +77,12 @@ def test_what_was_run_is_not_run_again(tmp_path: Path) -> None:
 
 
 def test_a_run_is_made_once_for_all_figures_and_measures(tmp_path: Path) -> None:
-    cell = Cell({"policy": "serverlessllm"}, (*CALM, "workload.max_requests=3"))
+    cell = FigureCell({"policy": "serverlessllm"}, (*CALM, "workload.max_requests=3"))
     few, whole = (
-        Grid("few", (), (cell,), "latencies", (0,)),
-        Grid("whole", (), (cell,), "distributions", (0, 1)),
+        FigureGrid("few", (), (cell,), "latencies", (0,)),
+        FigureGrid("whole", (), (cell,), "distributions", (0, 1)),
     )
-    store = Store(tmp_path / "results", tmp_path / "runs.jsonl")
+    store = ResultStore(tmp_path / "results", tmp_path / "runs.jsonl")
     runs = [*runs_of(few), *runs_of(whole)]
 
     missing = missing_runs(runs, store)
@@ -95,7 +97,7 @@ def test_a_run_is_made_once_for_all_figures_and_measures(tmp_path: Path) -> None
         for name in ("few", "whole")
     }
     assert kept["few"].keys() == kept["whole"].keys() - {"quantiles_s"}
-    assert Store(tmp_path / "results", tmp_path / "none").stands(few)
+    assert ResultStore(tmp_path / "results", tmp_path / "none").stands(few)
 
 
 def test_regret_is_what_a_run_costs_above_its_bound() -> None:

@@ -14,7 +14,7 @@ from experiments.campaigns.gateway import tiny
 from experiments.campaigns.gateway.clients import in_process, serving, with_limits, with_timeouts
 from experiments.campaigns.gateway.fakes import FakeBackend, Step, endless
 from sllmreal.engine.protocol import FinishReason
-from sllmreal.gateway.backend import FailedError, Generated, Submission
+from sllmreal.gateway.backend import FailedError, Generated, GenerationRequest
 
 pytestmark = pytest.mark.asyncio
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -52,7 +52,7 @@ async def test_a_client_that_leaves_frees_its_slots(stream: bool) -> None:
         await backend.until(lambda it: not it.running)
 
 
-def flood(submission: Submission) -> Iterable[Step]:
+def flood(submission: GenerationRequest) -> Iterable[Step]:
     """Tokens without end, as fast as they are taken."""
     token = tiny.tokenizer().encode("a", special=False)[0]
     while True:
@@ -87,7 +87,7 @@ async def test_a_reader_that_takes_nothing_is_cut_off_at_the_deadline() -> None:
     """Fails without the deadline: the buffer is large enough for the whole answer."""
     paced = asyncio.Event()
 
-    def script(submission: Submission) -> Iterable[Step]:
+    def script(submission: GenerationRequest) -> Iterable[Step]:
         token = tiny.tokenizer().encode("a", special=False)[0]
         for _ in range(12_000):
             yield Generated((token,))
@@ -223,7 +223,7 @@ async def test_connections_beyond_the_bound_are_not_taken() -> None:
 
 async def test_one_failed_choice_ends_the_others_and_the_request() -> None:
 
-    def script(submission: Submission) -> Iterable[Step]:
+    def script(submission: GenerationRequest) -> Iterable[Step]:
         return (
             [FailedError("lost")] if submission.request_id.endswith("-1") else endless(submission)
         )

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models
 from experiments.campaigns.gateway import tiny
 from sllmreal.engine.protocol import FinishReason
 from sllmreal.gateway.answers import Delta
-from sllmreal.gateway.backend import Generated, Submission
+from sllmreal.gateway.backend import Generated, GenerationRequest
 from sllmreal.gateway.generation import ChoiceText, Plan
 from sllmreal.gateway.incremental import MAX_PENDING, IncrementalDecoder
 from sllmreal.gateway.stopping import StopStrings
@@ -135,7 +135,7 @@ def test_only_what_could_become_a_stop_string_is_held_back() -> None:
 def test_a_stop_token_is_counted_and_is_no_text_even_where_it_is_a_word() -> None:
     tokenizer = tiny.tokenizer()
     hello, end = tokenizer.encode("Hello", special=False), tokenizer.encode(".", special=False)
-    submission = Submission("r", "m", "", (5,), 9, stop_tokens=frozenset(end))
+    submission = GenerationRequest("r", "m", "", (5,), 9, stop_tokens=frozenset(end))
     text = ChoiceText(0, submission, Plan((submission,), tokenizer, (), 1))
 
     delta = text.push(Generated((*hello, *end), FinishReason.STOP))
@@ -147,7 +147,7 @@ def test_a_stop_token_is_counted_and_is_no_text_even_where_it_is_a_word() -> Non
 def test_a_stop_token_that_did_not_stop_is_text() -> None:
     tokenizer = tiny.tokenizer()
     end = tokenizer.encode(".", special=False)
-    submission = Submission("r", "m", "", (5,), 9, stop_tokens=frozenset(end))
+    submission = GenerationRequest("r", "m", "", (5,), 9, stop_tokens=frozenset(end))
     text = ChoiceText(0, submission, Plan((submission,), tokenizer, (), 1))
 
     assert text.push(Generated(tuple(end), FinishReason.LENGTH)).text == "."

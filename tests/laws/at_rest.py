@@ -12,17 +12,17 @@ def check_at_rest(controller: Controller, observer: Observer) -> None:
     cluster = controller.cluster
     assert isinstance(cluster, ClusterState)
     assert controller.num_waiting == 0
-    assert cluster.tickets == {}
+    assert cluster.request_states == {}
     assert set(cluster.instances) == set(observer.instances)
     for instance in cluster.instances.values():
         assert instance.idle, f"{instance.id} is neither idle nor gone"
         assert not (instance.requests or instance.incoming or instance.awaits), instance.id
     assert set(cluster.servers) == set(observer.servers)
     for server in cluster.servers.values():
-        assert not any(server.claimants)
-        assert all(tenant is None or tenant.idle for tenant in server.tenants)
-        assert [t and t.id for t in server.tenants] == [
-            t and t.id for t in observer.servers[server.id].tenants
+        assert not any(server.next_occupants)
+        assert all(tenant is None or tenant.idle for tenant in server.occupants)
+        assert [t and t.id for t in server.occupants] == [
+            t and t.id for t in observer.servers[server.id].occupants
         ]
         for tier in CACHE_TIERS:
             cache, held = server.caches[tier], observer.servers[server.id].held[tier]

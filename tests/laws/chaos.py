@@ -10,16 +10,16 @@ from collections import deque
 from random import Random
 
 from sllmcore.commands import (
-    AbortResume,
+    AbortMigration,
     Command,
-    Evict,
-    Infer,
-    Load,
-    Reject,
-    Resume,
-    Stop,
-    TimeOut,
-    Unload,
+    EvictCopy,
+    LaunchInstance,
+    RejectRequest,
+    StartMigration,
+    StartRequest,
+    StopInstance,
+    StopRequest,
+    TimeOutRequest,
 )
 from sllmcore.controller import Controller
 from sllmcore.events import (
@@ -42,7 +42,7 @@ from tests.laws.runs import Log
 class Engine:
     """An instance as it is."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: LaunchInstance) -> None:
         self.load = load
         self.ready = False
         self.requests: set[str] = set()
@@ -58,7 +58,7 @@ class ChaosDriver:
         self.now_s = 0.0
         self.queues: dict[str, deque[Command]] = {}  # by server, commands not yet in effect
         self.engines: dict[str, Engine] = {}
-        self.moves: dict[str, Resume] = {}  # under way
+        self.moves: dict[str, StartMigration] = {}  # under way
         self.homes: dict[str, str] = {}  # server by instance id, for ever
         self.log = log
         self._observer = observer
@@ -76,16 +76,20 @@ class ChaosDriver:
 
     def _dispatch(self, command: Command) -> None:
         match command:
-            case Load(_, instance_id, _, server_id):
+            case LaunchInstance(_, instance_id, _, server_id):
                 self.homes[instance_id] = server_id
                 self._enqueue(server_id, command)
-            case Evict(_, server_id):
+            case EvictCopy(_, server_id):
                 self._enqueue(server_id, command)
-            case Unload(_, instance_id) | Infer(_, _, instance_id) | Stop(_, _, instance_id):
+            case (
+                StopInstance(_, instance_id)
+                | StartRequest(_, _, instance_id)
+                | StopRequest(_, _, instance_id)
+            ):
                 self._enqueue(self.homes[instance_id], command)
-            case Resume() | AbortResume():
+            case StartMigration() | AbortMigration():
                 self._enqueue(self.homes[command.destination_id], command)
-            case Reject() | TimeOut():
+            case RejectRequest() | TimeOutRequest():
                 pass
 
     def _enqueue(self, server_id: str, command: Command) -> None:
@@ -96,30 +100,30 @@ class ChaosDriver:
         """The oldest command on its way to a server takes effect."""
         command = self.queues[server_id].popleft()
         match command:
-            case Load():
+            case LaunchInstance():
                 self._load(command)
-            case Unload(_, instance_id):
+            case StopInstance(_, instance_id):
                 if (engine := self.engines.get(instance_id)) is not None:
                     law(not engine.requests, f"{instance_id} is unloaded under {engine.requests}")
                     self._let_go(instance_id)
-            case Infer(_, request_id, instance_id):
+            case StartRequest(_, request_id, instance_id):
                 if (engine := self.engines.get(instance_id)) is not None:
                     law(engine.ready, f"{request_id} runs on {instance_id} before it is loaded")
                     engine.requests.add(request_id)
-            case Stop(_, request_id, instance_id):
+            case StopRequest(_, request_id, instance_id):
                 known = self.engines.get(instance_id)
                 if known is not None and request_id in known.requests:
                     known.stopping.add(request_id)
-            case Resume():
+            case StartMigration():
                 if command.destination_id in self.engines:
                     self.moves[command.move_id] = command
-            case AbortResume(_, move_id):
+            case AbortMigration(_, move_id):
                 if move_id in self.moves:
-                    self.fail_move(move_id)
+                    self.fail_migration(move_id)
             case _:
                 pass
 
-    def _load(self, load: Load) -> None:
+    def _load(self, load: LaunchInstance) -> None:
         for engine in self.engines.values():
             if engine.load.server_id == load.server_id:
                 shared = set(engine.load.gpu_indices) & set(load.gpu_indices)
@@ -180,7 +184,7 @@ class ChaosDriver:
         source = self.engines.get(move.source_id)
         return source is not None and move.request_id in source.requests
 
-    def finish_move(self, move_id: str) -> None:
+    def finish_migration(self, move_id: str) -> None:
         move = self.moves.pop(move_id)
         self._leave(move.source_id, move.request_id)
         self.engines[move.destination_id].requests.add(move.request_id)
@@ -190,7 +194,7 @@ class ChaosDriver:
             )
         )
 
-    def fail_move(self, move_id: str) -> None:
+    def fail_migration(self, move_id: str) -> None:
         move = self.moves.pop(move_id)
         self.tell(MigrationFailed(move_id, move.request_id, move.destination_id, "bad luck"))
 

@@ -117,9 +117,9 @@ class ChaosRun:
             ]
         for move_id in driver.moves:
             if driver.movable(move_id):
-                options.append((1.0, partial(driver.finish_move, move_id)))
+                options.append((1.0, partial(driver.finish_migration, move_id)))
             else:
-                options.append((1.0, partial(driver.fail_move, move_id)))
+                options.append((1.0, partial(driver.fail_migration, move_id)))
         return options
 
     def _failures(self) -> list[tuple[float, _Step]]:
@@ -133,7 +133,7 @@ class ChaosRun:
                 (1.0, partial(driver.fail_inference, instance_id, request_id))
                 for request_id in sorted(engine.requests)
             ]
-        options += [(4.0, partial(driver.fail_move, move_id)) for move_id in driver.moves]
+        options += [(4.0, partial(driver.fail_migration, move_id)) for move_id in driver.moves]
         options += [(1.0, partial(self._lose, server_id)) for server_id in driver.queues]
         return options
 

@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sllmcore.commands import (
-    AbortResume,
+    AbortMigration,
     Command,
-    Evict,
-    Infer,
-    Load,
-    Reject,
-    Resume,
-    Stop,
-    TimeOut,
-    Unload,
+    EvictCopy,
+    LaunchInstance,
+    RejectRequest,
+    StartMigration,
+    StartRequest,
+    StopInstance,
+    StopRequest,
+    TimeOutRequest,
 )
 from sllmcore.events import (
     Event,
@@ -184,35 +184,35 @@ class Observer:
 
     def _command(self, command: Command) -> None:
         match command:
-            case Load():
+            case LaunchInstance():
                 self._load(command)
-            case Unload(_, instance_id):
+            case StopInstance(_, instance_id):
                 law(instance_id in self.instances, f"Unload of {instance_id}, which is not")
                 self._unload(self.instances[instance_id])
-            case Evict(_, server_id, tier, model, keep_bytes):
+            case EvictCopy(_, server_id, tier, model, keep_bytes):
                 law(server_id in self.servers, f"Evict on {server_id}, which is not")
                 self.servers[server_id].evict(tier, model, keep_bytes)
-            case Infer():
+            case StartRequest():
                 self._infer(command)
-            case Stop(_, request_id, instance_id):
+            case StopRequest(_, request_id, instance_id):
                 request = self.requests[request_id]
                 law(request.at(instance_id), f"Stop of {request_id}, not on {instance_id}")
                 request.stopping = True
                 self.owed_stops.discard(request_id)
-            case Resume():
+            case StartMigration():
                 self._resume(command)
-            case AbortResume(_, move_id):
+            case AbortMigration(_, move_id):
                 law(move_id in self.moves, f"AbortResume of {move_id}, which is not under way")
                 law(not self.moves[move_id].aborted, f"{move_id} was aborted twice")
                 self.moves[move_id].aborted = True
-            case Reject(_, request_id):
+            case RejectRequest(_, request_id):
                 law(self.requests[request_id].instance is None, f"{request_id} runs, yet rejected")
                 self._end(request_id, "rejected")
-            case TimeOut(_, request_id):
+            case TimeOutRequest(_, request_id):
                 law(self.requests[request_id].instance is None, f"{request_id} runs, yet timed out")
                 self._end(request_id, "timed out")
 
-    def _load(self, load: Load) -> None:
+    def _load(self, load: LaunchInstance) -> None:
         law(load.server_id in self.servers, f"Load on {load.server_id}, which is not")
         law(load.instance_id not in self.instances, f"{load.instance_id} is loaded twice")
         server = self.servers[load.server_id]
@@ -237,7 +237,7 @@ class Observer:
         law(not guests, f"Unload of {instance.id} under the moves {guests}")
         self._let_go(instance)
 
-    def _infer(self, infer: Infer) -> None:
+    def _infer(self, infer: StartRequest) -> None:
         request = self.requests[infer.request_id]
         instance = self.instances.get(infer.instance_id)
         law(instance is not None, f"{infer} on an instance which is not")
@@ -252,7 +252,7 @@ class Observer:
         request.instance = instance
         instance.requests.add(request.id)
 
-    def _resume(self, resume: Resume) -> None:
+    def _resume(self, resume: StartMigration) -> None:
         request = self.requests[resume.request_id]
         source = self.instances.get(resume.source_id)
         destination = self.instances.get(resume.destination_id)

@@ -9,8 +9,8 @@ from sllmcore.build import PolicySettings
 from sllmcore.controller.pending import PendingQueue
 from sllmcore.estimator import BandwidthEstimator
 from sllmcore.types import Checkpoint, Request
-from sllmcore.workload import Job
-from sllmsim.clock import Clock
+from sllmcore.workload import WorkloadRequest
+from sllmsim.clock import SimClock
 from sllmsim.setup import SimModel, SimServerSetup, SimSetup
 from sllmsim.timing.linear import LinearTiming
 from tests.builders import hardware_of, on_ssd, sim_of
@@ -48,7 +48,7 @@ class Operations:
 
 def crowded(
     num_servers: int, num_models: int, num_requests: int, load: float
-) -> tuple[SimSetup, list[Job]]:
+) -> tuple[SimSetup, list[WorkloadRequest]]:
     """Models skewed in popularity, on SSDs here and there; `load` of 1 is all that the GPUs can."""
     rng = Random(0)
     models = [Checkpoint(f"m{i}", 16, 1 + (i % 7 == 0)) for i in range(num_models)]
@@ -69,7 +69,7 @@ def crowded(
     for number in range(num_requests):
         at_s += rng.expovariate(rate)
         name = models[min(int(num_models * rng.random() ** 2), num_models - 1)].model
-        jobs.append(Job(Request(f"r{number}", name, at_s, 8), rng.randint(1, 255)))
+        jobs.append(WorkloadRequest(Request(f"r{number}", name, at_s, 8), rng.randint(1, 255)))
     setup = SimSetup(servers, tuple(SimModel(model, TIMING) for model in models))
     return setup, jobs
 
@@ -86,7 +86,7 @@ def operations(
     cluster = sim_of(PolicySettings(name=policy), setup, jobs)
     counts = {"calls": 0, "estimates": 0, "timers": 0, "walked": 0}
     parked = PendingQueue.parked.__code__
-    estimate, timer = BandwidthEstimator.estimate.__code__, Clock.call_in.__code__
+    estimate, timer = BandwidthEstimator.estimate.__code__, SimClock.call_in.__code__
 
     def count(frame: FrameType, kind: str, answer: object) -> None:
         if kind == "call":

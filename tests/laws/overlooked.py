@@ -1,7 +1,7 @@
 """No lost wake-ups: who waits, waits because there is no room."""
 
+from sllmcore.cluster.request_state import RequestPhase
 from sllmcore.cluster.state import ClusterState
-from sllmcore.cluster.ticket import TicketState
 from sllmcore.controller import Controller
 from sllmcore.decisions import Launch, Start
 from tests.laws.worlds import World
@@ -21,14 +21,14 @@ def check_nobody_overlooked(controller: Controller, now_s: float) -> None:
     """
     cluster = controller.cluster
     assert isinstance(cluster, ClusterState)
-    for ticket in cluster.tickets.values():
-        if ticket.state is not TicketState.WAITING:
+    for request_state in cluster.request_states.values():
+        if request_state.phase is not RequestPhase.WAITING:
             continue
-        decision = controller._scheduler.decide(ticket.request, cluster, now_s)
-        message = f"{ticket.request} waits, yet could {decision}"
+        decision = controller._scheduler.decide(request_state.request, cluster, now_s)
+        message = f"{request_state.request} waits, yet could {decision}"
         if isinstance(decision, Start):
             assert not cluster.instances[decision.instance_id].ready, message
         if isinstance(decision, Launch):
-            named = controller._pending._parked_at.get(ticket.request.id, ())
+            named = controller._pending._parked_at.get(request_state.request.id, ())
             there = [server_id for server_id in named if server_id in cluster.servers]
             assert there and decision.placement.server_id not in there, message

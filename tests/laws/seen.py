@@ -58,7 +58,7 @@ class SeenServer:
     def __init__(self, spec: ServerSpec, resident: Iterable[Residency]) -> None:
         self.id = spec.id
         self.draining = False
-        self.tenants: list[SeenInstance | None] = [None] * spec.num_gpus
+        self.occupants: list[SeenInstance | None] = [None] * spec.num_gpus
         self.capacity = {StorageTier.DRAM: spec.dram_bytes, StorageTier.SSD: spec.ssd_bytes}
         self.held: dict[StorageTier, dict[str, int]] = {tier: {} for tier in CACHE_TIERS}
         self.promised: dict[StorageTier, dict[str, int]] = {tier: {} for tier in CACHE_TIERS}
@@ -72,10 +72,10 @@ class SeenServer:
         self, instance: SeenInstance, size_bytes: int, cache_in: tuple[StorageTier, ...]
     ) -> None:
         for index in instance.gpu_indices:
-            tenant = self.tenants[index]
+            tenant = self.occupants[index]
             if tenant is not None:
                 raise LawBrokenError(f"GPU {index} of {self.id}: {tenant.id}, then {instance.id}")
-            self.tenants[index] = instance
+            self.occupants[index] = instance
         model = instance.model
         instance.reading = tuple(t for t in CACHE_TIERS if self.held[t].get(model))
         for tier in instance.reading:
@@ -100,7 +100,7 @@ class SeenServer:
         for tier in self._filling.pop(instance.id, ()):
             del self.promised[tier][instance.model]
         self._end_reading(instance)
-        self.tenants = [None if tenant is instance else tenant for tenant in self.tenants]
+        self.occupants = [None if tenant is instance else tenant for tenant in self.occupants]
 
     def evict(self, tier: StorageTier, model: str, keep_bytes: int) -> None:
         held = self.held[tier].pop(model, 0)

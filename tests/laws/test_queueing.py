@@ -13,12 +13,12 @@ from hypothesis import given
 
 from sllmcore.build import PolicySettings
 from sllmcore.cluster.state import ClusterState
-from sllmcore.commands import Command, Infer, Load, Reject, TimeOut
+from sllmcore.commands import Command, LaunchInstance, RejectRequest, StartRequest, TimeOutRequest
 from sllmcore.controller import ControllerSettings
 from sllmcore.events import Event, InferenceFinished, LoadFinished, RequestArrived
 from sllmcore.residency import LruResidency
 from sllmcore.types import Checkpoint, Request
-from sllmcore.workload import Job
+from sllmcore.workload import WorkloadRequest
 from sllmsim.cluster import SimCluster
 from sllmsim.setup import SimModel, SimServerSetup, SimSetup
 from sllmsim.timing.linear import LinearTiming
@@ -31,13 +31,13 @@ STEP_S = 2.0**-9  # so fine that a geometric number of tokens is as good as an e
 PATIENT = ControllerSettings(startup_timeout_s=None)
 
 
-def poisson(models: Sequence[str], rate: float, num: int, seed: int) -> Iterator[Job]:
+def poisson(models: Sequence[str], rate: float, num: int, seed: int) -> Iterator[WorkloadRequest]:
     """Exponential service with a mean of one second, and the models in turn."""
     rng, at_s = Random(seed), 10.0
     for i in range(num):
         at_s += rng.expovariate(rate)
         tokens = 1 + max(1, round(rng.expovariate(1.0) / STEP_S))
-        yield Job(Request(f"r{i}", models[i % len(models)], at_s, 1), tokens)
+        yield WorkloadRequest(Request(f"r{i}", models[i % len(models)], at_s, 1), tokens)
 
 
 def erlang_c(servers: int, load: float) -> float:
@@ -61,7 +61,9 @@ def test_waiting_times_are_those_of_m_m_c(policy: str, servers: int, load: float
     def observe(now_s: float, event: Event, commands: Sequence[Command]) -> None:
         if isinstance(event, RequestArrived):
             arrived[event.request.id] = now_s
-        waits.extend(now_s - arrived.pop(c.request_id) for c in commands if isinstance(c, Infer))
+        waits.extend(
+            now_s - arrived.pop(c.request_id) for c in commands if isinstance(c, StartRequest)
+        )
 
     settings = PolicySettings(name=policy, controller=PATIENT)
     sim_of(settings, setup, poisson(["A"], load, 24_000, seed=servers), [observe]).run()
@@ -89,12 +91,12 @@ def test_loads_on_one_path_queue_as_m_d_1() -> None:
     rng, at_s, jobs = Random(0), 0.0, []
     for i in range(8_000):
         at_s += rng.expovariate(utilisation / load_s)
-        jobs.append(Job(Request(f"r{i}", models[i % num_models], at_s, 1), 1))
+        jobs.append(WorkloadRequest(Request(f"r{i}", models[i % num_models], at_s, 1), 1))
     waits: list[float] = []
     begun: dict[str, float] = {}
 
     def observe(now_s: float, event: Event, commands: Sequence[Command]) -> None:
-        begun.update({c.instance_id: now_s for c in commands if isinstance(c, Load)})
+        begun.update({c.instance_id: now_s for c in commands if isinstance(c, LaunchInstance)})
         if isinstance(event, LoadFinished):
             waits.append(now_s - begun[event.instance_id] - load_s)
 
@@ -110,7 +112,7 @@ def test_littles_law_holds_between_the_controllers_tickets_and_the_clients_waits
     world: World,
 ) -> None:
     """The integral of the number of open tickets is the sum of the times that clients spent."""
-    jobs = tuple(Job(job.request, job.output_tokens) for job in world.jobs)
+    jobs = tuple(WorkloadRequest(job.request, job.output_tokens) for job in world.jobs)
     inside, since_s, spent_s = 0.0, 0.0, 0.0
     num_open = 0
 
@@ -120,8 +122,8 @@ def test_littles_law_holds_between_the_controllers_tickets_and_the_clients_waits
         since_s = now_s
         belief = cluster.control.controller.cluster
         assert isinstance(belief, ClusterState)
-        num_open = len(belief.tickets)
-        ended = [c.request_id for c in commands if isinstance(c, Reject | TimeOut)]
+        num_open = len(belief.request_states)
+        ended = [c.request_id for c in commands if isinstance(c, RejectRequest | TimeOutRequest)]
         if isinstance(event, InferenceFinished):
             ended.append(event.request_id)
         spent_s += sum(now_s - arrived_at_s[request_id] for request_id in ended)

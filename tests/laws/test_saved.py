@@ -26,7 +26,7 @@ from sllmcore.events import (
 )
 from sllmcore.prewarming import PrewarmSettings
 from sllmcore.types import Checkpoint, Request, ServerSpec, StorageTier
-from sllmreal.leader.peers import Roster
+from sllmreal.leader.peers import PeerTable
 from sllmreal.leader.state import LeaderState
 from sllmreal.leader.state_snapshot import pickled, unpickled
 from tests.laws.chaos_run import ChaosRun
@@ -39,7 +39,7 @@ BUSY_SEEDS = (367, 253, 93, 259)  # migrations that finish and that fail, lost s
 
 def reborn(controller: Controller) -> Controller:
     """Through bytes and back, as from one leader to the next."""
-    return unpickled(pickled(LeaderState(controller, Roster()).saved(()))).controller
+    return unpickled(pickled(LeaderState(controller, PeerTable()).saved(()))).controller
 
 
 def check_goes_on(
@@ -104,7 +104,7 @@ def served(policy: str, num_requests: int) -> Controller:
             controller.handle(RequestCancelled("waits"), now_s)
         finished_inference = InferenceFinished(request_id, infer.instance_id, 4, now_s)  # type: ignore[union-attr]
         controller.handle(finished_inference, now_s)
-    assert not controller.cluster.tickets
+    assert not controller.cluster.request_states
     return controller
 
 
@@ -112,7 +112,7 @@ def served(policy: str, num_requests: int) -> Controller:
 def test_what_a_controller_remembers_does_not_grow_with_the_requests_it_served(policy: str) -> None:
     """Seeded and seen to fail: deadlines and waiting requests that go only when they surface."""
     few, many = (
-        len(pickled(LeaderState(served(policy, number), Roster()).saved(())))
+        len(pickled(LeaderState(served(policy, number), PeerTable()).saved(())))
         for number in (1_000, 4_000)
     )
 

@@ -17,7 +17,7 @@ from sllmcore.prewarming import PrewarmSettings
 from sllmcore.residency import LruResidency
 from sllmcore.scheduling.hydraserve import SplitSettings
 from sllmcore.types import Checkpoint, Residency, StorageTier
-from sllmcore.workload import Job
+from sllmcore.workload import WorkloadRequest
 from sllmsim.faults import (
     ControllerCrash,
     EngineCrash,
@@ -50,7 +50,7 @@ class World:
 
     policy: PolicySettings
     setup: SimSetup
-    jobs: tuple[Job, ...]
+    jobs: tuple[WorkloadRequest, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +214,7 @@ def _fault(rng: Random, num_servers: int) -> Fault:
     return rng.choice(kinds)
 
 
-def _jobs(seed: int, num_jobs: int, models: tuple[Checkpoint, ...]) -> tuple[Job, ...]:
+def _jobs(seed: int, num_jobs: int, models: tuple[Checkpoint, ...]) -> tuple[WorkloadRequest, ...]:
     rng = Random(f"{seed}/jobs")
     span = rng.choice([4, 16, 48])  # half seconds: a burst, or some room
     share_impatient = rng.choice([0.0, 0.1, 0.5])

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from sllmcore.types import ServerSpec
-from sllmreal.control.messages import Offer, Order
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
+from sllmreal.control.messages import Order, WorkerOffer
 
 
 class ListLog:
@@ -56,20 +56,20 @@ class ListLog:
 class Recorder:
     """A peer's handler that notes what it is told."""
 
-    def __init__(self, offer: Offer | None = None) -> None:
+    def __init__(self, offer: WorkerOffer | None = None) -> None:
         self.orders: list[Order] = []
-        self.models: tuple[ModelSpec, ...] = ()
+        self.models: tuple[ModelDeployment, ...] = ()
         self.addresses: tuple[str, ...] = ()
         self.num_resets = 0
         self._offer = offer
 
-    def offer(self) -> Offer | None:
+    def offer(self) -> WorkerOffer | None:
         return self._offer
 
     def execute(self, order: Order) -> None:
         self.orders.append(order)
 
-    def deployed(self, models: tuple[ModelSpec, ...]) -> None:
+    def deployed(self, models: tuple[ModelDeployment, ...]) -> None:
         self.models = models
 
     def alive(self, addresses: tuple[str, ...]) -> None:
@@ -83,9 +83,11 @@ def server(server_id: str, num_gpus: int = 1) -> ServerSpec:
     return ServerSpec(server_id, num_gpus, 1 << 40, 100, 1000, 1e6, 1e6, 1e6)
 
 
-def worker_offer(server_id: str, num_gpus: int = 1) -> Offer:
-    return Offer(server(server_id, num_gpus), (), f"memory:{server_id}")
+def worker_offer(server_id: str, num_gpus: int = 1) -> WorkerOffer:
+    return WorkerOffer(server(server_id, num_gpus), (), f"memory:{server_id}")
 
 
-def model(name: str, num_slots: int = 1) -> ModelSpec:
-    return ModelSpec(name, f"/models/{name}", 10, 2048, 0.0, engine="timed", num_slots=num_slots)
+def model(name: str, num_slots: int = 1) -> ModelDeployment:
+    return ModelDeployment(
+        name, f"/models/{name}", 10, 2048, 0.0, engine="timed", num_slots=num_slots
+    )

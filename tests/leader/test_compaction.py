@@ -19,12 +19,12 @@ from sllmcore.events import InferenceFinished, LoadFinished
 from sllmcore.journal import JournalReader, replay
 from sllmcore.types import StorageTier
 from sllmreal.control.leader_link import LeaderLink
-from sllmreal.control.messages import Offer, Order, RunRequest, StartInstance
+from sllmreal.control.messages import LaunchInstance, Order, StartRequest, WorkerOffer
 from sllmreal.leader import control_loop, recovery
 from sllmreal.leader.control_loop import Compaction, ControlLoop
 from sllmreal.leader.leader import Leader
-from sllmreal.leader.log_records import Header, Record, decoded
-from sllmreal.leader.peers import Roster
+from sllmreal.leader.log_records import LogHeader, LogRecord, decoded
+from sllmreal.leader.peers import PeerTable
 from sllmreal.leader.state_snapshot import unpickled
 from sllmreal.store import JournalLog, MemoryStore, campaign
 from tests.laws.runs import fresh
@@ -38,7 +38,7 @@ OFTEN = replace(SETTINGS, grace_s=5.0, compaction=Compaction(every_entries=3))
 class Obedient(Recorder):
     """Does what it is told, some time later."""
 
-    def __init__(self, rng: random.Random, offer: Offer | None = None) -> None:
+    def __init__(self, rng: random.Random, offer: WorkerOffer | None = None) -> None:
         super().__init__(offer)
         self.link: LeaderLink | None = None
         self._rng = rng
@@ -50,9 +50,9 @@ class Obedient(Recorder):
     def _answer(self, order: Order) -> None:
         assert self.link is not None
         match order:
-            case StartInstance(_, instance_id):
+            case LaunchInstance(_, instance_id):
                 self.link.report(LoadFinished(instance_id, StorageTier.REMOTE, 10, 0.001, 0.0))
-            case RunRequest(_, request_id, instance_id):
+            case StartRequest(_, request_id, instance_id):
                 self.link.report(InferenceFinished(request_id, instance_id, 3, 0.0))
             case _:
                 pass
@@ -108,15 +108,15 @@ async def test_leaders_that_die_among_snapshots_carry_everything_out_once(seed: 
     check_journal(world)
 
 
-def gateways_orders(peer: Recorder) -> list[RunRequest]:
-    return [order for order in peer.orders if isinstance(order, RunRequest)]
+def gateways_orders(peer: Recorder) -> list[StartRequest]:
+    return [order for order in peer.orders if isinstance(order, StartRequest)]
 
 
 def check_journal(world: World) -> None:
     """A controller that was never saved decides alike."""
     first, *rest = world.log.everything
-    header = decoded(first, Header)
-    lines = [header.line, *(decoded(line, Record).line for line in rest)]
+    header = decoded(first, LogHeader)
+    lines = [header.line, *(decoded(line, LogRecord).line for line in rest)]
     fresh_one = Leader(world.settings, world.log, 0).loop.controller
 
     assert replay(fresh_one, JournalReader(lines).entries()) is None
@@ -179,7 +179,7 @@ async def test_another_version_of_the_code_keeps_the_models_and_resets_everyone(
         gateway_link.report(arrival(7))
         await until(lambda: len(worker.orders) == 2)
     async with world.led() as leader:
-        assert list(leader.loop.controller.cluster.tickets) == ["r7"]
+        assert list(leader.loop.controller.cluster.request_states) == ["r7"]
     assert "another version of the code" in capsys.readouterr().err
 
 
@@ -215,7 +215,7 @@ async def test_nothing_is_taken_out_of_a_pickle_that_is_not_a_leaders_state() ->
 async def test_more_events_than_a_batch_holds_are_written_all_the_same() -> None:
     store = MemoryStore()
     log = await JournalLog.open(store, "log", await campaign(store, "leader", b"", 30.0))
-    loop = ControlLoop(fresh(SETTINGS.policy), log, Roster(), "{}")
+    loop = ControlLoop(fresh(SETTINGS.policy), log, PeerTable(), "{}")
     await loop.recover()
     for number in range(1500):
         loop.tell(arrival(number, "x" * 1000))

@@ -10,7 +10,7 @@ from sllmcore.errors import ClusterError, UsageError
 from sllmcore.events import InferenceFinished, LoadFinished
 from sllmcore.types import StorageTier
 from sllmreal.control.leader_link import LeaderLink
-from sllmreal.control.messages import RunRequest, StartInstance
+from sllmreal.control.messages import LaunchInstance, StartRequest
 from sllmreal.leader.leader import Leader, LeaderSettings
 from tests.leader.led import LINK, SETTINGS, World, arrival, attached, until
 from tests.leader.scripted import Recorder, model, worker_offer
@@ -30,13 +30,13 @@ async def test_an_arrival_becomes_a_load_and_then_an_inference() -> None:
         from_gateway.report(arrival(0))
         await until(lambda: worker.orders)
         load = worker.orders[0]
-        assert isinstance(load, StartInstance)
+        assert isinstance(load, LaunchInstance)
         from_worker.report(LoadFinished(load.instance_id, StorageTier.REMOTE, 10, 0.1, 0.0))
         await until(lambda: gateway.orders)
         await until(lambda: from_gateway.num_unheard == 0)
 
     infer = gateway.orders[0]
-    assert isinstance(infer, RunRequest)
+    assert isinstance(infer, StartRequest)
     assert (infer.request_id, infer.instance_id, infer.address) == (
         "r0",
         load.instance_id,
@@ -59,7 +59,7 @@ async def test_a_new_leader_goes_on_where_the_log_ends() -> None:
         gateway_link.report(arrival(0))
         await until(lambda: worker.orders)
     load = worker.orders[0]
-    assert isinstance(load, StartInstance)
+    assert isinstance(load, LaunchInstance)
     worker_link.report(LoadFinished(load.instance_id, StorageTier.REMOTE, 10, 0.1, 0.0))
     gateway_link.report(arrival(1))
     async with (
@@ -73,7 +73,7 @@ async def test_a_new_leader_goes_on_where_the_log_ends() -> None:
 
         assert leader.models() == (model("a"),)
         assert [order.id for order in worker.orders] == [load.id], "the load was not ordered twice"
-        assert [o.request_id for o in gateway.orders if isinstance(o, RunRequest)] == ["r0", "r1"]
+        assert [o.request_id for o in gateway.orders if isinstance(o, StartRequest)] == ["r0", "r1"]
         assert gateway.num_resets == worker.num_resets == 0
 
 
@@ -88,12 +88,12 @@ async def test_a_report_that_was_not_durable_at_a_reconnection_is_sent_to_the_ne
         world.log.open.clear()
         async with attached(link, gateway):
             link.report(arrival(0))
-            await until(lambda: "r0" in leader.loop.controller.cluster.tickets)
+            await until(lambda: "r0" in leader.loop.controller.cluster.request_states)
         async with attached(link, gateway):
             pass
     world.log.open.set()
     async with world.led() as leader, attached(link, gateway):
-        await until(lambda: "r0" in leader.loop.controller.cluster.tickets)
+        await until(lambda: "r0" in leader.loop.controller.cluster.request_states)
 
 
 async def test_a_worker_that_stays_away_is_lost_and_comes_back_as_another() -> None:
@@ -139,8 +139,8 @@ async def test_requests_of_a_gateway_that_stays_away_are_cancelled() -> None:
         leader.deploy(model("a"))
         async with attached(LeaderLink("gateway", "g0", world.dial, LINK), gateway) as to_leader:
             to_leader.report(arrival(0))
-            await until(lambda: leader.loop.controller.cluster.tickets)
-        await until(lambda: not leader.loop.controller.cluster.tickets)
+            await until(lambda: leader.loop.controller.cluster.request_states)
+        await until(lambda: not leader.loop.controller.cluster.request_states)
 
 
 async def test_what_ran_for_a_lost_gateway_leaves_its_slot_when_hosts_have_dropped_it() -> None:
@@ -159,11 +159,11 @@ async def test_what_ran_for_a_lost_gateway_leaves_its_slot_when_hosts_have_dropp
             to_leader.report(arrival(0))
             await until(lambda: worker.orders)
             load = worker.orders[0]
-            assert isinstance(load, StartInstance)
+            assert isinstance(load, LaunchInstance)
             from_worker.report(LoadFinished(load.instance_id, StorageTier.REMOTE, 10, 0.1, 0.0))
             await until(lambda: first.orders)
         await until(lambda: leader.roster.peers["g0"].lost)
-        assert leader.loop.controller.cluster.tickets, "its engine runs on"
+        assert leader.loop.controller.cluster.request_states, "its engine runs on"
         await leading.aclose()
         leader = await stack.enter_async_context(world.led())
         link = LeaderLink("gateway", "g0", world.dial, LINK)
@@ -172,9 +172,9 @@ async def test_what_ran_for_a_lost_gateway_leaves_its_slot_when_hosts_have_dropp
         await until(lambda: second.orders)
 
         (order,) = second.orders
-        assert isinstance(order, RunRequest)
+        assert isinstance(order, StartRequest)
         assert (order.request_id, order.instance_id) == ("r1", load.instance_id)
-        assert list(leader.loop.controller.cluster.tickets) == ["r1"]
+        assert list(leader.loop.controller.cluster.request_states) == ["r1"]
         assert not leader.roster.orphans()
 
 

@@ -15,20 +15,25 @@ from experiments.benchmarks.loading import link, medium
 from experiments.benchmarks.loading.breakdown import ALL_STEPS, by_tensor, gains, threads
 from experiments.benchmarks.loading.campaign import drop_cached, measured_row
 from experiments.benchmarks.loading.crew import Crew, started_worker
-from experiments.benchmarks.loading.models import DECODERS, Prepared, decoder_shapes, lora_shapes
+from experiments.benchmarks.loading.models import (
+    DECODERS,
+    PreparedModel,
+    decoder_shapes,
+    lora_shapes,
+)
 from experiments.benchmarks.loading.overlap import Overlap
 from experiments.benchmarks.loading.row import Measure
 from experiments.campaigns.checkpoint.samples import small_model
 from sllmreal.checkpoint import convert
 
 
-def prepared(tmp_path: Path) -> Prepared:
+def prepared(tmp_path: Path) -> PreparedModel:
     hub = tmp_path / "small" / "hub"
     hub.mkdir(parents=True)
     file = hub / "model.safetensors"
     save_file(small_model(), file)
     convert(hub, tmp_path / "small" / "native")
-    return Prepared(
+    return PreparedModel(
         "small", tmp_path / "small" / "native", file, hub / "none", hub, file.stat().st_size
     )
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from experiments.benchmarks.loading.profiles import CONFIGS, file_name, profiles, yaml_text
-from experiments.benchmarks.loading.results import RESULTS, Measured, for_figures, read_measured
-from experiments.benchmarks.loading.row import LORA, Row
+from experiments.benchmarks.loading.results import RESULTS, MeasuredRate, for_figures, read_measured
+from experiments.benchmarks.loading.row import LORA, LoadingRow
 from experiments.benchmarks.loading.summary import summary
 from paper_figures.loading_figures import figure_6a, figure_6b, figure_7, lora
 from paper_figures.results import Results
@@ -18,9 +18,9 @@ RESULT_OF_FIGURES = Path(__file__).resolve().parents[2] / "results" / "figures" 
 
 def row(
     loader: str, cache: str, ratio: float, model: str = "llama-2-7b-l1", number: int = 0
-) -> Row:
+) -> LoadingRow:
     share = {"hot": 1.0, "cold": 0.0}.get(cache)
-    return Row(
+    return LoadingRow(
         loader, model, 10**9, cache, "cpu", number, 1.0 / ratio, 1e9 * ratio,
         ratio_to_limit=ratio, cached_share=share,
     )  # fmt: skip
@@ -41,7 +41,7 @@ ROWS = [
 ]
 
 
-def stored(tmp_path: Path) -> Measured:
+def stored(tmp_path: Path) -> MeasuredRate:
     machine = {"measured_at": "t", "num_cpus": 2, "kernel": "6.18", "torch": "2.13", "command": "c"}
     gains = {"one": {"step 2 bulk": 1.5}, "other": {"step 2 bulk": 2.5}}
     document = {"machine": machine, "gains": gains, "rows": [asdict(one) for one in ROWS]}

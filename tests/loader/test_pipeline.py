@@ -6,14 +6,16 @@ import time
 import pytest
 
 from sllmreal.loader.errors import LoadCancelledError
-from sllmreal.loader.pipeline import Cancellation, Stage, run_pipeline
+from sllmreal.loader.pipeline import Cancellation, PipelineStage, run_pipeline
 
 
 def test_every_chunk_passes_every_stage_in_turn() -> None:
     seen: list[list[int]] = [[], []]
 
     run_pipeline(
-        [Stage("first", seen[0].append, 1), Stage("second", seen[1].append, 1)], range(100), 4
+        [PipelineStage("first", seen[0].append, 1), PipelineStage("second", seen[1].append, 1)],
+        range(100),
+        4,
     )
 
     assert seen == [list(range(100)), list(range(100))]
@@ -32,7 +34,9 @@ def test_a_stage_works_while_the_next_has_the_chunk_before() -> None:
         if chunk < num_chunks - 1:
             meeting.wait()
 
-    run_pipeline([Stage("first", first, 1), Stage("second", second, 1)], range(num_chunks), 4)
+    run_pipeline(
+        [PipelineStage("first", first, 1), PipelineStage("second", second, 1)], range(num_chunks), 4
+    )
 
 
 def test_at_most_the_queue_lies_between_two_stages() -> None:
@@ -50,7 +54,9 @@ def test_at_most_the_queue_lies_between_two_stages() -> None:
         with lock:
             between[0] -= 1
 
-    run_pipeline([Stage("first", first, 1), Stage("second", second, 1)], range(50), 3)
+    run_pipeline(
+        [PipelineStage("first", first, 1), PipelineStage("second", second, 1)], range(50), 3
+    )
 
     assert most[0] <= 3 + 2  # the queue, and one chunk in the hands of each stage
 
@@ -62,8 +68,8 @@ def test_the_first_error_ends_all_and_is_raised(at: int, stage: int) -> None:
         if chunk == at:
             raise OSError(5, "broken")
 
-    stages = [Stage(f"s{number}", lambda chunk: None, 2) for number in range(3)]
-    stages[stage] = Stage("bad", fail, 2)
+    stages = [PipelineStage(f"s{number}", lambda chunk: None, 2) for number in range(3)]
+    stages[stage] = PipelineStage("bad", fail, 2)
     before = threading.active_count()
 
     with pytest.raises(OSError, match="broken"):
@@ -83,7 +89,10 @@ def test_cancellation_at_any_chunk_ends_all(at: int) -> None:
 
     with pytest.raises(LoadCancelledError):
         run_pipeline(
-            [Stage("a", work, 2), Stage("b", lambda chunk: None, 1)], range(40), 2, cancellation
+            [PipelineStage("a", work, 2), PipelineStage("b", lambda chunk: None, 1)],
+            range(40),
+            2,
+            cancellation,
         )
 
     assert threading.active_count() == before
@@ -95,7 +104,7 @@ def test_a_cancelled_cancellation_stops_a_later_run_at_once() -> None:
     done: list[int] = []
 
     with pytest.raises(LoadCancelledError):
-        run_pipeline([Stage("a", done.append, 1)], range(1000), 2, cancellation)
+        run_pipeline([PipelineStage("a", done.append, 1)], range(1000), 2, cancellation)
 
     assert len(done) < 1000
 
@@ -108,6 +117,6 @@ def test_an_error_of_the_feeder_ends_the_threads() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_pipeline([Stage("a", lambda chunk: None, 3)], chunks(), 2)  # type: ignore[arg-type]
+        run_pipeline([PipelineStage("a", lambda chunk: None, 3)], chunks(), 2)  # type: ignore[arg-type]
 
     assert threading.active_count() == before

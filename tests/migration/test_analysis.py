@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from experiments.benchmarks.migration.analysis import predictor_errors
-from experiments.benchmarks.migration.row import Row
+from experiments.benchmarks.migration.row import MigrationRow
 
-REPLAY = Row(
+REPLAY = MigrationRow(
     model="m",
     dtype="float32",
     strategy="replay",

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from sllmreal.migration.denoise import DenoiseJob, DenoiseSpec
-from sllmreal.migration.destination import Destination, DestinationOptions
+from sllmreal.migration.destination import DestinationOptions, MigrationDestination
 from sllmreal.migration.errors import BadDeltaError
 from sllmreal.migration.messages import LogDelta, Position, StateDelta
-from sllmreal.migration.migrant import Migrant, Newcomer
-from sllmreal.migration.source import Source, SourceOptions
+from sllmreal.migration.source import MigrationSource, SourceOptions
+from sllmreal.migration.workload import DestinationWorkload, SourceWorkload
 
 SPEC = DenoiseSpec(num_steps=24, size=16)
 
@@ -26,8 +26,8 @@ def moved(steps_before: int, steps_per_trip: int) -> DenoiseJob:
     at_source, at_destination = DenoiseJob(SPEC), DenoiseJob(SPEC, held=True)
     for _ in range(steps_before):
         at_source.advance_step()
-    source = Source(as_migrant(at_source), Position(0, 0), SourceOptions(final_gap=1), 0.0)
-    destination = Destination(as_newcomer(at_destination), DestinationOptions(), 0.0)
+    source = MigrationSource(as_migrant(at_source), Position(0, 0), SourceOptions(final_gap=1), 0.0)
+    destination = MigrationDestination(as_newcomer(at_destination), DestinationOptions(), 0.0)
     for _ in range(40):
         for message in source.advance(0.0):
             source.receive(destination.receive(message, 0.0), 0.0)
@@ -38,11 +38,11 @@ def moved(steps_before: int, steps_per_trip: int) -> DenoiseJob:
     raise AssertionError("it never moved")
 
 
-def as_migrant(job: Migrant) -> Migrant:
+def as_migrant(job: SourceWorkload) -> SourceWorkload:
     return job
 
 
-def as_newcomer(job: Newcomer) -> Newcomer:
+def as_newcomer(job: DestinationWorkload) -> DestinationWorkload:
     return job
 
 

@@ -7,12 +7,12 @@ from experiments.campaigns.migration.samples import sample_spec, unmigrated_outp
 from sllmreal.engine.protocol import Engine, SequenceSpec
 from sllmreal.engine.slots import SlotEngine
 from sllmreal.engine.timed import TimedOptions, timed_engine
-from sllmreal.migration.destination import Destination, DestinationOptions
+from sllmreal.migration.destination import DestinationOptions, MigrationDestination
 from sllmreal.migration.errors import BadDeltaError
 from sllmreal.migration.frames import Sealer
 from sllmreal.migration.messages import LogDelta, Position, StateDelta
 from sllmreal.migration.sequence import ArrivingSequence, DepartingSequence
-from sllmreal.migration.source import Source, SourceOptions
+from sllmreal.migration.source import MigrationSource, SourceOptions
 
 OPTIONS = TimedOptions(prefill_chunk_tokens=16)
 SPEC = sample_spec(num_output=90, num_prompt=40)
@@ -32,10 +32,12 @@ class Trip:
         self.source_engine = engine_with(SPEC, begun)
         self.engine = timed_engine(OPTIONS)
         self.newcomer = ArrivingSequence(self.engine, SPEC, replay_tokens)
-        self._destination = Destination(self.newcomer, DestinationOptions(progress_s=0.0), 0.0)
+        self._destination = MigrationDestination(
+            self.newcomer, DestinationOptions(progress_s=0.0), 0.0
+        )
         migrant = DepartingSequence(self.source_engine, "r", replay_tokens)
         options = SourceOptions(final_gap=4, delta_bytes=delta_bytes)
-        self._source = Source(migrant, Position(0, replay_tokens or 0), options, 0.0)
+        self._source = MigrationSource(migrant, Position(0, replay_tokens or 0), options, 0.0)
         self._sealer = Sealer(b"k" * 32)
         self.wire_bytes = 0
 

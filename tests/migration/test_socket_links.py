@@ -30,12 +30,12 @@ class Heard:
         self.messages: SimpleQueue[PeerMessage] = SimpleQueue()
         self.losses: SimpleQueue[str] = SimpleQueue()
 
-    def received(self, ticket: bytes, message: PeerMessage) -> None:
-        assert ticket == TICKET
+    def received(self, link_id: bytes, message: PeerMessage) -> None:
+        assert link_id == TICKET
         self.messages.put(message)
 
-    def lost(self, ticket: bytes, reason: str) -> None:
-        assert ticket == TICKET
+    def lost(self, link_id: bytes, reason: str) -> None:
+        assert link_id == TICKET
         self.losses.put(reason)
 
     def next_message(self) -> PeerMessage:

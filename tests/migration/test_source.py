@@ -11,10 +11,10 @@ from sllmreal.migration.messages import (
     Final,
     LogDelta,
     Position,
-    Reject,
+    RejectMigration,
     ToDestination,
 )
-from sllmreal.migration.source import Source, SourceOptions
+from sllmreal.migration.source import MigrationSource, SourceOptions
 
 OPTIONS = SourceOptions(
     final_gap=2, max_rounds=4, stall_s=10.0, hold_s=5.0, delta_bytes=40, window_bytes=80
@@ -59,11 +59,11 @@ def spans(messages: list[ToDestination]) -> list[tuple[int, int]]:
     return [(one.first, one.upto) for one in messages if isinstance(one, LogDelta)]
 
 
-def source_of(workload: Counting, options: SourceOptions = OPTIONS) -> Source:
-    return Source(workload, Position(0, 0), options, 0.0)
+def source_of(workload: Counting, options: SourceOptions = OPTIONS) -> MigrationSource:
+    return MigrationSource(workload, Position(0, 0), options, 0.0)
 
 
-def answer(source: Source, position: int, now_s: float = 1.0) -> list[ToDestination]:
+def answer(source: MigrationSource, position: int, now_s: float = 1.0) -> list[ToDestination]:
     source.receive(Ack(position, 0, position), now_s)
     return source.advance(now_s)
 
@@ -169,7 +169,7 @@ def test_hiccups_without_end_come_to_an_end() -> None:
 
 def test_a_source_with_nothing_to_send_still_says_something() -> None:
     """A destination that was ready before the source came has nothing else to answer to."""
-    source = Source(Prefilled(0), Position(0, 0), OPTIONS, 0.0)
+    source = MigrationSource(Prefilled(0), Position(0, 0), OPTIONS, 0.0)
 
     assert spans(source.advance(0.0)) == [(0, 0)]
     assert source.advance(0.1) == []
@@ -204,7 +204,7 @@ def test_whatever_the_two_paces_the_rounds_end(paces: list[tuple[int, int]]) -> 
     that are not counted, with gaps of 3 for ever.
     """
     workload, ready = Counting(100), 0
-    source = Source(workload, Position(0, 0), SourceOptions(), 0.0)
+    source = MigrationSource(workload, Position(0, 0), SourceOptions(), 0.0)
     source.advance(0.0)
     for second, (done, caught_up) in enumerate(itertools.cycle(paces)):
         workload.log += done
@@ -246,7 +246,7 @@ def test_a_destination_that_refuses_ends_the_move() -> None:
     workload = Counting(20)
     source = source_of(workload)
 
-    source.receive(Reject("no room"), 1.0)
+    source.receive(RejectMigration("no room"), 1.0)
 
     assert source.failure == "the destination refused: no room"
     assert source.advance(1.0) == []

@@ -7,19 +7,19 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from sllmcore.commands import Load
+from sllmcore.commands import LaunchInstance
 from sllmcore.events import InstanceLost, MigrationFinished
 from sllmcore.types import DRAM, Residency, ServerSpec
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.heartbeat import LinkSettings
 from sllmreal.control.messages import ReportedEvent
-from sllmreal.control.model import ModelSpec
 from sllmreal.engine.protocol import Engine, SequenceSpec
 from sllmreal.engine.timed import TimedOptions, timed_engine
-from sllmreal.gateway.backend import FailedError, Submission
+from sllmreal.gateway.backend import FailedError, GenerationRequest
 from sllmreal.leader.leader import LeaderSettings
 from sllmreal.leader.memory_log import MemoryLog
 from sllmreal.migration.links import LocalNetwork
-from sllmreal.processes.local import LocalCluster, Member, local_cluster
+from sllmreal.processes.local import LocalCluster, LocalMember, local_cluster
 from sllmreal.worker.data_plane import DataPlane
 from sllmreal.worker.paced import PacedStorage
 from sllmreal.worker.thread_runner import thread_launch
@@ -34,22 +34,24 @@ def server(number: int, num_gpus: int = 1) -> ServerSpec:
     return ServerSpec(f"s{number}", num_gpus, 1 << 30, 10_000, 10_000, 1e6, 2e6, 1e7)
 
 
-def member(spec: ServerSpec, network: LocalNetwork, resident: tuple[Residency, ...] = ()) -> Member:
+def member(
+    spec: ServerSpec, network: LocalNetwork, resident: tuple[Residency, ...] = ()
+) -> LocalMember:
     def make(plane: DataPlane, report: Callable[[ReportedEvent], None]) -> Worker:
         storage = PacedStorage(spec, resident)
         return Worker(spec, storage, thread_launch(links=network.links), plane, report)
 
-    return Member(spec, make)
+    return LocalMember(spec, make)
 
 
-def model(name: str, num_slots: int = 1, decode_step_s: float = 0.001) -> ModelSpec:
+def model(name: str, num_slots: int = 1, decode_step_s: float = 0.001) -> ModelDeployment:
     settings = {"decode_step_s": decode_step_s}
-    return ModelSpec(
+    return ModelDeployment(
         name, f"/models/{name}", SIZE_BYTES, 4096, 0.0, "timed", 1, num_slots, settings
     )
 
 
-def expected(submission: Submission) -> tuple[int, ...]:
+def expected(submission: GenerationRequest) -> tuple[int, ...]:
     """What an engine that nobody disturbs generates."""
     engine: Engine = timed_engine(TimedOptions(submission.model, 4096, 1))
     engine.start(
@@ -63,12 +65,12 @@ def expected(submission: Submission) -> tuple[int, ...]:
 _NUMBERS = itertools.count()
 
 
-def submission(name: str, num_tokens: int = 20) -> Submission:
+def submission(name: str, num_tokens: int = 20) -> GenerationRequest:
     number = next(_NUMBERS)
-    return Submission(f"r{number}", name, "tenant", (1, 2, 3, number), num_tokens)
+    return GenerationRequest(f"r{number}", name, "tenant", (1, 2, 3, number), num_tokens)
 
 
-async def answer(cluster: LocalCluster, asked: Submission) -> tuple[int, ...]:
+async def answer(cluster: LocalCluster, asked: GenerationRequest) -> tuple[int, ...]:
     tokens: list[int] = []
     async for generated in cluster.desk.submit(asked):
         tokens += generated.tokens
@@ -78,7 +80,9 @@ async def answer(cluster: LocalCluster, asked: Submission) -> tuple[int, ...]:
 
 
 @asynccontextmanager
-async def running(*members: Member, models: tuple[ModelSpec, ...]) -> AsyncIterator[LocalCluster]:
+async def running(
+    *members: LocalMember, models: tuple[ModelDeployment, ...]
+) -> AsyncIterator[LocalCluster]:
     async with local_cluster(SETTINGS, MemoryLog(), members) as cluster:
         for spec in models:
             cluster.leader.deploy(spec)
@@ -169,7 +173,7 @@ async def test_a_request_for_an_unknown_model_is_refused() -> None:
 async def test_a_request_that_the_engine_refuses_fails_with_its_reason() -> None:
     network = LocalNetwork()
     async with running(member(server(0), network), models=(model("a"),)) as cluster:
-        asked = Submission("long", "a", "tenant", tuple(range(5000)), 5)
+        asked = GenerationRequest("long", "a", "tenant", tuple(range(5000)), 5)
 
         with pytest.raises(FailedError, match="ContextTooLongError"):
             await answer(cluster, asked)
@@ -187,5 +191,5 @@ async def test_loads_follow_one_another_on_a_path() -> None:
 
         await asyncio.gather(*(answer(cluster, one) for one in asked))
 
-    loads = [one for one in commands if isinstance(one, Load)]
+    loads = [one for one in commands if isinstance(one, LaunchInstance)]
     assert [load.after for load in loads] == [None, loads[0].instance_id]

@@ -20,7 +20,7 @@ from sllmreal.leader.memory_log import MemoryLog
 from sllmreal.processes.attach import attached_gateway
 from sllmreal.processes.ray_nodes import NAMESPACE, RayNode, alive_nodes, be_worker
 from sllmreal.processes.ray_worker import WorkerPlan
-from sllmreal.router.router import RequestDesk
+from sllmreal.router.router import RequestRouter
 from sllmreal.transport.socket_channel import listening
 from sllmreal.worker.paced import PacedStorage
 from tests.contract.scenarios import Scenario
@@ -84,7 +84,7 @@ class OnRay:
     """A cluster of ours whose leader and gateway are here, its workers actors."""
 
     leader: Leader
-    desk: RequestDesk
+    desk: RequestRouter
 
 
 @dataclass(frozen=True, slots=True)

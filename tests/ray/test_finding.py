@@ -13,7 +13,7 @@ import pytest
 
 from sllmcore.errors import UsageError
 from sllmreal.control.home import LEADER_KEY, Home, opened_home
-from sllmreal.control.messages import FromPeer, Heard
+from sllmreal.control.messages import FromPeer, ReportsLogged
 from sllmreal.control.site import leader_dial
 from sllmreal.processes.leader import leader_place
 from sllmreal.transport.addresses import host_and_port, tcp_address
@@ -45,7 +45,7 @@ class Leader:
 
     async def serve(self, channel: SocketChannel[Any, Any]) -> None:
         self.num_met += 1
-        channel.post(Heard(1))
+        channel.post(ReportsLogged(1))
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ async def test_the_store_says_who_leads_now(tmp_path: Path) -> None:
 
                 channel = await dial_leader()
 
-                assert await channel.receive() == Heard(1)
+                assert await channel.receive() == ReportsLogged(1)
                 channel.close()
 
     assert [leader.num_met for leader in leaders] == [1, 1]

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from experiments.campaigns.cluster.kills import expected, processes
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.home import Home, opened_home
-from sllmreal.control.messages import Deploy, Inspect, Status
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.messages import ClusterStatus, DeployModel, GetStatus
 from sllmreal.control.operator import ask
-from sllmreal.gateway.backend import Submission
+from sllmreal.gateway.backend import GenerationRequest
 from sllmreal.processes.attach import AttachedGateway, attached_gateway
 from sllmreal.processes.supervisor import ChildCommand, kept_running
 from tests.contract.drivers import played, simulated
@@ -38,7 +38,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 STEP_S = 0.01
-REQUEST = Submission("r", "m", "", (1, 2, 3), 300)
+REQUEST = GenerationRequest("r", "m", "", (1, 2, 3), 300)
 
 
 @pytest.fixture(scope="module")
@@ -71,14 +71,14 @@ async def placed(address: str, home: Home) -> AsyncIterator[AttachedGateway]:
             while gateway.desk.num_workers < 2:  # noqa: ASYNC110 - told by a message
                 await asyncio.sleep(0.05)
         settings = {"decode_step_s": STEP_S}
-        model = ModelSpec("m", "/m", 10_000_000, 4096, 0.0, "timed", 1, 4, settings)
-        await ask(home, Deploy(model))
+        model = ModelDeployment("m", "/m", 10_000_000, 4096, 0.0, "timed", 1, 4, settings)
+        await ask(home, DeployModel(model))
         yield gateway
 
 
-async def status(home: Home) -> Status:
-    answer = await ask(home, Inspect())
-    assert isinstance(answer, Status)
+async def status(home: Home) -> ClusterStatus:
+    answer = await ask(home, GetStatus())
+    assert isinstance(answer, ClusterStatus)
     return answer
 
 

@@ -10,11 +10,11 @@ import pytest
 
 from experiments.ray_serve.node import Node
 from experiments.ray_serve.paced_link import PacedLink
-from experiments.ray_serve.shelf import Shelf
+from experiments.ray_serve.shelf import CheckpointShelf
 from experiments.real.sending import Sending
 from sllmcore.types import DRAM, REMOTE, SSD, Request, ServerSpec, StorageTier
-from sllmcore.workload import Job
-from sllmreal.control.model import ModelSpec
+from sllmcore.workload import WorkloadRequest
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.engine.protocol import SequenceSpec
 from sllmreal.engine.timed import TimedOptions, timed_engine
 from sllmsim.catalog import gpu_named
@@ -54,7 +54,7 @@ def test_transfers_share_a_link_and_none_is_faster_than_its_limit(tmp_path: Path
 
 def test_what_was_not_used_for_longest_leaves_first(tmp_path: Path) -> None:
     """Seeded bug: `take` that does not move a model behind the others."""
-    shelf = Shelf(tmp_path / "shelf", 250)
+    shelf = CheckpointShelf(tmp_path / "shelf", 250)
     shelf.put("a", 100)
     shelf.put("b", 100)
     assert shelf.take("a")
@@ -107,7 +107,10 @@ def test_an_engine_in_a_thread_generates_what_it_would_without(tmp_path: Path) -
 def test_what_was_done_becomes_rows_as_a_journal_does(tmp_path: Path) -> None:
     told = pytest.importorskip("experiments.ray_serve.told")
     replica = pytest.importorskip("experiments.ray_serve.replica")
-    jobs = [Job(Request(f"r{number}", "m", at_s, 4), 10) for number, at_s in enumerate((0.0, 1.0))]
+    jobs = [
+        WorkloadRequest(Request(f"r{number}", "m", at_s, 4), 10)
+        for number, at_s in enumerate((0.0, 1.0))
+    ]
     first = Sending(jobs[0], 0.01, 3.5, 4.0, 10)
     second = Sending(jobs[1], 1.01, ended_at_s=2.0, problem=told.TIMED_OUT)
     lives = [
@@ -117,7 +120,7 @@ def test_what_was_done_becomes_rows_as_a_journal_does(tmp_path: Path) -> None:
     ]
     run = told.Told(
         (ServerSpec("s0", 2, 1, 0, 0, 1.0, 1.0, 1.0),),
-        (ModelSpec("m", "/m", 1000, 100, 0.0, "timed"),),
+        (ModelDeployment("m", "/m", 1000, 100, 0.0, "timed"),),
         lives,
         (first, second),
         {"r0": told.Started("i0", 3.25)},

@@ -8,15 +8,15 @@ import pytest
 from sllmcore.events import LoadFinished, MigrationFailed, MigrationFinished
 from sllmcore.types import StorageTier
 from sllmreal.control.leader_link import LeaderLink
-from sllmreal.control.messages import StartInstance
-from sllmreal.gateway.backend import BUCKETS_S, ColdStarts, Distribution, Submission
+from sllmreal.control.messages import LaunchInstance
+from sllmreal.gateway.backend import BUCKETS_S, BucketCounts, ColdStartMetrics, GenerationRequest
 from sllmreal.gateway.metrics import GatewayMetrics
-from sllmreal.gateway.service import Service
+from sllmreal.gateway.service import GatewayService
 from sllmreal.gateway.settings import GatewaySettings
 from sllmreal.processes.leader import LEASE_S
 from sllmreal.router.gateway_backend import LEADER_SILENCE_S, ClusterBackend
-from sllmreal.router.router import RequestDesk
-from sllmreal.router.worker_connections import GatewayPlane, WorkerChannel
+from sllmreal.router.router import RequestRouter
+from sllmreal.router.worker_connections import WorkerChannel, WorkerConnections
 from sllmreal.transport.errors import ChannelClosedError
 from tests.leader.led import LINK, World, arrival, attached, until
 from tests.leader.scripted import Recorder, model, worker_offer
@@ -28,22 +28,22 @@ async def nobody(address: str) -> WorkerChannel:
     raise ChannelClosedError(f"nobody at {address}")
 
 
-def gateway(world: World) -> tuple[RequestDesk, LeaderLink, ClusterBackend]:
-    plane = GatewayPlane(nobody)
+def gateway(world: World) -> tuple[RequestRouter, LeaderLink, ClusterBackend]:
+    plane = WorkerConnections(nobody)
     link = LeaderLink("gateway", "g0", world.dial, LINK)
-    desk = plane.listener = RequestDesk(plane, link)
+    desk = plane.listener = RequestRouter(plane, link)
     return desk, link, ClusterBackend(desk, link)
 
 
 def ailments(backend: ClusterBackend) -> list[str]:
-    return Service(backend, GatewaySettings()).ailments()
+    return GatewayService(backend, GatewaySettings()).ailments()
 
 
 async def started(worker: Recorder, number: int) -> str:
     """The instance that the worker is told to start with its order of that number."""
     await until(lambda: len(worker.orders) == number)
     order = worker.orders[-1]
-    assert isinstance(order, StartInstance)
+    assert isinstance(order, LaunchInstance)
     return order.instance_id
 
 
@@ -69,14 +69,14 @@ async def test_cold_starts_are_counted_by_tier_and_phase_over_changes_of_the_lea
 
     beyond = (*(0 for _ in BUCKETS_S), 1)
     found = {(one.tier, one.phase): one.durations for one in snapshot.cold_starts}
-    assert found["remote", "transfer"] == Distribution().plus(0.3)
-    assert found["remote", "startup"] == Distribution(beyond, 700.0)
-    assert found["ssd", "transfer"] == Distribution().plus(0.02)
+    assert found["remote", "transfer"] == BucketCounts().plus(0.3)
+    assert found["remote", "startup"] == BucketCounts(beyond, 700.0)
+    assert found["ssd", "transfer"] == BucketCounts().plus(0.02)
     assert sum(found["ssd", "queue"].counts) == 1
     assert found["ssd", "queue"].total_s < 60  # two clocks that differ would give years
     assert snapshot.bytes_loaded == {"remote": 10, "ssd": 30}
     assert snapshot.leader_changes == 1
-    assert ColdStarts("ssd", "startup", Distribution().plus(0.0)) in snapshot.cold_starts
+    assert ColdStartMetrics("ssd", "startup", BucketCounts().plus(0.0)) in snapshot.cold_starts
     page = GatewayMetrics(backend.snapshot).page().decode()
     assert 'sllm:cold_start_seconds_count{phase="transfer",tier="remote"} 1.0' in page
     assert 'sllm:bytes_loaded_total{tier="ssd"} 30.0' in page
@@ -89,14 +89,16 @@ async def test_an_open_request_outlives_a_leader_that_does_not_know_its_gateway(
     async with world.led() as leader:
         leader.deploy(model("a"))
         async with attached(link, desk):
-            desk.submit(Submission("r0", "a", "", (1, 2), 5))
-            await until(lambda: leader.loop.controller.cluster.tickets and not link.num_unheard)
+            desk.submit(GenerationRequest("r0", "a", "", (1, 2), 5))
+            await until(
+                lambda: leader.loop.controller.cluster.request_states and not link.num_unheard
+            )
 
     world.log = stranger.log
     async with world.led() as leader:
         leader.deploy(model("a"))
         async with attached(link, desk):
-            await until(lambda: "r0+" in leader.loop.controller.cluster.tickets)
+            await until(lambda: "r0+" in leader.loop.controller.cluster.request_states)
 
             assert list(desk.calls) == ["r0+"]
 

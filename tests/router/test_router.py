@@ -2,12 +2,12 @@
 
 import asyncio
 
-from sllmreal.control.messages import MoveRequest, ReportedEvent, RunRequest
+from sllmreal.control.messages import ReportedEvent, StartMigration, StartRequest
 from sllmreal.engine.protocol import Capabilities
-from sllmreal.gateway.backend import Submission
+from sllmreal.gateway.backend import GenerationRequest
 from sllmreal.router.cost_model import MigrationRates
-from sllmreal.router.router import RequestDesk
-from sllmreal.router.strategy import MoveChooser
+from sllmreal.router.router import RequestRouter
+from sllmreal.router.strategy import StrategyChooser
 from sllmreal.streams import messages as wire
 from sllmreal.streams.messages import Epoch
 
@@ -23,13 +23,13 @@ class World:
         self.time_s = 0.0
         self.sent: list[tuple[str, wire.ToHost]] = []
         self.events: list[ReportedEvent] = []
-        self.desk = RequestDesk(self, self, MoveChooser(COPYING))
+        self.desk = RequestRouter(self, self, StrategyChooser(COPYING))
 
     def send(self, address: str, instance_id: str, message: wire.ToHost) -> None:
         self.sent.append((instance_id, message))
 
-    def online(self, instance_id: str) -> wire.Online | None:
-        return wire.Online(ENGINE, f"tcp:{instance_id}:1")
+    def online(self, instance_id: str) -> wire.HostOnline | None:
+        return wire.HostOnline(ENGINE, f"tcp:{instance_id}:1")
 
     def keep(self, addresses: tuple[str, ...]) -> None:
         raise AssertionError("nobody is lost here")
@@ -42,19 +42,19 @@ class World:
 
     def run(self, name: str, prefill_s: float, prompt_tokens: int = 500) -> None:
         """Submit, and get a first token."""
-        self.desk.submit(Submission(name, "model", "tenant", (1,) * prompt_tokens, 100))
-        self.desk.execute(RunRequest(1, name, "a", "worker a", 0))
+        self.desk.submit(GenerationRequest(name, "model", "tenant", (1,) * prompt_tokens, 100))
+        self.desk.execute(StartRequest(1, name, "a", "worker a", 0))
         self.time_s += prefill_s
         self.desk.received("a", name, wire.Tokens(name, Epoch(1), 0, (7,)))
 
     def move(self, name: str, takes_s: float) -> int | None:
         """Move to another instance; how it was told to."""
-        order = MoveRequest(2, f"move {name}", name, "a", "worker a", "b", "worker b")
+        order = StartMigration(2, f"move {name}", name, "a", "worker a", "b", "worker b")
         self.desk.execute(order)
-        (prepare,) = [one for _, one in self.sent if isinstance(one, wire.Prepare)]
-        self.desk.received("b", name, wire.Prepared(name, Epoch(2)))
+        (prepare,) = [one for _, one in self.sent if isinstance(one, wire.PrepareStream)]
+        self.desk.received("b", name, wire.StreamPrepared(name, Epoch(2)))
         self.time_s += takes_s
-        self.desk.received("b", name, wire.Ready(name, Epoch(2), 1, 1, 0))
+        self.desk.received("b", name, wire.StreamReady(name, Epoch(2), 1, 1, 0))
         self.desk.received("b", name, wire.Tokens(name, Epoch(2), 1, (8,)))
         self.sent.clear()
         return prepare.terms.replay_tokens

@@ -3,7 +3,7 @@
 from sllmcore.events import MigrationFailed, MigrationFinished
 from sllmreal.engine.protocol import Capabilities
 from sllmreal.router.cost_model import MigrationRates
-from sllmreal.router.strategy import MoveChooser, MoveFacts
+from sllmreal.router.strategy import MigrationFacts, StrategyChooser
 
 KV_BYTES = 100_000
 LAYOUT = "bfloat16, 25 layers, 8 heads, 128"
@@ -15,8 +15,8 @@ def facts(
     context_tokens: int = 1000,
     destination: Capabilities = MODEL,
     places: tuple[str, str] = ("a", "b"),
-) -> MoveFacts:
-    return MoveFacts(context_tokens, MODEL, destination, *places)
+) -> MigrationFacts:
+    return MigrationFacts(context_tokens, MODEL, destination, *places)
 
 
 def finished(request_id: str, resume_s: float, num_tokens: int = 1000) -> MigrationFinished:
@@ -24,7 +24,7 @@ def finished(request_id: str, resume_s: float, num_tokens: int = 1000) -> Migrat
 
 
 def test_what_should_be_sooner_is_tried_and_given_up_when_it_is_not() -> None:
-    chooser = MoveChooser(BELIEVED)
+    chooser = StrategyChooser(BELIEVED)
 
     first = chooser.replay_tokens("r1", facts())
     chooser.ended(finished("r1", 2.0))
@@ -34,7 +34,7 @@ def test_what_should_be_sooner_is_tried_and_given_up_when_it_is_not() -> None:
 
 
 def test_a_slow_link_is_slow_between_its_ends_only() -> None:
-    chooser = MoveChooser(BELIEVED)
+    chooser = StrategyChooser(BELIEVED)
     chooser.replay_tokens("r1", facts())
     chooser.ended(finished("r1", 2.0))
 
@@ -44,7 +44,7 @@ def test_a_slow_link_is_slow_between_its_ends_only() -> None:
 
 def test_the_time_to_a_first_token_teaches_what_replaying_takes() -> None:
     """At 1 us a token, replaying beats copying at 10 us."""
-    chooser = MoveChooser(BELIEVED)
+    chooser = StrategyChooser(BELIEVED)
     assert chooser.replay_tokens("r1", facts()) == 0
 
     for number, tokens in enumerate((500, 1000, 2000, 4000)):
@@ -56,7 +56,7 @@ def test_the_time_to_a_first_token_teaches_what_replaying_takes() -> None:
 
 
 def test_a_request_that_moves_before_its_first_token_teaches_nothing() -> None:
-    chooser = MoveChooser(BELIEVED)
+    chooser = StrategyChooser(BELIEVED)
     chooser.started("r1", "weights", 1000, 0.0)
 
     chooser.replay_tokens("r1", facts())
@@ -70,11 +70,11 @@ def test_a_cache_that_does_not_fit_is_not_copied() -> None:
     opaque = Capabilities("weights", 32768, 8, 32000, False, 0, LAYOUT)
 
     for destination in (other, opaque):
-        assert MoveChooser(BELIEVED).replay_tokens("r", facts(destination=destination)) is None
+        assert StrategyChooser(BELIEVED).replay_tokens("r", facts(destination=destination)) is None
 
 
 def test_a_move_that_failed_teaches_nothing() -> None:
-    chooser = MoveChooser(BELIEVED)
+    chooser = StrategyChooser(BELIEVED)
     chooser.replay_tokens("r1", facts())
 
     chooser.ended(MigrationFailed("m1", "r1", "i2", "called off"))

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sllmsim.clock import Clock
-from sllmsim.engine import BatchEngine, Stream
+from sllmsim.clock import SimClock
+from sllmsim.engine import BatchEngine, SimSequence
 from sllmsim.timing import InferenceTiming
 from sllmsim.timing.linear import LinearTiming
 from tests.sim.stepping import Asked, step_by_step
@@ -32,10 +32,10 @@ TIMINGS = (
 
 def by_token_clock(timing: InferenceTiming, requests: Sequence[Asked]) -> int:
     """Fill in the times of each request; returns how many events that took."""
-    clock = Clock()
+    clock = SimClock()
     asked = {f"r{i}": request for i, request in enumerate(requests)}
 
-    def finished(stream: Stream) -> None:
+    def finished(stream: SimSequence) -> None:
         request = asked[stream.request_id]
         assert stream.first_token_at_s is not None
         request.made, request.first_token_at_s = stream.made_tokens, stream.first_token_at_s
@@ -43,7 +43,7 @@ def by_token_clock(timing: InferenceTiming, requests: Sequence[Asked]) -> int:
 
     engine = BatchEngine(clock, timing, finished)
     for request_id, request in asked.items():
-        stream = Stream(request_id, request.input_tokens, request.output_tokens)
+        stream = SimSequence(request_id, request.input_tokens, request.output_tokens)
         clock.call_at(request.arrives_at_s, lambda _, s=stream: engine.add(s))  # type: ignore[misc]
     num_events = 0
     while clock.peek() < inf:
@@ -109,22 +109,22 @@ class Bench:
     """An engine, its clock, and who has finished when."""
 
     def __init__(self) -> None:
-        self.clock = Clock()
+        self.clock = SimClock()
         self.finished: list[tuple[float, str, int]] = []
         self.taken: list[tuple[float, str, int, int]] = []
         self.engine = BatchEngine(self.clock, FLAT, self._finished)
 
-    def _finished(self, stream: Stream) -> None:
+    def _finished(self, stream: SimSequence) -> None:
         self.finished.append((self.clock.now, stream.request_id, stream.made_tokens))
 
     def add(self, at_s: float, request_id: str, tokens: int) -> None:
-        stream = Stream(request_id, 4, tokens)
+        stream = SimSequence(request_id, 4, tokens)
         self.clock.call_at(at_s, lambda _: self.engine.add(stream))
 
     def take(self, at_s: float, request_id: str) -> None:
         self.clock.call_at(at_s, lambda _: self.engine.take(request_id, self._taken))
 
-    def _taken(self, stream: Stream) -> None:
+    def _taken(self, stream: SimSequence) -> None:
         tokens = (stream.made_tokens, stream.left_tokens)
         self.taken.append((self.clock.now, stream.request_id, *tokens))
 
@@ -204,7 +204,7 @@ def test_taking_who_is_not_there_disturbs_nobody() -> None:
 def test_who_is_adopted_decodes_from_the_next_step_on() -> None:
     bench = Bench()
     bench.add(0.0, "r0", 9)
-    stream = Stream("r1", 4, 3)
+    stream = SimSequence("r1", 4, 3)
     stream.made_tokens = 7
     bench.clock.call_at(0.6, lambda _: bench.engine.adopt(stream))
 
@@ -228,7 +228,7 @@ def test_recomputing_takes_the_engine_and_says_when_it_is_done() -> None:
 
 def test_recomputing_more_tokens_costs_what_the_longer_prompt_costs_more() -> None:
     timing = LinearTiming(fixed_s=1.0, prefill_per_token_s=0.0, prefill_per_token2_s=0.01)
-    clock, done = Clock(), []
+    clock, done = SimClock(), []
     engine = BatchEngine(clock, timing, lambda stream: None)
 
     engine.recompute(10, 5, lambda: done.append(clock.now))
@@ -244,7 +244,7 @@ def test_an_engine_that_dies_gives_back_its_streams_with_the_tokens_they_had(
     at_s: float, tokens: int
 ) -> None:
     bench = Bench()
-    halted: list[Stream] = []
+    halted: list[SimSequence] = []
     bench.clock.call_at(at_s, lambda _: halted.extend(bench.engine.halt()))
     bench.add(0.0, "r0", 9)
 
@@ -264,7 +264,7 @@ def test_tokens_made_and_tokens_left_add_up_whoever_comes_and_goes(
     for number, (request_id, tokens) in enumerate(wanted.items()):
         bench.add(number / 4, request_id, tokens)
 
-    def come_back(stream: Stream) -> None:
+    def come_back(stream: SimSequence) -> None:
         assert stream.made_tokens + stream.left_tokens == wanted[stream.request_id]
         assert stream.left_tokens > 0
         bench.engine.adopt(stream) if stream.made_tokens else bench.engine.add(stream)

@@ -9,7 +9,7 @@ from sllmcore.build import PolicySettings
 from sllmcore.errors import UsageError
 from sllmcore.events import Event, InferenceFinished, MigrationFailed, ServerJoined, ServerLost
 from sllmcore.types import Checkpoint
-from sllmcore.workload import Job
+from sllmcore.workload import WorkloadRequest
 from sllmsim.faults import (
     ControllerCrash,
     EngineCrash,
@@ -33,7 +33,7 @@ B = Checkpoint("B", 16)
 
 def run_of(
     servers: Sequence[SimServerSetup],
-    jobs: Sequence[Job],
+    jobs: Sequence[WorkloadRequest],
     faults: Sequence[Fault],
     recovers_tokens: bool = True,
     num_slots: int = 1,

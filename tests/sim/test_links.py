@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sllmcore.errors import UsageError
-from sllmsim.clock import Clock
+from sllmsim.clock import SimClock
 from sllmsim.links import Hop, Link, Links, Transfer
 from tests.sim.fluid import Flow, Fluid
 
@@ -39,7 +39,7 @@ def fluids(draw: st.DrawFn) -> Fluid:
 
 def simulated(fluid: Fluid) -> tuple[list[float | None], list[Link]]:
     """When each flow was done, by `Links`; and the links."""
-    clock = Clock()
+    clock = SimClock()
     sharing, links = Links(clock), [Link(f"l{i}", rate) for i, rate in enumerate(fluid.links)]
     done: list[float | None] = [None] * len(fluid.flows)
 
@@ -84,7 +84,7 @@ def nothing() -> None:
 
 
 def test_two_transfers_on_one_link_get_half_each() -> None:
-    clock = Clock()
+    clock = SimClock()
     links, link = Links(clock), Link("nic", 4.0)
 
     first = links.start(8.0, (Hop(link),), nothing)
@@ -94,7 +94,7 @@ def test_two_transfers_on_one_link_get_half_each() -> None:
 
 
 def test_what_a_slow_sender_leaves_goes_to_the_other() -> None:
-    clock = Clock()
+    clock = SimClock()
     links, link = Links(clock), Link("nic", 4.0)
 
     slow = links.start(8.0, (Hop(link),), nothing, limit_bytes_per_s=1.0)
@@ -104,7 +104,7 @@ def test_what_a_slow_sender_leaves_goes_to_the_other() -> None:
 
 
 def test_a_transfer_to_two_gpus_loads_each_of_their_links_by_half() -> None:
-    clock = Clock()
+    clock = SimClock()
     links, ssd, pcie = Links(clock), Link("ssd", 10.0), [Link("p0", 4.0), Link("p1", 4.0)]
 
     both = links.start(80.0, (Hop(ssd), Hop(pcie[0], 0.5), Hop(pcie[1], 0.5)), nothing)
@@ -116,7 +116,7 @@ def test_a_transfer_to_two_gpus_loads_each_of_their_links_by_half() -> None:
 
 
 def test_stopping_a_transfer_tells_what_had_arrived_and_frees_its_share() -> None:
-    clock = Clock()
+    clock = SimClock()
     links, link = Links(clock), Link("nic", 4.0)
     ended: list[float] = []
     kept = links.start(8.0, (Hop(link),), lambda: ended.append(clock.now))
@@ -133,7 +133,7 @@ def test_stopping_a_transfer_tells_what_had_arrived_and_frees_its_share() -> Non
 
 
 def test_a_link_that_stops_holds_its_transfers_until_it_works_again() -> None:
-    clock = Clock()
+    clock = SimClock()
     links, link = Links(clock), Link("nic", 4.0)
     done: list[float] = []
     links.start(8.0, (Hop(link),), lambda: done.append(clock.now))
@@ -146,7 +146,7 @@ def test_a_link_that_stops_holds_its_transfers_until_it_works_again() -> None:
 
 
 def test_a_transfer_that_begins_on_a_stopped_link_waits() -> None:
-    clock = Clock()
+    clock = SimClock()
     links, link = Links(clock), Link("nic", 4.0)
     done: list[float] = []
     links.set_bandwidth(link, 0.0)
@@ -160,7 +160,7 @@ def test_a_transfer_that_begins_on_a_stopped_link_waits() -> None:
 
 
 def test_no_bytes_take_no_time() -> None:
-    clock = Clock()
+    clock = SimClock()
     done: list[float] = []
     Links(clock).start(0.0, (Hop(Link("nic", 4.0)),), lambda: done.append(clock.now))
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from sllmcore.commands import Load
+from sllmcore.commands import LaunchInstance
 from sllmcore.events import LoadFinished
 from sllmcore.types import Checkpoint, LoadEstimate, Residency, StorageTier
-from sllmsim.clock import Clock
+from sllmsim.clock import SimClock
 from sllmsim.links import Links
 from sllmsim.loading import Loading
 from sllmsim.phases import Duration, Order, PhaseKind, PhaseModel, PhaseSpec
@@ -38,7 +38,7 @@ class Bench:
     setup: SimSetup = field(default_factory=setup)
 
     def __post_init__(self) -> None:
-        self.clock = Clock()
+        self.clock = SimClock()
         self.finished: list[tuple[float, LoadFinished]] = []
         self.server = SimServer(SimServerSetup("s0", hardware_of(2), self.resident))
         self.loading = Loading(
@@ -57,7 +57,9 @@ class Bench:
         after: str | None = None,
         cache_in: tuple[StorageTier, ...] = (),
     ) -> None:
-        command = Load(1, instance_id, checkpoint.model, "s0", gpus, ESTIMATE, cache_in, after)
+        command = LaunchInstance(
+            1, instance_id, checkpoint.model, "s0", gpus, ESTIMATE, cache_in, after
+        )
         self.loading.begin(command, checkpoint, self.server)
 
     def cancel(self, at_s: float, instance_id: str) -> None:

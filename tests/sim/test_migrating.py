@@ -5,17 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sllmcore.commands import Resume
+from sllmcore.commands import StartMigration
 from sllmcore.events import MigrationFailed, MigrationFinished
-from sllmsim.clock import Clock
-from sllmsim.engine import BatchEngine, Stream
+from sllmsim.clock import SimClock
+from sllmsim.engine import BatchEngine, SimSequence
 from sllmsim.migrating import Migrating
 from sllmsim.setup import MigrationSettings
 from sllmsim.timing.linear import LinearTiming
 
 # A token every 1/16 s; a prefill of n tokens takes n / 64 s, four times as fast.
 FAST = LinearTiming(fixed_s=0.0625, prefill_per_token_s=0.015625)
-RESUME = Resume(1, "m1", "r1", "i1", "i2", 0.0)
+RESUME = StartMigration(1, "m1", "r1", "i1", "i2", 0.0)
 TOKENS = 200
 
 
@@ -25,16 +25,16 @@ class Pair:
     def __init__(
         self, settings: MigrationSettings | None = None, timing: LinearTiming = FAST
     ) -> None:
-        self.clock = Clock()
+        self.clock = SimClock()
         self.finished: list[tuple[str, float, int]] = []
         self.ends: list[MigrationFinished | MigrationFailed] = []
         self.source = BatchEngine(self.clock, timing, lambda s: self._finished("source", s))
         self.destination = BatchEngine(self.clock, timing, lambda s: self._finished("dest", s))
         settings = settings or MigrationSettings(message_s=0.0, stop_gap_tokens=2)
         self.migrating = Migrating(self.clock, settings, self.ends.append)
-        self.source.add(Stream("r1", 64, TOKENS))
+        self.source.add(SimSequence("r1", 64, TOKENS))
 
-    def _finished(self, where: str, stream: Stream) -> None:
+    def _finished(self, where: str, stream: SimSequence) -> None:
         self.finished.append((where, self.clock.now, stream.made_tokens))
 
     def begin(self, at_s: float) -> None:
@@ -145,7 +145,7 @@ def test_a_source_that_finishes_first_is_not_resumed_anywhere() -> None:
 def test_a_destination_lost_at_any_moment_costs_no_token(sixty_fourths: int) -> None:
     pair = Pair()
     pair.begin(2.0)
-    lost: list[Stream] = []
+    lost: list[SimSequence] = []
 
     def lose(_: object) -> None:
         lost.extend(pair.destination.halt())
@@ -166,7 +166,7 @@ def test_a_destination_lost_at_any_moment_costs_no_token(sixty_fourths: int) -> 
 def test_a_source_lost_at_any_moment_is_in_one_place_only(sixty_fourths: int) -> None:
     pair = Pair()
     pair.begin(2.0)
-    lost: list[Stream] = []
+    lost: list[SimSequence] = []
 
     def lose(_: object) -> None:
         lost.extend(pair.source.halt() + pair.migrating.in_flight("i1"))

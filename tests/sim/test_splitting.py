@@ -10,10 +10,10 @@ import pytest
 
 from sllmcore.build import PolicySettings
 from sllmcore.events import Event, InferenceFinished, InstanceLost, LoadFailed, LoadFinished
-from sllmcore.migration import MigrationProfile
+from sllmcore.migration_predictor import MigrationProfile
 from sllmcore.scheduling.hydraserve import SplitSettings
 from sllmcore.types import Checkpoint, StorageTier
-from sllmcore.workload import Job
+from sllmcore.workload import WorkloadRequest
 from sllmsim.cluster import SimCluster
 from sllmsim.faults import Fault, ServerCrash, ServerLeave
 from sllmsim.setup import SimModel, SimServerSetup, SimSetup
@@ -41,7 +41,7 @@ class Told:
 
 
 def _run(
-    *jobs: Job, faults: tuple[Fault, ...] = (), num_servers: int = 2, num_gpus: int = 2
+    *jobs: WorkloadRequest, faults: tuple[Fault, ...] = (), num_servers: int = 2, num_gpus: int = 2
 ) -> tuple[SimCluster, Told]:
     told = Told()
     servers = [SimServerSetup(f"s{i}", hardware_of(num_gpus)) for i in range(num_servers)]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sllmcore.workload import Job
+from sllmcore.workload import WorkloadRequest
 from traces.account import Account
 from traces.errors import TraceError
 from traces.export import export_jobs
@@ -14,7 +14,7 @@ from traces.workload import build_jobs
 MODELS = ("a", "b", "c", "d")
 
 
-def jobs_of(seed: int = 0, account: Account | None = None, **fields: Any) -> list[Job]:
+def jobs_of(seed: int = 0, account: Account | None = None, **fields: Any) -> list[WorkloadRequest]:
     return list(build_jobs(WorkloadSpec(**fields), MODELS, seed, account))
 
 

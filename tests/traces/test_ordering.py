@@ -6,7 +6,7 @@ from tests.traces.conftest import WriteTrace
 from traces.errors import TraceError
 from traces.ordering import TimeOrder
 from traces.read import ReadOptions, read_trace
-from traces.rows import Batch, TraceRow
+from traces.rows import RowBatch, TraceRow
 from traces.text_source import TextSource
 
 
@@ -14,7 +14,7 @@ def ordered(times: list[float], tolerance_s: float, batch: int = 3) -> list[floa
     rows = [TraceRow(at_s, str(place), None, None) for place, at_s in enumerate(times)]
     order = TimeOrder(tolerance_s)
     batches = (
-        Batch(rows[low : low + batch], range(low, low + batch))
+        RowBatch(rows[low : low + batch], range(low, low + batch))
         for low in range(0, len(rows), batch)
     )
     return [row.at_s for row in (*order.ordered(batches, TextSource("t.csv")), *order.rest())]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sllmcore.workload import Job
+from sllmcore.workload import WorkloadRequest
 from tests.traces.conftest import WriteTrace
 from traces.account import Account
 from traces.spec import WorkloadSpec
@@ -15,7 +15,7 @@ from traces.workload import build_jobs
 MODELS = ("a", "b", "c", "d")
 
 
-def jobs_of(seed: int = 0, account: Account | None = None, **fields: Any) -> list[Job]:
+def jobs_of(seed: int = 0, account: Account | None = None, **fields: Any) -> list[WorkloadRequest]:
     return list(build_jobs(WorkloadSpec(**fields), MODELS, seed, account))
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sllmcore.errors import UsageError
 from sllmcore.types import Request
-from sllmcore.workload import Job
+from sllmcore.workload import WorkloadRequest
 from tests.traces.conftest import WriteTrace
 from traces.account import Account
 from traces.errors import TraceError
@@ -25,7 +25,7 @@ CALLS = "app,func,end_timestamp,duration\n" + "".join(
 )
 
 
-def jobs_of(seed: int = 0, account: Account | None = None, **fields: Any) -> list[Job]:
+def jobs_of(seed: int = 0, account: Account | None = None, **fields: Any) -> list[WorkloadRequest]:
     return list(build_jobs(WorkloadSpec(**fields), MODELS, seed, account))
 
 
@@ -42,9 +42,9 @@ def test_every_row_of_a_file_is_exactly_one_job(write_trace: WriteTrace) -> None
     jobs = jobs_of(kind="mooncake", path=str(path), popularity=Popularity("power_law", alpha=900))
 
     assert jobs == [
-        Job(Request("r0", "a", 0.0, 10), 1),
-        Job(Request("r1", "a", 0.5, 20), 2),
-        Job(Request("r2", "a", 1.5, 30), 3),
+        WorkloadRequest(Request("r0", "a", 0.0, 10), 1),
+        WorkloadRequest(Request("r1", "a", 0.5, 20), 2),
+        WorkloadRequest(Request("r2", "a", 1.5, 30), 3),
     ]
 
 
@@ -185,7 +185,7 @@ def test_a_request_of_one_model_keeps_its_lengths_when_a_model_is_added() -> Non
     two = list(build_jobs(spec, ("a", "b"), 1))
     three = list(build_jobs(bigger, ("a", "c", "b"), 1))
 
-    def facts(jobs: list[Job]) -> list[tuple[float, int, int]]:
+    def facts(jobs: list[WorkloadRequest]) -> list[tuple[float, int, int]]:
         return [
             (job.request.arrived_at_s, job.request.input_tokens, job.output_tokens)
             for job in jobs

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sllmcore.errors import UsageError
-from sllmreal.control.messages import Executed, FromLeader, FromPeer, Refused
+from sllmreal.control.messages import FromLeader, FromPeer, OperatorRefused, OrdersExecuted
 from sllmreal.transport.byte_stream import MAX_UNREAD_BYTES
 from sllmreal.transport.errors import ChannelClosedError
 from sllmreal.transport.socket_channel import MAX_FRAME_BYTES, SocketChannel, dial, listening
@@ -41,9 +41,11 @@ async def test_messages_come_in_order_over_both_kinds_of_address(tmp_path: Path)
         async with listening(address, KEY, FromPeer, hearer.serve) as bound:
             channel = await dial(bound, KEY, FromPeer)
             for number in range(3):
-                channel.post(Executed(number))
+                channel.post(OrdersExecuted(number))
 
-            assert [await hearer.heard.get() for _ in range(3)] == [Executed(n) for n in range(3)]
+            assert [await hearer.heard.get() for _ in range(3)] == [
+                OrdersExecuted(n) for n in range(3)
+            ]
             channel.close()
             assert isinstance(await hearer.heard.get(), ChannelClosedError)
 
@@ -63,14 +65,14 @@ async def test_what_is_posted_in_one_turn_is_sent_at_once_and_before_the_end(
             write(data)
 
         monkeypatch.setattr(channel._stream.transport, "write", noting)
-        channel.post(Executed(1))
-        channel.post(Executed(2))
+        channel.post(OrdersExecuted(1))
+        channel.post(OrdersExecuted(2))
         channel.close()
 
         async with asyncio.timeout(10):
             heard = [await hearer.heard.get() for _ in range(2)]
             assert isinstance(await hearer.heard.get(), ChannelClosedError)
-        assert heard == [Executed(1), Executed(2)]
+        assert heard == [OrdersExecuted(1), OrdersExecuted(2)]
         assert len(writes) == 1
 
 
@@ -111,9 +113,9 @@ async def test_a_frame_cannot_be_forged_repeated_or_oversized(tmp_path: Path) ->
     async with listening(place(tmp_path), KEY, FromPeer, hearer.serve) as bound:
         for forge in ("code", "repeat", "size"):
             channel = await dial(bound, KEY, FromPeer)
-            channel.post(Executed(7))
-            assert await hearer.heard.get() == Executed(7)
-            payload = channel._encoder.encode(Executed(7))
+            channel.post(OrdersExecuted(7))
+            assert await hearer.heard.get() == OrdersExecuted(7)
+            payload = channel._encoder.encode(OrdersExecuted(7))
             if forge == "repeat":
                 channel._sending._num_frames = 0
             code = bytes(16) if forge == "code" else channel._sending.next_code(payload)
@@ -143,14 +145,16 @@ async def test_frames_come_in_any_parts_and_many_at_once(tmp_path: Path) -> None
         channel = await dial(bound, KEY, FromPeer)
         whole = bytearray()
         for number in range(3):
-            payload = channel._encoder.encode(Executed(number))
+            payload = channel._encoder.encode(OrdersExecuted(number))
             whole += struct.pack("<I", len(payload)) + channel._sending.next_code(payload) + payload
         for part in (whole[:1], whole[1:21], whole[21:-1], whole[-1:]):
             channel._stream.transport.write(bytes(part))
             await asyncio.sleep(0.01)
 
         async with asyncio.timeout(10):
-            assert [await hearer.heard.get() for _ in range(3)] == [Executed(n) for n in range(3)]
+            assert [await hearer.heard.get() for _ in range(3)] == [
+                OrdersExecuted(n) for n in range(3)
+            ]
         channel.close()
 
 
@@ -167,7 +171,7 @@ async def test_who_does_not_receive_holds_the_sender_up_and_gets_all_in_the_end(
         await hearer.serve(channel)
 
     streams: list[Any] = []
-    refusal = Refused("x" * (1 << 20))
+    refusal = OperatorRefused("x" * (1 << 20))
     async with listening(place(tmp_path), KEY, FromLeader, serve) as bound:
         channel = await dial(bound, KEY, FromLeader)
         for _ in range(8):
@@ -190,7 +194,7 @@ async def test_closing_ends_a_receive_though_the_other_end_does_not_read(tmp_pat
     async with listening(place(tmp_path), KEY, FromPeer, deaf) as bound:
         channel = await dial(bound, KEY, FromLeader)
         receiving = asyncio.create_task(channel.receive())
-        channel.post(Refused("x" * (2 << 20)))
+        channel.post(OperatorRefused("x" * (2 << 20)))
         await asyncio.sleep(0.01)
         channel.close()
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from sllmcore.events import LoadFinished
 from sllmcore.types import Residency, ServerSpec, StorageTier
-from sllmreal.control.messages import EvictCopy, Order, ReportedEvent, StartInstance, StopInstance
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
+from sllmreal.control.messages import EvictCopy, LaunchInstance, Order, ReportedEvent, StopInstance
 from sllmreal.engine.errors import EngineLostError
 from sllmreal.streams import messages as wire
 from sllmreal.worker.data_plane import DataPlane
@@ -80,12 +80,12 @@ class Stage:
     def start(
         self,
         instance_id: str,
-        model: ModelSpec,
+        model: ModelDeployment,
         gpus: tuple[int, ...] = (0,),
         cache_in: tuple[StorageTier, ...] = (),
         after: str | None = None,
     ) -> None:
-        self._execute(StartInstance(self._id(), instance_id, model, gpus, cache_in, after))
+        self._execute(LaunchInstance(self._id(), instance_id, model, gpus, cache_in, after))
 
     def stop(self, instance_id: str, *, loaded: bool) -> None:
         self._execute(StopInstance(self._id(), instance_id, loaded))
@@ -108,7 +108,7 @@ class Stage:
         if isinstance(event, LoadFinished):
             self.on_report(event)
 
-    def _launch(self, instance_id: str, model: ModelSpec, send: Send) -> FakeRunner:
+    def _launch(self, instance_id: str, model: ModelDeployment, send: Send) -> FakeRunner:
         times = self._times.get(instance_id, Times())
         runner = FakeRunner(
             instance_id, times.boot_s, times.start_s, times.stop_s, times.boot_fails

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from sllmreal.checkpoint import read_layout, save_checkpoint
 from sllmreal.checkpoint.convert import WriteOptions
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
 from tests.worker.servers import MIB
 
 CHUNK_BYTES = 2 << 20
@@ -23,7 +23,9 @@ def tensors(seed: int = 0, num_mib: int = 6) -> dict[str, torch.Tensor]:
     return {name: torch.randn(size, generator=generator) for name, size in sizes.items()}
 
 
-def native_model(directory: Path, name: str = "m", seed: int = 0, num_mib: int = 6) -> ModelSpec:
+def native_model(
+    directory: Path, name: str = "m", seed: int = 0, num_mib: int = 6
+) -> ModelDeployment:
     """A model in the toolkit's format, of `num_mib` MiB: chunks of 2, 2, 2 for 6."""
     source = directory / f"{name}-{seed}"
     assets = directory / f"{name}-{seed}.assets"
@@ -34,7 +36,7 @@ def native_model(directory: Path, name: str = "m", seed: int = 0, num_mib: int =
     return spec_of(source, name)
 
 
-def safetensors_model(directory: Path, name: str = "m", seed: int = 0) -> ModelSpec:
+def safetensors_model(directory: Path, name: str = "m", seed: int = 0) -> ModelDeployment:
     """A directory with one safetensors file and a configuration."""
     source = directory / f"{name}-{seed}"
     source.mkdir()
@@ -43,7 +45,7 @@ def safetensors_model(directory: Path, name: str = "m", seed: int = 0) -> ModelS
     return spec_of(source, name)
 
 
-def sharded_model(directory: Path, name: str = "m", seed: int = 0) -> ModelSpec:
+def sharded_model(directory: Path, name: str = "m", seed: int = 0) -> ModelDeployment:
     """A directory with two safetensors files, their index and a configuration."""
     source = directory / f"{name}-{seed}"
     source.mkdir()
@@ -58,5 +60,5 @@ def sharded_model(directory: Path, name: str = "m", seed: int = 0) -> ModelSpec:
     return spec_of(source, name)
 
 
-def spec_of(source: Path, name: str, *, url: str | None = None) -> ModelSpec:
-    return ModelSpec(name, url or str(source), read_layout(source).size_bytes, 64, 1.0)
+def spec_of(source: Path, name: str, *, url: str | None = None) -> ModelDeployment:
+    return ModelDeployment(name, url or str(source), read_layout(source).size_bytes, 64, 1.0)

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from sllmcore.events import LoadFinished
-from sllmreal.control.messages import Order, ReportedEvent, StartInstance
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
+from sllmreal.control.messages import LaunchInstance, Order, ReportedEvent
 from sllmreal.engine.protocol import SequenceSpec
 from sllmreal.streams import messages as wire
 from sllmreal.transport.channel import Channel
@@ -20,7 +20,7 @@ from sllmreal.worker.storage import Storage
 from sllmreal.worker.worker import Worker
 from tests.worker.servers import small_server
 
-TIMED = ModelSpec("timed", "nowhere", 1000, 64, 0.0, "timed")
+TIMED = ModelDeployment("timed", "nowhere", 1000, 64, 0.0, "timed")
 ONE = wire.Epoch(1)
 WAIT_S = 120.0  # of a machine that does other things beside
 
@@ -56,7 +56,7 @@ class Stage:
     ) -> list[int]:
         """The tokens of a request on a ready instance."""
         spec = SequenceSpec(request_id, prompt, num)
-        self.gateway.post(ToInstance(instance_id, wire.Start(ONE, wire.Spec.of(spec))))
+        self.gateway.post(ToInstance(instance_id, wire.StartStream(ONE, wire.PackedSpec.of(spec))))
         tokens: list[int] = []
         async with asyncio.timeout(WAIT_S):
             while len(tokens) < num:
@@ -64,10 +64,10 @@ class Stage:
                 if isinstance(said, wire.Tokens):
                     tokens += said.tokens
                 else:
-                    assert isinstance(said, wire.Online | wire.Broken), said
+                    assert isinstance(said, wire.HostOnline | wire.EngineFailed), said
         return tokens
 
-    def _launched(self, instance_id: str, model: ModelSpec, send: Send) -> Runner:
+    def _launched(self, instance_id: str, model: ModelDeployment, send: Send) -> Runner:
         self.runners[instance_id] = runner = self._launch(instance_id, model, send)
         return runner
 
@@ -83,9 +83,9 @@ async def staged(launch: Launch, storage: Storage | None = None) -> AsyncIterato
 
 
 def start(
-    number: int, instance_id: str, model: ModelSpec = TIMED, gpus: tuple[int, ...] = (0,)
-) -> StartInstance:
-    return StartInstance(number, instance_id, model, gpus, (), None)
+    number: int, instance_id: str, model: ModelDeployment = TIMED, gpus: tuple[int, ...] = (0,)
+) -> LaunchInstance:
+    return LaunchInstance(number, instance_id, model, gpus, (), None)
 
 
 def pid_of(stage: Stage, instance_id: str) -> int:

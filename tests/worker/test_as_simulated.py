@@ -11,11 +11,11 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sllmcore.commands import Load
+from sllmcore.commands import LaunchInstance
 from sllmcore.events import LoadFinished
 from sllmcore.types import DRAM, REMOTE, SSD, Checkpoint, LoadEstimate, Residency
-from sllmreal.control.model import ModelSpec
-from sllmsim.clock import Clock
+from sllmreal.control.deployment import ModelDeployment
+from sllmsim.clock import SimClock
 from sllmsim.links import Links
 from sllmsim.loading import Loading
 from sllmsim.server import SimServer
@@ -57,7 +57,7 @@ class Simulated:
     """The simulator's loads on one server; each end is heard of at once."""
 
     def __init__(self) -> None:
-        self.clock, self.happened = Clock(), list[Happened]()
+        self.clock, self.happened = SimClock(), list[Happened]()
         self.believer = Believer(NUM_GPUS, SIZES, CAPACITY)
         self.checkpoints = {name: Checkpoint(name, size) for name, size in SIZES.items()}
         setup = SimServerSetup("s0", HARDWARE)
@@ -93,7 +93,9 @@ class Simulated:
             case Start(instance_id, model, gpu, cache_in, after):
                 self.server.occupy((gpu,), instance_id)
                 estimate = LoadEstimate(REMOTE, 0.0, 0.0, 0.0)
-                order = Load(1, instance_id, model, "s0", (gpu,), estimate, cache_in, after)
+                order = LaunchInstance(
+                    1, instance_id, model, "s0", (gpu,), estimate, cache_in, after
+                )
                 self.loading.begin(order, self.checkpoints[model], self.server)
             case Stop(instance_id, _):
                 self.loading.cancel(instance_id)
@@ -107,7 +109,9 @@ class Simulated:
 
 def carried_out(script: list[Choice]) -> list[Happened]:
     """What a worker does with the same choices."""
-    specs = {name: ModelSpec(name, "x", size, 64, 0.0, "timed") for name, size in SIZES.items()}
+    specs = {
+        name: ModelDeployment(name, "x", size, 64, 0.0, "timed") for name, size in SIZES.items()
+    }
     believer = Believer(NUM_GPUS, SIZES, CAPACITY)
 
     async def scenario() -> list[Happened]:

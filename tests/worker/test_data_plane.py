@@ -15,11 +15,11 @@ from sllmreal.worker.data_plane import DataPlane, FromInstance, ToInstance, serv
 
 KEY = b"0123456789abcdef"
 ONE = wire.Epoch(1)
-ONLINE = wire.Online(Capabilities("m", 64, 4, 100, True, 32, "uint8"), "local:i1")
+ONLINE = wire.HostOnline(Capabilities("m", 64, 4, 100, True, 32, "uint8"), "local:i1")
 
 
-def start(request_id: str) -> wire.Start:
-    return wire.Start(ONE, wire.Spec.of(SequenceSpec(request_id, (1, 2), 5)))
+def start(request_id: str) -> wire.StartStream:
+    return wire.StartStream(ONE, wire.PackedSpec.of(SequenceSpec(request_id, (1, 2), 5)))
 
 
 def token(request_id: str, index: int, finish: FinishReason | None = None) -> wire.Tokens:
@@ -79,9 +79,9 @@ def test_a_gateway_that_comes_back_has_its_stream_when_it_polls() -> None:
         await turn()
         plane.deliver("i1", token("r1", 0))  # nobody is there: the host keeps it
         after = plane.connect()
-        after.post(ToInstance("i1", wire.Poll("r1", ONE, 0)))
+        after.post(ToInstance("i1", wire.PollStream("r1", ONE, 0)))
         await turn()
-        assert plane.posted[-1] == wire.Poll("r1", ONE, 0)
+        assert plane.posted[-1] == wire.PollStream("r1", ONE, 0)
         plane.deliver("i1", token("r1", 0))
         assert await told(after, 2) == [ONLINE, token("r1", 0)]
         await plane.close()
@@ -98,7 +98,7 @@ def test_every_gateway_hears_of_instances_that_come_and_go() -> None:
         plane.deliver("i2", ONLINE)
         plane.detach("i1", "killed")
         for gateway in gateways:
-            assert await told(gateway, 3) == [ONLINE, ONLINE, wire.Broken("killed")]
+            assert await told(gateway, 3) == [ONLINE, ONLINE, wire.EngineFailed("killed")]
         late = plane.connect()
         assert (await late.receive()) == FromInstance("i2", ONLINE)
         await plane.close()
@@ -111,7 +111,7 @@ def test_words_to_an_instance_that_is_not_here_are_answered() -> None:
         plane = Plane()
         gateway = plane.connect()
         gateway.post(ToInstance("i9", start("r1")))
-        assert await told(gateway, 2) == [ONLINE, wire.Broken("it is not here")]
+        assert await told(gateway, 2) == [ONLINE, wire.EngineFailed("it is not here")]
         assert plane.posted == []
         await plane.close()
 
@@ -122,7 +122,7 @@ def test_a_gateway_cannot_shut_an_engine_down() -> None:
     async def scenario() -> None:
         plane = Plane()
         gateway = plane.connect()
-        for message in (wire.Shutdown(), wire.Inspect(), start("r1")):
+        for message in (wire.Shutdown(), wire.GetHostStatus(), start("r1")):
             gateway.post(ToInstance("i1", message))
         await turn()
         assert plane.posted == [start("r1")]
@@ -142,7 +142,7 @@ def test_a_route_ends_with_its_stream_and_with_its_connection() -> None:
         await turn()
         for number in range(6):
             plane.deliver("i1", token(f"r{number}", 0, FinishReason.LENGTH))
-            plane.deliver("i1", wire.Stopped(f"r{number}", ONE, 1))
+            plane.deliver("i1", wire.StreamStopped(f"r{number}", ONE, 1))
         assert plane.num_routes == 4
         gateway.close()
         await turn()

@@ -13,8 +13,8 @@ import torch
 
 from sllmcore.events import InstanceLost, LoadFailed
 from sllmcore.types import DRAM, SSD, Residency
-from sllmreal.control.messages import StartInstance, StopInstance
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
+from sllmreal.control.messages import LaunchInstance, StopInstance
 from sllmreal.engine.protocol import Engine, OutputToken, SequenceSpec
 from sllmreal.engine.samples import write_sample
 from sllmreal.engine.timed import timed_engine
@@ -100,7 +100,9 @@ def test_a_process_that_was_stopped_is_noticed_and_killed() -> None:
 
 def test_a_busy_engine_is_not_taken_for_a_stopped_one() -> None:
     """Seeded bug: pings answered by the engine's thread lose it in the first long step."""
-    slow = ModelSpec("slow", "nowhere", 9, 64, 0.0, "timed", settings={"prefill_token_s": 1.0})
+    slow = ModelDeployment(
+        "slow", "nowhere", 9, 64, 0.0, "timed", settings={"prefill_token_s": 1.0}
+    )
 
     async def scenario() -> None:
         options = ProcessOptions(beat_s=0.05, max_unanswered=30)
@@ -147,10 +149,10 @@ class BreakingEngine:
 
 
 def test_an_engine_that_breaks_is_an_instance_lost_of_which_gateways_hear() -> None:
-    def launch(instance_id: str, model: ModelSpec, send: Send) -> Runner:
+    def launch(instance_id: str, model: ModelDeployment, send: Send) -> Runner:
         links = LocalNetwork().links
 
-        def make(spec: ModelSpec, weights: Weights | None) -> Engine:
+        def make(spec: ModelDeployment, weights: Weights | None) -> Engine:
             return cast("Engine", BreakingEngine())
 
         return ThreadRunner(instance_id, model, send, make, links, HostOptions())
@@ -159,19 +161,19 @@ def test_an_engine_that_breaks_is_an_instance_lost_of_which_gateways_hear() -> N
         async with staged(launch) as stage:
             stage.execute(start(1, "i1"))
             await stage.loaded()
-            spec = wire.Spec.of(SequenceSpec("r1", (1,), 3))
-            stage.gateway.post(ToInstance("i1", wire.Start(wire.Epoch(1), spec)))
+            spec = wire.PackedSpec.of(SequenceSpec("r1", (1,), 3))
+            stage.gateway.post(ToInstance("i1", wire.StartStream(wire.Epoch(1), spec)))
             reason = "RuntimeError: a bug in the model"
             assert await stage.reported() == InstanceLost("i1", reason)
-            assert isinstance((await stage.gateway.receive()).message, wire.Online)
-            assert (await stage.gateway.receive()).message == wire.Broken(reason)
+            assert isinstance((await stage.gateway.receive()).message, wire.HostOnline)
+            assert (await stage.gateway.receive()).message == wire.EngineFailed(reason)
 
     asyncio.run(scenario())
 
 
-NO_ENGINE = ModelSpec("x", "nowhere", 10, 64, 0.0, "vllm")
-NO_SETTING = ModelSpec("x", "nowhere", 10, 64, 0.0, "timed", settings={"pace": 1})
-NO_WEIGHTS = ModelSpec("x", "nowhere", 10, 64, 0.0, "transformers")
+NO_ENGINE = ModelDeployment("x", "nowhere", 10, 64, 0.0, "vllm")
+NO_SETTING = ModelDeployment("x", "nowhere", 10, 64, 0.0, "timed", settings={"pace": 1})
+NO_WEIGHTS = ModelDeployment("x", "nowhere", 10, 64, 0.0, "transformers")
 
 
 @pytest.mark.parametrize(
@@ -185,7 +187,7 @@ NO_WEIGHTS = ModelSpec("x", "nowhere", 10, 64, 0.0, "transformers")
     ],
 )
 def test_a_model_that_cannot_run_is_a_load_that_failed(
-    launch: Launch, model: ModelSpec, reason: str
+    launch: Launch, model: ModelDeployment, reason: str
 ) -> None:
     async def scenario() -> None:
         async with staged(launch) as stage:
@@ -233,7 +235,7 @@ def test_a_real_model_answers_from_the_pool_and_leaves_it(tmp_path: Path) -> Non
     async def scenario() -> None:
         storage = TierStorage(small_server(), tmp_path / "ssd", chunk_bytes=CHUNK_BYTES)
         async with staged(thread_launch(storage.pool), storage) as stage:
-            stage.execute(StartInstance(1, "i1", model, (0,), (DRAM, SSD), None))
+            stage.execute(LaunchInstance(1, "i1", model, (0,), (DRAM, SSD), None))
             first = await stage.loaded()
             tokens = await stage.generate("i1", PROMPT, 8)
             stage.execute(StopInstance(2, "i1", True))
@@ -289,7 +291,7 @@ def test_a_worker_without_weights_does_not_import_torch() -> None:
 import asyncio, sys
 from sllmcore.types import ServerSpec
 from sllmreal.control.messages import StartInstance
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelSpec
 from sllmreal.worker.data_plane import DataPlane
 from sllmreal.worker.paced import PacedStorage
 from sllmreal.worker.process_runner import process_launch

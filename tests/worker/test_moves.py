@@ -9,7 +9,7 @@ from typing import TypeVar
 import pytest
 
 from experiments.campaigns.migration.samples import KEY, unmigrated_output
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.engine.protocol import SequenceSpec
 from sllmreal.streams import messages as wire
 from sllmreal.streams.messages import Epoch
@@ -18,7 +18,7 @@ from sllmreal.worker.process_options import ProcessOptions
 from sllmreal.worker.process_runner import process_launch
 from tests.worker.stages import WAIT_S, Stage, staged, start
 
-MODEL = ModelSpec("timed", "", 1, 4096, 0.0, "timed", settings={"decode_step_s": 0.002})
+MODEL = ModelDeployment("timed", "", 1, 4096, 0.0, "timed", settings={"decode_step_s": 0.002})
 SPEC = SequenceSpec("r", tuple(range(1, 21)), 400)
 T = TypeVar("T")
 
@@ -43,13 +43,13 @@ class Host:
 
 
 @asynccontextmanager
-async def host(move_address: str, instance_id: str) -> AsyncIterator[tuple[Host, wire.Online]]:
+async def host(move_address: str, instance_id: str) -> AsyncIterator[tuple[Host, wire.HostOnline]]:
     """A worker of its own, and its one instance."""
     async with staged(process_launch(ProcessOptions(move_address=move_address))) as stage:
         stage.execute(start(1, instance_id, MODEL))
         await stage.loaded()
         here = Host(stage, instance_id)
-        yield here, await here.heard(wire.Online)
+        yield here, await here.heard(wire.HostOnline)
 
 
 def num_files(directory: Path) -> int:
@@ -69,15 +69,15 @@ def test_a_request_moves_between_two_workers_and_loses_no_token(
         ):
             assert online.address.startswith(f"{kind}:")
             layout = online.capabilities.kv_layout
-            terms = wire.Terms(KEY, "timed", layout, replay_tokens)
-            source.post(wire.Start(Epoch(1), wire.Spec.of(SPEC)))
+            terms = wire.MigrationParams(KEY, "timed", layout, replay_tokens)
+            source.post(wire.StartStream(Epoch(1), wire.PackedSpec.of(SPEC)))
             await source.heard(wire.Tokens, lambda one: one.first >= 30)
-            destination.post(wire.Prepare(Epoch(2), wire.Spec.of(SPEC), terms))
-            await destination.heard(wire.Prepared)
-            source.post(wire.Migrate("r", Epoch(1), Epoch(2), online.address, terms))
-            ready = await destination.heard(wire.Ready)
-            destination.post(wire.Commit("r", Epoch(2), have=0))
-            source.post(wire.Stop("r", Epoch(1)))
+            destination.post(wire.PrepareStream(Epoch(2), wire.PackedSpec.of(SPEC), terms))
+            await destination.heard(wire.StreamPrepared)
+            source.post(wire.MigrateStream("r", Epoch(1), Epoch(2), online.address, terms))
+            ready = await destination.heard(wire.StreamReady)
+            destination.post(wire.CommitStream("r", Epoch(2), have=0))
+            source.post(wire.StopStream("r", Epoch(1)))
             assert ready.num_output >= 30
             assert (ready.num_recomputed < len(SPEC.prompt)) == (replay_tokens == 0)
             moved = await destination.heard(wire.Tokens, lambda one: one.first == 0)

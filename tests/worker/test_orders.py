@@ -8,8 +8,8 @@ import pytest
 from sllmcore.errors import ControlError
 from sllmcore.events import InstanceLost, LoadFailed, LoadFinished, ServerDraining
 from sllmcore.types import DRAM, REMOTE, SSD, Residency, ServerSpec
-from sllmreal.control.messages import Offer, RunRequest
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
+from sllmreal.control.messages import StartRequest, WorkerOffer
 from tests.worker.fakes import Stage, Times
 from tests.worker.virtual import run_virtually
 
@@ -23,8 +23,8 @@ SERVER = ServerSpec(
     ssd_bytes_per_s=200.0,
     dram_bytes_per_s=1000.0,
 )
-A = ModelSpec("a", "somewhere", 1000, 64, 0.0, "timed")
-B = ModelSpec("b", "somewhere", 800, 64, 0.0, "timed")
+A = ModelDeployment("a", "somewhere", 1000, 64, 0.0, "timed")
+B = ModelDeployment("b", "somewhere", 800, 64, 0.0, "timed")
 
 
 def play(
@@ -165,7 +165,7 @@ def test_a_load_stopped_under_way_leaves_nothing_and_is_not_answered() -> None:
         await asyncio.sleep(5)
         stage.stop("i1", loaded=False)
         await asyncio.sleep(100)
-        assert stage.worker.offer() == Offer(SERVER, (), "memory")
+        assert stage.worker.offer() == WorkerOffer(SERVER, (), "memory")
         assert stage.worker.idle
 
     stage = play(scenario)
@@ -294,7 +294,7 @@ def test_gpus_that_there_are_not_are_refused(gpus: tuple[int, ...]) -> None:
 
 
 def test_room_that_is_not_there_is_refused_and_the_gpu_stays_free() -> None:
-    big = ModelSpec("big", "somewhere", 3000, 64, 0.0, "timed")
+    big = ModelDeployment("big", "somewhere", 3000, 64, 0.0, "timed")
 
     async def scenario(stage: Stage) -> None:
         with pytest.raises(ControlError, match="do not fit"):
@@ -308,7 +308,7 @@ def test_room_that_is_not_there_is_refused_and_the_gpu_stays_free() -> None:
 def test_an_order_for_a_gateway_is_refused() -> None:
     async def scenario(stage: Stage) -> None:
         with pytest.raises(ControlError, match="RunRequest"):
-            stage.worker.execute(RunRequest(1, "r1", "i1", "memory", 1))
+            stage.worker.execute(StartRequest(1, "r1", "i1", "memory", 1))
 
     play(scenario)
 

@@ -11,7 +11,7 @@ import pytest
 from sllmcore.errors import ControlError, UsageError
 from sllmcore.types import DRAM, REMOTE, SSD, Residency
 from sllmreal.checkpoint.errors import CorruptCheckpointError, StorageError
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.loader.errors import PoolExhaustedError
 from sllmreal.loader.plan import ChunkRead
 from sllmreal.loader.reading import ChunkReader
@@ -104,7 +104,7 @@ def test_a_load_waits_for_the_chunks_of_the_one_that_is_being_cancelled(
 
 @pytest.mark.parametrize("make", [native_model, safetensors_model])
 def test_a_corrupt_chunk_on_the_ssd_is_fetched_again_and_mended(
-    tmp_path: Path, make: Callable[[Path], ModelSpec]
+    tmp_path: Path, make: Callable[[Path], ModelDeployment]
 ) -> None:
     model = make(tmp_path)
 

@@ -8,7 +8,7 @@ import pytest
 
 from sllmcore.errors import UsageError
 from sllmcore.types import DRAM, REMOTE, SSD, Residency
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.worker.tiers import TierStorage
 from tests.worker.models import CHUNK_BYTES, native_model
 from tests.worker.servers import MIB, small_server
@@ -118,7 +118,7 @@ def test_a_model_deployed_anew_with_the_same_bytes_keeps_its_copies(tmp_path: Pa
             await load(storage, model)
             stop(storage, "i1", heard=True)
             shutil.move(model.source, moved)
-            again = ModelSpec("m", str(moved), model.size_bytes, 64, 2.0)
+            again = ModelDeployment("m", str(moved), model.size_bytes, 64, 2.0)
             result = await load(storage, again, (), "i2")
             assert came_from(result) == (DRAM, model.size_bytes)
 
@@ -147,7 +147,7 @@ def test_a_model_deployed_anew_with_other_bytes_is_fetched_again(tmp_path: Path)
 
 def test_a_model_of_another_size_than_it_was_deployed_with_is_refused(tmp_path: Path) -> None:
     model = native_model(tmp_path)
-    wrong = ModelSpec("m", model.source, model.size_bytes - 1, 64, 1.0)
+    wrong = ModelDeployment("m", model.source, model.size_bytes - 1, 64, 1.0)
 
     async def scenario() -> None:
         async with opened(tmp_path) as storage:

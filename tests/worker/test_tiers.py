@@ -13,7 +13,7 @@ from experiments.campaigns.checkpoint.samples import same_bytes
 from sllmcore.errors import UsageError
 from sllmcore.types import DRAM, REMOTE, SSD, Residency
 from sllmreal.checkpoint.errors import StorageError
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.worker.weights import mapped_weights
 from tests.loader.range_server import Behaviour, serving
 from tests.worker.models import native_model, safetensors_model, sharded_model, spec_of, tensors
@@ -32,7 +32,7 @@ from tests.worker.tier_bench import (
 
 @pytest.mark.parametrize("make", [native_model, safetensors_model])
 def test_the_first_load_comes_from_the_origin_the_next_from_dram_or_ssd(
-    tmp_path: Path, make: Callable[[Path], ModelSpec]
+    tmp_path: Path, make: Callable[[Path], ModelDeployment]
 ) -> None:
     model = make(tmp_path)
     size = model.size_bytes
@@ -61,7 +61,9 @@ def test_the_first_load_comes_from_the_origin_the_next_from_dram_or_ssd(
     ("make", "assets"),
     [(native_model, "assets"), (safetensors_model, "."), (sharded_model, ".")],
 )
-def test_a_url_is_an_origin(tmp_path: Path, make: Callable[[Path], ModelSpec], assets: str) -> None:
+def test_a_url_is_an_origin(
+    tmp_path: Path, make: Callable[[Path], ModelDeployment], assets: str
+) -> None:
     local = make(tmp_path)
     behaviour = Behaviour(Path(local.source))
 
@@ -265,7 +267,7 @@ def test_an_unheard_load_leaves_what_was_there_before(tmp_path: Path) -> None:
 
 def test_two_models_of_the_same_bytes_share_memory_and_outlive_each_other(tmp_path: Path) -> None:
     one = native_model(tmp_path, "a", 1)
-    other = ModelSpec("b", one.source, one.size_bytes, 64, 1.0)
+    other = ModelDeployment("b", one.source, one.size_bytes, 64, 1.0)
 
     async def scenario() -> None:
         async with opened(tmp_path) as storage:
@@ -300,7 +302,7 @@ def test_loads_of_different_models_overlap(tmp_path: Path) -> None:
             stop(storage, "i0", heard=True)
             with serving(behaviour) as url:
                 behaviour.spoil = held_up
-                remote = ModelSpec("slow", url, slow.size_bytes, 64, 1.0)
+                remote = ModelDeployment("slow", url, slow.size_bytes, 64, 1.0)
                 storage.begin("i1", remote, ())
                 loading = asyncio.create_task(storage.load("i1"))
                 await asyncio.sleep(0)

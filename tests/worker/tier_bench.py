@@ -7,7 +7,7 @@ from pathlib import Path
 
 from experiments.campaigns.checkpoint.samples import same_bytes
 from sllmcore.types import DRAM, SSD, ServerSpec, StorageTier
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.worker.storage import LoadResult
 from sllmreal.worker.tiers import TierStorage
 from sllmreal.worker.weights import mapped_weights
@@ -39,7 +39,7 @@ def copies_in(tmp_path: Path) -> list[str]:
 
 async def load(
     storage: TierStorage,
-    model: ModelSpec,
+    model: ModelDeployment,
     cache_in: tuple[StorageTier, ...] = BOTH,
     instance: str = "i1",
 ) -> LoadResult:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from traces.cells import MAX_INVOCATIONS, invocations, name, name_column
 from traces.errors import TraceError
-from traces.tables import Column, Header, parsed_cell
+from traces.tables import Column, TableHeader, parsed_cell
 from traces.text_source import TextSource
 from traces.windows import GapLaw, WindowCounts
 
@@ -50,7 +50,7 @@ class _DayFile:
         if first is None:
             raise TraceError("the file is empty", source.path)
         names = source.cells(first[0])
-        self._header = Header(source, names)
+        self._header = TableHeader(source, names)
         labels = (
             ("HashApp", "HashFunction") if "HashApp" in self._header.names else ("HashFunction",)
         )
@@ -113,7 +113,7 @@ class _DayFile:
         return "/".join(labels)
 
 
-def _minute_places(source: TextSource, header: Header) -> list[int]:
+def _minute_places(source: TextSource, header: TableHeader) -> list[int]:
     minutes = sorted(int(column) for column in header.names if column.isdigit())
     if not minutes:
         raise source.error("no minute columns; expected 1, 2, ... after the names")

@@ -10,14 +10,14 @@ from itertools import repeat
 from typing import Any
 
 from traces.cells import name, name_column, seconds, seconds_column
-from traces.rows import Batch, TraceRow
+from traces.rows import RowBatch, TraceRow
 from traces.tables import Column, table_batches
 from traces.text_source import TextSource
 
 COLUMNS = ("app", "func", "end_timestamp", "duration")
 
 
-def batches(source: TextSource) -> Iterator[Batch]:
+def batches(source: TextSource) -> Iterator[RowBatch]:
     """Rows in file order, without lengths. Raises TraceError at a cell that cannot be read."""
     columns = (
         Column("app", name, name_column),

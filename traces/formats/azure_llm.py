@@ -9,7 +9,7 @@ from itertools import repeat
 from typing import Any
 
 from traces.cells import tokens, tokens_column
-from traces.rows import Batch, TraceRow
+from traces.rows import RowBatch, TraceRow
 from traces.tables import Column, table_batches
 from traces.text_source import TextSource
 from traces.timestamps import TimestampClock
@@ -17,7 +17,7 @@ from traces.timestamps import TimestampClock
 COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 
 
-def batches(source: TextSource, clock: TimestampClock) -> Iterator[Batch]:
+def batches(source: TextSource, clock: TimestampClock) -> Iterator[RowBatch]:
     """Rows in file order. Raises TraceError at the first cell that cannot be read."""
     columns = (
         Column("TIMESTAMP", clock.seconds, clock.seconds_column),

@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from traces.cells import name, name_column, seconds, seconds_column, tokens, tokens_column
-from traces.rows import Batch, TraceRow
+from traces.rows import RowBatch, TraceRow
 from traces.tables import Column, table_batches
 from traces.text_source import TextSource
 
 COLUMNS = ("Timestamp", "Model", "Request tokens", "Response tokens")
 
 
-def batches(source: TextSource) -> Iterator[Batch]:
+def batches(source: TextSource) -> Iterator[RowBatch]:
     """Rows in file order, failed ones with `output_tokens` 0."""
     columns = (
         Column("Timestamp", seconds, seconds_column),

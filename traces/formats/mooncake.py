@@ -21,14 +21,14 @@ from traces.cells import (
     tokens_column,
 )
 from traces.errors import TraceError
-from traces.rows import Batch, TraceRow
+from traces.rows import RowBatch, TraceRow
 from traces.tables import Column, table_batches
 from traces.text_source import TextSource
 
 COLUMNS = ("timestamp", "input_length", "output_length")
 
 
-def batches(source: TextSource) -> Iterator[Batch]:
+def batches(source: TextSource) -> Iterator[RowBatch]:
     """Rows in file order, from either encoding (a first line that begins with `{` is JSON)."""
     first = TextSource(source.path).first_line()
     if first is None:
@@ -58,7 +58,7 @@ class _Record(msgspec.Struct):
     model: str = ""
 
 
-def _json_batches(source: TextSource) -> Iterator[Batch]:
+def _json_batches(source: TextSource) -> Iterator[RowBatch]:
     decode = msgspec.json.Decoder(_Record).decode
     for lines in source.blocks():
         try:
@@ -66,7 +66,7 @@ def _json_batches(source: TextSource) -> Iterator[Batch]:
         except (msgspec.MsgspecError, ValueError):
             yield _slow_batch(source, lines)
         else:
-            yield Batch(rows, range(source.line_number - len(lines) + 1, source.line_number + 1))
+            yield RowBatch(rows, range(source.line_number - len(lines) + 1, source.line_number + 1))
 
 
 def _row(record: _Record) -> TraceRow:
@@ -80,7 +80,7 @@ def _row(record: _Record) -> TraceRow:
     return TraceRow(at_s, record.model, record.input_length, record.output_length)
 
 
-def _slow_batch(source: TextSource, lines: list[str]) -> Batch:
+def _slow_batch(source: TextSource, lines: list[str]) -> RowBatch:
     rows: list[TraceRow] = []
     numbers: list[int] = []
     for line_number, line in enumerate(lines, start=source.line_number - len(lines) + 1):
@@ -88,7 +88,7 @@ def _slow_batch(source: TextSource, lines: list[str]) -> Batch:
         if line.strip():
             rows.append(_checked_row(source, line))
             numbers.append(line_number)
-    return Batch(rows, numbers)
+    return RowBatch(rows, numbers)
 
 
 def _checked_row(source: TextSource, line: str) -> TraceRow:

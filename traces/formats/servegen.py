@@ -15,7 +15,7 @@ import numpy as np
 from traces.cells import number, seconds
 from traces.errors import TraceError
 from traces.formats.servegen_lengths import client_lengths
-from traces.tables import Column, Header, parsed_cell
+from traces.tables import Column, TableHeader, parsed_cell
 from traces.text_source import TextSource
 from traces.windows import GapLaw, LengthDraw, WindowCounts
 
@@ -73,7 +73,7 @@ def _client_of(source: TextSource) -> str:
 def _raw_windows(
     source: TextSource, client: str, first: list[str], table: Iterator[list[str]]
 ) -> Iterator[_Window]:
-    header = Header(source, RAW_COLUMNS)
+    header = TableHeader(source, RAW_COLUMNS)
     row: list[str] | None = first
     while row is not None:
         header.check_width(row)
@@ -84,14 +84,16 @@ def _raw_windows(
 def _table_windows(
     source: TextSource, names: list[str], table: Iterator[list[str]]
 ) -> Iterator[_Window]:
-    header = Header(source, names)
+    header = TableHeader(source, names)
     model, client = header.place("model"), header.place("client")
     for row in table:
         header.check_width(row)
         yield from _window(source, header, f"{row[model]}/{row[client]}", row)
 
 
-def _window(source: TextSource, header: Header, client: str, row: list[str]) -> Iterator[_Window]:
+def _window(
+    source: TextSource, header: TableHeader, client: str, row: list[str]
+) -> Iterator[_Window]:
     places = [header.place(column.name) for column in _COLUMNS]
     start_s, rate, law, shape = [row[place] for place in places]
     try:

@@ -17,9 +17,9 @@ from pathlib import Path
 from sllmcore.build import PolicySettings
 from sllmcore.residency import LruResidency
 from sllmreal.control.home import LEADER_KEY, Home, opened_home
-from sllmreal.control.messages import FromLeader, FromPeer, StartInstance
+from sllmreal.control.messages import FromLeader, FromPeer, LaunchInstance
 from sllmreal.leader.leader import Leader, LeaderSettings
-from sllmreal.leader.log_records import Log
+from sllmreal.leader.log_records import EventLog
 from sllmreal.leader.memory_log import MemoryLog
 from sllmreal.leader.peers import PeerChannel
 from sllmreal.processes.leader import LEASE_S, LOG_PREFIX
@@ -51,7 +51,7 @@ class NotingChannel:
 
     def post(self, message: FromLeader) -> None:
         self._channel.post(message)
-        if isinstance(message, StartInstance):
+        if isinstance(message, LaunchInstance):
             at_s, cpu_s = time.monotonic(), time.process_time()
             self._issued.append(Issued(message.instance_id, at_s, cpu_s))
 
@@ -72,7 +72,7 @@ async def _main(home: Home, kind: str) -> None:
 
 
 @asynccontextmanager
-async def _opened(home: Home, kind: str) -> AsyncIterator[Log]:
+async def _opened(home: Home, kind: str) -> AsyncIterator[EventLog]:
     match kind:
         case "memory":
             yield MemoryLog()
@@ -88,7 +88,7 @@ async def _opened(home: Home, kind: str) -> AsyncIterator[Log]:
             raise ValueError(f"a store is one of {STORES}, got {kind}")
 
 
-async def _lead(home: Home, log: Log, issued: list[Issued]) -> None:
+async def _lead(home: Home, log: EventLog, issued: list[Issued]) -> None:
     """Idle instances leave at once, nothing is cached: every request is cold."""
     residency = LruResidency(keep_alive_s=0.0, caches_dram=False, caches_ssd=False)
     leader = Leader(LeaderSettings(PolicySettings(residency=residency)), log, 1)

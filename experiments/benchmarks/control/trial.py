@@ -12,16 +12,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from experiments.benchmarks.control.leading import ISSUED, Issued
-from experiments.benchmarks.control.workers import SEEN, SERVERS, Load
+from experiments.benchmarks.control.workers import SEEN, SERVERS, LoadSeen
 from sllmcore.errors import ClusterError
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.home import Home, opened_home
-from sllmreal.control.messages import Deploy
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.messages import DeployModel
 from sllmreal.control.operator import ask
-from sllmreal.gateway.backend import Submission
+from sllmreal.gateway.backend import GenerationRequest
 from sllmreal.processes.attach import attached_gateway
 from sllmreal.processes.supervisor import ChildCommand, kept_running
-from sllmreal.router.router import RequestDesk
+from sllmreal.router.router import RequestRouter
 
 NUM_MODELS = 100
 REQUESTS_PER_S = 100.0
@@ -42,7 +42,7 @@ class Asked:
 class Cold:
     """A cold request, in seconds from its arrival on."""
 
-    issued_s: float  # the leader had put the `Load` into the worker's connection
+    issued_s: float  # the leader had put the `LoadSeen` into the worker's connection
     came_s: float  # the worker began to carry it out
     cold_start_s: float  # to the first token
     unexplained_s: float  # of the cold start, by no phase
@@ -70,7 +70,7 @@ async def trial(store: str, seed: int, seconds: float) -> Trial:
             if ended.done():
                 raise ClusterError(f"{ended.result()}: the machine is too busy")
             asked = asking.result()
-        loads = [Load(**one) for one in json.loads((home.directory / SEEN).read_text())]
+        loads = [LoadSeen(**one) for one in json.loads((home.directory / SEEN).read_text())]
         issued = [Issued(**one) for one in json.loads((home.directory / ISSUED).read_text())]
     at_s = {one.instance_id: one.at_s for one in issued}
     colds = [_cold(one, loads, at_s) for one in asked]
@@ -78,7 +78,7 @@ async def trial(store: str, seed: int, seconds: float) -> Trial:
     return Trial([one for one in colds if one is not None], cpu_s)
 
 
-async def _all_asked(desk: RequestDesk, rng: random.Random, seconds: float) -> list[Asked]:
+async def _all_asked(desk: RequestRouter, rng: random.Random, seconds: float) -> list[Asked]:
     done: list[Asked] = []
     free = [f"m{one}" for one in range(NUM_MODELS)]
 
@@ -98,9 +98,9 @@ async def _all_asked(desk: RequestDesk, rng: random.Random, seconds: float) -> l
     return done
 
 
-async def _answered(desk: RequestDesk, model: str, request_id: str) -> Asked:
+async def _answered(desk: RequestRouter, model: str, request_id: str) -> Asked:
     arrived_at_s = time.monotonic()
-    call = desk.submit(Submission(request_id, model, "", (1, 2, 3), OUTPUT_TOKENS))
+    call = desk.submit(GenerationRequest(request_id, model, "", (1, 2, 3), OUTPUT_TOKENS))
     await anext(call)
     answered_at_s = time.monotonic()
     async for _ in call:
@@ -108,7 +108,7 @@ async def _answered(desk: RequestDesk, model: str, request_id: str) -> Asked:
     return Asked(model, arrived_at_s, answered_at_s)
 
 
-def _cold(asked: Asked, loads: list[Load], issued_at_s: dict[str, float]) -> Cold | None:
+def _cold(asked: Asked, loads: list[LoadSeen], issued_at_s: dict[str, float]) -> Cold | None:
     """None where an instance was still there: a model has one request at a time."""
     for load in loads:
         if load.model == asked.model and asked.arrived_at_s <= load.came_at_s < asked.answered_at_s:
@@ -125,7 +125,7 @@ def _cold(asked: Asked, loads: list[Load], issued_at_s: dict[str, float]) -> Col
 @asynccontextmanager
 async def _cluster(
     store: str, home: Home, ended: asyncio.Future[str]
-) -> AsyncIterator[RequestDesk]:
+) -> AsyncIterator[RequestRouter]:
     """64 GPUs; loads take about 10 ms, idle instances leave at once."""
     where = ("--home", str(home.directory))
     leader = ChildCommand(
@@ -137,12 +137,12 @@ async def _cluster(
         gateway = await stack.enter_async_context(attached_gateway(home))
         await stack.enter_async_context(kept_running([workers], ended.set_result))
         for one in range(NUM_MODELS):
-            await ask(home, Deploy(_model(f"m{one}")))
+            await ask(home, DeployModel(_model(f"m{one}")))
         while gateway.desk.num_workers < len(SERVERS):  # noqa: ASYNC110 - told by a message
             await asyncio.sleep(0.02)
         yield gateway.desk
 
 
-def _model(name: str) -> ModelSpec:
+def _model(name: str) -> ModelDeployment:
     settings = {"decode_step_s": STEP_S}
-    return ModelSpec(name, f"/{name}", 10_000_000, 4096, 0.0, "timed", 1, 1, settings)
+    return ModelDeployment(name, f"/{name}", 10_000_000, 4096, 0.0, "timed", 1, 1, settings)

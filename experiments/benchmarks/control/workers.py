@@ -18,10 +18,10 @@ from pathlib import Path
 
 from sllmcore.events import LoadFinished
 from sllmcore.types import ServerSpec
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.home import Home, opened_home
 from sllmreal.control.leader_link import LeaderLink
 from sllmreal.control.messages import ReportedEvent
-from sllmreal.control.model import ModelSpec
 from sllmreal.control.site import leader_dial
 from sllmreal.migration.links import LocalNetwork
 from sllmreal.processes.run import run_process
@@ -36,7 +36,7 @@ SEEN = "loads.json"
 
 
 @dataclass(slots=True)
-class Load:
+class LoadSeen:
     """One load as its worker saw it; instants by the machine's monotonic clock."""
 
     instance_id: str
@@ -50,13 +50,13 @@ class Observed:
     """The loads of all workers here, by instance."""
 
     def __init__(self) -> None:
-        self.loads: dict[str, Load] = {}
+        self.loads: dict[str, LoadSeen] = {}
 
     def launch(self, make: Launch) -> Launch:
         """Notes when a worker begins to carry a load out."""
 
-        def noting(instance_id: str, model: ModelSpec, send: Send) -> Runner:
-            self.loads[instance_id] = Load(instance_id, model.name, time.monotonic())
+        def noting(instance_id: str, model: ModelDeployment, send: Send) -> Runner:
+            self.loads[instance_id] = LoadSeen(instance_id, model.name, time.monotonic())
             return make(instance_id, model, send)
 
         return noting

@@ -21,10 +21,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.benchmarks.engine.cold_service import Service
-from experiments.benchmarks.engine.cold_start import Start
+from experiments.benchmarks.engine.cold_service import ColdService
+from experiments.benchmarks.engine.cold_start import StartMethod
 from experiments.benchmarks.loading.campaign import drop_cached
-from experiments.benchmarks.loading.models import Prepared
+from experiments.benchmarks.loading.models import PreparedModel
 
 SPARE, WORKER, FRESH, IMPORTED, ALONE = "spare", "worker", "fresh", "imported", "alone"
 
@@ -37,10 +37,10 @@ class ColdRow:
     model: str
     size_bytes: int
     round: int
-    start: Start
+    start: StartMethod
 
 
-def compare(model: Prepared, device: str, rounds: int, work: Path) -> Iterator[ColdRow]:
+def compare(model: PreparedModel, device: str, rounds: int, work: Path) -> Iterator[ColdRow]:
     """Rows of every way, in turn, another one first in each round.
 
     Raises RuntimeError when one fails, or says another token.
@@ -59,15 +59,15 @@ def compare(model: Prepared, device: str, rounds: int, work: Path) -> Iterator[C
 
 
 def _ways(
-    model: Prepared, device: str, work: Path, stack: ExitStack
-) -> dict[str, Callable[[], Start]]:
+    model: PreparedModel, device: str, work: Path, stack: ExitStack
+) -> dict[str, Callable[[], StartMethod]]:
     theirs = {
         FRESH: lambda: _in_process("fresh", str(model.directory), device),
         IMPORTED: lambda: _in_process("imported", str(model.directory), device),
     }
     if device != "cpu":
         return {ALONE: lambda: _in_process("alone", str(model.native), device), **theirs}
-    service = stack.enter_context(Service(model, work / "ssd"))
+    service = stack.enter_context(ColdService(model, work / "ssd"))
     return {
         SPARE: lambda: service.first_token(with_spare=True),
         WORKER: lambda: service.first_token(with_spare=False),
@@ -75,7 +75,7 @@ def _ways(
     }
 
 
-def _in_process(how: str, path: str, device: str) -> Start:
+def _in_process(how: str, path: str, device: str) -> StartMethod:
     """`cold_worker`'s word. A process that says that it is ready is told to go, and its time runs
     from then on; that of others from their beginning."""
     command = [sys.executable, "-m", "experiments.benchmarks.engine.cold_worker", how, path, device]
@@ -95,7 +95,7 @@ def _in_process(how: str, path: str, device: str) -> Start:
     if process.returncode != 0 or not line:
         raise RuntimeError(f"the cold start {how!r} ended with {process.returncode}")
     told = json.loads(line)
-    return Start(total_s, told["phases"], told["token"])
+    return StartMethod(total_s, told["phases"], told["token"])
 
 
 def _rotated(hows: list[str], number: int) -> list[str]:

@@ -6,15 +6,15 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 
-from experiments.benchmarks.engine.cold_start import Start
+from experiments.benchmarks.engine.cold_start import StartMethod
 from experiments.benchmarks.engine.cold_worker import PROMPT
 from experiments.benchmarks.loading.caching import drop
-from experiments.benchmarks.loading.models import Prepared
+from experiments.benchmarks.loading.models import PreparedModel
 from sllmcore.events import LoadFinished
 from sllmcore.types import SSD, ServerSpec
 from sllmreal.checkpoint import read_layout
-from sllmreal.control.messages import ReportedEvent, StartInstance, StopInstance
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
+from sllmreal.control.messages import LaunchInstance, ReportedEvent, StopInstance
 from sllmreal.engine.errors import EngineLostError
 from sllmreal.engine.protocol import SequenceSpec
 from sllmreal.streams import messages as wire
@@ -50,10 +50,10 @@ class _ObservedRunner:
         self.online_at_s = self._loop.time()
 
 
-class Service:
+class ColdService:
     """One worker, with one place for an engine; it has loaded the model before."""
 
-    def __init__(self, model: Prepared, directory: Path) -> None:
+    def __init__(self, model: PreparedModel, directory: Path) -> None:
         room_bytes = model.size_bytes + _ROUNDING_BYTES
         self._server = ServerSpec("s0", 1, room_bytes, 0, 2 * room_bytes, 1e9, 1e9, 1e10)
         self._source = model.native
@@ -62,7 +62,7 @@ class Service:
         self._stack = AsyncExitStack()
         self._num_started = 0
 
-    def __enter__(self) -> "Service":
+    def __enter__(self) -> "ColdService":
         try:
             self._loop.run(self._open())
         except BaseException:
@@ -79,13 +79,13 @@ class Service:
         with self._loop:
             self._loop.run(self._stack.aclose())
 
-    def first_token(self, *, with_spare: bool) -> Start:
+    def first_token(self, *, with_spare: bool) -> StartMethod:
         """From the order to the first token, with and without one of the spare processes."""
         return self._loop.run(self._first_token(with_spare))
 
     async def _open(self) -> None:
         size_bytes = read_layout(self._source).size_bytes
-        self._model = ModelSpec("m", str(self._source), size_bytes, CONTEXT_TOKENS, 0.0)
+        self._model = ModelDeployment("m", str(self._source), size_bytes, CONTEXT_TOKENS, 0.0)
         options = ProcessOptions()
         self._spares = await self._stack.enter_async_context(Spares(options, _say))
         self._launches = {
@@ -103,25 +103,25 @@ class Service:
         self._gateway = plane.connect()
         await self._first_token(with_spare=False)  # which fills the SSD tier
 
-    def _launched(self, instance_id: str, model: ModelSpec, send: Send) -> Runner:
+    def _launched(self, instance_id: str, model: ModelDeployment, send: Send) -> Runner:
         runner = self._launches[self._with_spare](instance_id, model, send)
         self._runner = _ObservedRunner(runner)
         return self._runner
 
-    async def _first_token(self, with_spare: bool) -> Start:
+    async def _first_token(self, with_spare: bool) -> StartMethod:
         self._with_spare = with_spare
         await self._spares.full()
         drop(file for file in self._directory.rglob("*") if file.is_file())
         self._num_started += 1
         instance_id = f"i{self._num_started}"
         began_s = asyncio.get_running_loop().time()
-        order = StartInstance(2 * self._num_started, instance_id, self._model, (0,), (SSD,), None)
+        order = LaunchInstance(2 * self._num_started, instance_id, self._model, (0,), (SSD,), None)
         self._worker.execute(order)
         loaded = await self._reports.get()
         if not isinstance(loaded, LoadFinished):
             raise EngineLostError(f"the worker reports {loaded}")
-        spec = wire.Spec.of(SequenceSpec("first", PROMPT, 1))
-        self._gateway.post(ToInstance(instance_id, wire.Start(wire.Epoch(1), spec)))
+        spec = wire.PackedSpec.of(SequenceSpec("first", PROMPT, 1))
+        self._gateway.post(ToInstance(instance_id, wire.StartStream(wire.Epoch(1), spec)))
         token = await self._next_token()
         ended_s = asyncio.get_running_loop().time()
         self._worker.execute(StopInstance(2 * self._num_started + 1, instance_id, True))
@@ -134,7 +134,7 @@ class Service:
             "engine": seen.online_at_s - seen.given_at_s,
             "first token": ended_s - seen.online_at_s,
         }
-        return Start(ended_s - began_s, phases, token)
+        return StartMethod(ended_s - began_s, phases, token)
 
     async def _next_token(self) -> int:
         while True:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class StartMethod:
     """Seconds to the first token, by parts (some beside others), and the token."""
 
     total_s: float

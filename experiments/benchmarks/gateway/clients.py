@@ -15,7 +15,7 @@ _HEAD_BYTES, _TAIL_BYTES = 400, 64  # of an answer, to tell its status and its e
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ClientOutcome:
     """What became of one request. Times are from its due moment, not from when it could be sent."""
 
     status: int  # 0: no answer
@@ -41,7 +41,7 @@ class _Asking(asyncio.Protocol):
         self._head = b""
         self._tail = b""
         self._first_token_s: float | None = None
-        self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.outcome: asyncio.Future[ClientOutcome] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -61,18 +61,18 @@ class _Asking(asyncio.Protocol):
         complete = b"data: [DONE]" in self._tail
         if not self.outcome.done():
             self.outcome.set_result(
-                Outcome(status, complete, self._first_token_s, whole_s, retry_after)
+                ClientOutcome(status, complete, self._first_token_s, whole_s, retry_after)
             )
 
 
-async def ask(address: Address, max_tokens: int, due_s: float) -> Outcome:
+async def ask(address: Address, max_tokens: int, due_s: float) -> ClientOutcome:
     """One streamed request on a connection of its own."""
     request = _request(STEADY, max_tokens)
     loop = asyncio.get_running_loop()
     try:
         _, asking = await loop.create_connection(lambda: _Asking(request, due_s), *address)
     except OSError:
-        return Outcome(0, False, None, time.monotonic() - due_s, False)
+        return ClientOutcome(0, False, None, time.monotonic() - due_s, False)
     return await asking.outcome
 
 

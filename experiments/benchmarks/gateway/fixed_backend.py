@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from sllmreal.engine.protocol import FinishReason
 from sllmreal.gateway.backend import (
+    ClusterMetrics,
     DeployedModel,
     Generated,
+    GenerationRequest,
     Health,
-    Snapshot,
-    Submission,
     TimedOutError,
     Tokenizer,
 )
@@ -58,16 +58,16 @@ class FixedBackend:
     def tokenizer(self, model: str) -> Tokenizer | None:
         return None
 
-    def submit(self, submission: Submission) -> AsyncGenerator[Generated, None]:
+    def submit(self, submission: GenerationRequest) -> AsyncGenerator[Generated, None]:
         return self._flood(submission) if submission.model == FLOOD else self._steady(submission)
 
     def health(self) -> Health:
         return Health(True, True, 1, 0.0)
 
-    def snapshot(self) -> Snapshot:
-        return Snapshot()
+    def snapshot(self) -> ClusterMetrics:
+        return ClusterMetrics()
 
-    async def _steady(self, submission: Submission) -> AsyncGenerator[Generated, None]:
+    async def _steady(self, submission: GenerationRequest) -> AsyncGenerator[Generated, None]:
         try:
             async with asyncio.timeout(self._capacity.patience_s):
                 await self._slots.acquire()
@@ -84,7 +84,7 @@ class FixedBackend:
         finally:
             self._slots.release()
 
-    async def _flood(self, submission: Submission) -> AsyncGenerator[Generated, None]:
+    async def _flood(self, submission: GenerationRequest) -> AsyncGenerator[Generated, None]:
         num_left = submission.max_output_tokens
         while num_left > 0:
             await asyncio.sleep(self._capacity.token_s)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from random import Random
 from statistics import quantiles
 
-from experiments.benchmarks.gateway.clients import Outcome, ask, idle, leave, not_read
+from experiments.benchmarks.gateway.clients import ClientOutcome, ask, idle, leave, not_read
 from experiments.benchmarks.gateway.fixed_backend import Capacity
 from experiments.benchmarks.gateway.server import Served
 
@@ -39,7 +39,7 @@ SCENARIOS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class GatewayRow:
     """What a scenario came to."""
 
     scenario: str
@@ -61,7 +61,7 @@ class Row:
 
 async def measure(
     served: Served, capacity: Capacity, scenario: Scenario, schedule: "Schedule"
-) -> Row:
+) -> GatewayRow:
     """Run a scenario for `schedule.duration_s` after a quarter of it that does not count."""
     connections = await idle(served.address, scenario.num_idle)
     slow = [asyncio.create_task(not_read(served.address)) for _ in range(scenario.num_slow)]
@@ -90,11 +90,11 @@ class Schedule:
 
 async def _offer(
     served: Served, capacity: Capacity, scenario: Scenario, schedule: Schedule, begun_s: float
-) -> tuple[list[Outcome], list[float]]:
+) -> tuple[list[ClientOutcome], list[float]]:
     """Send requests when they are due; gives what became of those that count."""
     random = Random(schedule.round)  # noqa: S311 - arrivals, no secret
     rate_per_s = scenario.load * capacity.requests_per_s
-    counted: list[asyncio.Task[Outcome]] = []
+    counted: list[asyncio.Task[ClientOutcome]] = []
     rest: set[asyncio.Task[object]] = set()
     late = []
     due_s, end_s = time.monotonic(), begun_s + schedule.duration_s
@@ -129,15 +129,15 @@ def _row(
     scenario: Scenario,
     schedule: Schedule,
     capacity: Capacity,
-    outcomes: list[Outcome],
+    outcomes: list[ClientOutcome],
     observed: tuple[list[float], int, float],
-) -> Row:
+) -> GatewayRow:
     late, rss_bytes, cpu_share = observed
     completed = [one for one in outcomes if one.status == 200 and one.complete]
     refused = [one for one in outcomes if one.status == 429 and one.retry_after]
     firsts = [one.first_token_s for one in completed if one.first_token_s is not None]
     good = sum(first_s <= schedule.slo_s for first_s in firsts) / schedule.duration_s
-    return Row(
+    return GatewayRow(
         scenario.name,
         schedule.round,
         len(outcomes) / schedule.duration_s,

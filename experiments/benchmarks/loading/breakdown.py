@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import torch
 
-from experiments.benchmarks.loading.models import Prepared
+from experiments.benchmarks.loading.models import PreparedModel
 from sllmreal.checkpoint.layout import Layout
 from sllmreal.checkpoint.source import read_layout
 from sllmreal.loader import ChunkPool, load_checkpoint
@@ -24,7 +24,7 @@ Tensors = Iterable[torch.Tensor]
 _THREADS = 8
 
 
-def by_tensor(model: Prepared) -> Tensors:
+def by_tensor(model: PreparedModel) -> Tensors:
     """One buffered read per tensor, into memory of its own."""
     layout = read_layout(model.native)
     memory = [_small_pages(part.size_bytes) for part in layout.partitions]
@@ -37,19 +37,19 @@ def by_tensor(model: Prepared) -> Tensors:
     return _verified(layout, memory)
 
 
-def bulk(model: Prepared) -> Tensors:
+def bulk(model: PreparedModel) -> Tensors:
     return _chunks(model, 0, 1)
 
 
-def direct(model: Prepared) -> Tensors:
+def direct(model: PreparedModel) -> Tensors:
     return _chunks(model, os.O_DIRECT, 1)
 
 
-def threads(model: Prepared) -> Tensors:
+def threads(model: PreparedModel) -> Tensors:
     return _chunks(model, os.O_DIRECT, _THREADS)
 
 
-def _chunks(model: Prepared, flags: int, num_threads: int) -> Tensors:
+def _chunks(model: PreparedModel, flags: int, num_threads: int) -> Tensors:
     layout = read_layout(model.native)
     memory = [_small_pages(part.size_bytes) for part in layout.partitions]
     _read_chunks(model, layout, flags, num_threads, [_address(one) for one in memory])
@@ -57,7 +57,7 @@ def _chunks(model: Prepared, flags: int, num_threads: int) -> Tensors:
 
 
 def _read_chunks(
-    model: Prepared, layout: Layout, flags: int, num_threads: int, addresses: list[int]
+    model: PreparedModel, layout: Layout, flags: int, num_threads: int, addresses: list[int]
 ) -> None:
     for number, part in enumerate(layout.partitions):
         fd = os.open(model.native / part.file, os.O_RDONLY | flags)
@@ -106,7 +106,7 @@ class PoolSteps:
     def __init__(self, pool: ChunkPool) -> None:
         self._pool = pool
 
-    def pool(self, model: Prepared) -> Tensors:
+    def pool(self, model: PreparedModel) -> Tensors:
         """Read all, then verify all."""
         layout = read_layout(model.native)
         assert len(layout.partitions) == 1, "the benchmark's models have one partition"
@@ -115,11 +115,11 @@ class PoolSteps:
             verify_chunk(layout, read, self._pool.address + read.offset_bytes)
         return ()
 
-    def pipeline(self, model: Prepared) -> Tensors:
+    def pipeline(self, model: PreparedModel) -> Tensors:
         return load_checkpoint(model.native, pool=self._pool).values()
 
 
-STEPS: dict[str, Callable[[Prepared], Tensors]] = {
+STEPS: dict[str, Callable[[PreparedModel], Tensors]] = {
     "step 1 by tensor": by_tensor,
     "step 2 bulk": bulk,
     "step 3 direct": direct,

@@ -21,8 +21,8 @@ from experiments.benchmarks.loading.limits import (
     populate_seconds,
 )
 from experiments.benchmarks.loading.loaders import files_read, prepare_tensorizer
-from experiments.benchmarks.loading.models import Prepared
-from experiments.benchmarks.loading.row import DISK, Measure, Row, limit_row
+from experiments.benchmarks.loading.models import PreparedModel
+from experiments.benchmarks.loading.row import DISK, LoadingRow, Measure, limit_row
 from experiments.benchmarks.loading.stolen import Stolen
 
 ON_MEDIA = ("ours pool", "ours", "safetensors", "torch.load")
@@ -34,14 +34,14 @@ class Throttle(Protocol):
     def __call__(self, pid: int, bytes_per_s: float) -> AbstractContextManager[object]: ...
 
 
-def drop_cached(model: Prepared) -> None:
+def drop_cached(model: PreparedModel) -> None:
     """Forget all files of a model from the page cache."""
     drop(file for file in model.directory.parent.rglob("*") if file.is_file())
 
 
 def compare(
-    model: Prepared, loaders: Sequence[str], rounds: int, device: str, medium: str = DISK
-) -> Iterator[Row]:
+    model: PreparedModel, loaders: Sequence[str], rounds: int, device: str, medium: str = DISK
+) -> Iterator[LoadingRow]:
     """Rows of these loaders on one model, cold, and of the limits."""
     if "tensorizer" in loaders:
         prepare_tensorizer(model)
@@ -57,8 +57,8 @@ def compare(
 
 
 def compare_hot(
-    model: Prepared, loaders: Sequence[str], rounds: int, device: str, medium: str = DISK
-) -> Iterator[Row]:
+    model: PreparedModel, loaders: Sequence[str], rounds: int, device: str, medium: str = DISK
+) -> Iterator[LoadingRow]:
     """The same for files that are cached; for pools, for what the pool holds."""
     if "tensorizer" in loaders:
         prepare_tensorizer(model)
@@ -77,10 +77,10 @@ def compare_hot(
 def _cold_rows(
     crew: Crew,
     loaders: Sequence[str],
-    model: Prepared,
+    model: PreparedModel,
     disk: DiskLimit,
     measure: tuple[Measure, str],
-) -> Iterator[Row]:
+) -> Iterator[LoadingRow]:
     """A row of each loader, and of the disk's limit before and after it."""
     cold, device = measure
     before_s = disk.seconds()
@@ -105,7 +105,7 @@ def _rotated(loaders: Sequence[str], number: int) -> list[str]:
     return [*loaders[first:], *loaders[:first]]
 
 
-def breakdown(model: Prepared, rounds: int, medium: str = DISK) -> Iterator[Row]:
+def breakdown(model: PreparedModel, rounds: int, medium: str = DISK) -> Iterator[LoadingRow]:
     """Rows of the steps from a naive loader to ours, cold, and of the limit."""
     with Crew(ALL_STEPS, model, "cpu") as crew:
         disk = DiskLimit(model.native / "partition-00000.bin")
@@ -116,12 +116,12 @@ def breakdown(model: Prepared, rounds: int, medium: str = DISK) -> Iterator[Row]
 
 
 def on_media(
-    model: Prepared,
+    model: PreparedModel,
     rates_bytes_per_s: dict[str, float],
     throttle: Throttle,
     rounds: int,
     medium: str = DISK,
-) -> Iterator[Row]:
+) -> Iterator[LoadingRow]:
     """Rows of a few loaders on emulated media: `throttle` limits how fast a worker reads."""
     for emulated, rate in rates_bytes_per_s.items():
         with Crew(ON_MEDIA, model, "cpu", partial(throttle, bytes_per_s=rate)) as crew:
@@ -132,15 +132,15 @@ def on_media(
                         yield row.within(model.size_bytes / rate)
 
 
-def _copy_limit(model: Prepared, device: str) -> float:
+def _copy_limit(model: PreparedModel, device: str) -> float:
     if device == "cpu":
         return copy_seconds(model.size_bytes)
     return pinned_copy_seconds(model.size_bytes, device)
 
 
 def measured_row(
-    crew: Crew, loader: str, model: Prepared, measure: Measure, device: str
-) -> Iterator[Row]:
+    crew: Crew, loader: str, model: PreparedModel, measure: Measure, device: str
+) -> Iterator[LoadingRow]:
     """The row of one load; none where the loader died of it."""
     hot = measure.cache == "hot"
     ready_memory(model.size_bytes)
@@ -155,9 +155,9 @@ def measured_row(
         yield replace(_as_row(loader, measure, device, measured), stolen_share=stolen.share)
 
 
-def _as_row(loader: str, measure: Measure, device: str, measured: dict[str, Any]) -> Row:
+def _as_row(loader: str, measure: Measure, device: str, measured: dict[str, Any]) -> LoadingRow:
     seconds = float(measured["seconds"])
-    return Row(
+    return LoadingRow(
         loader=loader,
         model=measure.model,
         size_bytes=measure.size_bytes,

@@ -16,7 +16,7 @@ from typing import Any
 
 from experiments.benchmarks.loading.breakdown import POOL_STEPS
 from experiments.benchmarks.loading.loaders import POOL_LOADERS
-from experiments.benchmarks.loading.models import Prepared
+from experiments.benchmarks.loading.models import PreparedModel
 from sllmreal.loader.plan import DEFAULT_CHUNK_BYTES
 
 _MAX_DEATHS = 2
@@ -26,14 +26,14 @@ class WorkerDiedError(Exception):
     """A loader's process ended, or could not be started."""
 
 
-class Worker:
+class LoaderProcess:
     """A process that loads with one loader when told."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.pid = process.pid
         self._process = process
 
-    def load(self, model: Prepared, *, cold: bool) -> dict[str, Any]:
+    def load(self, model: PreparedModel, *, cold: bool) -> dict[str, Any]:
         """Measure one load."""
         fields = {
             key: str(value) if isinstance(value, Path) else value
@@ -57,7 +57,7 @@ class Worker:
 
 
 @contextmanager
-def started_worker(loader: str, model: Prepared, device: str) -> Iterator[Worker]:
+def started_worker(loader: str, model: PreparedModel, device: str) -> Iterator[LoaderProcess]:
     """A worker that is ready: imports done, the pool faulted in."""
     needs_pool = loader in (*POOL_LOADERS, *POOL_STEPS)
     pool_bytes = model.size_bytes + 4 * DEFAULT_CHUNK_BYTES if needs_pool else 0
@@ -73,7 +73,7 @@ def started_worker(loader: str, model: Prepared, device: str) -> Iterator[Worker
     with subprocess.Popen(  # noqa: S603
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
-        worker = Worker(process)
+        worker = LoaderProcess(process)
         try:
             worker.answer()
             yield worker
@@ -95,7 +95,7 @@ class Crew:
     def __init__(
         self,
         loaders: Sequence[str],
-        model: Prepared,
+        model: PreparedModel,
         device: str,
         around: Callable[[int], AbstractContextManager[object]] = _as_it_is,
     ) -> None:
@@ -103,7 +103,7 @@ class Crew:
         self._device = device
         self._around = around
         self._deaths = dict.fromkeys(loaders, 0)
-        self._workers: dict[str, Worker] = {}
+        self._workers: dict[str, LoaderProcess] = {}
         self._stacks: dict[str, ExitStack] = {}
 
     def __enter__(self) -> "Crew":

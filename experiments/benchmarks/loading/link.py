@@ -15,7 +15,7 @@ BURST_BYTES = 4 << 20  # 3 ms at 10 Gbit/s: timers of one tick then still fill t
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class NetworkLink:
     """The far end: where to run a server (`command` before its own), and its address."""
 
     command: tuple[str, ...]
@@ -31,7 +31,7 @@ def why_not() -> str | None:
 
 
 @contextmanager
-def emulated_link(bytes_per_s: float | None) -> Iterator[Link]:
+def emulated_link(bytes_per_s: float | None) -> Iterator[NetworkLink]:
     """A link whose far end sends at most that fast (None: as fast as it can), gone at the end."""
     name = f"loading-{os.getpid()}"
     near, far = f"near{os.getpid() % 10**8}", f"far{os.getpid() % 10**8}"
@@ -50,7 +50,7 @@ def emulated_link(bytes_per_s: float | None) -> Iterator[Link]:
             rate = f"{int(bytes_per_s)}bps"  # tc's "bps" are bytes
             shape = ("rate", rate, "burst", str(BURST_BYTES), "latency", "50ms")
             _run(*inside, "tc", "qdisc", "add", "dev", far, "root", "tbf", *shape)
-        yield Link(inside, f"{network}.2")
+        yield NetworkLink(inside, f"{network}.2")
 
 
 def _run(*command: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from experiments.benchmarks.loading.breakdown import ALL_STEPS, STEPS
-from experiments.benchmarks.loading.models import Prepared
+from experiments.benchmarks.loading.models import PreparedModel
 from experiments.benchmarks.loading.row import LORA
 from sllmreal.loader import ChunkPool, load_checkpoint
 
@@ -27,7 +27,7 @@ class Loaders:
         self._device = device
         self._open = ExitStack()  # what the tensors of the last load live in
 
-    def load(self, model: Prepared) -> Tensors:
+    def load(self, model: PreparedModel) -> Tensors:
         """All tensors of the model. They must be dropped, and `release` called, before the next."""
         if self.name in STEPS:
             return STEPS[self.name](model)
@@ -47,30 +47,30 @@ class Loaders:
                 self._pool.evict(identity)
 
 
-def _torch_load(model: Prepared, device: str, _: ExitStack) -> Tensors:
+def _torch_load(model: PreparedModel, device: str, _: ExitStack) -> Tensors:
     loaded: dict[str, torch.Tensor] = torch.load(model.pickled, map_location=device)
     return loaded.values()
 
 
-def _torch_mmap(model: Prepared, device: str, _: ExitStack) -> Tensors:
+def _torch_mmap(model: PreparedModel, device: str, _: ExitStack) -> Tensors:
     loaded: dict[str, torch.Tensor] = torch.load(model.pickled, map_location=device, mmap=True)
     return loaded.values()
 
 
-def _safetensors(model: Prepared, device: str, _: ExitStack) -> Tensors:
+def _safetensors(model: PreparedModel, device: str, _: ExitStack) -> Tensors:
     loaded: dict[str, torch.Tensor] = import_module("safetensors.torch").load_file(
         model.safetensors, device=device
     )
     return loaded.values()
 
 
-def _transformers(model: Prepared, device: str, _: ExitStack) -> Tensors:
+def _transformers(model: PreparedModel, device: str, _: ExitStack) -> Tensors:
     automatic: Any = import_module("transformers").AutoModelForCausalLM
     loaded = automatic.from_pretrained(model.directory, dtype="auto").to(device)
     return [tensor.detach() for tensor in loaded.parameters()]
 
 
-def _runai(model: Prepared, device: str, _: ExitStack) -> Tensors:
+def _runai(model: PreparedModel, device: str, _: ExitStack) -> Tensors:
     streamer_class = import_module("runai_model_streamer").SafetensorsStreamer
     with streamer_class() as streamer:
         streamer.stream_file(str(model.safetensors))
@@ -78,7 +78,7 @@ def _runai(model: Prepared, device: str, _: ExitStack) -> Tensors:
         return [tensor.to(device, copy=True) for _, tensor in streamer.get_tensors()]
 
 
-def _fastsafetensors(model: Prepared, device: str, stack: ExitStack) -> Tensors:
+def _fastsafetensors(model: PreparedModel, device: str, stack: ExitStack) -> Tensors:
     package = import_module("fastsafetensors")
     loader = package.SafeTensorsFileLoader(package.SingleGroup(), device, nogds=True)
     stack.callback(loader.close)
@@ -88,7 +88,7 @@ def _fastsafetensors(model: Prepared, device: str, stack: ExitStack) -> Tensors:
     return [files.get_tensor(key) for key in files.key_to_rank_lidx]
 
 
-def _tensorizer(model: Prepared, device: str, stack: ExitStack) -> Tensors:
+def _tensorizer(model: PreparedModel, device: str, stack: ExitStack) -> Tensors:
     package = import_module("tensorizer")
     file = _tensorizer_file(model)
     deserializer = package.TensorDeserializer(str(file), device=device, num_readers=4)
@@ -96,11 +96,11 @@ def _tensorizer(model: Prepared, device: str, stack: ExitStack) -> Tensors:
     return [deserializer[key] for key in deserializer]
 
 
-def _tensorizer_file(model: Prepared) -> Path:
+def _tensorizer_file(model: PreparedModel) -> Path:
     return model.directory.parent / "model.tensors"
 
 
-def prepare_tensorizer(model: Prepared) -> None:
+def prepare_tensorizer(model: PreparedModel) -> None:
     """Write tensorizer's own format once."""
     file = _tensorizer_file(model)
     if not file.exists():
@@ -110,7 +110,7 @@ def prepare_tensorizer(model: Prepared) -> None:
         serializer.close()
 
 
-_PEERS: dict[str, Callable[[Prepared, str, ExitStack], Tensors]] = {
+_PEERS: dict[str, Callable[[PreparedModel, str, ExitStack], Tensors]] = {
     "torch.load": _torch_load,
     "torch.load mmap": _torch_mmap,
     "safetensors": _safetensors,
@@ -126,7 +126,7 @@ _PACKAGES = {
 }
 
 
-def files_read(loader: str, model: Prepared) -> list[Path]:
+def files_read(loader: str, model: PreparedModel) -> list[Path]:
     """The files whose bytes that loader loads."""
     if loader in ALL_STEPS or loader in ("ours", "ours pool"):
         return sorted(model.native.glob("partition-*.bin"))

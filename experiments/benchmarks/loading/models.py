@@ -20,7 +20,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Decoder:
+class SampleDecoder:
     """The sizes that decide a decoder's shapes."""
 
     num_layers: int
@@ -33,18 +33,18 @@ class Decoder:
 
 LLAMA_2_7B = (4096, 11008, 4096, 32000)
 DECODERS = {
-    "llama-2-7b-l1": Decoder(1, *LLAMA_2_7B),  # 0.9 GB
-    "llama-2-7b-l3": Decoder(3, *LLAMA_2_7B),  # 1.7 GB
-    "tinyllama-1.1b": Decoder(22, 2048, 5632, 256, 32000),  # 2.2 GB
-    "llama-3.2-1b": Decoder(16, 2048, 8192, 512, 128256, tied=True),  # 2.5 GB
-    "llama-2-7b-l9": Decoder(9, *LLAMA_2_7B),  # 4.2 GB
-    "llama-2-7b-l18": Decoder(18, *LLAMA_2_7B),  # 7.8 GB
+    "llama-2-7b-l1": SampleDecoder(1, *LLAMA_2_7B),  # 0.9 GB
+    "llama-2-7b-l3": SampleDecoder(3, *LLAMA_2_7B),  # 1.7 GB
+    "tinyllama-1.1b": SampleDecoder(22, 2048, 5632, 256, 32000),  # 2.2 GB
+    "llama-3.2-1b": SampleDecoder(16, 2048, 8192, 512, 128256, tied=True),  # 2.5 GB
+    "llama-2-7b-l9": SampleDecoder(9, *LLAMA_2_7B),  # 4.2 GB
+    "llama-2-7b-l18": SampleDecoder(18, *LLAMA_2_7B),  # 7.8 GB
 }
 MODELS = (*DECODERS, LORA)
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedModel:
     """Where the formats of one model lie."""
 
     name: str
@@ -55,13 +55,13 @@ class Prepared:
     size_bytes: int
 
 
-def prepare(name: str, directory: Path) -> Prepared:
+def prepare(name: str, directory: Path) -> PreparedModel:
     """Write the model in all formats under `directory`, unless it lies there."""
     root = directory / name
     hub = root / "hub"
     adapter = name == LORA
     file = hub / ("adapter_model.safetensors" if adapter else "model.safetensors")
-    prepared = Prepared(name, root / "native", file, root / "model.pt", hub, 0)
+    prepared = PreparedModel(name, root / "native", file, root / "model.pt", hub, 0)
     if not (prepared.native / INDEX_FILE).exists():
         hub.mkdir(parents=True, exist_ok=True)
         tensors = _random(lora_shapes() if adapter else decoder_shapes(DECODERS[name]))
@@ -73,7 +73,7 @@ def prepare(name: str, directory: Path) -> Prepared:
         del tensors
         convert(hub, prepared.native)
     size_bytes = file.stat().st_size
-    return Prepared(name, prepared.native, file, prepared.pickled, hub, size_bytes)
+    return PreparedModel(name, prepared.native, file, prepared.pickled, hub, size_bytes)
 
 
 def size_in_all_formats(name: str) -> int:
@@ -82,7 +82,7 @@ def size_in_all_formats(name: str) -> int:
     return int(4.4 * 2 * sum(math.prod(shape) for shape in shapes.values()))
 
 
-def decoder_shapes(decoder: Decoder) -> Shapes:
+def decoder_shapes(decoder: SampleDecoder) -> Shapes:
     """Names and shapes as transformers' Llama has them."""
     hidden, kv, inner = decoder.hidden, decoder.kv_hidden, decoder.intermediate
     shapes: Shapes = {"model.embed_tokens.weight": (decoder.vocab, hidden)}
@@ -135,7 +135,7 @@ def _random(shapes: Shapes) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _config(decoder: Decoder) -> dict[str, object]:
+def _config(decoder: SampleDecoder) -> dict[str, object]:
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",

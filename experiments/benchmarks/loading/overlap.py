@@ -14,7 +14,7 @@ import xxhash
 from sllmreal.checkpoint.source import opened_checkpoint
 from sllmreal.loader import ChunkPool
 from sllmreal.loader.memory import buffer_at
-from sllmreal.loader.pipeline import Stage, run_pipeline
+from sllmreal.loader.pipeline import PipelineStage, run_pipeline
 from sllmreal.loader.plan import DEFAULT_CHUNK_BYTES, plan_load
 from sllmreal.loader.reading import opened_reader
 
@@ -49,8 +49,8 @@ def measure_overlap(path: Path, passes: int, num_threads: int = 8) -> Overlap:
             for _ in range(passes):
                 xxhash.xxh3_128_digest(data)
 
-        first = Stage("read", read, num_threads)
-        second = Stage("hash", hashed, 1)
+        first = PipelineStage("read", read, num_threads)
+        second = PipelineStage("hash", hashed, 1)
         second_s = _timed([second], len(reads))
         before_s = _timed([first], len(reads))
         both_s = _timed([first, second], len(reads))
@@ -58,7 +58,7 @@ def measure_overlap(path: Path, passes: int, num_threads: int = 8) -> Overlap:
         return Overlap((before_s + after_s) / 2, second_s, both_s)
 
 
-def _timed(stages: list[Stage], num_chunks: int) -> float:
+def _timed(stages: list[PipelineStage], num_chunks: int) -> float:
     began_s = time.perf_counter()
     run_pipeline(stages, range(num_chunks), 16)
     return time.perf_counter() - began_s

@@ -7,10 +7,10 @@ from statistics import median
 from typing import Any
 
 from experiments.benchmarks.loading.breakdown import ALL_STEPS
-from experiments.benchmarks.loading.row import LORA, Row
+from experiments.benchmarks.loading.row import LORA, LoadingRow
 
 
-def draw(rows: Sequence[Row], directory: Path) -> list[Path]:
+def draw(rows: Sequence[LoadingRow], directory: Path) -> list[Path]:
     """Draw every figure that `rows` suffice for; the files written."""
     rows = [row for row in rows if row.as_said]
     cold = [row for row in rows if row.cache == "cold" and row.loader not in ALL_STEPS]
@@ -33,7 +33,7 @@ def draw(rows: Sequence[Row], directory: Path) -> list[Path]:
     return written
 
 
-def _bars(rows: Sequence[Row], keys: tuple[str, str], label: str, file: Path) -> None:
+def _bars(rows: Sequence[LoadingRow], keys: tuple[str, str], label: str, file: Path) -> None:
     matplotlib: Any = import_module("matplotlib")
     matplotlib.use("Agg")
     pyplot: Any = import_module("matplotlib.pyplot")

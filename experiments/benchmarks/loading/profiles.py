@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from experiments.benchmarks.loading.results import MEASURED_AS, RESULTS, Measured, read_measured
-from experiments.benchmarks.loading.row import Row
+from experiments.benchmarks.loading.results import MEASURED_AS, RESULTS, MeasuredRate, read_measured
+from experiments.benchmarks.loading.row import LoadingRow
 from sllmsim.setup import LoaderProfile
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "driver"
@@ -32,13 +32,13 @@ class MeasuredProfile:
     num_loads: int
 
 
-def profiles(measured: Measured) -> list[MeasuredProfile]:
+def profiles(measured: MeasuredRate) -> list[MeasuredProfile]:
     """Those of the loaders that were measured against the disk's limit."""
     found = [_profile(name, theirs, measured) for name, theirs in MEASURED_AS.items()]
     return [one for one in found if one is not None]
 
 
-def _profile(name: str, loader: str, measured: Measured) -> MeasuredProfile | None:
+def _profile(name: str, loader: str, measured: MeasuredRate) -> MeasuredProfile | None:
     cold = measured.values(_ratio, loader=loader, cache="cold")
     hot = measured.values(_ratio, loader=loader, cache="hot")
     if not cold or not hot:
@@ -56,7 +56,7 @@ def _profile(name: str, loader: str, measured: Measured) -> MeasuredProfile | No
     return MeasuredProfile(profile, median(rates), median(limits), len(cold))
 
 
-def _remote_share(measured: Measured) -> float:
+def _remote_share(measured: MeasuredRate) -> float:
     """Of the link's rating: ours over what is receivable, times that over the rating."""
     ours = measured.values(_ratio, loader="ours remote", cache=_LINK)
     receivable = measured.values(_ratio, loader="bare receive", cache=_LINK)
@@ -67,15 +67,15 @@ def _share(ratios: list[float]) -> float:
     return round(min(1.0, median(ratios)), 3)
 
 
-def _ratio(row: Row) -> float | None:
+def _ratio(row: LoadingRow) -> float | None:
     return row.ratio_to_limit
 
 
-def _rate(row: Row) -> float | None:
+def _rate(row: LoadingRow) -> float | None:
     return row.bytes_per_s
 
 
-def yaml_text(one: MeasuredProfile, measured: Measured) -> str:
+def yaml_text(one: MeasuredProfile, measured: MeasuredRate) -> str:
     """The driver's file."""
     machine, profile = measured.machine, one.profile
     media = ", ".join(sorted({row.medium for row in measured.rows}))

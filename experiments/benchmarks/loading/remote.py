@@ -14,10 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments.benchmarks.loading.link import emulated_link, why_not
-from experiments.benchmarks.loading.models import Prepared
+from experiments.benchmarks.loading.models import PreparedModel
 from experiments.benchmarks.loading.receive import receive_and_forget
-from experiments.benchmarks.loading.row import DISK, Measure, Row, limit_row
-from experiments.benchmarks.loading.services import KINDS, Service
+from experiments.benchmarks.loading.row import DISK, LoadingRow, Measure, limit_row
+from experiments.benchmarks.loading.services import KINDS, StorageService
 from experiments.benchmarks.loading.stolen import Stolen
 from sllmreal.loader import ChunkPool, LoadOptions
 from sllmreal.loader.plan import DEFAULT_CHUNK_BYTES
@@ -27,7 +27,7 @@ LINKS_BYTES_PER_S = {"1 Gbit/s": 125e6, "10 Gbit/s": 1250e6, "unlimited": None}
 _CONNECTIONS = 8
 
 
-def over_links(model: Prepared, rounds: int, medium: str = DISK) -> Iterator[Row]:
+def over_links(model: PreparedModel, rounds: int, medium: str = DISK) -> Iterator[LoadingRow]:
     """Rows of loads from each kind of service over each link; none of what cannot be had here."""
     with ChunkPool(model.size_bytes + 4 * DEFAULT_CHUNK_BYTES) as pool:
         for kind in KINDS:
@@ -44,12 +44,16 @@ def over_links(model: Prepared, rounds: int, medium: str = DISK) -> Iterator[Row
 
 
 def _round(
-    service: Service, model: Prepared, pool: ChunkPool, measure: Measure, rate: float | None
-) -> Iterator[Row]:
+    service: StorageService,
+    model: PreparedModel,
+    pool: ChunkPool,
+    measure: Measure,
+    rate: float | None,
+) -> Iterator[LoadingRow]:
     file = model.native / "partition-00000.bin"
     size_bytes = file.stat().st_size
 
-    def received() -> Row:
+    def received() -> LoadingRow:
         clock = _Clock()
         receive_and_forget(service.url_of(file.name), size_bytes, _CONNECTIONS)
         bare = clock.row("bare receive", measure)
@@ -87,7 +91,7 @@ class _Clock:
         self._began_cpu_s = _cpu_s()
         self._began_s = time.perf_counter()
 
-    def row(self, name: str, measure: Measure) -> Row:
+    def row(self, name: str, measure: Measure) -> LoadingRow:
         """What has been done until now."""
         seconds, cpu_s = time.perf_counter() - self._began_s, _cpu_s() - self._began_cpu_s
         row = limit_row(name, measure, seconds, cpu_s)

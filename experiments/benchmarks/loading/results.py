@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from experiments.benchmarks.loading.row import LORA, Row
+from experiments.benchmarks.loading.row import LORA, LoadingRow
 
 RESULTS = Path(__file__).resolve().parents[3] / "results" / "loading" / "loading.json"
 # The simulator's loaders, and what they are called here. TensorFlow is not measured.
@@ -26,14 +26,14 @@ _STEPS: Mapping[str, str] = {  # figure 7's names
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredRate:
     """A results file. `rows` are those whose cache was what they say."""
 
     machine: Mapping[str, Any]
-    rows: Sequence[Row]
+    rows: Sequence[LoadingRow]
     gains: Mapping[str, Mapping[str, float]]
 
-    def values(self, what: Callable[[Row], float | None], **wanted: str) -> list[float]:
+    def values(self, what: Callable[[LoadingRow], float | None], **wanted: str) -> list[float]:
         """A number of the rows whose fields are those wanted, without the adapters."""
         found = (
             what(row)
@@ -44,16 +44,18 @@ class Measured:
         return [value for value in found if value is not None]
 
 
-def read_measured(path: Path = RESULTS) -> Measured | None:
+def read_measured(path: Path = RESULTS) -> MeasuredRate | None:
     """What is stored; None if nothing is."""
     if not path.is_file():
         return None
     document = json.loads(path.read_text())
-    rows = [Row(**row) for row in document["rows"]]
-    return Measured(document["machine"], [row for row in rows if row.as_said], document["gains"])
+    rows = [LoadingRow(**row) for row in document["rows"]]
+    return MeasuredRate(
+        document["machine"], [row for row in rows if row.as_said], document["gains"]
+    )
 
 
-def for_figures(measured: Measured) -> dict[str, Any]:
+def for_figures(measured: MeasuredRate) -> dict[str, Any]:
     """What figures 6a, 6b, 7 and LoRA show of it, every round: `measured` in `loaders.json`."""
     names = {theirs: ours for ours, theirs in MEASURED_AS.items()}
     seconds: dict[str, dict[str, list[float]]] = {ours: {} for ours in MEASURED_AS}

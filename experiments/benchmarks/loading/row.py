@@ -8,7 +8,7 @@ LORA = "lora-llama-2-70b-r32"  # the adapter among the models
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class LoadingRow:
     """A row of the results.
 
     Attributes:
@@ -42,7 +42,7 @@ class Row:
     medium: str = DISK
     stolen_share: float | None = None
 
-    def within(self, limit_s: float) -> "Row":
+    def within(self, limit_s: float) -> "LoadingRow":
         """The row with its ratio to a limit."""
         return replace(self, ratio_to_limit=limit_s / self.seconds)
 
@@ -56,10 +56,12 @@ class Row:
         return self.cached_share >= 0.99 if self.cache == "hot" else self.cached_share <= 0.01
 
 
-def limit_row(name: str, row_of: "Measure", seconds: float, cpu_s: float | None = None) -> Row:
+def limit_row(
+    name: str, row_of: "Measure", seconds: float, cpu_s: float | None = None
+) -> LoadingRow:
     """The row of a limit: ratio 1 by definition."""
     rate = row_of.size_bytes / seconds
-    return Row(
+    return LoadingRow(
         loader=name,
         model=row_of.model,
         size_bytes=row_of.size_bytes,

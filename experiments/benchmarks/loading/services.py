@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
 
-from experiments.benchmarks.loading.link import Link
+from experiments.benchmarks.loading.link import NetworkLink
 from sllmreal.loader.remote_storage import HttpStorage, remote_storage
 
 _PORT = 8080
@@ -20,7 +20,7 @@ _BUCKET = "models"
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class StorageService:
     """A running service.
 
     Attributes:
@@ -44,17 +44,17 @@ class Kind:
 
     suffix: str
     why_not: Callable[[], str | None]
-    serving: Callable[[Path, Link], AbstractContextManager[Service]]
+    serving: Callable[[Path, NetworkLink], AbstractContextManager[StorageService]]
 
 
 @contextmanager
-def _http(root: Path, link: Link) -> Iterator[Service]:
+def _http(root: Path, link: NetworkLink) -> Iterator[StorageService]:
     with _nginx(root, link) as url:
-        yield Service(lambda: remote_storage(url), lambda name: f"{url}/{name}")
+        yield StorageService(lambda: remote_storage(url), lambda name: f"{url}/{name}")
 
 
 @contextmanager
-def _s3(root: Path, link: Link) -> Iterator[Service]:
+def _s3(root: Path, link: NetworkLink) -> Iterator[StorageService]:
     """A bucket by path; nginx answers as S3 does, but checks no signature."""
     with tempfile.TemporaryDirectory() as directory:
         (Path(directory) / _BUCKET).symlink_to(root.resolve())
@@ -66,14 +66,14 @@ def _s3(root: Path, link: Link) -> Iterator[Service]:
                 aws_access_key_id="any",
                 aws_secret_access_key="any",  # noqa: S106
             )
-            yield Service(
+            yield StorageService(
                 lambda: remote_storage(f"s3://{_BUCKET}", client=client),
                 lambda name: f"{url}/{_BUCKET}/{name}",
             )
 
 
 @contextmanager
-def _nginx(root: Path, link: Link) -> Iterator[str]:
+def _nginx(root: Path, link: NetworkLink) -> Iterator[str]:
     """nginx at the far end, ended with the block; its URL."""
     with tempfile.TemporaryDirectory() as directory:
         config = Path(directory) / "nginx.conf"

@@ -1,13 +1,13 @@
 """Rows as text: one line each while they come, and medians at the end.
 
-A median is of the rows whose cache was what they say, on a machine that was there (`Row.as_said`);
-how many were not is shown.
+A median is of the rows whose cache was what they say, on a machine that was there
+(`LoadingRow.as_said`); how many were not is shown.
 """
 
 from collections.abc import Sequence
 from statistics import median
 
-from experiments.benchmarks.loading.row import Row
+from experiments.benchmarks.loading.row import LoadingRow
 
 _HEAD = (
     f"{'model':22} {'cache':16} {'loader':24} {'GB/s':>6} {'min':>6} {'max':>6} "
@@ -15,7 +15,7 @@ _HEAD = (
 )
 
 
-def line(row: Row) -> str:
+def line(row: LoadingRow) -> str:
     """One measurement."""
     text = (
         f"{row.model:22} {row.loader:24} {row.cache:16} {row.seconds:8.3f} s "
@@ -30,7 +30,7 @@ def line(row: Row) -> str:
     return text if row.as_said else f"{text}: left out"
 
 
-def summary(rows: Sequence[Row]) -> str:
+def summary(rows: Sequence[LoadingRow]) -> str:
     """Medians, minima and maxima by model, cache and loader."""
     lines = [_HEAD]
     for key in dict.fromkeys((row.model, row.cache, row.loader) for row in rows):
@@ -44,7 +44,7 @@ def summary(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, f"measured on: {', '.join(media)}"])
 
 
-def _medians(rows: Sequence[Row]) -> str:
+def _medians(rows: Sequence[LoadingRow]) -> str:
     rates = [row.bytes_per_s / 1e9 for row in rows]
     shares = [row.ratio_to_limit for row in rows if row.ratio_to_limit is not None]
     peaks = [row.peak_rss_bytes / row.size_bytes for row in rows if row.peak_rss_bytes is not None]

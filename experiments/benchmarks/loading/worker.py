@@ -20,7 +20,7 @@ import torch
 from experiments.benchmarks.loading.breakdown import POOL_STEPS, PoolSteps
 from experiments.benchmarks.loading.caching import cached_share
 from experiments.benchmarks.loading.loaders import Loaders, Tensors, files_read
-from experiments.benchmarks.loading.models import Prepared
+from experiments.benchmarks.loading.models import PreparedModel
 from sllmreal.loader import ChunkPool
 from sllmreal.loader.device import registered
 
@@ -28,7 +28,7 @@ _PAGE_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredLoad:
     """One load. `peak_rss_bytes` is above what the process held before; the rest as in a Row."""
 
     seconds: float
@@ -56,13 +56,13 @@ def main(argv: list[str]) -> int:
             cold = bool(command["cold"])
             if cold:
                 loaders.forget()
-            _say(asdict(_measured(loaders, pool, Prepared(**model), device, cold=cold)))
+            _say(asdict(_measured(loaders, pool, PreparedModel(**model), device, cold=cold)))
     return 0
 
 
 def _measured(
-    loaders: Loaders, pool: ChunkPool | None, model: Prepared, device: str, *, cold: bool
-) -> Measured:
+    loaders: Loaders, pool: ChunkPool | None, model: PreparedModel, device: str, *, cold: bool
+) -> MeasuredLoad:
     name = loaders.name
     gc.collect()
     share = _resident_share(name, pool, model, cold=cold)
@@ -84,7 +84,7 @@ def _measured(
     del tensors
     gc.collect()
     loaders.release()
-    return Measured(
+    return MeasuredLoad(
         seconds=seconds,
         returned_s=returned_s,
         peak_rss_bytes=peak,
@@ -95,7 +95,9 @@ def _measured(
     )
 
 
-def _resident_share(name: str, pool: ChunkPool | None, model: Prepared, *, cold: bool) -> float:
+def _resident_share(
+    name: str, pool: ChunkPool | None, model: PreparedModel, *, cold: bool
+) -> float:
     """What a load finds: in the pool, if it is hot and there is one; else in the page cache."""
     files = files_read(name, model)
     if cold or pool is None:

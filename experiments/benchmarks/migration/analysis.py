@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from statistics import median
 
-from experiments.benchmarks.migration.row import Row
+from experiments.benchmarks.migration.row import MigrationRow
 from sllmreal.router.cost_model import MigrationCostModel, Strategy
 
 _LESSONS = 20  # as often each median is told, until the cost model's belief has faded
@@ -48,7 +48,7 @@ class PredictorError:
     median_ratio: float
 
 
-def medians(rows: Sequence[Row], value: str) -> dict[tuple[str, str, str, int], float]:
+def medians(rows: Sequence[MigrationRow], value: str) -> dict[tuple[str, str, str, int], float]:
     """By model, dtype, strategy and context asked for."""
     grouped: dict[tuple[str, str, str, int], list[float]] = {}
     for row in rows:
@@ -59,7 +59,7 @@ def medians(rows: Sequence[Row], value: str) -> dict[tuple[str, str, str, int], 
     return {key: median(values) for key, values in grouped.items()}
 
 
-def break_even(rows: Sequence[Row], kv_bytes_per_token: int) -> BreakEven | None:
+def break_even(rows: Sequence[MigrationRow], kv_bytes_per_token: int) -> BreakEven | None:
     """Of one model's rows; None with fewer than two contexts of both strategies."""
     middle = medians(rows, "catch_up_s")
     model, dtype = rows[0].model, rows[0].dtype
@@ -84,7 +84,7 @@ def break_even(rows: Sequence[Row], kv_bytes_per_token: int) -> BreakEven | None
     )
 
 
-def predictor_errors(rows: Sequence[Row]) -> list[PredictorError]:
+def predictor_errors(rows: Sequence[MigrationRow]) -> list[PredictorError]:
     replays = [row for row in rows if row.strategy == Strategy.REPLAY]
     later = replays[len(replays) // 2 :]
     if not later:
@@ -96,7 +96,9 @@ def predictor_errors(rows: Sequence[Row]) -> list[PredictorError]:
     ]
 
 
-def _repeatability(replays: Sequence[Row], later: Sequence[Row]) -> Iterator[PredictorError]:
+def _repeatability(
+    replays: Sequence[MigrationRow], later: Sequence[MigrationRow]
+) -> Iterator[PredictorError]:
     told = [(row, _in_other_rounds(row, replays)) for row in later]
     known = [(row, expected_s) for row, expected_s in told if expected_s is not None]
     if known:
@@ -104,7 +106,7 @@ def _repeatability(replays: Sequence[Row], later: Sequence[Row]) -> Iterator[Pre
         yield _predictor_error("other rounds", rows, list(predicted_s))
 
 
-def _in_other_rounds(row: Row, replays: Sequence[Row]) -> float | None:
+def _in_other_rounds(row: MigrationRow, replays: Sequence[MigrationRow]) -> float | None:
     found = [
         one.catch_up_s
         for one in replays
@@ -113,7 +115,9 @@ def _in_other_rounds(row: Row, replays: Sequence[Row]) -> float | None:
     return median(found) if found else None
 
 
-def _predictor_error(name: str, rows: Sequence[Row], predicted_s: list[float]) -> PredictorError:
+def _predictor_error(
+    name: str, rows: Sequence[MigrationRow], predicted_s: list[float]
+) -> PredictorError:
     pairs = list(zip(predicted_s, (row.catch_up_s for row in rows), strict=True))
     errors = [abs(predicted - measured) for predicted, measured in pairs]
     ratios = [abs(predicted / measured - 1) for predicted, measured in pairs]
@@ -122,7 +126,7 @@ def _predictor_error(name: str, rows: Sequence[Row], predicted_s: list[float]) -
     )
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[MigrationRow]) -> str:
     """Medians, a line per model, context and strategy."""
     lines = [
         f"{'model':14} {'dtype':9} {'context':>8} {'strategy':8} {'catch-up':>9} {'pause':>9} "
@@ -145,5 +149,5 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def _place(row: Row) -> tuple[str, str, int, str]:
+def _place(row: MigrationRow) -> tuple[str, str, int, str]:
     return row.model, row.dtype, row.asked_context_tokens, row.strategy

@@ -16,11 +16,11 @@ from types import TracebackType
 from typing import Protocol, TypeVar
 
 from sllmcore.errors import SllmError
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.engine.errors import EngineLostError
 from sllmreal.streams import messages as wire
 from sllmreal.streams.owner import StreamOwner
-from sllmreal.streams.owner_io import Deliver, Report, Send, StreamEvent
+from sllmreal.streams.owner_io import DeliverTokens, ReportEvent, SendToHost, StreamEvent
 from sllmreal.worker.process_options import ProcessOptions
 from sllmreal.worker.process_runner import ProcessRunner
 from sllmreal.worker.storage import Weights
@@ -29,7 +29,7 @@ _LONGEST_WAIT_S = 0.05
 T = TypeVar("T")
 
 
-class Listener(Protocol):
+class FleetListener(Protocol):
     """Told while the fleet runs."""
 
     def said(self, name: str, message: wire.ToOwner) -> None:
@@ -40,7 +40,7 @@ class Listener(Protocol):
         """A host has ended, of which all owners have heard."""
         ...
 
-    def delivered(self, request_id: str, tokens: Deliver) -> None: ...
+    def delivered(self, request_id: str, tokens: DeliverTokens) -> None: ...
 
     def reported(self, request_id: str, event: StreamEvent) -> None: ...
 
@@ -56,8 +56,10 @@ class Fleet:
     `owners` are those of the requests by id; the caller adds and removes them.
     """
 
-    def __init__(self, model: ModelSpec, options: ProcessOptions, listener: Listener) -> None:
-        self.online: dict[str, wire.Online] = {}
+    def __init__(
+        self, model: ModelDeployment, options: ProcessOptions, listener: FleetListener
+    ) -> None:
+        self.online: dict[str, wire.HostOnline] = {}
         self.owners: dict[str, StreamOwner] = {}
         self._model = model
         self._options = options
@@ -90,7 +92,7 @@ class Fleet:
         self._unborn[name] = weights
 
     def kill(self, name: str) -> None:
-        """SIGKILL; `Listener.lost` follows. From any thread."""
+        """SIGKILL; `FleetListener.lost` follows. From any thread."""
         self.signal(name, signal.SIGKILL)
 
     def signal(self, name: str, number: signal.Signals) -> None:
@@ -173,11 +175,11 @@ class Fleet:
                     owner.lost(name, time.monotonic())
                 self._carry_out()
                 self._listener.lost(name, reason)
-            case wire.Broken(reason):
+            case wire.EngineFailed(reason):
                 raise EngineLostError(f"{name} broke: {reason}")
-            case wire.Online():
+            case wire.HostOnline():
                 self.online[name] = mail
-            case wire.Report():
+            case wire.HostStatus():
                 self._listener.said(name, mail)
             case _:
                 self._listener.said(name, mail)
@@ -189,9 +191,9 @@ class Fleet:
         for request_id, owner in list(self.owners.items()):
             for output in owner.take_outputs():
                 match output:
-                    case Send(name, message):
+                    case SendToHost(name, message):
                         self.post(name, message)
-                    case Deliver():
+                    case DeliverTokens():
                         self._listener.delivered(request_id, output)
-                    case Report(event):
+                    case ReportEvent(event):
                         self._listener.reported(request_id, event)

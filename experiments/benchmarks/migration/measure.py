@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from random import Random
 from statistics import median
 
-from experiments.benchmarks.migration.row import Row
+from experiments.benchmarks.migration.row import MigrationRow
 from experiments.benchmarks.migration.specimens import Specimen
-from experiments.benchmarks.migration.stage import Play, Stage
-from sllmcore.migration import (
+from experiments.benchmarks.migration.stage import MigrationBench, Play
+from sllmcore.migration_predictor import (
     LinearMigrationPredictor,
     MigrationProfile,
     QuadraticMigrationPredictor,
@@ -25,13 +25,13 @@ NUM_BEFORE, NUM_AFTER = 12, 8
 
 
 @dataclass(frozen=True, slots=True)
-class _Ticket:
+class _RequestState:
     """A request as the predictor sees it: all its context is input."""
 
     request: Request
     running_since_s: float
     num_preemptions: int = 0
-    can_move: bool = True
+    can_migrate: bool = True
     stays_until_s: float = 0.0
 
 
@@ -47,7 +47,7 @@ class _Beliefs:
 class Measurement:
     """The migrations of one model."""
 
-    def __init__(self, stage: Stage, specimen: Specimen) -> None:
+    def __init__(self, stage: MigrationBench, specimen: Specimen) -> None:
         self._stage = stage
         self._specimen = specimen
         self.costs = MigrationCostModel(stage.capabilities.kv_bytes_per_token)
@@ -58,7 +58,7 @@ class Measurement:
 
     def rows(
         self, contexts: Sequence[int], strategies: Sequence[Strategy], num_rounds: int
-    ) -> Iterator[Row]:
+    ) -> Iterator[MigrationRow]:
         """The first migration of all warms up, and is not counted."""
         self._play(min(contexts), Strategy.REPLAY, 0)
         for number, context, strategy in itertools.product(range(num_rounds), contexts, strategies):
@@ -87,7 +87,7 @@ class Measurement:
         strategy: Strategy,
         asked: tuple[int, int],
         believed: _Beliefs,
-    ) -> Row:
+    ) -> MigrationRow:
         assert play.finished is not None and play.ready is not None
         context, number = asked
         before = _gaps(play.token_at_s, 0.0, play.resumed_at_s)
@@ -95,7 +95,7 @@ class Measurement:
         slowdown = None
         if len(during) >= 4:
             slowdown = math.fsum(during) / len(during) / median(before)
-        return Row(
+        return MigrationRow(
             model=self._specimen.model,
             dtype=self._specimen.dtype,
             strategy=strategy,
@@ -115,11 +115,11 @@ class Measurement:
 
     def _beliefs(self, context: int) -> _Beliefs:
         request = Request("r", self._specimen.model, 0.0, context)
-        ticket = _Ticket(request, 0.0)
-        quadratic_s, linear_s = (one.resume_s(ticket, 0.0) for one in self._predictors)
+        link_id = _RequestState(request, 0.0)
+        quadratic_s, linear_s = (one.resume_s(link_id, 0.0) for one in self._predictors)
         return _Beliefs(quadratic_s, linear_s, self.costs.choose(context).strategy)
 
-    def _learn(self, row: Row) -> None:
+    def _learn(self, row: MigrationRow) -> None:
         """As a desk and a controller do, by the context when the move began."""
         context = row.asked_context_tokens
         self.costs.observe(Strategy(row.strategy), context, row.catch_up_s)

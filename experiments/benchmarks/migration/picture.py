@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarks.migration.analysis import medians
-from experiments.benchmarks.migration.row import Row
+from experiments.benchmarks.migration.row import MigrationRow
 
 _COLOURS = {"replay": "C0", "copy": "C1", "hybrid": "C2"}
 _MEASURES = (
@@ -17,7 +17,7 @@ _MEASURES = (
 )
 
 
-def draw(rows: Sequence[Row], file: Path) -> Path:
+def draw(rows: Sequence[MigrationRow], file: Path) -> Path:
     """Write the picture."""
     matplotlib: Any = import_module("matplotlib")
     matplotlib.use("Agg")
@@ -41,7 +41,7 @@ def draw(rows: Sequence[Row], file: Path) -> Path:
     return file
 
 
-def _panel(axes: Any, rows: Sequence[Row], value: str) -> None:
+def _panel(axes: Any, rows: Sequence[MigrationRow], value: str) -> None:
     middle = medians(rows, value)
     for strategy, colour in _COLOURS.items():
         dots = [row for row in rows if row.strategy == strategy and getattr(row, value) is not None]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class MigrationRow:
     """`context_tokens` are prompt and output when the destination took over.
 
     `inter_token_s` is the median at the source before the move, `source_slowdown` the mean during

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sllmreal.checkpoint.source import read_layout
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.worker.process_options import ProcessOptions
 
 TIMED = "timed"
@@ -19,7 +19,7 @@ class Specimen:
 
     model: str
     dtype: str
-    spec: ModelSpec
+    spec: ModelDeployment
     options: ProcessOptions
 
 
@@ -27,7 +27,7 @@ def prepare(model: str, dtype: str, context_tokens: int, work: Path, num_threads
     """Write the model's files where they are missing. Contexts are up to `context_tokens`."""
     options = ProcessOptions(environment={"OMP_NUM_THREADS": str(num_threads)})
     if model == TIMED:
-        timed = ModelSpec(
+        timed = ModelDeployment(
             model, "", 1, context_tokens, 0.0, TIMED, num_slots=2, settings=TIMED_PACE
         )
         return Specimen(model, "none", timed, options)
@@ -36,7 +36,7 @@ def prepare(model: str, dtype: str, context_tokens: int, work: Path, num_threads
         _write(directory, model, dtype)
     _lengthen(directory / "config.json", context_tokens)
     size_bytes = read_layout(directory).size_bytes
-    spec = ModelSpec(model, str(directory), size_bytes, context_tokens, 0.0, num_slots=2)
+    spec = ModelDeployment(model, str(directory), size_bytes, context_tokens, 0.0, num_slots=2)
     return Specimen(model, dtype, spec, options)
 
 

@@ -13,12 +13,12 @@ from experiments.benchmarks.migration.fleet import Fleet
 from experiments.benchmarks.migration.specimens import TIMED, Specimen
 from sllmcore.events import MigrationFailed, MigrationFinished
 from sllmcore.types import DRAM, ServerSpec
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.engine.errors import EngineLostError
 from sllmreal.engine.protocol import Capabilities, SequenceSpec
 from sllmreal.streams import messages as wire
 from sllmreal.streams.owner import StreamOwner
-from sllmreal.streams.owner_io import Deliver, MoveOrder, StreamEvent
+from sllmreal.streams.owner_io import DeliverTokens, MigrationOrder, StreamEvent
 from sllmreal.worker.storage import Weights
 from sllmreal.worker.tiers import TierStorage
 
@@ -34,12 +34,12 @@ class Play:
     token_at_s: list[float] = field(default_factory=list)
     resumed_at_s: float = 0.0
     ready_at_s: float = 0.0
-    ready: wire.Ready | None = None
+    ready: wire.StreamReady | None = None
     finished: MigrationFinished | None = None
     failure: str = ""
 
 
-class Stage:
+class MigrationBench:
     """The processes live as long as the stage."""
 
     def __init__(self, specimen: Specimen) -> None:
@@ -52,7 +52,7 @@ class Stage:
             self._until(lambda: len(self._fleet.online) == 2)
             self._stack = stack.pop_all()
 
-    def __enter__(self) -> "Stage":
+    def __enter__(self) -> "MigrationBench":
         return self
 
     def __exit__(
@@ -76,10 +76,14 @@ class Stage:
         play.owner.infer(SOURCE, time.monotonic())
         self._until(lambda: len(play.token_at_s) >= num_before)
         here = self.capabilities
-        terms = wire.Terms(secrets.token_bytes(32), here.model, here.kv_layout, replay_tokens)
+        terms = wire.MigrationParams(
+            secrets.token_bytes(32), here.model, here.kv_layout, replay_tokens
+        )
         address = self._fleet.online[DESTINATION].address
         play.resumed_at_s = time.monotonic()
-        play.owner.resume(MoveOrder("m", SOURCE, DESTINATION, address, terms), play.resumed_at_s)
+        play.owner.resume(
+            MigrationOrder("m", SOURCE, DESTINATION, address, terms), play.resumed_at_s
+        )
         self._until(lambda: play.finished is not None or bool(play.failure))
         if play.failure:
             raise EngineLostError(f"the migration failed: {play.failure}")
@@ -93,14 +97,18 @@ class Stage:
 
     def said(self, name: str, message: wire.ToOwner) -> None:
         """From the fleet."""
-        if self._play is not None and isinstance(message, wire.Ready) and not self._play.ready:
+        if (
+            self._play is not None
+            and isinstance(message, wire.StreamReady)
+            and not self._play.ready
+        ):
             self._play.ready, self._play.ready_at_s = message, time.monotonic()
 
     def lost(self, name: str, reason: str) -> None:
         """From the fleet."""
         raise EngineLostError(f"the {name} is lost: {reason}")
 
-    def delivered(self, request_id: str, tokens: Deliver) -> None:
+    def delivered(self, request_id: str, tokens: DeliverTokens) -> None:
         """From the fleet."""
         if self._play is not None:
             self._play.token_at_s += [time.monotonic()] * len(tokens.tokens)
@@ -119,7 +127,7 @@ class Stage:
     def _until(self, done: Callable[[], bool]) -> None:
         self._fleet.run_until(done, _DEADLINE_S)
 
-    def _loaded(self, model: ModelSpec, stack: ExitStack) -> Weights | None:
+    def _loaded(self, model: ModelDeployment, stack: ExitStack) -> Weights | None:
         """Its weights in a pool that both processes map."""
         if model.engine == TIMED:
             return None

@@ -15,8 +15,8 @@ from typing import Any
 from experiments.benchmarks.speed.job import NUM_MODELS, Traffic, jobs, setup
 from experiments.simulation.journal_file import written_journal
 from sllmcore.build import PolicySettings
-from sllmcore.workload import Job
-from sllmsim.clock import Clock
+from sllmcore.workload import WorkloadRequest
+from sllmsim.clock import SimClock
 from sllmsim.setup import SimSetup
 from sllmsim.simulate import SimResult, simulate
 
@@ -24,7 +24,7 @@ NUM_TIMEOUTS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class SpeedCell:
     """What is measured."""
 
     traffic: Traffic
@@ -35,7 +35,7 @@ class Cell:
 
 def timeouts_per_cpu_s() -> float:
     """Bare SimPy timeouts with a callback, 100 of them pending: a yardstick for the CPU."""
-    clock, fired = Clock(), Counter[str]()
+    clock, fired = SimClock(), Counter[str]()
 
     def again(_: object) -> None:
         fired["timeouts"] += 1
@@ -49,7 +49,7 @@ def timeouts_per_cpu_s() -> float:
     return fired["timeouts"] / (time.process_time() - began_s)
 
 
-def measured(cell: Cell) -> dict[str, Any]:
+def measured(cell: SpeedCell) -> dict[str, Any]:
     """One row. Drawing the requests and building the setup are not part of the time.
 
     Peak memory is the process's: the simulator, its libraries, and the list of requests.
@@ -79,7 +79,7 @@ def measured(cell: Cell) -> dict[str, Any]:
     }
 
 
-def _run(cell: Cell, truth: SimSetup, todo: list[Job]) -> SimResult:
+def _run(cell: SpeedCell, truth: SimSetup, todo: list[WorkloadRequest]) -> SimResult:
     policy = PolicySettings()
     with ExitStack() as stack:
         sinks = []
@@ -90,7 +90,7 @@ def _run(cell: Cell, truth: SimSetup, todo: list[Job]) -> SimResult:
         return simulate(policy, truth, todo, sinks=sinks)
 
 
-def profiled(cell: Cell) -> list[dict[str, Any]]:
+def profiled(cell: SpeedCell) -> list[dict[str, Any]]:
     """Shares of the time by module, largest first, as cProfile sees them."""
     truth, todo = setup(cell.traffic, cell.gpus), jobs(cell.traffic, cell.gpus, cell.requests)
     profiler = cProfile.Profile()

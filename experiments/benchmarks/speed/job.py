@@ -10,7 +10,7 @@ Each checkpoint (OPT-6.7B, fp16) lies on the SSDs of at most 8 servers; a DRAM p
 from typing import Literal
 
 from sllmcore.types import SSD, Checkpoint, Residency
-from sllmcore.workload import Job
+from sllmcore.workload import WorkloadRequest
 from sllmsim.catalog import Dtype, gpu_named, model_named
 from sllmsim.setup import ServerHardware, SimModel, SimServerSetup, SimSetup
 from sllmsim.timing import roofline
@@ -54,7 +54,9 @@ def setup(traffic: Traffic, gpus: int, num_models: int = NUM_MODELS) -> SimSetup
     return SimSetup(tuple(servers), tuple(models))
 
 
-def jobs(traffic: Traffic, gpus: int, requests: int, num_models: int = NUM_MODELS) -> list[Job]:
+def jobs(
+    traffic: Traffic, gpus: int, requests: int, num_models: int = NUM_MODELS
+) -> list[WorkloadRequest]:
     """The same requests for a size, whatever is measured."""
     even = Popularity(kind="lognormal", sigma=1.0)
     spec = WorkloadSpec(

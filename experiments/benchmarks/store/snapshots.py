@@ -19,7 +19,7 @@ from statistics import median
 
 from experiments.simulation.environment import Stopwatch, environment
 from sllmcore.build import POLICIES, PolicySettings, build_controller
-from sllmcore.commands import Infer, Load
+from sllmcore.commands import LaunchInstance, StartRequest
 from sllmcore.events import (
     Event,
     InferenceFinished,
@@ -30,10 +30,10 @@ from sllmcore.events import (
 )
 from sllmcore.journal import JournalReader, entry_line, header_line
 from sllmcore.types import Request, ServerSpec, StorageTier
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.leader.control_loop import Compaction
-from sllmreal.leader.log_records import JOINED, Origin, Record, decoded, encoded
-from sllmreal.leader.peers import Roster
+from sllmreal.leader.log_records import JOINED, LogRecord, ReportId, decoded, encoded
+from sllmreal.leader.peers import PeerTable
 from sllmreal.leader.state import LeaderState
 from sllmreal.leader.state_snapshot import pickled, unpickled
 
@@ -55,16 +55,18 @@ class Busy:
         self._now_s = 0.0
         self._num_reports = 0
         self._rng = random.Random(0)  # noqa: S311 - a load, not a secret
-        self._running: deque[Infer] = deque()
+        self._running: deque[StartRequest] = deque()
         for number in range(NUM_MODELS):
-            spec = ModelSpec(f"model-{number:03}", f"/m{number}", 10**9, 4096, 0.0, num_slots=SLOTS)
-            self._tell(ModelDeployed(spec.checkpoint, SLOTS), Record("", model=spec))
+            spec = ModelDeployment(
+                f"model-{number:03}", f"/m{number}", 10**9, 4096, 0.0, num_slots=SLOTS
+            )
+            self._tell(ModelDeployed(spec.checkpoint, SLOTS), LogRecord("", model=spec))
         for number in range(NUM_SERVERS):
             spec_of = ServerSpec(
                 f"s{number}", GPUS_PER_SERVER, 10**10, 10**11, 10**12, 1e9, 5e9, 2e10
             )
-            origin = Origin(spec_of.id, "first", JOINED)
-            self._tell(ServerJoined(spec_of), Record("", origin, address=f"tcp:{spec_of.id}:1"))
+            origin = ReportId(spec_of.id, "first", JOINED)
+            self._tell(ServerJoined(spec_of), LogRecord("", origin, address=f"tcp:{spec_of.id}:1"))
 
     def serve(self, num_requests: int) -> None:
         """So many requests arrive; the oldest that runs ends when there are too many."""
@@ -73,25 +75,25 @@ class Busy:
             number = self.state.num_events
             model = f"model-{min(NUM_MODELS - 1, int(self._rng.expovariate(0.05))):03}"
             self._report(RequestArrived(Request(f"cmpl-{number:024}-0", model, self._now_s, 100)))
-            while self._running and len(self.state.controller.cluster.tickets) > NUM_OPEN:
+            while self._running and len(self.state.controller.cluster.request_states) > NUM_OPEN:
                 run = self._running.popleft()
                 self._report(InferenceFinished(run.request_id, run.instance_id, 50, self._now_s))
 
     def _report(self, event: Event) -> None:
         self._num_reports += 1
-        self._tell(event, Record("", Origin("gateway", "first", self._num_reports)))
+        self._tell(event, LogRecord("", ReportId("gateway", "first", self._num_reports)))
 
-    def _tell(self, event: Event, record: Record) -> None:
+    def _tell(self, event: Event, record: LogRecord) -> None:
         effects, commands = self.state.handle(event, self._now_s, record)
         line = entry_line(self._now_s, event, commands)
-        self.records.append(encoded(Record(line, record.origin, record.model, record.address)))
+        self.records.append(encoded(LogRecord(line, record.origin, record.model, record.address)))
         self.state.carry_out(effects)
         for peer in self.state.roster.peers.values():
             peer.due.clear()
         for command in commands:
-            if isinstance(command, Infer):
+            if isinstance(command, StartRequest):
                 self._running.append(command)
-            elif isinstance(command, Load):
+            elif isinstance(command, LaunchInstance):
                 finished = LoadFinished(command.instance_id, StorageTier.REMOTE, 10**9, 1.0, 0.5)
                 self._report(finished)
 
@@ -99,7 +101,7 @@ class Busy:
 def empty_state(settings: PolicySettings) -> LeaderState:
     """As a leader begins with."""
     rng = random.Random(0)  # noqa: S311 - a policy's chance, not a secret
-    return LeaderState(build_controller(settings, rng), Roster())
+    return LeaderState(build_controller(settings, rng), PeerTable())
 
 
 def measured(policy: str) -> dict[str, float | str | int]:
@@ -121,7 +123,7 @@ def measured(policy: str) -> dict[str, float | str | int]:
     replayed_s = time.perf_counter() - began_s
     return {
         "policy": policy,
-        "open_requests": len(busy.state.controller.cluster.tickets),
+        "open_requests": len(busy.state.controller.cluster.request_states),
         "instances": len(busy.state.controller.cluster.instances),
         "snapshot_bytes": len(value),
         "snapshot_s": saved_s,
@@ -135,7 +137,7 @@ def replay(state: LeaderState, lines: list[str], header: str) -> None:
     """As a new leader does. Raises AssertionError where it would decide otherwise."""
     reader = JournalReader([header])
     for line in lines:
-        record = decoded(line, Record)
+        record = decoded(line, LogRecord)
         entry = reader.entry(record.line, 2)
         effects, commands = state.handle(entry.event, entry.now_s, record)
         assert tuple(commands) == entry.commands, entry

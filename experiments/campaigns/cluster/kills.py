@@ -21,17 +21,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.benchmarks.store.etcd_cluster import EtcdCluster
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.home import Home, opened_home
 from sllmreal.control.leader_link import LeaderLink
-from sllmreal.control.messages import Deploy, Inspect
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.messages import DeployModel, GetStatus
 from sllmreal.control.operator import ask
 from sllmreal.engine.protocol import SequenceSpec
 from sllmreal.engine.timed import TimedOptions, timed_engine
-from sllmreal.gateway.backend import Submission
+from sllmreal.gateway.backend import GenerationRequest
 from sllmreal.processes.attach import attached_gateway
 from sllmreal.processes.supervisor import ChildCommand, kept_running
-from sllmreal.router.router import RequestDesk
+from sllmreal.router.router import RequestRouter
 
 MODULES = {
     "leader": "sllmreal.processes.leader",
@@ -43,11 +43,13 @@ CONTEXT_TOKENS = 4096
 PACED = ("--gpus", "2", "--paced")
 
 
-def timed_model(name: str, source: str | None = None, size_bytes: int = 10_000_000) -> ModelSpec:
+def timed_model(
+    name: str, source: str | None = None, size_bytes: int = 10_000_000
+) -> ModelDeployment:
     """A model of which every token can be foretold, 5 ms each."""
     settings = {"decode_step_s": 0.005}
     where = source or f"/{name}"
-    return ModelSpec(name, where, size_bytes, CONTEXT_TOKENS, 0.0, "timed", 1, 4, settings)
+    return ModelDeployment(name, where, size_bytes, CONTEXT_TOKENS, 0.0, "timed", 1, 4, settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Plan:
     """What runs: the arguments of each worker, the models, how often the log is compacted."""
 
     workers: tuple[tuple[str, ...], ...] = (PACED, PACED)
-    models: tuple[ModelSpec, ...] = tuple(timed_model(name) for name in ("m0", "m1", "m2"))
+    models: tuple[ModelDeployment, ...] = tuple(timed_model(name) for name in ("m0", "m1", "m2"))
     compact_every: int = 100
 
 
@@ -84,7 +86,7 @@ class World:
     """A cluster of processes, and this process's gateway to it."""
 
     home: Home
-    desk: RequestDesk
+    desk: RequestRouter
     link: LeaderLink
     models: tuple[str, ...]
     tally: Tally = field(default_factory=Tally)
@@ -107,14 +109,14 @@ async def world(home: Home, store: str, plan: Plan | None = None) -> AsyncIterat
     async with kept_running(commands, lambda _: None), attached_gateway(home) as gateway:
         desk = gateway.desk
         for model in plan.models:
-            await ask(home, Deploy(model), wait_s=60)
+            await ask(home, DeployModel(model), wait_s=60)
         async with asyncio.timeout(60):
             while desk.num_workers < len(plan.workers):  # noqa: ASYNC110 - told by a message
                 await asyncio.sleep(0.05)
         yield World(home, desk, gateway.link, tuple(model.name for model in plan.models))
 
 
-def expected(asked: Submission) -> tuple[int, ...]:
+def expected(asked: GenerationRequest) -> tuple[int, ...]:
     """What an engine that nobody disturbs generates."""
     engine = timed_engine(TimedOptions(asked.model, CONTEXT_TOKENS, 1))
     engine.start(SequenceSpec(asked.request_id, asked.prompt, asked.max_output_tokens))
@@ -130,7 +132,7 @@ async def keep_asking(on: World, rng: random.Random, name: str, stop: asyncio.Ev
         number += 1
         prompt = tuple(rng.randrange(1000) for _ in range(rng.randint(1, 50)))
         model = rng.choice(on.models)
-        asked = Submission(f"{name}-{number}", model, "", prompt, rng.randint(1, 200))
+        asked = GenerationRequest(f"{name}-{number}", model, "", prompt, rng.randint(1, 200))
         tokens: list[int] = []
         try:
             async with asyncio.timeout(ANSWER_S):
@@ -198,7 +200,7 @@ async def run(kills: int, seed: int, store: str, directory: Path, clients: int =
         stop.set()
         await asyncio.gather(*asking)
         watching.cancel()
-        assert await ask(on.home, Inspect(), wait_s=30) is not None, "somebody leads"
+        assert await ask(on.home, GetStatus(), wait_s=30) is not None, "somebody leads"
         await _settled(on)
         return on.tally
 

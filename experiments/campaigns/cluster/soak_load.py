@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from experiments.campaigns.cluster.kills import World, expected
-from sllmreal.gateway.backend import Submission
+from sllmreal.gateway.backend import GenerationRequest
 
 LONG_TOKENS = 600  # three seconds
 ANSWER_S = 240.0  # what takes longer is lost: a busy machine may be slow
@@ -67,27 +67,27 @@ class Client:
             if tokens != (right if whole else right[: len(tokens)]):
                 self._done.wrong.append(f"{asked.request_id} {way}: other tokens than undisturbed")
 
-    def _where(self, asked: Submission) -> str:
+    def _where(self, asked: GenerationRequest) -> str:
         """What the desk knows of a request that is still open there."""
         for request_id, call in self._on.desk.calls.items():
             if request_id.startswith(asked.request_id):
                 return f" ({request_id} runs at {call.owner.instance_id})"
         return ""
 
-    def _asked(self, number: int) -> Submission:
+    def _asked(self, number: int) -> GenerationRequest:
         rng = self._rng
         prompt = tuple(rng.randrange(1000) for _ in range(rng.choice((1, 20, 300))))
         num_tokens = LONG_TOKENS if rng.random() < 0.1 else rng.randint(1, 60)
         request_id = f"{self._name}-{number}"
-        return Submission(request_id, rng.choice(self._on.models), "", prompt, num_tokens)
+        return GenerationRequest(request_id, rng.choice(self._on.models), "", prompt, num_tokens)
 
-    async def _at_desk(self, asked: Submission) -> tuple[tuple[int, ...], bool]:
+    async def _at_desk(self, asked: GenerationRequest) -> tuple[tuple[int, ...], bool]:
         tokens: list[int] = []
         async for generated in self._on.desk.submit(asked):
             tokens += generated.tokens
         return tuple(tokens), True
 
-    async def _left_at_desk(self, asked: Submission) -> tuple[tuple[int, ...], bool]:
+    async def _left_at_desk(self, asked: GenerationRequest) -> tuple[tuple[int, ...], bool]:
         call = self._on.desk.submit(asked)
         tokens: list[int] = []
         wanted = self._rng.randrange(asked.max_output_tokens)
@@ -98,18 +98,18 @@ class Client:
             await call.aclose()
         return tuple(tokens), False
 
-    async def _whole(self, asked: Submission) -> tuple[tuple[int, ...], bool]:
+    async def _whole(self, asked: GenerationRequest) -> tuple[tuple[int, ...], bool]:
         response = await self._http.post("/v1/completions", json=_body(asked, stream=False))
         response.raise_for_status()
         return tuple(response.json()["choices"][0]["token_ids"]), True
 
-    async def _streamed(self, asked: Submission) -> tuple[tuple[int, ...], bool]:
+    async def _streamed(self, asked: GenerationRequest) -> tuple[tuple[int, ...], bool]:
         tokens: list[int] = []
         async for some in self._stream(asked):
             tokens += some
         return tuple(tokens), True
 
-    async def _left_over_http(self, asked: Submission) -> tuple[tuple[int, ...], bool]:
+    async def _left_over_http(self, asked: GenerationRequest) -> tuple[tuple[int, ...], bool]:
         tokens: list[int] = []
         wanted = self._rng.randrange(asked.max_output_tokens)
         async for some in self._stream(asked):
@@ -118,7 +118,7 @@ class Client:
                 break
         return tuple(tokens), False
 
-    async def _stream(self, asked: Submission) -> AsyncIterator[list[int]]:
+    async def _stream(self, asked: GenerationRequest) -> AsyncIterator[list[int]]:
         body = _body(asked, stream=True)
         async with self._http.stream("POST", "/v1/completions", json=body) as response:
             response.raise_for_status()
@@ -132,7 +132,7 @@ class Client:
                     ]
 
 
-def _body(asked: Submission, *, stream: bool) -> dict[str, object]:
+def _body(asked: GenerationRequest, *, stream: bool) -> dict[str, object]:
     return {
         "model": asked.model,
         "prompt": list(asked.prompt),

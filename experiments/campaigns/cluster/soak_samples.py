@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.campaigns.cluster.kills import MODULES, World, processes
-from sllmreal.control.messages import Inspect
+from sllmreal.control.messages import GetStatus
 from sllmreal.control.operator import ask
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -80,7 +80,7 @@ async def sample(on: World) -> dict[str, float]:
     found["store bytes"] = sum(_sizes(on.home.directory, "store.db*"))
     found["home entries"] = sum(1 for _ in _sizes(on.home.directory))
     found["open requests"] = len(on.desk.calls)
-    status = await ask(on.home, Inspect(), wait_s=30)
+    status = await ask(on.home, GetStatus(), wait_s=30)
     assert status is not None, "Inspect is answered by a Status"
     found["store keys"] = status.num_log_keys
     found["instances"] = len(status.instances)

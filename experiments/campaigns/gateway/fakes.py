@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from experiments.campaigns.gateway import tiny
 from sllmreal.engine.protocol import FinishReason
 from sllmreal.gateway.backend import (
-    ColdStarts,
+    BucketCounts,
+    ClusterMetrics,
+    ColdStartMetrics,
     DeployedModel,
-    Distribution,
     Generated,
+    GenerationRequest,
     Health,
     ModelSnapshot,
-    Snapshot,
-    Submission,
     Tokenizer,
 )
 
@@ -26,13 +26,13 @@ MODELS = (
 )
 ANSWER = "I am well, thank you: naïve 日本 😀 world."
 Step = Generated | Exception | asyncio.Event
-Script = Callable[[Submission], Iterable[Step]]
+Script = Callable[[GenerationRequest], Iterable[Step]]
 
 
 def says(text: str, finish: FinishReason | None = None, batch: int = 1) -> Script:
     """A model that says `text`, then ends by its stop token; or fills its length on the way."""
 
-    def script(submission: Submission) -> Iterable[Step]:
+    def script(submission: GenerationRequest) -> Iterable[Step]:
         tokens = [*tiny.tokenizer().encode(text, special=False), tiny.EOS]
         reason = finish or FinishReason.STOP
         if len(tokens) > submission.max_output_tokens:
@@ -44,7 +44,7 @@ def says(text: str, finish: FinishReason | None = None, batch: int = 1) -> Scrip
     return script
 
 
-def endless(submission: Submission) -> Iterable[Step]:
+def endless(submission: GenerationRequest) -> Iterable[Step]:
     """A token now, and then nothing, until the submission is cancelled."""
     yield Generated((tiny.tokenizer().encode("Hello", special=False)[0],))
     yield asyncio.Event()
@@ -57,7 +57,7 @@ class FakeBackend:
     script: Script = field(default_factory=lambda: says(ANSWER))
     health_now: Health = WELL
     deployed: tuple[DeployedModel, ...] = MODELS
-    submissions: list[Submission] = field(default_factory=list)
+    submissions: list[GenerationRequest] = field(default_factory=list)
     running: set[str] = field(default_factory=set)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -70,13 +70,13 @@ class FakeBackend:
     def tokenizer(self, model: str) -> Tokenizer | None:
         return None if model == "ids-only" else tiny.tokenizer()
 
-    def submit(self, submission: Submission) -> AsyncGenerator[Generated, None]:
+    def submit(self, submission: GenerationRequest) -> AsyncGenerator[Generated, None]:
         self.submissions.append(submission)
         self.running.add(submission.request_id)
         self.changed.set()
         return self._stream(submission)
 
-    async def _stream(self, submission: Submission) -> AsyncGenerator[Generated, None]:
+    async def _stream(self, submission: GenerationRequest) -> AsyncGenerator[Generated, None]:
         try:
             for step in self.script(submission):
                 if isinstance(step, asyncio.Event):
@@ -99,10 +99,12 @@ class FakeBackend:
     def health(self) -> Health:
         return self.health_now
 
-    def snapshot(self) -> Snapshot:
-        return Snapshot(
-            models=(ModelSnapshot("tiny/chat", 1, 2, 0.5, 0, Distribution().plus(0.3)),),
-            cold_starts=(ColdStarts("ssd", "transfer", Distribution().plus(0.2).plus(400.0)),),
+    def snapshot(self) -> ClusterMetrics:
+        return ClusterMetrics(
+            models=(ModelSnapshot("tiny/chat", 1, 2, 0.5, 0, BucketCounts().plus(0.3)),),
+            cold_starts=(
+                ColdStartMetrics("ssd", "transfer", BucketCounts().plus(0.2).plus(400.0)),
+            ),
             bytes_loaded={"ssd": 10, "dram": 20},
             migrations={"finished": 3, "aborted": 1},
             recomputed_tokens=7,

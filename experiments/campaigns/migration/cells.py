@@ -82,21 +82,21 @@ class Watch:
                 return Step.FINISH
             case wire.Tokens():
                 return Step.RESUMED if self.committed else None
-            case wire.Commit():
+            case wire.CommitStream():
                 self.committed = True
                 return Step.COMMIT
-            case wire.Stop():
+            case wire.StopStream():
                 return Step.RELEASE if self.committed else None
         return _PLAIN.get(type(message))
 
 
 _PLAIN: dict[type, Step] = {
-    wire.Start: Step.START,
-    wire.Prepare: Step.PREPARE,
-    wire.Prepared: Step.PREPARED,
-    wire.Migrate: Step.MIGRATE,
+    wire.StartStream: Step.START,
+    wire.PrepareStream: Step.PREPARE,
+    wire.StreamPrepared: Step.PREPARED,
+    wire.MigrateStream: Step.MIGRATE,
     Ack: Step.ACK,
     Final: Step.FINAL,
-    wire.MoveFailed: Step.GIVE_UP,
-    wire.Ready: Step.READY,
+    wire.StreamNotMoved: Step.GIVE_UP,
+    wire.StreamReady: Step.READY,
 }

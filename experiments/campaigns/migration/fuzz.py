@@ -36,7 +36,7 @@ from sllmreal.migration.messages import (
     Alive,
     Final,
     LogDelta,
-    Reject,
+    RejectMigration,
     StateDelta,
     ToDestination,
     ToSource,
@@ -53,7 +53,7 @@ SAMPLES: dict[type[Framed], tuple[Framed, ...]] = {
     ),
     Final: (Final(3, 22), Final(0, 0)),
     Ack: (Ack(3, 22, 22), Ack(0, 0, 0)),
-    Reject: (Reject("no"), Reject("")),
+    RejectMigration: (RejectMigration("no"), RejectMigration("")),
     Alive: (Alive(),),
 }
 
@@ -64,7 +64,7 @@ class Fuzzer:
     def __init__(self, kind: type[Framed], seed: int) -> None:
         self._rng = Random(f"{seed}/{kind.__name__}")
         self._kind = kind
-        self._accepted = ToSource if kind in (Ack, Reject) else ToDestination
+        self._accepted = ToSource if kind in (Ack, RejectMigration) else ToDestination
         self._engine: Engine = timed_engine(TimedOptions(num_slots=1))
         self.outcomes: Counter[str] = Counter()
 
@@ -170,7 +170,7 @@ def fuzz_hello(executions: int, seed: int) -> None:
             del raw[rng.randrange(len(raw)) :]
         try:
             hello = unpack_hello(bytes(raw))
-            assert len(hello.ticket) == len(hello.nonce) == 16
+            assert len(hello.link_id) == len(hello.nonce) == 16
         except FrameError:
             continue
 

@@ -20,7 +20,7 @@ from experiments.campaigns.migration.samples import unmigrated_output
 from sllmreal.engine.protocol import Sampling, SequenceSpec
 from sllmreal.streams import messages as wire
 
-MOMENTS = (wire.Prepared, wire.Ready, wire.Stopped, wire.Tokens)
+MOMENTS = (wire.StreamPrepared, wire.StreamReady, wire.StreamStopped, wire.Tokens)
 _DEADLINE_S = 30.0
 _NUM_HOSTS = 5  # those that are not needed yet start meanwhile
 

@@ -11,18 +11,18 @@ from types import TracebackType
 from experiments.benchmarks.migration.fleet import Fleet as Processes
 from experiments.campaigns.migration.samples import KV_LAYOUT
 from sllmcore.events import InferenceFinished, MigrationFailed, MigrationFinished
-from sllmreal.control.model import ModelSpec
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.engine.protocol import SequenceSpec
 from sllmreal.migration.destination import DestinationOptions
 from sllmreal.migration.source import SourceOptions
 from sllmreal.streams import messages as wire
 from sllmreal.streams.host_options import HostOptions
 from sllmreal.streams.owner import StreamOwner
-from sllmreal.streams.owner_io import Deliver, MoveOrder, OwnerOptions, StreamEvent
+from sllmreal.streams.owner_io import DeliverTokens, MigrationOrder, OwnerOptions, StreamEvent
 from sllmreal.worker.process_options import ProcessOptions
 
 PACE = {"decode_step_s": 0.001, "prefill_token_s": 0.00002}
-MODEL = ModelSpec("timed", "", 1, 4096, 0.0, "timed", num_slots=16, settings=PACE)
+MODEL = ModelDeployment("timed", "", 1, 4096, 0.0, "timed", num_slots=16, settings=PACE)
 OPTIONS = ProcessOptions(
     host=HostOptions(
         lease_s=5.0,
@@ -52,7 +52,7 @@ class Fleet:
     def __init__(self) -> None:
         self.processes = Processes(MODEL, OPTIONS, self)
         self.requests: dict[str, Request] = {}
-        self.reports: dict[str, wire.Report] = {}
+        self.reports: dict[str, wire.HostStatus] = {}
         self.on_message: Callable[[str, wire.ToOwner], None] = lambda _id, _message: None
         self._num_spawned = 0
         self._num_moves = 0
@@ -88,9 +88,9 @@ class Fleet:
             return
         self._num_moves += 1
         key = self._num_moves.to_bytes(32, "big")
-        terms = wire.Terms(key, "timed", KV_LAYOUT, replay_tokens)
+        terms = wire.MigrationParams(key, "timed", KV_LAYOUT, replay_tokens)
         address = self.processes.online[name].address
-        order = MoveOrder(f"m{self._num_moves}", request.at, name, address, terms)
+        order = MigrationOrder(f"m{self._num_moves}", request.at, name, address, terms)
         request.moves[order.move_id] = name
         request.owner.resume(order, time.monotonic())
 
@@ -104,12 +104,12 @@ class Fleet:
         self.reports.clear()
         asked = set(online)
         for name in asked:
-            self.processes.post(name, wire.Inspect())
+            self.processes.post(name, wire.GetHostStatus())
         self.run_until(lambda: set(self.reports) >= asked & set(online), within_s)
 
     def said(self, name: str, message: wire.ToOwner) -> None:
         """From the processes."""
-        if isinstance(message, wire.Report):
+        if isinstance(message, wire.HostStatus):
             self.reports[name] = message
         else:
             self.on_message(name, message)
@@ -121,7 +121,7 @@ class Fleet:
             if request.at == name and not request.finished:
                 self._infer(request, next(iter(self.processes.online)))
 
-    def delivered(self, request_id: str, tokens: Deliver) -> None:
+    def delivered(self, request_id: str, tokens: DeliverTokens) -> None:
         """From the processes."""
         request = self.requests[request_id]
         assert tokens.first == len(request.received), "a token lost or repeated"

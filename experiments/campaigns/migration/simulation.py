@@ -35,10 +35,17 @@ from sllmreal.engine.timed import Pace, TimedOptions
 from sllmreal.migration.destination import DestinationOptions
 from sllmreal.migration.source import SourceOptions
 from sllmreal.streams import messages as wire
-from sllmreal.streams.host_effects import Connect, Disconnect, Effect, Expect, Tell, Transmit
+from sllmreal.streams.host_effects import Connect, Disconnect, Effect, Expect, SendToOwner, Transmit
 from sllmreal.streams.host_options import HostOptions
 from sllmreal.streams.owner import StreamOwner
-from sllmreal.streams.owner_io import Deliver, MoveOrder, OwnerOptions, Report, Send, StreamEvent
+from sllmreal.streams.owner_io import (
+    DeliverTokens,
+    MigrationOrder,
+    OwnerOptions,
+    ReportEvent,
+    SendToHost,
+    StreamEvent,
+)
 
 HORIZON_S = 400.0  # everything must have ended by then
 VOCABULARY = 32000
@@ -120,7 +127,7 @@ class World:
         self._generated_by: list[str] = []
         self._ended_log = False
         self._at: str | None = None  # where the controller believes the request to run
-        self._moves: dict[str, MoveOrder] = {}  # asked for and not answered
+        self._moves: dict[str, MigrationOrder] = {}  # asked for and not answered
         self._stopping = False
         self._num_moves = 0
         # A source that gives up early goes on while its destination takes over.
@@ -227,53 +234,53 @@ class World:
             self.outcome.ended = self.outcome.ended or "broken"
             return
         noticed_s = self.rng.uniform(0.001, 1.0)
-        for ticket, peer in self.network.links_to(node):
-            self._tell_lost(ticket, peer, noticed_s)
+        for link_id, peer in self.network.links_to(node):
+            self._tell_lost(link_id, peer, noticed_s)
         self.clock.after(noticed_s, lambda: self._node.handle(lambda: self._lost(node.name)))
 
-    def _tell_lost(self, ticket: bytes, peer: HostNode, after_s: float) -> None:
+    def _tell_lost(self, link_id: bytes, peer: HostNode, after_s: float) -> None:
         def tell() -> None:
-            peer.core.link_lost(ticket, "the other host died", self.clock.now_s)
+            peer.core.link_lost(link_id, "the other host died", self.clock.now_s)
 
         self.clock.after(after_s, lambda: peer.handle(tell))
 
     def _carry_out_host(self, node: HostNode, effect: Effect) -> None:
         match effect:
-            case Tell(message):
+            case SendToOwner(message):
                 owner, name = self._node.owner, node.name
                 action = lambda: owner.receive(name, message, self.clock.now_s)  # noqa: E731
                 self._send(message, Delivery(node, action), self._node)
-            case Transmit(ticket, message):
-                peer = self.network.peer(ticket, node)
+            case Transmit(link_id, message):
+                peer = self.network.peer(link_id, node)
                 if peer is None:
                     return
                 to = peer
                 action = lambda: to.core.receive_from_host(  # noqa: E731
-                    ticket, message, self.clock.now_s
+                    link_id, message, self.clock.now_s
                 )
                 self._send(message, Delivery(node, action), to)
-            case Connect(ticket):
-                self.network.connect(node, effect, lambda: self._tell_lost(ticket, node, 0.001))
+            case Connect(link_id):
+                self.network.connect(node, effect, lambda: self._tell_lost(link_id, node, 0.001))
             case Expect():
                 self.network.expect(node, effect)
             case Disconnect():
                 self.network.disconnect(node, effect)
 
-    def carry_out(self, output: Send | Deliver | Report) -> None:
+    def carry_out(self, output: SendToHost | DeliverTokens | ReportEvent) -> None:
         """What the owner wants."""
         match output:
-            case Send(instance_id, message):
+            case SendToHost(instance_id, message):
                 host = self.network.hosts[instance_id]
                 action = lambda: host.core.receive(message, self.clock.now_s)  # noqa: E731
                 self._send(message, Delivery(self._node, action), host)
-            case Deliver():
+            case DeliverTokens():
                 self._delivered(output)
-            case Report(event):
+            case ReportEvent(event):
                 self._heard(event)
 
     # The client.
 
-    def _delivered(self, output: Deliver) -> None:
+    def _delivered(self, output: DeliverTokens) -> None:
         law(not self._ended_log, f"{output} after the end")
         law(output.first == len(self.log), f"{output} at {len(self.log)}")
         self.log += output.tokens
@@ -292,8 +299,10 @@ class World:
             return
         self._num_moves += 1
         key = self._num_moves.to_bytes(32, "big")
-        terms = wire.Terms(key, "timed", KV_LAYOUT, self._replay_tokens)
-        order = MoveOrder(f"m{self._num_moves}", source_id, destination_id, destination_id, terms)
+        terms = wire.MigrationParams(key, "timed", KV_LAYOUT, self._replay_tokens)
+        order = MigrationOrder(
+            f"m{self._num_moves}", source_id, destination_id, destination_id, terms
+        )
         self._moves[order.move_id] = order
         self._node.handle(lambda: self._node.owner.resume(order, self.clock.now_s))
 
@@ -356,7 +365,7 @@ class World:
                 if self.rng.random() < 0.3 and self._at is not None:
                     self._move_on(self._at)
 
-    def _moved(self, event: MigrationFinished, order: MoveOrder | None) -> None:
+    def _moved(self, event: MigrationFinished, order: MigrationOrder | None) -> None:
         law(order is not None, f"{event} unasked")
         law(event.source_id == self._at, f"{event}, believed at {self._at}")
         law(event.pause_s >= 0 and event.resume_s >= 0, f"{event} before its time")

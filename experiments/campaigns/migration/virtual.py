@@ -13,7 +13,7 @@ from random import Random
 from sllmreal.engine.slots import SlotEngine
 from sllmreal.engine.timed import TimedModel, TimedOptions
 from sllmreal.streams.host_core import HostCore
-from sllmreal.streams.host_effects import Connect, Disconnect, Effect, Expect, Tell, Transmit
+from sllmreal.streams.host_effects import Connect, Disconnect, Effect, Expect
 from sllmreal.streams.host_options import HostOptions
 
 Action = Callable[[], None]
@@ -149,31 +149,31 @@ class Network:
         self._links: dict[tuple[bytes, str], HostNode] = {}  # by ticket and sender
 
     def connect(self, node: HostNode, effect: Connect, lost: Callable[[], None]) -> None:
-        peer = self._expected.get(effect.ticket)
+        peer = self._expected.get(effect.link_id)
         if peer is None or not peer.alive or peer.name != effect.address:
             lost()
             return
-        self._links[effect.ticket, node.name] = peer
-        self._links[effect.ticket, peer.name] = node
+        self._links[effect.link_id, node.name] = peer
+        self._links[effect.link_id, peer.name] = node
 
     def expect(self, node: HostNode, effect: Expect) -> None:
-        self._expected[effect.ticket] = node
+        self._expected[effect.link_id] = node
 
     def disconnect(self, node: HostNode, effect: Disconnect) -> None:
-        if self._expected.get(effect.ticket) is node:
-            del self._expected[effect.ticket]
-        self._links.pop((effect.ticket, node.name), None)
+        if self._expected.get(effect.link_id) is node:
+            del self._expected[effect.link_id]
+        self._links.pop((effect.link_id, node.name), None)
 
-    def peer(self, ticket: bytes, node: HostNode) -> HostNode | None:
-        return self._links.get((ticket, node.name))
+    def peer(self, link_id: bytes, node: HostNode) -> HostNode | None:
+        return self._links.get((link_id, node.name))
 
     def links_to(self, dead: HostNode) -> list[tuple[bytes, HostNode]]:
         """Links that break when a host dies, with the host that will be told."""
         return [
-            (ticket, self.hosts[name])
-            for (ticket, name), peer in self._links.items()
+            (link_id, self.hosts[name])
+            for (link_id, name), peer in self._links.items()
             if peer is dead and name in self.hosts
         ]
 
 
-__all__ = ["Clock", "HostNode", "Network", "Node", "Tell", "Transmit"]
+__all__ = ["Clock", "HostNode", "Network", "Node"]

@@ -46,7 +46,7 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class CachedCopy:
     """A tier of a server whose content can change."""
 
     server: int
@@ -56,7 +56,7 @@ class Shelf:
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class TimeGrid:
     """A small instance, all that the integer program knows of it."""
 
     slot_s: float
@@ -65,14 +65,14 @@ class Grid:
     checkpoints: tuple[Checkpoint, ...]
     gpus: tuple[int, ...]  # of each server
     ways: tuple[Way, ...]
-    shelves: tuple[Shelf, ...]
+    shelves: tuple[CachedCopy, ...]
 
     def of_model(self, model: str) -> list[int]:
         """Positions of its requests."""
         return [i for i, request in enumerate(self.requests) if request.model == model]
 
 
-def grid_of(oracle: Oracle, slot_s: float, total_delay_s: float) -> Grid:
+def grid_of(oracle: Oracle, slot_s: float, total_delay_s: float) -> TimeGrid:
     """The grid of an instance, without what costs more than a schedule that is known.
 
     Args:
@@ -101,12 +101,12 @@ def grid_of(oracle: Oracle, slot_s: float, total_delay_s: float) -> Grid:
     checkpoints = [model.checkpoint for model in oracle.setup.models]
     used = tuple(checkpoint for checkpoint in checkpoints if checkpoint.model in asked)
     ways: list[Way] = []
-    shelves: list[Shelf] = []
+    shelves: list[CachedCopy] = []
     for number, server in enumerate(oracle.setup.servers):
         tiers = _tiers(server, used)
         shelves += _shelves(number, server, tiers)
         ways += _ways(oracle, number, slot_s, used, tiers)
-    return Grid(
+    return TimeGrid(
         slot_s,
         max(request.last + max(1, request.service) for request in requests),
         requests,
@@ -133,11 +133,13 @@ def _tiers(server: SimServerSetup, used: tuple[Checkpoint, ...]) -> tuple[Storag
     return (REMOTE, SSD, DRAM)
 
 
-def _shelves(number: int, server: SimServerSetup, tiers: tuple[StorageTier, ...]) -> list[Shelf]:
+def _shelves(
+    number: int, server: SimServerSetup, tiers: tuple[StorageTier, ...]
+) -> list[CachedCopy]:
     hardware = server.hardware
-    shelves = [Shelf(number, DRAM, hardware.dram_pool_bytes, _held(server, DRAM))]
+    shelves = [CachedCopy(number, DRAM, hardware.dram_pool_bytes, _held(server, DRAM))]
     if REMOTE in tiers:
-        shelves.append(Shelf(number, SSD, hardware.ssd_bytes, _held(server, SSD)))
+        shelves.append(CachedCopy(number, SSD, hardware.ssd_bytes, _held(server, SSD)))
     return shelves
 
 

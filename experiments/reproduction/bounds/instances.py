@@ -12,7 +12,7 @@ from random import Random
 from sllmcore.build import PolicySettings
 from sllmcore.controller import ControllerSettings
 from sllmcore.types import DRAM, SSD, Checkpoint, Request, Residency
-from sllmcore.workload import Job
+from sllmcore.workload import WorkloadRequest
 from sllmsim.catalog import gpu_named
 from sllmsim.setup import ServerHardware, SimModel, SimServerSetup, SimSetup
 from sllmsim.timing import LinearTiming
@@ -31,7 +31,7 @@ class SmallInstance:
     """A cluster and its requests."""
 
     setup: SimSetup
-    jobs: tuple[Job, ...]
+    jobs: tuple[WorkloadRequest, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def hardware_of(num_gpus: int, dram_bytes: int) -> ServerHardware:
     )
 
 
-def _jobs(rng: Random, size: InstanceSize, models: list[Checkpoint]) -> tuple[Job, ...]:
+def _jobs(rng: Random, size: InstanceSize, models: list[Checkpoint]) -> tuple[WorkloadRequest, ...]:
     num_requests = rng.randint(max(1, size.max_requests - 2), size.max_requests)
     span_s = rng.choice((6, 12, 20))
     arrivals_s = sorted(rng.randint(0, span_s) for _ in range(num_requests))
@@ -109,7 +109,7 @@ def _jobs(rng: Random, size: InstanceSize, models: list[Checkpoint]) -> tuple[Jo
     )
 
 
-def job_of(number: int, model: str, arrived_at_s: float, service_s: int) -> Job:
+def job_of(number: int, model: str, arrived_at_s: float, service_s: int) -> WorkloadRequest:
     """A request of that service."""
     request = Request(f"r{number}", model, arrived_at_s, input_tokens=16)
-    return Job(request, service_s * TOKENS_PER_S)
+    return WorkloadRequest(request, service_s * TOKENS_PER_S)

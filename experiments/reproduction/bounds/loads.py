@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from experiments.reproduction.bounds.grid import Grid, Shelf, Way
+from experiments.reproduction.bounds.grid import CachedCopy, TimeGrid, Way
 from experiments.reproduction.bounds.integer_program import IntegerProgram, Term
 from sllmcore.types import StorageTier
 
@@ -39,10 +39,10 @@ def _recent(columns: list[int], way: Way, slot: int) -> list[int]:
     return columns[max(0, slot - way.slots + 1) : slot + 1]
 
 
-class Loads:
+class PossibleLoads:
     """Columns and rows of everything but requests and lineages."""
 
-    def __init__(self, grid: Grid, program: IntegerProgram, *, sequential: bool) -> None:
+    def __init__(self, grid: TimeGrid, program: IntegerProgram, *, sequential: bool) -> None:
         self._grid = grid
         self._program = program
         self._sequential = sequential
@@ -148,7 +148,7 @@ class Loads:
             for slot in self._slots:
                 self._program.at_most(self._loading(farther, slot), self._num_queues(server, tier))
 
-    def _stock(self, shelf: Shelf) -> None:
+    def _stock(self, shelf: CachedCopy) -> None:
         """What rests on a shelf, and what may be loaded from there."""
         ways = [way for way in self._grid.ways if way.server == shelf.server]
         readers = [way for way in ways if way.tier is shelf.tier]
@@ -166,7 +166,7 @@ class Loads:
             ]
             self._program.at_most(terms, 1.0)
 
-    def _rest(self, shelf: Shelf, reader: Way, ways: list[Way]) -> _Rest:
+    def _rest(self, shelf: CachedCopy, reader: Way, ways: list[Way]) -> _Rest:
         """The model of `reader` on its shelf: loads from farther tiers may leave it there."""
         fills = {}
         for way in ways:
@@ -185,7 +185,7 @@ class Loads:
             )
         return rest
 
-    def _limit_reading(self, shelf: Shelf, way: Way, rest: _Rest) -> None:
+    def _limit_reading(self, shelf: CachedCopy, way: Way, rest: _Rest) -> None:
         """A load begins where the model rested when the slot began, or came to rest within it."""
         most = self._grid.gpus[way.server] // way.checkpoint.num_gpus
         at_start = float(way.model in shelf.at_start)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sllmcore.build import SPLITTING, PolicySettings, launches_ahead
 from sllmcore.errors import UsageError
 from sllmcore.types import DRAM, REMOTE, SSD, Checkpoint, StorageTier
-from sllmcore.workload import Job
+from sllmcore.workload import WorkloadRequest
 from sllmsim.setup import ServerHardware, SimSetup
 from sllmsim.timing import InferenceTiming, iterations_s
 
@@ -84,7 +84,9 @@ class Oracle:
         return size_bytes / fetch + size_bytes / read
 
 
-def oracle_of(setup: SimSetup, jobs: Iterable[Job], powers: Powers = ON_DEMAND) -> Oracle:
+def oracle_of(
+    setup: SimSetup, jobs: Iterable[WorkloadRequest], powers: Powers = ON_DEMAND
+) -> Oracle:
     """What will happen when these jobs are played.
 
     Args:

@@ -33,9 +33,9 @@ attempts that are stopped take no time; decisions know the future.
 from collections.abc import Callable
 from math import ceil
 
-from experiments.reproduction.bounds.grid import Grid, GridRequest
+from experiments.reproduction.bounds.grid import GridRequest, TimeGrid
 from experiments.reproduction.bounds.integer_program import IntegerProgram, Solved, Term
-from experiments.reproduction.bounds.loads import Loads
+from experiments.reproduction.bounds.loads import PossibleLoads
 from sllmcore.types import Checkpoint
 
 _WHOLE = 1e-5  # of a slot; what HiGHS may be off
@@ -48,12 +48,12 @@ class PlacementProgram:
         sequential: The controller loads one after the other on each I/O path.
     """
 
-    def __init__(self, grid: Grid, *, sequential: bool = True) -> None:
+    def __init__(self, grid: TimeGrid, *, sequential: bool = True) -> None:
         self._grid = grid
         self._program = IntegerProgram()
         self._slots = range(grid.num_slots)
         self._starts = [self._start_columns(request) for request in grid.requests]
-        self._loads = Loads(grid, self._program, sequential=sequential)
+        self._loads = PossibleLoads(grid, self._program, sequential=sequential)
         self._lineages = {c.model: self._counts(c, sum(grid.gpus)) for c in grid.checkpoints}
         for columns in self._starts:
             self._program.exactly([Term(column) for column in columns.values()], 1.0)

@@ -6,12 +6,14 @@ from concurrent.futures import as_completed
 
 from experiments.config.run_config import RunConfig
 from experiments.pool import run_pool
-from experiments.reproduction.figures.grid import Run
+from experiments.reproduction.figures.grid import FigureRun
 from experiments.reproduction.figures.measures import Measured, measured
-from experiments.reproduction.figures.store import Store
+from experiments.reproduction.figures.store import ResultStore
 
 
-def carried_out(runs: Sequence[Run], store: Store, workers: int) -> Iterator[tuple[Run, str]]:
+def carried_out(
+    runs: Sequence[FigureRun], store: ResultStore, workers: int
+) -> Iterator[tuple[FigureRun, str]]:
     """Each run as it ends, with what went wrong ("": nothing); what went well is in the store."""
     if not runs:
         return

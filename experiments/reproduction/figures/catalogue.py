@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from experiments.reproduction.figures.grid import Cell, Grid
+from experiments.reproduction.figures.grid import FigureCell, FigureGrid
 from experiments.reproduction.figures.search import WORDS, points
 from traces.function_cvs import PublishedCvs
 
@@ -18,42 +18,42 @@ MANY, MOST = tuple(range(20)), tuple(range(30))
 NUM_SMALL_MODELS = 32  # OPT-6.7B, of which every figure but 12b has so many
 
 
-def _cell(labels: Mapping[str, str], *overrides: str) -> Cell:
+def _cell(labels: Mapping[str, str], *overrides: str) -> FigureCell:
     """The labels that are named as groups and the rate are overrides themselves."""
     words = {"policy": "policy={}", "model": "models=warm_{}", "dataset": "workload.lengths={}"}
     words["rps"] = "workload.target_rps={}"
     known = [words[name].format(value) for name, value in labels.items() if name in words]
-    return Cell(labels, (*known, *overrides))
+    return FigureCell(labels, (*known, *overrides))
 
 
-def _figure_8() -> Iterable[Cell]:
+def _figure_8() -> Iterable[FigureCell]:
     for dataset in DATASETS:
         for rps in ("0.2", "0.8", "1.4"):
             for policy in SCHEDULERS:
                 yield _cell({"model": "opt_6_7b", "dataset": dataset, "rps": rps, "policy": policy})
 
 
-def _figure_9() -> Iterable[Cell]:
+def _figure_9() -> Iterable[FigureCell]:
     for model in ("opt_13b", "opt_30b"):
         for dataset in DATASETS:
             for policy in SCHEDULERS:
                 yield _cell({"model": model, "dataset": dataset, "rps": "0.2", "policy": policy})
 
 
-def _figure_10() -> Iterable[Cell]:
+def _figure_10() -> Iterable[FigureCell]:
     for dataset in DATASETS:
         for model in MODELS:
             for policy in SYSTEMS:
                 yield _cell({"model": model, "dataset": dataset, "policy": policy})
 
 
-def _figure_11() -> Iterable[Cell]:
+def _figure_11() -> Iterable[FigureCell]:
     for rps in ("0.2", "0.5", "0.8", "1.1"):
         for policy in SYSTEMS:
             yield _cell({"model": "opt_6_7b", "dataset": "gsm8k", "rps": rps, "policy": policy})
 
 
-def _figure_12a() -> Iterable[Cell]:
+def _figure_12a() -> Iterable[FigureCell]:
     for num_gpus in ("1", "2", "3", "4"):
         for policy in ("ray_serve_cache", "serverlessllm"):
             yield _cell(
@@ -62,7 +62,7 @@ def _figure_12a() -> Iterable[Cell]:
             )
 
 
-def _figure_12b() -> Iterable[Cell]:
+def _figure_12b() -> Iterable[FigureCell]:
     for num_models in ("16", "32", "48", "64"):
         for policy in ("ray_serve", "ray_serve_cache", "serverlessllm"):
             yield _cell(
@@ -71,7 +71,7 @@ def _figure_12b() -> Iterable[Cell]:
             )
 
 
-def _dram() -> Iterable[Cell]:
+def _dram() -> Iterable[FigureCell]:
     for model in MODELS:
         for gigabytes in ("64", "128", "256", "512"):
             for policy in ("serverless", "serverlessllm"):
@@ -81,14 +81,14 @@ def _dram() -> Iterable[Cell]:
                 )
 
 
-def _figure_10_single() -> Iterable[Cell]:
+def _figure_10_single() -> Iterable[FigureCell]:
     """Figure 10 with one request per instance, at the rate that fits best then."""
     for cell in _figure_10():
         slots = f"models.deployments.{cell.labels['model']}.num_slots=1"
-        yield Cell(cell.labels, (*cell.overrides, slots, "workload.target_rps=0.4"))
+        yield FigureCell(cell.labels, (*cell.overrides, slots, "workload.target_rps=0.4"))
 
 
-def _search(cells: Sequence[Cell]) -> Iterable[Cell]:
+def _search(cells: Sequence[FigureCell]) -> Iterable[FigureCell]:
     """A figure's cells all over the space of what the paper leaves open; a rate that is a cell's
     own stays."""
     for point in points():
@@ -98,10 +98,10 @@ def _search(cells: Sequence[Cell]) -> Iterable[Cell]:
                 for name, word in WORDS.items()
                 if name not in cell.labels
             ]
-            yield Cell({**point, **cell.labels}, (*cell.overrides, *overrides))
+            yield FigureCell({**point, **cell.labels}, (*cell.overrides, *overrides))
 
 
-def _figure_8_loaded() -> Iterable[Cell]:
+def _figure_8_loaded() -> Iterable[FigureCell]:
     """The load whose P99 ratios are published."""
     return (
         cell
@@ -110,7 +110,7 @@ def _figure_8_loaded() -> Iterable[Cell]:
     )
 
 
-def _figure_11_ends() -> Iterable[Cell]:
+def _figure_11_ends() -> Iterable[FigureCell]:
     """The least and the most load: flat against a knee shows in these."""
     return (
         cell
@@ -119,7 +119,7 @@ def _figure_11_ends() -> Iterable[Cell]:
     )
 
 
-def _burstiness() -> Iterable[Cell]:
+def _burstiness() -> Iterable[FigureCell]:
     """CV 8 in its readings: of every model's gaps, or AlpaServe's factor on each function's own
     CV; and how much hangs on it."""
     published = PublishedCvs.load()
@@ -138,7 +138,7 @@ def _burstiness() -> Iterable[Cell]:
             )
 
 
-def _platforms() -> Iterable[Cell]:
+def _platforms() -> Iterable[FigureCell]:
     """So few requests that most find their model cold and nobody else loading."""
     for policy in ("kserve", "kserve_enhanced", "managed_endpoint", *SYSTEMS):
         yield _cell(
@@ -164,40 +164,42 @@ REGRET_SCENES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def _regret() -> Iterable[Cell]:
+def _regret() -> Iterable[FigureCell]:
     """One request per instance, as the bounds have it."""
     for scene, overrides in REGRET_SCENES.items():
         for policy in REGRETTED:
             kept = ("policy.residency.keep_alive_load_factor=null",) if policy == KEPT else ()
             option = policy.removesuffix("_kept")
             slots = "models.deployments.opt_6_7b.num_slots=1"
-            yield Cell(
+            yield FigureCell(
                 {"scene": scene, "policy": policy},
                 (f"policy={option}", *overrides, slots, *kept),
             )
 
 
-def _estimator() -> Iterable[Cell]:
+def _estimator() -> Iterable[FigureCell]:
     for model in MODELS:
         yield _cell({"model": model, "dataset": "gsm8k", "policy": "serverlessllm"})
 
 
-def grids() -> tuple[Grid, ...]:
+def grids() -> tuple[FigureGrid, ...]:
     """In the order in which they are run, the paper's main ones first."""
     return (
-        Grid("fig10", PAPER, tuple(_figure_10()), seeds=MOST),
-        Grid("fig8", PAPER, tuple(_figure_8()), "distributions", MANY),
-        Grid("fig12a", PAPER, tuple(_figure_12a()), seeds=MOST),
-        Grid("kserve", PAPER, tuple(_platforms())),
-        Grid("estimator", PAPER, tuple(_estimator()), "estimates"),
-        Grid("regret", PAPER, tuple(_regret()), "regrets", MANY),
-        Grid("fig11", PAPER, tuple(_figure_11())),
-        Grid("burstiness", PAPER, tuple(_burstiness())),
-        Grid("fig12b", PAPER, tuple(_figure_12b())),
-        Grid("fig9", PAPER, tuple(_figure_9()), "distributions"),
-        Grid("dram", PAPER, tuple(_dram())),
-        Grid("fig10_single", PAPER, tuple(_figure_10_single()), seeds=MANY),
-        Grid("search_fig8", PAPER, tuple(_search(tuple(_figure_8_loaded()))), seeds=(0, 1, 2, 3)),
-        Grid("search_fig11", PAPER, tuple(_search(tuple(_figure_11_ends()))), seeds=(0, 1)),
-        Grid("search", PAPER, tuple(_search(tuple(_figure_10()))), seeds=(0, 1)),
+        FigureGrid("fig10", PAPER, tuple(_figure_10()), seeds=MOST),
+        FigureGrid("fig8", PAPER, tuple(_figure_8()), "distributions", MANY),
+        FigureGrid("fig12a", PAPER, tuple(_figure_12a()), seeds=MOST),
+        FigureGrid("kserve", PAPER, tuple(_platforms())),
+        FigureGrid("estimator", PAPER, tuple(_estimator()), "estimates"),
+        FigureGrid("regret", PAPER, tuple(_regret()), "regrets", MANY),
+        FigureGrid("fig11", PAPER, tuple(_figure_11())),
+        FigureGrid("burstiness", PAPER, tuple(_burstiness())),
+        FigureGrid("fig12b", PAPER, tuple(_figure_12b())),
+        FigureGrid("fig9", PAPER, tuple(_figure_9()), "distributions"),
+        FigureGrid("dram", PAPER, tuple(_dram())),
+        FigureGrid("fig10_single", PAPER, tuple(_figure_10_single()), seeds=MANY),
+        FigureGrid(
+            "search_fig8", PAPER, tuple(_search(tuple(_figure_8_loaded()))), seeds=(0, 1, 2, 3)
+        ),
+        FigureGrid("search_fig11", PAPER, tuple(_search(tuple(_figure_11_ends()))), seeds=(0, 1)),
+        FigureGrid("search", PAPER, tuple(_search(tuple(_figure_10()))), seeds=(0, 1)),
     )

@@ -23,7 +23,7 @@ _LARGER = {"latencies": ("distributions", "estimates")}
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class FigureCell:
     """One point of a figure.
 
     Args:
@@ -36,7 +36,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class FigureGrid:
     """The runs of one figure.
 
     Args:
@@ -46,7 +46,7 @@ class Grid:
 
     name: str
     shared: tuple[str, ...]
-    cells: tuple[Cell, ...]
+    cells: tuple[FigureCell, ...]
     measure: str = "latencies"
     seeds: tuple[int, ...] = tuple(range(10))
 
@@ -66,7 +66,7 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class FigureRun:
     """One cell with one seed.
 
     Args:
@@ -74,8 +74,8 @@ class Run:
             The same key, the same result.
     """
 
-    grid: Grid
-    cell: Cell
+    grid: FigureGrid
+    cell: FigureCell
     seed: int
     config: RunConfig
     keys: tuple[str, ...]
@@ -120,14 +120,14 @@ def _composed(overrides: tuple[str, ...]) -> RunConfig:
     return composed_run(overrides)
 
 
-def runs_of(grid: Grid) -> list[Run]:
+def runs_of(grid: FigureGrid) -> list[FigureRun]:
     """All runs of a figure."""
     return [_run_of(grid, cell, seed) for cell in grid.cells for seed in grid.seeds]
 
 
-def _run_of(grid: Grid, cell: Cell, seed: int) -> Run:
+def _run_of(grid: FigureGrid, cell: FigureCell, seed: int) -> FigureRun:
     config = replace(_composed((*grid.shared, *cell.overrides)), seed=seed)
     name = digest(config)
     measures = (grid.measure, *_LARGER.get(grid.measure, ()))
     keys = tuple(f"{measure}-{_measure_digest(measure)}-{name}" for measure in measures)
-    return Run(grid, cell, seed, config, keys)
+    return FigureRun(grid, cell, seed, config, keys)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.config.run_config import RunConfig
-from experiments.reproduction.figures.played import Played, played
+from experiments.reproduction.figures.played import PlayedRun, played
 from experiments.reproduction.figures.regrets import regrets
 from sllmcore.metrics.tables import Table
 
@@ -28,7 +28,7 @@ def measured(config: RunConfig, measure: str) -> Measured:
     return MEASURES[measure](played(config))
 
 
-def latencies(run: Played) -> Measured:
+def latencies(run: PlayedRun) -> Measured:
     """Mean, quantiles and shares of the requests; counts of what the cluster did."""
     requests, summary = run.result.recorder.requests, run.result.summary
     latency_s = _latency_s(requests)
@@ -51,14 +51,14 @@ def latencies(run: Played) -> Measured:
     }
 
 
-def distributions(run: Played) -> Measured:
+def distributions(run: PlayedRun) -> Measured:
     """`latencies`, and the whole distribution by its quantiles."""
     levels = (np.arange(NUM_QUANTILES) + 0.5) / NUM_QUANTILES
     quantiles = np.quantile(_latency_s(run.result.recorder.requests), levels)
     return latencies(run) | {"quantiles_s": [_rounded(value) for value in quantiles]}
 
 
-def estimates(run: Played) -> Measured:
+def estimates(run: PlayedRun) -> Measured:
     """Errors of the loading estimate, in seconds too late, by the tier that was read."""
     instances = run.result.recorder.instances
     error_s = _numbers(instances, "transfer_s") - _numbers(instances, "expected_transfer_s")
@@ -92,7 +92,7 @@ def _rounded(value: float | np.floating[Any]) -> float:
     return float(f"{value:.{_DIGITS}g}")
 
 
-MEASURES: Mapping[str, Callable[[Played], Measured]] = {
+MEASURES: Mapping[str, Callable[[PlayedRun], Measured]] = {
     "latencies": latencies,
     "distributions": distributions,
     "estimates": estimates,

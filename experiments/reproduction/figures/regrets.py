@@ -5,10 +5,10 @@ from typing import Any
 from experiments.reproduction.bounds.best import standing_of
 from experiments.reproduction.bounds.cost import table_ends
 from experiments.reproduction.bounds.oracle import oracle_of, powers_of
-from experiments.reproduction.figures.played import Played
+from experiments.reproduction.figures.played import PlayedRun
 
 
-def regrets(played: Played) -> dict[str, Any]:
+def regrets(played: PlayedRun) -> dict[str, Any]:
     """Mean delay, the best bound on it, and what is between the two.
 
     Raises:

@@ -8,7 +8,7 @@ from experiments.benchmarks.loading.results import for_figures, read_measured
 from experiments.composing import composed_run
 from sllmcore.build import PolicySettings
 from sllmcore.types import DRAM, SSD, Checkpoint, Request, Residency, StorageTier
-from sllmcore.workload import Job
+from sllmcore.workload import WorkloadRequest
 from sllmsim.catalog import dtype_named, gpu_named, model_named
 from sllmsim.phases import PRESETS
 from sllmsim.setup import ServerHardware, SimModel, SimServerSetup, SimSetup
@@ -45,9 +45,9 @@ def two_servers() -> dict[str, Any]:
 
 def _timeline(policy: str) -> list[dict[str, Any]]:
     jobs = [
-        Job(Request("c", "C", 0.0, 64), 20),
-        Job(Request("a", "A", 0.1, 64), 300),
-        Job(Request("b", "B", 4.0, 64), 100),
+        WorkloadRequest(Request("c", "C", 0.0, 64), 20),
+        WorkloadRequest(Request("a", "A", 0.1, 64), 300),
+        WorkloadRequest(Request("b", "B", 4.0, 64), 100),
     ]
     result = simulate(PolicySettings(policy), _figure_3_setup(), jobs)
     requests, instances = result.recorder.requests, result.recorder.instances

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.comparison.identity import source_digest
-from experiments.reproduction.figures.grid import Grid, Run
+from experiments.reproduction.figures.grid import FigureGrid, FigureRun
 
 ROOT = Path(__file__).resolve().parents[3]
 MORE = {"distributions": ("quantiles_s",), "estimates": ("by_tier",)}  # beyond `latencies`
@@ -17,7 +17,7 @@ RESULTS = ROOT / "results" / "figures"
 PROGRESS = ROOT / "outputs" / "figures" / "runs.jsonl"
 
 
-class Store:
+class ResultStore:
     """What is known already.
 
     Args:
@@ -41,11 +41,11 @@ class Store:
     def __contains__(self, key: str) -> bool:
         return key in self._known
 
-    def holds(self, run: Run) -> bool:
+    def holds(self, run: FigureRun) -> bool:
         """Whether it need not be run."""
         return any(key in self._known for key in run.keys)
 
-    def _found(self, run: Run) -> tuple[float, dict[str, Any]]:
+    def _found(self, run: FigureRun) -> tuple[float, dict[str, Any]]:
         """How long a run took, and what was measured, without what its measure does not keep."""
         row = next(self._known[key] for key in run.keys if key in self._known)
         more = MORE.keys() - {run.grid.measure}
@@ -60,12 +60,12 @@ class Store:
         with self._progress.open("a") as file:
             file.write(json.dumps(row) + "\n")
 
-    def stands(self, grid: Grid) -> bool:
+    def stands(self, grid: FigureGrid) -> bool:
         """Whether a figure's file is what running it again would give."""
         path = self._results / f"{grid.name}.json"
         return path.is_file() and json.loads(path.read_text()).get("stamp") == grid.stamp
 
-    def publish(self, grid: Grid, runs: Sequence[Run]) -> bool:
+    def publish(self, grid: FigureGrid, runs: Sequence[FigureRun]) -> bool:
         """Write a figure's file if it would say something else; False: it stands already."""
         rows = []
         for run in runs:

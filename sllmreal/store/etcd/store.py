@@ -38,7 +38,7 @@ from sllmreal.store.limits import (
     checked_prefix,
 )
 from sllmreal.store.puts import put_by_txn
-from sllmreal.store.values import Event, KeyValue, Put, Snapshot, Txn, TxnResult
+from sllmreal.store.values import Event, KeyValue, Put, StoreSnapshot, Txn, TxnResult
 
 R = TypeVar("R")
 LEAST_TTL_S = 2  # etcd gives no less: its election timeout and a half
@@ -82,7 +82,7 @@ class EtcdStore:
 
     async def range(
         self, prefix: str, *, after: str | None = None, limit: int | None = None
-    ) -> Snapshot:
+    ) -> StoreSnapshot:
         """See `Store.range`. Read in pages, all at the first one's revision."""
         checked_prefix(prefix)
         check_page(after, limit)
@@ -99,7 +99,7 @@ class EtcdStore:
             items += [key_value(message) for message in response.kvs]
             more = response.more
             first = response.kvs[-1].key + b"\0" if more else first
-        return Snapshot(revision, tuple(items))
+        return StoreSnapshot(revision, tuple(items))
 
     async def put(
         self,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sllmcore.errors import SllmError
-from sllmreal.store.clock import Clock
+from sllmreal.store.clock import LeaseClock
 from sllmreal.store.errors import OutcomeUnknownError, StoreFormatError, StoreUnavailableError
 from sllmreal.store.machine import Machine
 from sllmreal.store.sqlite.table import SqlTable, boot_id
@@ -47,7 +47,7 @@ class News:
 class Committer:
     """Give it calls from one event loop; `on_news` is called there, before the calls' answers."""
 
-    def __init__(self, path: Path, clock: Clock, on_news: Callable[[News], None]) -> None:
+    def __init__(self, path: Path, clock: LeaseClock, on_news: Callable[[News], None]) -> None:
         self._path = path
         self._clock = clock
         self._on_news = on_news

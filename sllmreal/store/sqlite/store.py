@@ -9,7 +9,7 @@ import secrets
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from sllmreal.store.clock import Clock, SystemClock, Timer
+from sllmreal.store.clock import LeaseClock, SystemClock, Timer
 from sllmreal.store.history import HISTORY_BYTES, History
 from sllmreal.store.lease import Lease
 from sllmreal.store.limits import (
@@ -24,13 +24,13 @@ from sllmreal.store.machine import LeaseRow
 from sllmreal.store.puts import put_by_txn
 from sllmreal.store.sqlite.committer import Committer, News
 from sllmreal.store.sqlite.filelock import FileLock
-from sllmreal.store.values import Event, KeyValue, Put, Snapshot, Txn, TxnResult
+from sllmreal.store.values import Event, KeyValue, Put, StoreSnapshot, Txn, TxnResult
 
 
 class SqliteStore:
     """`Store` in a file. Make it with `await SqliteStore.open(path)`."""
 
-    def __init__(self, path: Path, clock: Clock, lock: FileLock, history_bytes: int) -> None:
+    def __init__(self, path: Path, clock: LeaseClock, lock: FileLock, history_bytes: int) -> None:
         self._clock = clock
         self._lock: FileLock | None = lock
         self._committer = Committer(path, clock, self._on_news)
@@ -39,7 +39,7 @@ class SqliteStore:
 
     @classmethod
     async def open(
-        cls, path: Path, clock: Clock | None = None, history_bytes: int = HISTORY_BYTES
+        cls, path: Path, clock: LeaseClock | None = None, history_bytes: int = HISTORY_BYTES
     ) -> "SqliteStore":
         """Open the file, or make it; beside it lie `.lock` and, while open, `-wal`.
 
@@ -67,13 +67,15 @@ class SqliteStore:
 
     async def range(
         self, prefix: str, *, after: str | None = None, limit: int | None = None
-    ) -> Snapshot:
+    ) -> StoreSnapshot:
         """See `Store.range`."""
         checked_prefix(prefix)
         check_page(after, limit)
         end = prefix + BEHIND_ALL_KEYS
         return await self._committer.call(
-            lambda _, table: Snapshot(table.revision, tuple(table.items(prefix, end, after, limit)))
+            lambda _, table: StoreSnapshot(
+                table.revision, tuple(table.items(prefix, end, after, limit))
+            )
         )
 
     async def put(

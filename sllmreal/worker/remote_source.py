@@ -30,7 +30,7 @@ _HEADER_LENGTH = struct.Struct("<Q")
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class RemoteSource:
     """An open origin. `read_into` fills memory at an address with a chunk, from many threads.
 
     `write_frame` makes a directory a checkpoint of the same layout whose tensor bytes are holes.
@@ -42,7 +42,7 @@ class Origin:
 
 
 @contextmanager
-def opened_origin(source: str) -> Iterator[Origin]:
+def opened_origin(source: str) -> Iterator[RemoteSource]:
     """The checkpoint at a path or at an `http://`, `https://` or `s3://` URL: ours or safetensors.
 
     Raises BadCheckpointError where there is none, StorageError or RemoteError where it cannot be
@@ -56,14 +56,14 @@ def opened_origin(source: str) -> Iterator[Origin]:
                     f"{source} serves safetensors without an ETag or a time of modification: what "
                     "is kept of them could not be told from others"
                 )
-            yield Origin(
+            yield RemoteSource(
                 model.layout,
                 RemoteReader(storage, model.layout).read_into,
                 lambda target: _write_remote_frame(storage, model, target),
             )
     else:
         with opened_checkpoint(Path(source)) as opened, opened_reader(opened) as reader:
-            yield Origin(
+            yield RemoteSource(
                 opened.layout,
                 reader.read_into,
                 lambda target: _write_local_frame(opened, Path(source), target),

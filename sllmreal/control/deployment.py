@@ -11,7 +11,7 @@ from sllmcore.types import Checkpoint
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*){0,3}")
 
 
-class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ModelDeployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One model. `source` is a directory or URL that holds its weights: the REMOTE tier.
 
     `engine` names an engine of `sllmreal.engine` and `settings` are its own. `tenants` may see and

@@ -10,7 +10,7 @@ from typing import Protocol
 from sllmreal.migration.messages import Delta, Final, Position
 
 
-class Migrant(Protocol):
+class SourceWorkload(Protocol):
     """The workload at its source, where it runs while it moves."""
 
     @property
@@ -29,7 +29,7 @@ class Migrant(Protocol):
         ...
 
 
-class Newcomer(Protocol):
+class DestinationWorkload(Protocol):
     """The workload at its destination, where it is built up and then goes on."""
 
     @property

@@ -6,14 +6,16 @@ from dataclasses import replace
 from typing import Self
 
 from sllmreal.engine.protocol import SequenceSpec
-from sllmreal.gateway.backend import Generated, Submission
+from sllmreal.gateway.backend import Generated, GenerationRequest
 from sllmreal.streams.owner import StreamOwner
 
 
-class Call:
+class PendingGeneration:
     """A submission under way, as its client's end (an async iterator) and the desk see it."""
 
-    def __init__(self, submission: Submission, leave: Callable[["Call"], None]) -> None:
+    def __init__(
+        self, submission: GenerationRequest, leave: Callable[["PendingGeneration"], None]
+    ) -> None:
         self.submission = submission
         self.owner = _owner(submission, ())
         self.instances: set[str] = set()  # those that have, or had, anything to do with it
@@ -63,7 +65,7 @@ class Call:
             self._outputs.put_nowait(error)
 
 
-def _owner(submission: Submission, output: tuple[int, ...]) -> StreamOwner:
+def _owner(submission: GenerationRequest, output: tuple[int, ...]) -> StreamOwner:
     spec = SequenceSpec(
         submission.request_id,
         submission.prompt,

@@ -7,9 +7,9 @@ from experiments.real.sending import Elapsed, Sending
 from experiments.real.system import prompt_of
 from sllmcore.errors import ClusterError
 from sllmreal.control.leader_link import LeaderLink
-from sllmreal.gateway.backend import FailedError, RejectedError, Submission, TimedOutError
-from sllmreal.router.request import Call
-from sllmreal.router.router import RequestDesk
+from sllmreal.gateway.backend import FailedError, GenerationRequest, RejectedError, TimedOutError
+from sllmreal.router.pending_generation import PendingGeneration
+from sllmreal.router.router import RequestRouter
 
 _SETTLE_S = 30.0  # for engines to acknowledge the ends of their last streams
 
@@ -22,7 +22,7 @@ class Front:
         journal: The controller's journal, header first; filled when the cluster has stopped.
     """
 
-    desk: RequestDesk
+    desk: RequestRouter
     link: LeaderLink
     journal: list[str] = field(default_factory=list)
 
@@ -35,7 +35,7 @@ class Front:
         job = sending.job
         request = job.request
         call = self.desk.submit(
-            Submission(request.id, request.model, "", prompt_of(job), job.output_tokens)
+            GenerationRequest(request.id, request.model, "", prompt_of(job), job.output_tokens)
         )
         patience_s = None if job.cancel_at_s is None else max(0.0, job.cancel_at_s - elapsed_s())
         try:
@@ -50,7 +50,7 @@ class Front:
 
     @staticmethod
     async def _read(
-        call: Call, sending: Sending, elapsed_s: Elapsed, patience_s: float | None
+        call: PendingGeneration, sending: Sending, elapsed_s: Elapsed, patience_s: float | None
     ) -> None:
         try:
             async with asyncio.timeout(patience_s):

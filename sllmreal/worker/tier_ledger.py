@@ -20,7 +20,7 @@ class _Filling:
     before_bytes: Mapping[StorageTier, int]
 
 
-class TierMarks:
+class TierLedger:
     """Bytes resident and promised, by tier and model."""
 
     def __init__(

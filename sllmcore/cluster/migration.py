@@ -3,7 +3,7 @@
 from sllmcore.cluster.instance import Instance
 
 
-class Move:
+class Migration:
     """A migration from its plan to its end. Holds a slot at the destination all that time."""
 
     __slots__ = ("aborted", "destination", "expected_s", "id", "request_id", "resumed", "source")

@@ -8,8 +8,8 @@ from sllmcore.protocols import (
     ClusterView,
     InstanceView,
     MigrationTimePredictor,
+    RequestStateView,
     ServerView,
-    TicketView,
 )
 from sllmcore.scheduling.launch_search import LaunchSearch, ready_instance
 from sllmcore.scheduling.victims import Victim, choose_victims
@@ -17,7 +17,7 @@ from sllmcore.types import DRAM, Checkpoint, LoadEstimate, MigrationPlan, Placem
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class ReclaimPlan:
     """A launch that others make room for, and when its model could serve."""
 
     placement: Placement
@@ -25,12 +25,12 @@ class Room:
     startup_s: float
 
 
-MayMove = Callable[[TicketView, float], bool]  # given now_s
+MayMigrate = Callable[[RequestStateView, float], bool]  # given now_s
 
 
-def rested(ticket: TicketView, now_s: float) -> bool:
+def rested(request_state: RequestStateView, now_s: float) -> bool:
     """Every inference may be moved, but for a while after a migration of it has failed."""
-    return ticket.stays_until_s <= now_s
+    return request_state.stays_until_s <= now_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,11 @@ class PreemptedLess:
 
     limit: int
 
-    def __call__(self, ticket: TicketView, now_s: float) -> bool:
-        return ticket.num_preemptions < self.limit
+    def __call__(self, request_state: RequestStateView, now_s: float) -> bool:
+        return request_state.num_preemptions < self.limit
 
 
-class RoomSearch:
+class ReclaimSearch:
     """Least expected startup time over servers that lack the GPUs but run movable inferences.
 
     A server is worth a look if it holds the model in DRAM, or has some but not enough GPUs. The
@@ -60,20 +60,20 @@ class RoomSearch:
         launches: LaunchSearch,
         predictor: MigrationTimePredictor,
         max_servers: int = 4,
-        may_move: MayMove = rested,
+        may_migrate: MayMigrate = rested,
     ) -> None:
         if max_servers < 1:
             raise UsageError(f"max_servers must be >= 1, got {max_servers}")
         self._launches = launches
         self._predictor = predictor
         self._max_servers = max_servers
-        self._may_move = may_move
+        self._may_migrate = may_migrate
 
     def best(
         self, checkpoint: Checkpoint, cluster: ClusterView, now_s: float, below_s: float | None
-    ) -> Room | None:
+    ) -> ReclaimPlan | None:
         """The soonest start with others making room, if it is sooner than `below_s`."""
-        best: Room | None = None
+        best: ReclaimPlan | None = None
         if not cluster.num_servers_with(1):
             return None  # nobody could go anywhere
         for server in self._servers(checkpoint, cluster):
@@ -110,7 +110,7 @@ class RoomSearch:
         cluster: ClusterView,
         now_s: float,
         below_s: float | None,
-    ) -> Room | None:
+    ) -> ReclaimPlan | None:
         """The room that `server` could make."""
         spare_s = None if below_s is None else below_s - load.transfer_s - load.startup_s
         plans = []
@@ -129,13 +129,16 @@ class RoomSearch:
             return None
         made_s = max(load.queue_s, *(plan.total_s for plan in final))
         placement = Placement(server.id, _gpus(server, checkpoint, final, cluster), load)
-        return Room(placement, final, made_s + load.transfer_s + load.startup_s)
+        return ReclaimPlan(placement, final, made_s + load.transfer_s + load.startup_s)
 
     def _movable(self, instance: InstanceView, cluster: ClusterView, now_s: float) -> bool:
         if not instance.ready or instance.leaving or not instance.requests or instance.incoming:
             return False
-        tickets = (cluster.tickets[request_id] for request_id in instance.requests)
-        return all(ticket.can_move and self._may_move(ticket, now_s) for ticket in tickets)
+        request_states = (cluster.request_states[request_id] for request_id in instance.requests)
+        return all(
+            request_state.can_migrate and self._may_migrate(request_state, now_s)
+            for request_state in request_states
+        )
 
     def _plan(
         self,
@@ -147,7 +150,7 @@ class RoomSearch:
     ) -> MigrationPlan | None:
         """The soonest way to move one instance's inferences off its server, within `below_s`."""
         resume_s = max(
-            self._predictor.resume_s(cluster.tickets[request_id], now_s)
+            self._predictor.resume_s(cluster.request_states[request_id], now_s)
             for request_id in victim.requests
         )
         if below_s is not None and resume_s >= below_s:

@@ -3,56 +3,58 @@
 from enum import Enum
 
 from sllmcore.cluster.instance import Instance
-from sllmcore.cluster.move import Move
+from sllmcore.cluster.migration import Migration
 from sllmcore.types import Request
 
 
-class TicketState(Enum):
+class RequestPhase(Enum):
+    """The phases of a request, from its arrival to its end."""
+
     WAITING = "waiting"  # for a decision
     BOUND = "bound"  # to an instance that is not ready
     RUNNING = "running"
-    MOVING = "moving"  # still running at its instance; a `Resume` is under way
-    STOPPING = "stopping"  # a `Stop` is under way
+    MIGRATING = "migrating"  # still running at its instance; a `StartMigration` is under way
+    STOPPING = "stopping"  # a `StopRequest` is under way
 
 
 # Looked up on the class, a member costs Python 3.11 as much as a call.
-WAITING, BOUND, RUNNING, MOVING, STOPPING = TicketState
+WAITING, BOUND, RUNNING, MIGRATING, STOPPING = RequestPhase
 
 
-class Ticket:
-    """Where a request stands. Only the controller writes to it."""
+class RequestState:
+    """The state of one open request. Only the controller writes to it."""
 
     __slots__ = (
+        "arrival_index",
         "attempt",
         "deadline_at_s",
         "instance",
-        "move",
-        "num_failed_moves",
+        "migration",
+        "num_failed_migrations",
         "num_load_failures",
         "num_preemptions",
-        "order",
+        "phase",
         "request",
         "requeue",
         "running_since_s",
-        "state",
         "stays_until_s",
     )
 
-    def __init__(self, request: Request, order: int) -> None:
+    def __init__(self, request: Request, arrival_index: int) -> None:
         self.request = request
-        self.order = order  # of arrival
-        self.state = WAITING
+        self.arrival_index = arrival_index  # orders requests by arrival
+        self.phase = WAITING
         self.instance: Instance | None = None
-        self.move: Move | None = None
+        self.migration: Migration | None = None
         self.attempt = 0
         self.deadline_at_s: float | None = None  # to start by; None while it runs
         self.requeue = False  # after a stop: run again (preempted), or not (cancelled)
         self.running_since_s = 0.0
         self.num_preemptions = 0
         self.num_load_failures = 0
-        self.num_failed_moves = 0  # since the last that succeeded
+        self.num_failed_migrations = 0  # since the last that succeeded
         self.stays_until_s = 0.0  # not to be moved before
 
     @property
-    def can_move(self) -> bool:
-        return self.state is RUNNING and self.move is None
+    def can_migrate(self) -> bool:
+        return self.phase is RUNNING and self.migration is None

@@ -18,7 +18,7 @@ from math import exp, log
 
 from sllmcore.curve import LearntCurve
 from sllmcore.errors import UsageError
-from sllmcore.protocols import TicketView
+from sllmcore.protocols import RequestStateView
 
 _SPAN_TOKENS = 2048.0  # OPT's context, on which a belief is a belief
 _NEWEST_PACE = 0.3  # chosen among 0.2 to 0.7, where two cores drift by a half within minutes
@@ -99,17 +99,17 @@ class LinearMigrationPredictor:
         self._lines: dict[str, _Line] = {}
         self._output_token_s: dict[str, float] = {}
 
-    def resume_s(self, ticket: TicketView, now_s: float) -> float:
+    def resume_s(self, request_state: RequestStateView, now_s: float) -> float:
         """Expected time to recompute an inference's tokens elsewhere."""
-        return self._line(ticket.request.model).at(self.context_tokens(ticket, now_s))
+        return self._line(request_state.request.model).at(self.context_tokens(request_state, now_s))
 
-    def context_tokens(self, ticket: TicketView, now_s: float) -> float:
+    def context_tokens(self, request_state: RequestStateView, now_s: float) -> float:
         """How many tokens an inference should have by now."""
-        request = ticket.request
+        request = request_state.request
         output_token_s = self._output_token_s.get(request.model)
         if output_token_s is None:
             output_token_s = self.profile(request.model).output_token_s
-        output_tokens = (now_s - ticket.running_since_s) / output_token_s
+        output_tokens = (now_s - request_state.running_since_s) / output_token_s
         return request.input_tokens + output_tokens
 
     def observe_resume(self, model: str, num_tokens: int, resume_s: float) -> None:
@@ -177,9 +177,9 @@ class QuadraticMigrationPredictor:
         self._keep = 1.0 - smoothing
         self._curves: dict[str, _PacedCurve] = {}
 
-    def resume_s(self, ticket: TicketView, now_s: float) -> float:
-        num_tokens = self._linear.context_tokens(ticket, now_s)
-        return self._curve(ticket.request.model).at(num_tokens)
+    def resume_s(self, request_state: RequestStateView, now_s: float) -> float:
+        num_tokens = self._linear.context_tokens(request_state, now_s)
+        return self._curve(request_state.request.model).at(num_tokens)
 
     def observe_resume(self, model: str, num_tokens: int, resume_s: float) -> None:
         self._curve(model).add(num_tokens, resume_s, self._keep)
