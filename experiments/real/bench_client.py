@@ -22,7 +22,7 @@ class Front:
         journal: The controller's journal, header first; filled when the cluster has stopped.
     """
 
-    desk: RequestRouter
+    router: RequestRouter
     link: LeaderLink
     journal: list[str] = field(default_factory=list)
 
@@ -34,7 +34,7 @@ class Front:
         """
         job = sending.job
         request = job.request
-        call = self.desk.submit(
+        call = self.router.submit(
             GenerationRequest(request.id, request.model, "", prompt_of(job), job.output_tokens)
         )
         patience_s = None if job.cancel_at_s is None else max(0.0, job.cancel_at_s - elapsed_s())
@@ -70,8 +70,8 @@ class Front:
         """
         try:
             async with asyncio.timeout(_SETTLE_S):
-                while self.desk.calls or self.link.num_unheard:  # noqa: ASYNC110 - both change often
+                while self.router.calls or self.link.num_unheard:  # noqa: ASYNC110 - both change often
                     await asyncio.sleep(0.01)
         except TimeoutError as error:
-            held = ", ".join(list(self.desk.calls)[:5])
+            held = ", ".join(list(self.router.calls)[:5])
             raise ClusterError(f"engines do not let go of requests: {held}") from error

@@ -42,7 +42,7 @@ async def in_children(
         leader = _command("leader", "lead", home, "--policy", str(policy))
         await stack.enter_async_context(kept_running([leader], ended.append))
         gateway = await stack.enter_async_context(attached_gateway(home))
-        front = Front(gateway.desk, gateway.link)
+        front = Front(gateway.router, gateway.link)
         for model in models:
             await ask(home, DeployModel(model), wait_s=_START_S)
         for number, server in enumerate(plan.servers):
@@ -74,7 +74,7 @@ async def _joined(gateway: AttachedGateway, num_workers: int) -> None:
     """One worker joins after the other, so that the controller knows them in the config's order."""
     try:
         async with asyncio.timeout(_START_S):
-            while gateway.desk.num_workers < num_workers:  # noqa: ASYNC110 - told by a message
+            while gateway.router.num_workers < num_workers:  # noqa: ASYNC110 - told by a message
                 await asyncio.sleep(0.02)
     except TimeoutError as error:
         raise ClusterError(f"worker {num_workers} has not joined in {_START_S:g} s") from error

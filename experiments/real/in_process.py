@@ -35,7 +35,7 @@ async def in_process(
         for server in plan.servers:
             member = _member(server, plan, network, directory)
             await stack.enter_async_context(cluster.join(member))
-        front = Front(cluster.desk, cluster.link)
+        front = Front(cluster.router, cluster.link)
         yield front
         await cluster.leader.loop.durable()
         front.journal += journal_of(log.kept)

@@ -48,7 +48,7 @@ async def _serve(home: Home, settings: GatewaySettings, arguments: argparse.Name
             vital.append(demo)
         for task in vital:
             task.add_done_callback(lambda done: stop.set() if _failed(done) else None)
-        backend = ClusterBackend(gateway.desk, gateway.link)
+        backend = ClusterBackend(gateway.router, gateway.link)
         await serve(backend, settings, stop=stop, ready=_announce)
         for task in vital:
             if _failed(task):

@@ -71,5 +71,5 @@ def _tables(status: ClusterStatus) -> Group:
         gpus = ",".join(str(index) for index in one.gpu_indices)
         state = "ready" if one.ready else "loading"
         instances.add_row(one.id, one.model, one.server_id, gpus, state, str(one.num_requests))
-    line = f"leader {status.epoch}, {status.num_waiting} waiting, {status.num_events} events"
+    line = f"leader {status.term}, {status.num_waiting} waiting, {status.num_events} events"
     return Group(line, servers, instances)

@@ -175,11 +175,11 @@ class LeaderLink:
                 self._execute(message, handler)
 
     def _welcomed(self, welcome: Welcome) -> None:
-        if welcome.epoch < self._epoch:
-            raise ChannelClosedError(f"leader {welcome.epoch} is deposed by {self._epoch}")
-        if welcome.epoch > self._epoch:
+        if welcome.term < self._epoch:
+            raise ChannelClosedError(f"leader {welcome.term} is deposed by {self._epoch}")
+        if welcome.term > self._epoch:
             self.num_leaders += 1
-        self._epoch, self._zero_at_s = welcome.epoch, welcome.zero_at_s
+        self._epoch, self._zero_at_s = welcome.term, welcome.zero_at_s
         self._forget(welcome.last_report)
         self.connected.set()
         for unheard in tuple(self._unheard):

@@ -80,12 +80,12 @@ class Hello(_Message, frozen=True):
 
 
 class Welcome(_Message, frozen=True):
-    """Reports up to `last_report` have been heard. Leaders with a lower `epoch` are deposed.
+    """Reports up to `last_report` have been heard. Leaders with a lower `term` are deposed.
 
     The cluster's time is the wall clock's less `zero_at_s`.
     """
 
-    epoch: int
+    term: int
     last_report: int
     zero_at_s: float
 
@@ -208,7 +208,7 @@ class InstanceStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ClusterStatus(_Message, frozen=True):
     """The cluster as its controller sees it. `num_log_keys`: what its log takes in the store."""
 
-    epoch: int
+    term: int
     now_s: float
     num_waiting: int
     num_events: int

@@ -53,13 +53,13 @@ class ControlLoop:
         self,
         controller: Controller,
         log: EventLog,
-        roster: PeerTable,
+        peer_table: PeerTable,
         header: str,
         compaction: Compaction | None = None,
     ) -> None:
         self.clock = ClusterClock()
         self.sinks: list[Callable[[float, Event, Sequence[Command]], None]] = []
-        self.state = LeaderState(controller, roster)
+        self.state = LeaderState(controller, peer_table)
         self._log = log
         self._header = header
         self._compaction = compaction

@@ -79,21 +79,21 @@ class LeaderSettings:
 
 
 class Leader:
-    """Leads from `running` on. `epoch` grows from leader to leader: peers refuse a lower one."""
+    """Leads from `running` on. `term` grows from leader to leader: peers refuse a lower one."""
 
     def __init__(
         self,
         settings: LeaderSettings,
         log: EventLog,
-        epoch: int,
+        term: int,
     ) -> None:
-        self.roster = PeerTable()
+        self.peer_table = PeerTable()
         rng = random.Random(f"{settings.seed}/policy")  # noqa: S311 - as a simulation draws
         controller = build_controller(settings.policy, rng)
         header = header_line(settings.policy, settings.seed)
-        self.loop = ControlLoop(controller, log, self.roster, header, settings.compaction)
+        self.loop = ControlLoop(controller, log, self.peer_table, header, settings.compaction)
         self._settings = settings
-        self.epoch = epoch
+        self.term = term
         self._goodbyes: dict[str, asyncio.TimerHandle] = {}
         self._burials: set[asyncio.TimerHandle] = set()
 
@@ -106,10 +106,10 @@ class Leader:
                 "leader: the log is by another version of the code: requests and instances begin "
                 "anew, models stay deployed\n"
             )
-        for peer in self.roster.peers.values():
+        for peer in self.peer_table.peers.values():
             if not peer.lost:
                 self._expect_back(peer)
-        if orphans := self.roster.orphans():
+        if orphans := self.peer_table.orphans():
             self._bury_later(orphans)
         task = asyncio.create_task(self.loop.run())
         try:
@@ -119,7 +119,7 @@ class Leader:
             self.loop.close()
             for timer in (*self._goodbyes.values(), *self._burials):
                 timer.cancel()
-            for peer in self.roster.peers.values():
+            for peer in self.peer_table.peers.values():
                 if peer.channel is not None:
                     peer.channel.close()
 
@@ -127,25 +127,25 @@ class Leader:
 
     def deploy(self, spec: ModelDeployment) -> None:
         """Serve a model. Raises UsageError when one of that name is deployed already."""
-        if spec.name in self.roster.deployed:
+        if spec.name in self.peer_table.deployed:
             raise UsageError(f"model {spec.name} is deployed already")
         self.loop.tell(ModelDeployed(spec.checkpoint, spec.num_slots), model=spec)
-        self.roster.broadcast(DeployedModels(self.models()))
+        self.peer_table.broadcast(DeployedModels(self.models()))
 
     def delete(self, name: str) -> None:
         """Take no more requests for a model. Raises UsageError when there is none."""
-        if name not in self.roster.deployed:
+        if name not in self.peer_table.deployed:
             raise UsageError(f"no model {name} is deployed")
         self._tell(ModelDeleted(name))
-        self.roster.broadcast(DeployedModels(self.models()))
+        self.peer_table.broadcast(DeployedModels(self.models()))
 
     def models(self) -> tuple[ModelDeployment, ...]:
         """What is deployed."""
-        return tuple(self.roster.deployed.values())
+        return tuple(self.peer_table.deployed.values())
 
     def _workers(self) -> WorkerAddresses:
         """Those that are there, or expected back: what is known of where they listen."""
-        workers = [one for one in self.roster.peers.values() if one.kind == "worker"]
+        workers = [one for one in self.peer_table.peers.values() if one.kind == "worker"]
         return WorkerAddresses(
             tuple(one.address for one in workers if one.address and not one.lost)
         )
@@ -194,7 +194,7 @@ class Leader:
             case EventReport():
                 self._hear(peer, message)
             case OrdersExecuted(last_order):
-                self.roster.executed(peer, last_order)
+                self.peer_table.executed(peer, last_order)
             case _:
                 raise ChannelClosedError("a peer reports, and says nothing else")
 
@@ -202,7 +202,7 @@ class Leader:
         """Attach a peer; None when it has to come back as another incarnation."""
         if hello.version != VERSION:
             raise ChannelClosedError(f"version {VERSION} is spoken here, not {hello.version}")
-        peer = self.roster.peers.get(hello.peer_id)
+        peer = self.peer_table.peers.get(hello.peer_id)
         if peer is None or peer.incarnation != hello.incarnation:
             if not hello.fresh:
                 channel.post(Reset("what it has done is not known here"))
@@ -218,13 +218,13 @@ class Leader:
         self._say_no_goodbye(peer)
         peer.channel = channel
         zero_at_s = self.loop.clock.zero_at_s
-        channel.post(Welcome(self.epoch, peer.last_durable, zero_at_s))
+        channel.post(Welcome(self.term, peer.last_durable, zero_at_s))
         if peer.kind == "gateway":
             channel.post(DeployedModels(self.models()))
             channel.post(self._workers())
         else:
-            self.roster.broadcast(self._workers())
-        self.roster.resend(peer, hello.last_order)
+            self.peer_table.broadcast(self._workers())
+        self.peer_table.resend(peer, hello.last_order)
         return peer
 
     def _joined(self, hello: Hello) -> PeerState:
@@ -234,8 +234,8 @@ class Leader:
             event = ServerJoined(hello.offer.server, hello.offer.resident)
             origin = ReportId(hello.peer_id, hello.incarnation, JOINED)
             self.loop.tell(event, origin, address=hello.offer.address)
-            return self.roster.peers[hello.peer_id]
-        return self.roster.join(hello.peer_id, "gateway", hello.incarnation)
+            return self.peer_table.peers[hello.peer_id]
+        return self.peer_table.join(hello.peer_id, "gateway", hello.incarnation)
 
     def _hear(self, peer: PeerState, message: EventReport) -> None:
         if message.number != peer.last_report + 1:
@@ -264,12 +264,12 @@ class Leader:
         origin = ReportId(peer.id, peer.incarnation, LOST)
         if peer.kind == "worker":
             self._tell(ServerLost(peer.id), origin)
-            self.roster.broadcast(self._workers())
+            self.peer_table.broadcast(self._workers())
         else:
-            for request_id in self.roster.open_requests(peer):
+            for request_id in self.peer_table.open_requests(peer):
                 self._tell(RequestCancelled(request_id), origin)
             peer.lost = True
-            if orphans := self.roster.open_requests(peer):
+            if orphans := self.peer_table.open_requests(peer):
                 self._bury_later(orphans)
 
     def _bury_later(self, request_ids: list[str]) -> None:
@@ -285,7 +285,7 @@ class Leader:
 
     def _bury(self, request_id: str) -> None:
         cluster = self.loop.controller.cluster
-        moves = self.roster.migrations_of(request_id)
+        moves = self.peer_table.migrations_of(request_id)
         if request_id in cluster.request_states:
             places = [one.id for one in cluster.instances.values() if request_id in one.requests]
             for instance_id in places:

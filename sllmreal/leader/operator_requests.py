@@ -44,7 +44,7 @@ def status(leader: "Leader") -> ClusterStatus:
     loop = leader.loop
     cluster = loop.controller.cluster
     return ClusterStatus(
-        leader.epoch,
+        leader.term,
         loop.clock.now_s(),
         loop.controller.num_waiting,
         loop.num_events,
@@ -63,7 +63,7 @@ def status(leader: "Leader") -> ClusterStatus:
 def _server(leader: "Leader", server_id: str) -> ServerStatus:
     cluster = leader.loop.controller.cluster
     server = cluster.servers[server_id]
-    peer = leader.roster.peers.get(server_id)
+    peer = leader.peer_table.peers.get(server_id)
 
     def used_bytes(tier: StorageTier) -> int:
         return sum(server.resident_bytes(tier, model) for model in cluster.checkpoints)

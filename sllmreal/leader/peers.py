@@ -63,7 +63,7 @@ class SavedPeerTable:
     """What follows from the records, as far as it still matters."""
 
     peers: tuple[SavedPeer, ...]
-    whereabouts: RoutingTable
+    routing: RoutingTable
 
 
 class PeerTable:
@@ -71,7 +71,7 @@ class PeerTable:
 
     def __init__(self) -> None:
         self.peers: dict[str, PeerState] = {}
-        self._whereabouts = RoutingTable()
+        self._routing = RoutingTable()
 
     def saved(self, pending: Iterable[Routed]) -> SavedPeerTable:
         """As it is, to be pickled at once, but as if what is `pending` had been sent."""
@@ -91,7 +91,7 @@ class PeerTable:
             )
             for peer in self.peers.values()
         )
-        return SavedPeerTable(peers, self._whereabouts)
+        return SavedPeerTable(peers, self._routing)
 
     def restore(self, saved: SavedPeerTable) -> None:
         """Be as another was, with nobody connected."""
@@ -100,33 +100,33 @@ class PeerTable:
             peer.last_report = peer.last_durable = one.last_report
             peer.lost, peer.address = one.lost, one.address
             peer.due.extend(one.due)
-        self._whereabouts = saved.whereabouts
+        self._routing = saved.routing
 
     @property
     def deployed(self) -> dict[str, ModelDeployment]:
         """The models, by name."""
-        known = self._whereabouts
+        known = self._routing
         return {name: known.models[name] for name in known.deployed}
 
     def open_requests(self, peer: PeerState) -> list[str]:
         """Requests of a gateway's incarnation that have not ended."""
-        owners = self._whereabouts.owners
+        owners = self._routing.owners
         return [request_id for request_id, owner in owners.items() if owner == peer.owner]
 
     def orphans(self) -> list[str]:
         """Requests that have not ended and whose gateway's incarnation is lost."""
-        owners = self._whereabouts.owners
+        owners = self._routing.owners
         return [request_id for request_id, owner in owners.items() if self._owning(owner) is None]
 
     def migrations_of(self, request_id: str) -> list[StartMigration]:
         """Its moves that nobody has reported the end of."""
-        return self._whereabouts.migrations_of(request_id)
+        return self._routing.migrations_of(request_id)
 
     def note_event(self, event: Event, record: LogRecord) -> None:
         """Keep track of an event that the controller is about to hear."""
         if record.origin is not None:
             self._note_origin(event, record.origin, record.address)
-        self._whereabouts.note_event(event, record.model)
+        self._routing.note_event(event, record.model)
 
     def _note_origin(self, event: Event, origin: ReportId, address: str) -> None:
         peer = self.peers.get(origin.peer_id)
@@ -142,7 +142,7 @@ class PeerTable:
                 peer = self.join(origin.peer_id, "gateway", origin.incarnation)
             peer.last_report = origin.number
             if isinstance(event, RequestArrived):
-                self._whereabouts.owners[event.request.id] = peer.owner
+                self._routing.owners[event.request.id] = peer.owner
 
     def join(self, peer_id: str, kind: PeerKind, incarnation: str) -> PeerState:
         """A new incarnation of a peer takes the place of any earlier one."""
@@ -151,13 +151,13 @@ class PeerTable:
 
     def note_end(self, event: Event, request_states: Container[str]) -> None:
         """Forget the requests that have ended with an event that has been heard."""
-        self._whereabouts.note_end(event, request_states)
+        self._routing.note_end(event, request_states)
 
     def note_commands(self, commands: Iterable[Command]) -> list[Routed]:
         """Whom each command is for. Those for peers that are lost are void."""
         routed = []
         for command in commands:
-            addressed = self._whereabouts.addressed(command)
+            addressed = self._routing.addressed(command)
             peer = self._addressee(addressed)
             if peer is not None:
                 routed.append((peer, addressed.due))

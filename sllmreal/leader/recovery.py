@@ -113,7 +113,7 @@ def snapshot_of(
     state: LeaderState, pending: tuple[Effects, ...], clock: ClusterClock, line: str
 ) -> bytes:
     """What stands for everything so far, as if what is `pending` had been carried out."""
-    models = tuple(state.roster.deployed.values())
+    models = tuple(state.peer_table.deployed.values())
     snapshot = LogSnapshot(
         line, clock.zero_at_s, clock.now_s(), code_stamp(), models, pickled(state.saved(pending))
     )

@@ -24,7 +24,7 @@ class SavedState:
     """All of it between two events, to be pickled before the next."""
 
     controller: Controller
-    roster: SavedPeerTable
+    peer_table: SavedPeerTable
     tally: LoadTally
     num_events: int
 
@@ -32,9 +32,9 @@ class SavedState:
 class LeaderState:
     """Changes by events alone: whoever hears the same ones in the same order has the same state."""
 
-    def __init__(self, controller: Controller, roster: PeerTable) -> None:
+    def __init__(self, controller: Controller, peer_table: PeerTable) -> None:
         self.controller = controller
-        self.roster = roster
+        self.peer_table = peer_table
         self.tally = LoadTally()
         self.num_events = 0
 
@@ -43,31 +43,33 @@ class LeaderState:
     ) -> tuple[Effects, list[Command]]:
         """Hear of an event. `record` says whence it comes; its line does not matter."""
         self.num_events += 1
-        self.roster.note_event(event, record)
+        self.peer_table.note_event(event, record)
         instances = self.controller.cluster.instances
         loading = instances.get(event.instance_id) if isinstance(event, LoadFinished) else None
         commands = self.controller.handle(event, now_s)
         if loading is not None and isinstance(event, LoadFinished):
             self.tally.add(event, loading.load_s)
-        routed = tuple(self.roster.note_commands(commands))
-        self.roster.note_end(event, self.controller.cluster.request_states)
+        routed = tuple(self.peer_table.note_commands(commands))
+        self.peer_table.note_end(event, self.controller.cluster.request_states)
         return Effects(record.origin, routed), commands
 
     def carry_out(self, effects: Effects) -> None:
         """Its record is durable."""
         for peer, due in effects.routed:
-            self.roster.send(peer, due)
+            self.peer_table.send(peer, due)
         if effects.origin is not None:
-            self.roster.note_durable(effects.origin)
+            self.peer_table.note_durable(effects.origin)
 
     def saved(self, pending: Iterable[Effects]) -> SavedState:
         """The state, as it will be when what is `pending` has been carried out."""
         routed = [one for effects in pending for one in effects.routed]
-        return SavedState(self.controller, self.roster.saved(routed), self.tally, self.num_events)
+        return SavedState(
+            self.controller, self.peer_table.saved(routed), self.tally, self.num_events
+        )
 
     def restore(self, saved: SavedState) -> None:
         """Be as another was."""
         self.controller = saved.controller
-        self.roster.restore(saved.roster)
+        self.peer_table.restore(saved.peer_table)
         self.tally = saved.tally
         self.num_events = saved.num_events

@@ -22,16 +22,14 @@ import msgspec
 from sllmcore.cluster.request_state import RequestState
 from sllmcore.errors import ClusterError
 from sllmcore.types import Request
-from sllmreal.control import deployment as model
+from sllmreal.control import deployment
 from sllmreal.control.deployment import ModelDeployment
-from sllmreal.leader import cold_start_counts as loads
-from sllmreal.leader import orders, state
-from sllmreal.leader import peers as roster
-from sllmreal.leader import routing as whereabouts
+from sllmreal.leader import cold_start_counts, orders, peers, routing, state
 from sllmreal.leader.state import SavedState
 
+_MODULES = (cold_start_counts, deployment, orders, peers, routing, state)
 _CORE = "sllmcore."  # which does nothing to the world, whatever is called
-_OURS = {module.__name__ for module in (loads, model, orders, roster, state, whereabouts)}
+_OURS = {module.__name__ for module in _MODULES}
 _STANDARD = {
     (kind.__module__, kind.__name__): kind
     for kind in (collections.deque, collections.Counter, random.Random, set, frozenset)

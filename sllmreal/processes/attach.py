@@ -17,7 +17,7 @@ from sllmreal.worker.data_plane import FromInstance
 class AttachedGateway:
     """A desk on its link. `attached` ends by an error only: the gateway is over then."""
 
-    desk: RequestRouter
+    router: RequestRouter
     link: LeaderLink
     attached: "asyncio.Task[None]"
 
@@ -32,10 +32,10 @@ async def attached_gateway(site: Site) -> AsyncIterator[AttachedGateway]:
 
     plane = WorkerConnections(dial_worker)
     link = LeaderLink("gateway", "gateway", leader_dial(site))
-    desk = plane.listener = RequestRouter(plane, link)
-    attached = asyncio.create_task(link.run(desk))
+    router = plane.listener = RequestRouter(plane, link)
+    attached = asyncio.create_task(link.run(router))
     try:
-        yield AttachedGateway(desk, link, attached)
+        yield AttachedGateway(router, link, attached)
     finally:
         attached.cancel()
         await asyncio.gather(attached, return_exceptions=True)

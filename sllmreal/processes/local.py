@@ -60,7 +60,7 @@ class LocalCluster:
     """A running cluster, and its parts to look at."""
 
     leader: Leader
-    desk: RequestRouter
+    router: RequestRouter
     link: LeaderLink
     board: _Switchboard
     settings: LinkSettings
@@ -87,20 +87,20 @@ class LocalCluster:
 
 @asynccontextmanager
 async def local_cluster(
-    settings: LeaderSettings, log: EventLog, members: Sequence[LocalMember], epoch: int = 1
+    settings: LeaderSettings, log: EventLog, members: Sequence[LocalMember], term: int = 1
 ) -> AsyncIterator[LocalCluster]:
     """Run one until the context ends. Workers have joined, in their order, when it begins."""
     board = _Switchboard()
-    leader = Leader(settings, log, epoch)
+    leader = Leader(settings, log, term)
     async with AsyncExitStack() as stack:
         leading = await stack.enter_async_context(leader.running())
         board.leader = leader
         plane = WorkerConnections(board.dial_worker)
         stack.push_async_callback(plane.close)
         link = LeaderLink("gateway", "gateway", board.dial_leader, settings.link)
-        desk = plane.listener = RequestRouter(plane, link)
-        await stack.enter_async_context(_attached(link, desk))
-        cluster = LocalCluster(leader, desk, link, board, settings.link)
+        router = plane.listener = RequestRouter(plane, link)
+        await stack.enter_async_context(_attached(link, router))
+        cluster = LocalCluster(leader, router, link, board, settings.link)
         for member in members:
             await stack.enter_async_context(cluster.join(member))
         yield cluster

@@ -43,24 +43,24 @@ class ClusterBackend:
     """What the gateway asks, answered from the desk. Used from one event loop."""
 
     def __init__(
-        self, desk: RequestRouter, link: LeaderLink, find_tokenizer: FindTokenizer = tokenizer_of
+        self, router: RequestRouter, link: LeaderLink, find_tokenizer: FindTokenizer = tokenizer_of
     ) -> None:
-        self._desk = desk
+        self._router = router
         self._link = link
         self._find_tokenizer = find_tokenizer
         self._tokenizers: dict[str, Tokenizer | None] = {}
         self._migrations: Counter[str] = Counter()
-        desk.heard.append(self._count)
+        router.heard.append(self._count)
 
     def models(self) -> Sequence[DeployedModel]:
-        return [self._described(spec) for spec in self._desk.models.values()]
+        return [self._described(spec) for spec in self._router.models.values()]
 
     def model(self, name: str) -> DeployedModel | None:
-        spec = self._desk.models.get(name)
+        spec = self._router.models.get(name)
         return None if spec is None else self._described(spec)
 
     def tokenizer(self, model: str) -> Tokenizer | None:
-        spec = self._desk.models.get(model)
+        spec = self._router.models.get(model)
         if spec is None:
             return None
         if spec.source not in self._tokenizers:
@@ -68,22 +68,22 @@ class ClusterBackend:
         return self._tokenizers[spec.source]
 
     def submit(self, submission: GenerationRequest) -> PendingGeneration:
-        if submission.model not in self._desk.models:
+        if submission.model not in self._router.models:
             raise RejectedError(f"model {submission.model} is not deployed")
-        return self._desk.submit(submission)
+        return self._router.submit(submission)
 
     def health(self) -> Health:
         # A leader that cannot reach its store ends: who leads has it.
         heard_at_s = self._link.heard_at_s
         silence_s = inf if heard_at_s is None else time.monotonic() - heard_at_s
         led = silence_s <= LEADER_SILENCE_S
-        return Health(led, led, self._desk.num_workers, silence_s)
+        return Health(led, led, self._router.num_workers, silence_s)
 
     def snapshot(self) -> ClusterMetrics:
         running: Counter[str] = Counter()
         waiting: Counter[str] = Counter()
-        instances: dict[str, set[str]] = {name: set() for name in self._desk.models}
-        for call in self._desk.calls.values():
+        instances: dict[str, set[str]] = {name: set() for name in self._router.models}
+        for call in self._router.calls.values():
             name, instance_id = call.submission.model, call.owner.instance_id
             (waiting if instance_id is None else running)[name] += 1
             if instance_id is not None:
@@ -103,10 +103,10 @@ class ClusterBackend:
                     # Of the slots of instances that run anything: a slot's cache is its own.
                     running[name] / max(1, spec.num_slots * len(instances[name])),
                 )
-                for name, spec in self._desk.models.items()
+                for name, spec in self._router.models.items()
             ),
             migrations=dict(self._migrations),
-            recomputed_tokens=self._desk.recomputed_tokens,
+            recomputed_tokens=self._router.recomputed_tokens,
             leader_changes=max(0, self._link.num_leaders - 1),
         )
 

@@ -136,7 +136,7 @@ class Running(Protocol):
     def leader(self) -> Leader: ...
 
     @property
-    def desk(self) -> RequestRouter: ...
+    def router(self) -> RequestRouter: ...
 
 
 async def played(scenario: Scenario, running: AbstractAsyncContextManager[Running]) -> Told:
@@ -154,12 +154,12 @@ async def played(scenario: Scenario, running: AbstractAsyncContextManager[Runnin
         async with asyncio.timeout(60):
             await asyncio.gather(
                 *(
-                    _ask(cluster.desk, progress, number, one)
+                    _ask(cluster.router, progress, number, one)
                     for number, one in enumerate(scenario.asked)
                 )
             )
         async with asyncio.timeout(10):
-            while cluster.desk.calls:  # noqa: ASYNC110 - engines acknowledge their ends
+            while cluster.router.calls:  # noqa: ASYNC110 - engines acknowledge their ends
                 await asyncio.sleep(0.01)
     return told(commands)
 
@@ -189,11 +189,11 @@ class Progress:
         return self._tokens[moment.request] >= moment.tokens
 
 
-async def _ask(desk: RequestRouter, progress: Progress, number: int, asked: Asked) -> None:
+async def _ask(router: RequestRouter, progress: Progress, number: int, asked: Asked) -> None:
     await progress.wait(asked.after)
     prompt = tuple(range(asked.input_tokens))
     submission = GenerationRequest(f"r{number}", asked.model, "", prompt, asked.output_tokens)
-    call = desk.submit(submission)
+    call = router.submit(submission)
     reading = asyncio.create_task(_read(call, progress, number))
     if asked.leaves_after is None:
         await reading

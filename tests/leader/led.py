@@ -24,14 +24,14 @@ class World:
         self.log = ListLog()
         self.settings = settings
         self.leader: Leader | None = None
-        self.epoch = 0
+        self.term = 0
         self._serving: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def led(self) -> AsyncIterator[Leader]:
         """One leader's time: on leaving, it is dead at once, and what it had in hand is lost."""
-        self.epoch += 1
-        leader = Leader(self.settings, self.log, self.epoch)
+        self.term += 1
+        leader = Leader(self.settings, self.log, self.term)
         async with leader.running():
             self.leader = leader
             try:

@@ -132,7 +132,7 @@ async def test_an_order_whose_record_was_being_written_is_in_the_snapshot() -> N
         await until(lambda: world.log.everything and not world.log.entries)
         async with attached(worker_link, worker):
             await until(lambda: len(world.log.everything) == 3 and not world.log.entries)
-        await until(lambda: leader.roster.peers["s0"].channel is None)
+        await until(lambda: leader.peer_table.peers["s0"].channel is None)
         gateway_link.report(arrival(0))
         await until(lambda: gateway_link.num_unheard == 0 and not world.log.entries)
     assert not worker.orders

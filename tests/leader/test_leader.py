@@ -162,7 +162,7 @@ async def test_what_ran_for_a_lost_gateway_leaves_its_slot_when_hosts_have_dropp
             assert isinstance(load, LaunchInstance)
             from_worker.report(LoadFinished(load.instance_id, StorageTier.REMOTE, 10, 0.1, 0.0))
             await until(lambda: first.orders)
-        await until(lambda: leader.roster.peers["g0"].lost)
+        await until(lambda: leader.peer_table.peers["g0"].lost)
         assert leader.loop.controller.cluster.request_states, "its engine runs on"
         await leading.aclose()
         leader = await stack.enter_async_context(world.led())
@@ -175,7 +175,7 @@ async def test_what_ran_for_a_lost_gateway_leaves_its_slot_when_hosts_have_dropp
         assert isinstance(order, StartRequest)
         assert (order.request_id, order.instance_id) == ("r1", load.instance_id)
         assert list(leader.loop.controller.cluster.request_states) == ["r1"]
-        assert not leader.roster.orphans()
+        assert not leader.peer_table.orphans()
 
 
 async def test_a_peer_that_another_cluster_knows_is_reset() -> None:

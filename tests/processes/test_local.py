@@ -72,7 +72,7 @@ def submission(name: str, num_tokens: int = 20) -> GenerationRequest:
 
 async def answer(cluster: LocalCluster, asked: GenerationRequest) -> tuple[int, ...]:
     tokens: list[int] = []
-    async for generated in cluster.desk.submit(asked):
+    async for generated in cluster.router.submit(asked):
         tokens += generated.tokens
         if generated.finish is not None:
             break
@@ -88,7 +88,7 @@ async def running(
             cluster.leader.deploy(spec)
         yield cluster
         async with asyncio.timeout(5):
-            while cluster.desk.calls:  # noqa: ASYNC110 - many things change it
+            while cluster.router.calls:  # noqa: ASYNC110 - many things change it
                 await asyncio.sleep(0.005)
         cluster.leader.loop.controller.audit()
 
@@ -154,7 +154,7 @@ async def test_an_engine_that_breaks_costs_its_stream_a_pause() -> None:
 async def test_a_client_that_leaves_frees_its_slot() -> None:
     network = LocalNetwork()
     async with running(member(server(0), network), models=(model("a", 1, 0.01),)) as cluster:
-        call = cluster.desk.submit(submission("a", 4000))
+        call = cluster.router.submit(submission("a", 4000))
         await anext(call)
 
         await call.aclose()

@@ -84,7 +84,7 @@ class OnRay:
     """A cluster of ours whose leader and gateway are here, its workers actors."""
 
     leader: Leader
-    desk: RequestRouter
+    router: RequestRouter
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +119,9 @@ async def on_ray(scenario: Scenario, nodes: tuple[RayNode, ...]) -> AsyncIterato
             plan = WorkerPlan(address, key, server, storage)
             await stack.enter_async_context(_worker(nodes[number], plan))
             async with asyncio.timeout(PATIENCE_S):
-                while gateway.desk.num_workers <= number:  # noqa: ASYNC110 - told by a message
+                while gateway.router.num_workers <= number:  # noqa: ASYNC110 - told by a message
                     await asyncio.sleep(0.01)
-        yield OnRay(leader, gateway.desk)
+        yield OnRay(leader, gateway.router)
 
 
 @asynccontextmanager

@@ -68,7 +68,7 @@ async def placed(address: str, home: Home) -> AsyncIterator[AttachedGateway]:
     ]
     async with kept_running(commands, lambda _: None), attached_gateway(home) as gateway:
         async with asyncio.timeout(nodes.PATIENCE_S):
-            while gateway.desk.num_workers < 2:  # noqa: ASYNC110 - told by a message
+            while gateway.router.num_workers < 2:  # noqa: ASYNC110 - told by a message
                 await asyncio.sleep(0.05)
         settings = {"decode_step_s": STEP_S}
         model = ModelDeployment("m", "/m", 10_000_000, 4096, 0.0, "timed", 1, 4, settings)
@@ -96,7 +96,7 @@ async def interrupted(address: str, home: Home) -> tuple[list[int], list[str]]:
     """Kill the actor that has a request, then the leader: what the client got, who is there."""
     tokens: list[int] = []
     async with placed(address, home) as gateway:
-        async for generated in gateway.desk.submit(REQUEST):
+        async for generated in gateway.router.submit(REQUEST):
             before, after = len(tokens), len(tokens) + len(generated.tokens)
             tokens += generated.tokens
             if before < 50 <= after:

@@ -31,8 +31,8 @@ async def nobody(address: str) -> WorkerChannel:
 def gateway(world: World) -> tuple[RequestRouter, LeaderLink, ClusterBackend]:
     plane = WorkerConnections(nobody)
     link = LeaderLink("gateway", "g0", world.dial, LINK)
-    desk = plane.listener = RequestRouter(plane, link)
-    return desk, link, ClusterBackend(desk, link)
+    router = plane.listener = RequestRouter(plane, link)
+    return router, link, ClusterBackend(router, link)
 
 
 def ailments(backend: ClusterBackend) -> list[str]:
@@ -49,10 +49,10 @@ async def started(worker: Recorder, number: int) -> str:
 
 async def test_cold_starts_are_counted_by_tier_and_phase_over_changes_of_the_leader() -> None:
     world, worker = World(), Recorder(worker_offer("s0", 2))
-    desk, link, backend = gateway(world)
+    router, link, backend = gateway(world)
     worker_link = LeaderLink("worker", "s0", world.dial, LINK)
 
-    async with world.led() as leader, attached(worker_link, worker), attached(link, desk):
+    async with world.led() as leader, attached(worker_link, worker), attached(link, router):
         for name in ("a", "b"):
             leader.deploy(model(name))
         link.report(arrival(0, "a"))
@@ -60,7 +60,7 @@ async def test_cold_starts_are_counted_by_tier_and_phase_over_changes_of_the_lea
         worker_link.report(LoadFinished(instance_id, StorageTier.REMOTE, 10, 0.3, 700.0))
         worker_link.report(LoadFinished("never heard of", StorageTier.REMOTE, 10, 0.3, 0.0))
         await until(lambda: backend.snapshot().cold_starts)
-    async with world.led(), attached(worker_link, worker), attached(link, desk):
+    async with world.led(), attached(worker_link, worker), attached(link, router):
         link.report(arrival(1, "b"))
         instance_id = await started(worker, 2)
         worker_link.report(LoadFinished(instance_id, StorageTier.SSD, 30, 0.02, 0.0))
@@ -85,11 +85,11 @@ async def test_cold_starts_are_counted_by_tier_and_phase_over_changes_of_the_lea
 async def test_an_open_request_outlives_a_leader_that_does_not_know_its_gateway() -> None:
     """Seeded and seen to fail: the request arrives anew in the incarnation that was lost."""
     world, stranger = World(), World()
-    desk, link, _ = gateway(world)
+    router, link, _ = gateway(world)
     async with world.led() as leader:
         leader.deploy(model("a"))
-        async with attached(link, desk):
-            desk.submit(GenerationRequest("r0", "a", "", (1, 2), 5))
+        async with attached(link, router):
+            router.submit(GenerationRequest("r0", "a", "", (1, 2), 5))
             await until(
                 lambda: leader.loop.controller.cluster.request_states and not link.num_unheard
             )
@@ -97,16 +97,16 @@ async def test_an_open_request_outlives_a_leader_that_does_not_know_its_gateway(
     world.log = stranger.log
     async with world.led() as leader:
         leader.deploy(model("a"))
-        async with attached(link, desk):
+        async with attached(link, router):
             await until(lambda: "r0+" in leader.loop.controller.cluster.request_states)
 
-            assert list(desk.calls) == ["r0+"]
+            assert list(router.calls) == ["r0+"]
 
 
 async def test_migrations_are_counted_by_their_outcome() -> None:
-    desk, _, backend = gateway(World())
+    router, _, backend = gateway(World())
 
-    for listener in desk.heard:
+    for listener in router.heard:
         listener(MigrationFinished("m1", "r1", "i1", "i2", 20, 0.1, 0.01))
         listener(MigrationFinished("m2", "r2", "i1", "i2", 20, 0.1, 0.01))
         listener(MigrationFailed("m3", "r3", "i2", "it has ended"))
@@ -116,7 +116,7 @@ async def test_migrations_are_counted_by_their_outcome() -> None:
 
 async def test_a_gateway_is_healthy_while_it_hears_a_leader_and_there_is_a_worker() -> None:
     world, worker = World(), Recorder(worker_offer("s0"))
-    desk, link, backend = gateway(world)
+    router, link, backend = gateway(world)
     assert ailments(backend) == [
         "no leader",
         "store unreachable",
@@ -124,7 +124,7 @@ async def test_a_gateway_is_healthy_while_it_hears_a_leader_and_there_is_a_worke
         "driver stuck",
     ]
 
-    async with world.led(), attached(link, desk):
+    async with world.led(), attached(link, router):
         assert ailments(backend) == ["no worker alive"]
         async with attached(LeaderLink("worker", "s0", world.dial, LINK), worker):
             await until(lambda: not ailments(backend))
@@ -137,11 +137,11 @@ async def test_a_gateway_is_unhealthy_when_it_has_heard_no_leader_for_longer_tha
     """A leader that changes in time does not show; one that hangs does, connected or not."""
     assert LEADER_SILENCE_S == LEASE_S
     world, worker = World(), Recorder(worker_offer("s0"))
-    desk, link, backend = gateway(world)
+    router, link, backend = gateway(world)
     now_s = time.monotonic()
     async with (
         world.led(),
-        attached(link, desk),
+        attached(link, router),
         attached(LeaderLink("worker", "s0", world.dial, LINK), worker),
     ):
         await until(lambda: not ailments(backend))

@@ -23,7 +23,7 @@ class World:
         self.time_s = 0.0
         self.sent: list[tuple[str, wire.ToHost]] = []
         self.events: list[ReportedEvent] = []
-        self.desk = RequestRouter(self, self, StrategyChooser(COPYING))
+        self.router = RequestRouter(self, self, StrategyChooser(COPYING))
 
     def send(self, address: str, instance_id: str, message: wire.ToHost) -> None:
         self.sent.append((instance_id, message))
@@ -42,20 +42,20 @@ class World:
 
     def run(self, name: str, prefill_s: float, prompt_tokens: int = 500) -> None:
         """Submit, and get a first token."""
-        self.desk.submit(GenerationRequest(name, "model", "tenant", (1,) * prompt_tokens, 100))
-        self.desk.execute(StartRequest(1, name, "a", "worker a", 0))
+        self.router.submit(GenerationRequest(name, "model", "tenant", (1,) * prompt_tokens, 100))
+        self.router.execute(StartRequest(1, name, "a", "worker a", 0))
         self.time_s += prefill_s
-        self.desk.received("a", name, wire.Tokens(name, Epoch(1), 0, (7,)))
+        self.router.received("a", name, wire.Tokens(name, Epoch(1), 0, (7,)))
 
     def move(self, name: str, takes_s: float) -> int | None:
         """Move to another instance; how it was told to."""
         order = StartMigration(2, f"move {name}", name, "a", "worker a", "b", "worker b")
-        self.desk.execute(order)
+        self.router.execute(order)
         (prepare,) = [one for _, one in self.sent if isinstance(one, wire.PrepareStream)]
-        self.desk.received("b", name, wire.StreamPrepared(name, Epoch(2)))
+        self.router.received("b", name, wire.StreamPrepared(name, Epoch(2)))
         self.time_s += takes_s
-        self.desk.received("b", name, wire.StreamReady(name, Epoch(2), 1, 1, 0))
-        self.desk.received("b", name, wire.Tokens(name, Epoch(2), 1, (8,)))
+        self.router.received("b", name, wire.StreamReady(name, Epoch(2), 1, 1, 0))
+        self.router.received("b", name, wire.Tokens(name, Epoch(2), 1, (8,)))
         self.sent.clear()
         return prepare.terms.replay_tokens
 
@@ -69,7 +69,7 @@ async def played() -> None:
     replayed = world.move("second", takes_s=0.5)
 
     assert (copied, replayed) == (0, None)
-    assert world.desk.recomputed_tokens == 2
+    assert world.router.recomputed_tokens == 2
 
 
 def test_a_copy_that_took_longer_than_a_prefill_is_followed_by_a_replay() -> None:

@@ -61,9 +61,9 @@ async def trial(store: str, seed: int, seconds: float) -> Trial:
     with TemporaryDirectory() as folder:  # short: sockets lie in it
         home = opened_home(Path(folder))
         ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        async with _cluster(store, home, ended) as desk:
+        async with _cluster(store, home, ended) as router:
             rng = random.Random(seed)  # noqa: S311 - arrivals, not secrets
-            asking = asyncio.create_task(_all_asked(desk, rng, seconds))
+            asking = asyncio.create_task(_all_asked(router, rng, seconds))
             ended.add_done_callback(lambda _: asking.cancel())
             with suppress(asyncio.CancelledError):
                 await asking
@@ -78,12 +78,12 @@ async def trial(store: str, seed: int, seconds: float) -> Trial:
     return Trial([one for one in colds if one is not None], cpu_s)
 
 
-async def _all_asked(desk: RequestRouter, rng: random.Random, seconds: float) -> list[Asked]:
+async def _all_asked(router: RequestRouter, rng: random.Random, seconds: float) -> list[Asked]:
     done: list[Asked] = []
     free = [f"m{one}" for one in range(NUM_MODELS)]
 
     async def one(model: str, request_id: str) -> None:
-        done.append(await _answered(desk, model, request_id))
+        done.append(await _answered(router, model, request_id))
         free.append(model)
 
     began_at_s = at_s = time.monotonic()
@@ -98,9 +98,9 @@ async def _all_asked(desk: RequestRouter, rng: random.Random, seconds: float) ->
     return done
 
 
-async def _answered(desk: RequestRouter, model: str, request_id: str) -> Asked:
+async def _answered(router: RequestRouter, model: str, request_id: str) -> Asked:
     arrived_at_s = time.monotonic()
-    call = desk.submit(GenerationRequest(request_id, model, "", (1, 2, 3), OUTPUT_TOKENS))
+    call = router.submit(GenerationRequest(request_id, model, "", (1, 2, 3), OUTPUT_TOKENS))
     await anext(call)
     answered_at_s = time.monotonic()
     async for _ in call:
@@ -138,9 +138,9 @@ async def _cluster(
         await stack.enter_async_context(kept_running([workers], ended.set_result))
         for one in range(NUM_MODELS):
             await ask(home, DeployModel(_model(f"m{one}")))
-        while gateway.desk.num_workers < len(SERVERS):  # noqa: ASYNC110 - told by a message
+        while gateway.router.num_workers < len(SERVERS):  # noqa: ASYNC110 - told by a message
             await asyncio.sleep(0.02)
-        yield gateway.desk
+        yield gateway.router
 
 
 def _model(name: str) -> ModelDeployment:

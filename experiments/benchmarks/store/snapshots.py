@@ -88,7 +88,7 @@ class Busy:
         line = entry_line(self._now_s, event, commands)
         self.records.append(encoded(LogRecord(line, record.origin, record.model, record.address)))
         self.state.carry_out(effects)
-        for peer in self.state.roster.peers.values():
+        for peer in self.state.peer_table.peers.values():
             peer.due.clear()
         for command in commands:
             if isinstance(command, StartRequest):

@@ -86,7 +86,7 @@ class World:
     """A cluster of processes, and this process's gateway to it."""
 
     home: Home
-    desk: RequestRouter
+    router: RequestRouter
     link: LeaderLink
     models: tuple[str, ...]
     tally: Tally = field(default_factory=Tally)
@@ -107,13 +107,13 @@ async def world(home: Home, store: str, plan: Plan | None = None) -> AsyncIterat
         arguments = (*where, "--server", f"s{number}", *sizes)
         commands.append(ChildCommand(f"worker {number}", MODULES["worker"], arguments, 0.1))
     async with kept_running(commands, lambda _: None), attached_gateway(home) as gateway:
-        desk = gateway.desk
+        router = gateway.router
         for model in plan.models:
             await ask(home, DeployModel(model), wait_s=60)
         async with asyncio.timeout(60):
-            while desk.num_workers < len(plan.workers):  # noqa: ASYNC110 - told by a message
+            while router.num_workers < len(plan.workers):  # noqa: ASYNC110 - told by a message
                 await asyncio.sleep(0.05)
-        yield World(home, desk, gateway.link, tuple(model.name for model in plan.models))
+        yield World(home, router, gateway.link, tuple(model.name for model in plan.models))
 
 
 def expected(asked: GenerationRequest) -> tuple[int, ...]:
@@ -136,7 +136,7 @@ async def keep_asking(on: World, rng: random.Random, name: str, stop: asyncio.Ev
         tokens: list[int] = []
         try:
             async with asyncio.timeout(ANSWER_S):
-                async for generated in on.desk.submit(asked):
+                async for generated in on.router.submit(asked):
                     tokens += generated.tokens
         except Exception as error:  # whatever it is, it is a finding
             on.tally.wrong.append(f"{asked.request_id}: {type(error).__name__}: {error}")
@@ -208,9 +208,9 @@ async def run(kills: int, seed: int, store: str, directory: Path, clients: int =
 async def _settled(on: World) -> None:
     """Wait until no engine holds anything of any request; what does not end is a finding."""
     patience = time.monotonic() + 30
-    while on.desk.calls and time.monotonic() < patience:  # noqa: ASYNC110 - engines acknowledge
+    while on.router.calls and time.monotonic() < patience:  # noqa: ASYNC110 - engines acknowledge
         await asyncio.sleep(0.05)
-    for request_id, call in on.desk.calls.items():
+    for request_id, call in on.router.calls.items():
         farewells = call.owner._farewells._open
         on.tally.wrong.append(f"{request_id}: {call.owner.instance_id} not let go, {farewells}")
 

@@ -99,7 +99,7 @@ async def run(options: SoakOptions, directory: Path) -> Soak:
         world(opened_home(directory / "home"), "sqlite", _plan(options, directory)) as on,
         _http(on) as http,
     ):
-        on.desk.heard.append(soak.hear)
+        on.router.heard.append(soak.hear)
         clients = [
             Client(on, http, soak.done, random.Random(rng.random()), f"c{number}")
             for number in range(options.clients)
@@ -131,7 +131,7 @@ def _plan(options: SoakOptions, directory: Path) -> Plan:
 @asynccontextmanager
 async def _http(on: World) -> AsyncIterator[httpx.AsyncClient]:
     """A client of this process's gateway."""
-    backend = ClusterBackend(on.desk, on.link)
+    backend = ClusterBackend(on.router, on.link)
     stop = asyncio.Event()
     address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(
@@ -185,9 +185,9 @@ async def _waited(stop: asyncio.Event, seconds: float) -> bool:
 
 async def _settled(on: World, soak: Soak) -> None:
     patience_s = time.monotonic() + 40.0
-    while on.desk.calls and time.monotonic() < patience_s:  # noqa: ASYNC110 - engines acknowledge
+    while on.router.calls and time.monotonic() < patience_s:  # noqa: ASYNC110 - engines acknowledge
         await asyncio.sleep(0.05)
-    soak.done.wrong += [f"{request_id}: never let go" for request_id in on.desk.calls]
+    soak.done.wrong += [f"{request_id}: never let go" for request_id in on.router.calls]
 
 
 def _cold_starts(page: str) -> float:

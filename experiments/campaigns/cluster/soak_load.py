@@ -41,8 +41,8 @@ class Client:
         self._rng = rng
         self._name = name
         self._ways = {
-            "taken whole": self._at_desk,
-            "left at the desk": self._left_at_desk,
+            "taken whole": self._at_router,
+            "left at the desk": self._left_at_router,
             "answered whole over HTTP": self._whole,
             "streamed over HTTP": self._streamed,
             "left over HTTP": self._left_over_http,
@@ -69,7 +69,7 @@ class Client:
 
     def _where(self, asked: GenerationRequest) -> str:
         """What the desk knows of a request that is still open there."""
-        for request_id, call in self._on.desk.calls.items():
+        for request_id, call in self._on.router.calls.items():
             if request_id.startswith(asked.request_id):
                 return f" ({request_id} runs at {call.owner.instance_id})"
         return ""
@@ -81,14 +81,14 @@ class Client:
         request_id = f"{self._name}-{number}"
         return GenerationRequest(request_id, rng.choice(self._on.models), "", prompt, num_tokens)
 
-    async def _at_desk(self, asked: GenerationRequest) -> tuple[tuple[int, ...], bool]:
+    async def _at_router(self, asked: GenerationRequest) -> tuple[tuple[int, ...], bool]:
         tokens: list[int] = []
-        async for generated in self._on.desk.submit(asked):
+        async for generated in self._on.router.submit(asked):
             tokens += generated.tokens
         return tuple(tokens), True
 
-    async def _left_at_desk(self, asked: GenerationRequest) -> tuple[tuple[int, ...], bool]:
-        call = self._on.desk.submit(asked)
+    async def _left_at_router(self, asked: GenerationRequest) -> tuple[tuple[int, ...], bool]:
+        call = self._on.router.submit(asked)
         tokens: list[int] = []
         wanted = self._rng.randrange(asked.max_output_tokens)
         try:
