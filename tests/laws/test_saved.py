@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sllmcore.build import POLICIES, PolicySettings, build_controller
-from sllmcore.commands import Command
+from sllmcore.commands import Command, LaunchInstance
 from sllmcore.controller import Controller
 from sllmcore.events import (
     Event,
@@ -93,8 +93,8 @@ def served(policy: str, num_requests: int) -> Controller:
         model = "b" if number // 500 % 2 else "a"
         commands = controller.handle(RequestArrived(Request(request_id, model, now_s, 8)), now_s)
         for command in commands:
-            if type(command).__name__ == "Load":
-                finished = LoadFinished(command.instance_id, StorageTier.REMOTE, 50, 0.5, 0.1)  # type: ignore[union-attr]
+            if isinstance(command, LaunchInstance):
+                finished = LoadFinished(command.instance_id, StorageTier.REMOTE, 50, 0.5, 0.1)
                 commands = controller.handle(finished, now_s)
         (infer,) = commands
         assert infer.request_id == request_id  # type: ignore[union-attr]
