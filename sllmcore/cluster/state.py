@@ -13,6 +13,7 @@ from sllmcore.cluster.indexed_set import IndexedSet
 from sllmcore.cluster.instance import RESERVED, Instance, InstanceState
 from sllmcore.cluster.request_state import RequestState
 from sllmcore.cluster.server import Server
+from sllmcore.cluster.worklist import Worklist
 from sllmcore.errors import ControlError, UsageError
 from sllmcore.protocols import RequestWatcher
 from sllmcore.types import CACHE_TIERS, Checkpoint, Residency, ServerSpec, StorageTier
@@ -34,8 +35,7 @@ class ClusterState:
         self.request_states: dict[str, RequestState] = {}  # by request id, from arrival to end
         self.watcher: RequestWatcher | None = None  # of what enters and leaves `request_states`
         self.num_arrivals = 0
-        self.freed: dict[str, None] = {}  # servers that gained available GPUs, until looked at
-        self.gained: dict[str, None] = {}  # models that another server holds, until looked at
+        self.worklist = Worklist()
         self._num_joined = 0
         self._open: dict[str, dict[str, Instance]] = {}
         self._holders: dict[StorageTier, dict[str, IndexedSet]] = {t: {} for t in CACHE_TIERS}
@@ -128,7 +128,7 @@ class ClusterState:
         for instance in server.helped.values():
             instance.helpers = tuple(name for name in instance.helpers if name != server.id)
         self._by_available[self._bucket.pop(server.id)].discard(server.id)
-        self.freed.pop(server.id, None)
+        self.worklist.servers.pop(server.id, None)
         del self.servers[server.id]
 
     # Tickets.
@@ -286,7 +286,7 @@ class ClusterState:
             holders = self._holders[tier][model] = IndexedSet()
         if server.caches[tier].resident_bytes(model):
             if server.id not in holders:
-                self.gained[model] = None
+                self.worklist.models[model] = None
             holders.add(server.id)
         else:
             holders.discard(server.id)
@@ -298,7 +298,7 @@ class ClusterState:
         if bucket is not None:
             self._by_available[bucket].discard(server.id)
         if num_available > (bucket or 0):
-            self.freed[server.id] = None
+            self.worklist.servers[server.id] = None
         self._bucket[server.id] = num_available
         self._by_available[num_available].add(server.id)
 

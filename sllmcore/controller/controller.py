@@ -8,31 +8,22 @@ the same commands.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain
 from typing import assert_never
 
 from sllmcore.cluster.instance import RESERVED, Instance
-from sllmcore.cluster.request_state import BOUND, RUNNING, WAITING, RequestState
+from sllmcore.cluster.request_state import BOUND, RUNNING, RequestState
 from sllmcore.cluster.state import ClusterState
 from sllmcore.commands import Command, TimeOutRequest
+from sllmcore.controller.dispatcher import Dispatcher
 from sllmcore.controller.launcher import Launcher
 from sllmcore.controller.losses import Losses
 from sllmcore.controller.membership import Membership
 from sllmcore.controller.migrations import Migrations
 from sllmcore.controller.outbox import CommandOutbox
-from sllmcore.controller.pending import ANY_SERVER, PendingQueue
+from sllmcore.controller.pending import PendingQueue
 from sllmcore.controller.request_states import RequestStates
 from sllmcore.controller.timers import Timers
-from sllmcore.decisions import (
-    Launch,
-    MigrateThenLaunch,
-    PreemptThenLaunch,
-    Prewarm,
-    Refuse,
-    Start,
-    WaitForGPUs,
-    WaitForServers,
-)
+from sllmcore.decisions import Prewarm
 from sllmcore.errors import UsageError
 from sllmcore.events import (
     Event,
@@ -61,7 +52,7 @@ from sllmcore.protocols import (
     ResidencyPolicy,
     Scheduler,
 )
-from sllmcore.types import Placement, Request
+from sllmcore.types import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +90,6 @@ class Controller:
         prewarmer: Prewarmer | None = None,
     ) -> None:
         self._settings = settings or ControllerSettings()
-        self._scheduler = scheduler
         self._predictor = predictor
         self._residency = residency
         self._cluster = ClusterState(
@@ -123,10 +113,17 @@ class Controller:
         self._losses = Losses(
             self._cluster, self._launcher, self._migrations, self._request_states, self._pending
         )
+        self._dispatcher = Dispatcher(
+            scheduler,
+            self._cluster,
+            self._pending,
+            self._launcher,
+            self._migrations,
+            self._request_states,
+        )
         self._prewarmer = prewarmer
         if prewarmer is not None:
             self._cluster.watcher = prewarmer.watcher
-        self._blocked_gpus: int | None = None  # cold models of so many GPUs find no room at present
 
     @property
     def cluster(self) -> ClusterView:
@@ -222,16 +219,10 @@ class Controller:
                 assert_never(event)
 
     def _arrived(self, request: Request, now_s: float) -> None:
-        request_state, cluster = self._request_states.open(request), self._cluster
-        if request_state is None:
-            return
-        self._give_deadline(request_state, now_s)
-        num_gpus = cluster.checkpoints[request.model].num_gpus
-        blocked = self._blocked_gpus is not None and num_gpus >= self._blocked_gpus
-        if blocked and not cluster.open_instances(request.model):
-            self._pending.add(request_state, num_gpus)
-        else:
-            self._decide(request_state, now_s)
+        request_state = self._request_states.open(request)
+        if request_state is not None:
+            self._give_deadline(request_state, now_s)
+            self._dispatcher.dispatch_arrival(request_state, now_s)
 
     def _give_deadline(self, request_state: RequestState, now_s: float) -> None:
         """A request has to start, or to start again, within the time-out."""
@@ -246,7 +237,7 @@ class Controller:
             self._launcher.unload(instance, now_s)
         for request_state in self._timers.due_rests(now_s):
             if request_state.instance is not None:  # whoever waits may find room there again
-                self._cluster.freed[request_state.instance.server_id] = None
+                self._cluster.worklist.servers[request_state.instance.server_id] = None
         if self._prewarmer is not None and self._timers.plan_due(now_s):
             self._prewarm(self._prewarmer.plan(self._cluster, now_s), now_s)
 
@@ -272,7 +263,7 @@ class Controller:
         self._migrations.resume(instance)
         if instance.idle:  # launched ahead of demand
             self._rest(instance, now_s)
-        self._migrations.touched[instance.id] = instance
+        self._cluster.worklist.instances[instance.id] = instance
 
     def _migrated(self, event: MigrationFinished) -> None:
         request_state = self._migrations.finished(event.move_id)
@@ -287,19 +278,26 @@ class Controller:
             self._request_states.reject(request_state.request.id, f"model {model} is not deployed")
 
     def _settle(self, now_s: float) -> None:
-        """Look again at instances whose requests changed, then at who waits for what is free, and
-        at who waits for holders of a model that another server holds now."""
-        touched, cluster = self._migrations.touched, self._cluster
-        while touched or cluster.freed or cluster.gained or self._request_states.requeued:
-            while touched:
-                _, instance = touched.popitem()
-                if instance.id in cluster.instances:
+        """React to what the event changed, until nothing is left.
+
+        In this order: instances whose requests changed; requests that wait for GPUs, if GPUs became
+        available or a request lost its instance; requests that wait for a server that holds their
+        model, if one more server holds it.
+        """
+        work, instances = self._cluster.worklist, self._cluster.instances
+        while work.instances or work.servers or work.models or work.requests:
+            while work.instances:
+                _, instance = work.instances.popitem()
+                if instance.id in instances:
                     self._look_at(instance, now_s)
-            if cluster.freed or self._request_states.requeued:
-                self._dispatch(now_s)
-            gained, cluster.gained = cluster.gained, {}
-            for request_state in chain.from_iterable(map(self._pending.parked_of, gained)):
-                self._decide(request_state, now_s)
+            if work.servers or work.requests:
+                requeued = work.take_requests()
+                for request_state in requeued:
+                    if request_state.deadline_at_s is None and request_state.phase is not RUNNING:
+                        self._give_deadline(request_state, now_s)
+                self._dispatcher.dispatch_waiting(work.take_servers(), requeued, now_s)
+            if work.models:
+                self._dispatcher.dispatch_parked_of(work.take_models(), now_s)
 
     def _look_at(self, instance: Instance, now_s: float) -> None:
         """Let an instance take waiting requests of its model, or stay idle, or go."""
@@ -324,85 +322,3 @@ class Controller:
         keep_alive_s = self._residency.instance_keep_alive_s(instance)
         if keep_alive_s is not None:
             self._timers.set_expiry(instance, now_s, keep_alive_s)
-
-    def _dispatch(self, now_s: float) -> None:
-        """Decide for those whom the servers with newly available GPUs may help, oldest first."""
-        freed, self._cluster.freed = self._cluster.freed, {}
-        requeued, self._request_states.requeued = self._request_states.requeued, []
-        self._blocked_gpus = None
-        for request_state in requeued:
-            if request_state.deadline_at_s is None and request_state.phase is not RUNNING:
-                self._give_deadline(request_state, now_s)
-        if not self._pending:
-            return
-        for (
-            request_state
-        ) in requeued:  # a slot may be free though there is no room for another instance
-            if request_state.phase is WAITING and self._cluster.open_instances(
-                request_state.request.model
-            ):
-                self._decide(request_state, now_s)
-        for server_id in freed:
-            self._decide_for(server_id, now_s)
-        for request_state in self._pending.parked(ANY_SERVER):
-            self._decide(request_state, now_s)
-        while (oldest := self._pending.oldest(self._blocked_gpus)) is not None:
-            self._decide(oldest, now_s)
-
-    def _decide_for(self, server_id: str, now_s: float) -> None:
-        """Decide for those who wait for GPUs of this server and can have them."""
-        server, checkpoints = self._cluster.servers.get(server_id), self._cluster.checkpoints
-        for request_state in self._pending.parked(server_id):
-            if server is None or not server.num_available:
-                break
-            if checkpoints[request_state.request.model].num_gpus <= server.num_available:
-                self._decide(request_state, now_s)
-
-    def _decide(self, request_state: RequestState, now_s: float) -> None:
-        """Ask the scheduler about one request and do as it says."""
-        request = request_state.request
-        decision = self._scheduler.decide(request, self._cluster, now_s)
-        match decision:
-            case Start(instance_id):
-                self._request_states.bind(
-                    request_state, self._cluster.instances[instance_id], now_s
-                )
-            case Launch(placement):
-                self._launch(request_state, placement, [], now_s)
-            case MigrateThenLaunch(placement, plans):
-                victims = [self._migrations.begin(plan, now_s) for plan in plans]
-                self._launch(request_state, placement, victims, now_s)
-            case PreemptThenLaunch(placement, victim_ids):
-                victims = [self._cluster.instances[i] for i in victim_ids]
-                for victim in victims:
-                    self._migrations.preempt(victim)
-                self._launch(request_state, placement, victims, now_s)
-            case WaitForServers(server_ids):
-                self._pending.park(request_state, server_ids or (ANY_SERVER,))
-            case WaitForGPUs():
-                num_gpus = self._cluster.checkpoints[request.model].num_gpus
-                self._pending.add(request_state, num_gpus)
-                if self._blocked_gpus is None or num_gpus < self._blocked_gpus:
-                    self._blocked_gpus = num_gpus
-            case Refuse(reason):
-                self._request_states.forget(request_state)
-                self._request_states.reject(request.id, reason)
-            case _:
-                assert_never(decision)
-
-    def _launch(
-        self,
-        request_state: RequestState,
-        placement: Placement,
-        victims: list[Instance],
-        now_s: float,
-    ) -> None:
-        instance = self._launcher.launch(
-            request_state.request.model,
-            placement.server_id,
-            placement.gpu_indices,
-            victims,
-            now_s,
-            placement.helpers,
-        )
-        self._request_states.bind(request_state, instance, now_s)

@@ -50,7 +50,7 @@ class Losses:
         if instance is not None:
             self._evacuate(instance, now_s)
             self._launcher.forget(instance, now_s)
-            self._migrations.touched.pop(instance_id, None)
+            self._cluster.worklist.instances.pop(instance_id, None)
 
     def server_lost(self, server_id: str, now_s: float) -> None:
         server = self._cluster.servers.get(server_id)
@@ -59,7 +59,7 @@ class Losses:
         for instance in list(server.instances.values()):
             self._evacuate(instance, now_s)
         for instance_id in server.instances:
-            self._migrations.touched.pop(instance_id, None)
+            self._cluster.worklist.instances.pop(instance_id, None)
         self._launcher.lose_server(server)
         for request_state in self._pending.parked(server_id):
             self._request_states.requeue(request_state)
@@ -86,7 +86,7 @@ class Losses:
             request_state = self._cluster.request_states[request_id]
             self._request_states.unbind(request_state)
             self._request_states.requeue(request_state)
-        self._migrations.touched.pop(next_occupant.id, None)
+        self._cluster.worklist.instances.pop(next_occupant.id, None)
         self._cluster.remove_instance(next_occupant)
         self._migrations.call_off(victims)
 

@@ -30,7 +30,7 @@ MAX_DOUBLINGS = 6  # so a network that is down is tried about once a minute
 
 
 class Migrations:
-    """Facts about inferences on the move. Instances whose slots it frees go into `touched`."""
+    """Facts about inferences on the move."""
 
     def __init__(
         self, cluster: ClusterState, launcher: Launcher, timers: Timers, outbox: CommandOutbox
@@ -41,7 +41,7 @@ class Migrations:
         self._outbox = outbox
         self._migrations: dict[str, Migration] = {}
         self._num_begun = 0
-        self.touched: dict[str, Instance] = {}  # instances to look at again, by id
+        self._worklist = cluster.worklist
 
     def begin(self, plan: MigrationPlan, now_s: float) -> Instance:
         """Step 1, and 2 where the destination is ready. Returns the instance that will leave."""
@@ -126,7 +126,7 @@ class Migrations:
         self._cluster.arrive(migration.id, migration.request_id, migration.destination)
         request_state.instance, request_state.migration = migration.destination, None
         request_state.num_failed_migrations = 0
-        self.touched[migration.source.id] = migration.source
+        self._worklist.instances[migration.source.id] = migration.source
         if request_state.phase is STOPPING:  # it was still on its way when told to stop
             stop_id = self._outbox.next_id()
             self._outbox.add(StopRequest(stop_id, migration.request_id, migration.destination.id))
@@ -183,13 +183,13 @@ class Migrations:
                     self.source_ended(request_state)
             if all(request_state.can_migrate for request_state in request_states):
                 self._cluster.set_leaving(victim, False)
-            self.touched[victim.id] = victim
+            self._worklist.instances[victim.id] = victim
 
     def _give_up(self, migration: Migration) -> None:
         """Free the slot at the destination; the inference, if it goes on, stays where it is."""
         del self._migrations[migration.id]
         self._cluster.dismiss(migration.id, migration.destination)
-        self.touched[migration.destination.id] = migration.destination
+        self._worklist.instances[migration.destination.id] = migration.destination
         request_state = self._cluster.request_states.get(migration.request_id)
         if request_state is not None and request_state.migration is migration:
             request_state.migration = None

@@ -39,7 +39,7 @@ class RequestStates:
         self._migrations = migrations
         self._predictor = predictor
         self._outbox = outbox
-        self.requeued: list[RequestState] = []  # they had been placed and wait for a decision again
+        self._worklist = cluster.worklist
 
     def open(self, request: Request) -> RequestState | None:
         """Take in a request; None: it was rejected."""
@@ -76,7 +76,7 @@ class RequestStates:
         self._pending.add(
             request_state, self._cluster.checkpoints[request_state.request.model].num_gpus
         )
-        self.requeued.append(request_state)
+        self._worklist.requests.append(request_state)
 
     def bind(self, request_state: RequestState, instance: Instance, now_s: float) -> None:
         self._pending.remove(request_state)
@@ -151,7 +151,7 @@ class RequestStates:
             raise ControlError(f"{request_state.request.id} is bound to no instance")
         request_state.instance = None
         self._cluster.unbind(request_state.request.id, instance)
-        self._migrations.touched[instance.id] = instance
+        self._worklist.instances[instance.id] = instance
 
     def _running(self, request_id: str, instance_id: str) -> RequestState | None:
         """The ticket that an engine's answer is about; None if it has been let go."""

@@ -71,7 +71,7 @@ def test_a_request_that_has_waited_needs_more_parts() -> None:
     bench = _bench(4.5)
     late = request_of(1, "A", at_s=-2.25)
 
-    decision = bench.controller._scheduler.decide(late, bench.controller.cluster, 0.0)
+    decision = bench.controller._dispatcher.scheduler.decide(late, bench.controller.cluster, 0.0)
 
     assert decision.placement.helpers == ("s1", "s2", "s3")  # type: ignore[union-attr]
 

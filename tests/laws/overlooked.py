@@ -24,7 +24,7 @@ def check_nobody_overlooked(controller: Controller, now_s: float) -> None:
     for request_state in cluster.request_states.values():
         if request_state.phase is not RequestPhase.WAITING:
             continue
-        decision = controller._scheduler.decide(request_state.request, cluster, now_s)
+        decision = controller._dispatcher.scheduler.decide(request_state.request, cluster, now_s)
         message = f"{request_state.request} waits, yet could {decision}"
         if isinstance(decision, Start):
             assert not cluster.instances[decision.instance_id].ready, message
