@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from math import exp, fsum, log
 
-_BELIEF_WEIGHT = 0.02  # of each of its three samples, where one that was measured begins with 1
+_PRIOR_WEIGHT = 0.02  # of each of its three samples, where one that was measured begins with 1
 _POWERS = (0, 1, 2)
 _SUBSETS = tuple(chosen for size in (3, 2, 1) for chosen in combinations(_POWERS, size))
 _LEAST_Y = 1e-9
@@ -39,20 +39,20 @@ class _Moments:
 class LearntCurve:
     """Begins as the line `intercept + slope x`, which is believed on [0, span]."""
 
-    __slots__ = ("_believed", "_factors", "_log_scale", "_num_samples", "_samples", "_span")
+    __slots__ = ("_factors", "_log_scale", "_num_samples", "_prior", "_samples", "_span")
 
     def __init__(self, slope: float, intercept: float, span: float) -> None:
         self._span = span
-        self._believed: Factors = (intercept, slope * span, 0.0)
+        self._prior: Factors = (intercept, slope * span, 0.0)
         self._samples = _Moments([0.0] * 5, [0.0] * 3)
         self._num_samples = 0.0  # fading
         self._log_scale = 0.0  # of the samples over the belief, their mean
-        self._factors: Factors | None = self._believed
+        self._factors: Factors | None = self._prior
 
     def add(self, x: float, y: float, keep: float) -> None:
         """Learn that the quantity was `y` at `x`. What was measured before fades to `keep`."""
         scaled, y = x / self._span, max(y, _LEAST_Y)
-        ratio = log(y / max(_value(self._believed, scaled), _LEAST_Y))
+        ratio = log(y / max(_value(self._prior, scaled), _LEAST_Y))
         self._num_samples = keep * self._num_samples + 1.0
         self._log_scale += (ratio - self._log_scale) / self._num_samples
         expected = y if self._num_samples == 1.0 else max(self.at(x), _LEAST_Y)
@@ -62,21 +62,21 @@ class LearntCurve:
 
     def at(self, x: float) -> float:
         if self._factors is None:
-            self._factors = self._fitted()
+            self._factors = self._fit()
         return _value(self._factors, x / self._span)
 
-    def _fitted(self) -> Factors:
+    def _fit(self) -> Factors:
         """The best of those that are not negative: some factors solve their normal equations, and
         the others are zero (the optimality conditions of a convex problem)."""
         sums = _Moments(list(self._samples.of_x), list(self._samples.of_xy))
         for x in (0.0, 0.5, 1.0):
-            y = max(exp(self._log_scale) * _value(self._believed, x), _LEAST_Y)
-            sums.add(x, y, _BELIEF_WEIGHT / y**2)
+            y = max(exp(self._log_scale) * _value(self._prior, x), _LEAST_Y)
+            sums.add(x, y, _PRIOR_WEIGHT / y**2)
         best: Factors = (0.0, 0.0, 0.0)
         least = 0.0
         for chosen in _SUBSETS:
             matrix = [[sums.of_x[row + column] for column in chosen] for row in chosen]
-            found = _solved(matrix, [sums.of_xy[power] for power in chosen])
+            found = _solve(matrix, [sums.of_xy[power] for power in chosen])
             if found is None or min(found) < 0:
                 continue
             by_power = dict(zip(chosen, found, strict=True))
@@ -92,7 +92,7 @@ def _value(factors: Factors, x: float) -> float:
     return constant + x * (linear + x * square)
 
 
-def _solved(matrix: list[list[float]], right: list[float]) -> list[float] | None:
+def _solve(matrix: list[list[float]], right: list[float]) -> list[float] | None:
     """Of a positive definite matrix, by elimination; None where it is nearly singular."""
     size = len(right)
     rows = [[*row, value] for row, value in zip(matrix, right, strict=True)]

@@ -25,7 +25,7 @@ class OpenRequestCounts:
     peak: float
 
 
-NOBODY = OpenRequestCounts(0.0, 0.0)
+NO_REQUESTS = OpenRequestCounts(0.0, 0.0)
 
 
 class _Window:
@@ -68,7 +68,7 @@ class Demand:
         self._current = 0
         self._open: dict[str, _Window] = {}  # models with requests in the current window
         # Of windows that have passed, those in which anything was open, by number.
-        self._seen: deque[tuple[int, dict[str, OpenRequestCounts]]] = deque()
+        self._closed: deque[tuple[int, dict[str, OpenRequestCounts]]] = deque()
         self._by_number: dict[int, dict[str, OpenRequestCounts]] = {}
 
     @property
@@ -84,7 +84,7 @@ class Demand:
         """How many windows have passed since one in which a request was open; 0: one is."""
         if self._open:
             return 0
-        return self._current - self._seen[-1][0] if self._seen else self._current + 1
+        return self._current - self._closed[-1][0] if self._closed else self._current + 1
 
     def advance(self, now_s: float) -> bool:
         """It is `now_s`. Whether a window has passed since the last call."""
@@ -109,7 +109,7 @@ class Demand:
         """One has ended."""
         self._open[model].change(-1, self._now_s)
 
-    def foreseen(self) -> Iterator[tuple[str, OpenRequestCounts]]:
+    def forecast(self) -> Iterator[tuple[str, OpenRequestCounts]]:
         """Of the current window, by model, as the windows before it let expect: models by name."""
         if self._first is None:
             return
@@ -119,16 +119,16 @@ class Demand:
         same = self._number(self._current - self._period)
         names = {name for window in (same, *before, *earlier) for name in window}
         for name in sorted(names):
-            base = same.get(name, NOBODY)
+            base = same.get(name, NO_REQUESTS)
             steps = [
-                (seen.get(name, NOBODY), was.get(name, NOBODY))
+                (seen.get(name, NO_REQUESTS), was.get(name, NO_REQUESTS))
                 for seen, was in zip(before, earlier, strict=True)
             ]
             yield (
                 name,
                 OpenRequestCounts(
-                    max(0.0, base.mean + _faded([a.mean - b.mean for a, b in steps])),
-                    max(0.0, base.peak + _faded([a.peak - b.peak for a, b in steps])),
+                    max(0.0, base.mean + _weighted_mean([a.mean - b.mean for a, b in steps])),
+                    max(0.0, base.peak + _weighted_mean([a.peak - b.peak for a, b in steps])),
                 ),
             )
 
@@ -143,16 +143,16 @@ class Demand:
             kept[model] = OpenRequestCounts(window.area / self._window_s, float(window.peak))
             if window.num_open:
                 going[model] = _Window(window.num_open, ends_at_s)
-        self._seen.append((self._current, kept))
+        self._closed.append((self._current, kept))
         self._by_number[self._current] = kept
         oldest = self._current - self._period - self._depth
-        while self._seen[0][0] < oldest:
-            del self._by_number[self._seen.popleft()[0]]
+        while self._closed[0][0] < oldest:
+            del self._by_number[self._closed.popleft()[0]]
         self._open = going
         self._current += 1
 
 
-def _faded(steps: list[float]) -> float:
+def _weighted_mean(steps: list[float]) -> float:
     """Their mean, each half as heavy as the one after it in time (the newest is the first)."""
     if not steps:
         return 0.0

@@ -14,7 +14,7 @@ score least in sum, if none of them scores as high as the replica itself; else i
 
 Left out: GPUs that hold several warmed models, one inside the other, of which a burst keeps one (a
 GPU here has one tenant); and WarmServe's own autoscaler, for here each request that finds no slot
-launches an instance. Added: between equal scores the model with more foreseen requests comes first,
+launches an instance. Added: between equal scores the model with more forecast requests comes first,
 and between equal GPUs those where the load is expected to be shortest.
 """
 
@@ -61,7 +61,7 @@ class _Replica:
 
     checkpoint: Checkpoint
     score: float
-    num_requests: float  # foreseen of its model
+    num_requests: float  # forecast of its model
 
     @property
     def rank(self) -> tuple[float, float, str]:
@@ -69,12 +69,12 @@ class _Replica:
 
 
 @dataclass(frozen=True, slots=True)
-class _Room:
+class _GpuChoice:
     """GPUs of one server, and what warming something there would cost."""
 
     server: ServerView
     gpu_indices: tuple[int, ...]
-    lost: tuple[float, ...]  # scores of the idle instances that would go
+    displaced: tuple[float, ...]  # scores of the idle instances that would go
 
 
 class WarmServePrewarmer:
@@ -100,7 +100,8 @@ class WarmServePrewarmer:
     def advance(self, now_s: float) -> None:
         self._due = self._demand.advance(now_s) or self._due
 
-    def next_plan_at_s(self) -> float | None:
+    @property
+    def next_wakeup_s(self) -> float | None:
         demand = self._demand
         if demand.quiet_windows > self._depth:
             return None
@@ -108,7 +109,7 @@ class WarmServePrewarmer:
 
     def plan(self, cluster: ClusterView, now_s: float) -> Sequence[Prewarm]:
         self._due = False
-        wanted, scores = self._wanted(cluster)
+        wanted, scores = self._missing_replicas(cluster)
         taken: dict[str, set[int]] = {}
         plan = []
         for replica in wanted:
@@ -118,7 +119,7 @@ class WarmServePrewarmer:
                 plan.append(Prewarm(replica.checkpoint.model, placement))
         return plan
 
-    def _wanted(self, cluster: ClusterView) -> tuple[list[_Replica], dict[str, float]]:
+    def _missing_replicas(self, cluster: ClusterView) -> tuple[list[_Replica], dict[str, float]]:
         """Replicas that are missing, the highest score first; and what is warm already, scored."""
         running: Counter[str] = Counter()
         warm: dict[str, list[str]] = {}
@@ -128,9 +129,9 @@ class WarmServePrewarmer:
             running[instance.model] += bool(instance.requests)
         wanted: list[_Replica] = []
         scores: dict[str, float] = {}
-        for model, foreseen in self._demand.foreseen():
+        for model, forecast in self._demand.forecast():
             slots = cluster.num_slots[model]
-            replicas = _replicas(cluster.checkpoints[model], slots, running[model], foreseen)
+            replicas = _replicas(cluster.checkpoints[model], slots, running[model], forecast)
             there = warm.get(model, [])[: len(replicas)]
             scores.update(zip(there, (replica.score for replica in replicas), strict=False))
             wanted += replicas[len(there) :]
@@ -150,13 +151,13 @@ class WarmServePrewarmer:
         found: Placement | None = None
         for server in self._candidates(replica.checkpoint, cluster):
             gone = taken.get(server.id, set())
-            room = _room(server, replica.checkpoint.num_gpus, scores, gone)
-            if room is None or any(score >= replica.score for score in room.lost):
+            choice = _choose_gpus(server, replica.checkpoint.num_gpus, scores, gone)
+            if choice is None or any(score >= replica.score for score in choice.displaced):
                 continue
             load = self._estimator.estimate(replica.checkpoint, server, now_s)
-            key = (fsum(room.lost), load.total_s, server.join_index)
+            key = (fsum(choice.displaced), load.total_s, server.join_index)
             if best is None or key < best:
-                best, found = key, Placement(server.id, room.gpu_indices, load)
+                best, found = key, Placement(server.id, choice.gpu_indices, load)
         return found
 
     def _candidates(self, checkpoint: Checkpoint, cluster: ClusterView) -> Iterator[ServerView]:
@@ -171,33 +172,33 @@ class WarmServePrewarmer:
 
 
 def _replicas(
-    checkpoint: Checkpoint, slots: int, running: int, foreseen: OpenRequestCounts
+    checkpoint: Checkpoint, slots: int, running: int, forecast: OpenRequestCounts
 ) -> list[_Replica]:
     """Those that a model should have besides the `running` instances."""
-    foundation = max(ceil(foreseen.mean / slots) - running, 0)
-    burst = max(ceil(foreseen.peak / slots) - running - foundation, 0)
+    foundation = max(ceil(forecast.mean / slots) - running, 0)
+    burst = max(ceil(forecast.peak / slots) - running - foundation, 0)
     most = foundation + burst
     worth = checkpoint.size_bytes / checkpoint.num_gpus / SCORED_BYTES_PER_S
-    burstiness = foreseen.peak / foreseen.mean if foreseen.mean > 0 else 1.0
+    burstiness = forecast.peak / forecast.mean if forecast.mean > 0 else 1.0
     return [
         _Replica(
             checkpoint,
             exp(-i / most) * worth * (1.0 if i < foundation else burstiness),
-            foreseen.mean,
+            forecast.mean,
         )
         for i in range(most)
     ]
 
 
-def _room(
+def _choose_gpus(
     server: ServerView, num_gpus: int, scores: dict[str, float], taken: set[int]
-) -> _Room | None:
+) -> _GpuChoice | None:
     """Free GPUs, then those of the idle instances with the least scores."""
     if server.num_available < num_gpus:
         return None
     free = [index for index in server.free_gpus() if index not in taken]
     if len(free) >= num_gpus:
-        return _Room(server, tuple(free[:num_gpus]), ())
+        return _GpuChoice(server, tuple(free[:num_gpus]), ())
     if server.num_available == server.num_free:  # its idle instances give way to nobody
         return None
     idle = [
@@ -206,10 +207,14 @@ def _room(
         if instance.idle_since_s is not None and not taken.intersection(instance.gpu_indices)
     ]
     idle.sort(key=lambda instance: scores.get(instance.id, 0.0))
-    lost: list[float] = []
+    displaced: list[float] = []
     for instance in idle:
         if len(free) >= num_gpus:
             break
         free += instance.gpu_indices
-        lost.append(scores.get(instance.id, 0.0))
-    return _Room(server, tuple(free[:num_gpus]), tuple(lost)) if len(free) >= num_gpus else None
+        displaced.append(scores.get(instance.id, 0.0))
+    return (
+        _GpuChoice(server, tuple(free[:num_gpus]), tuple(displaced))
+        if len(free) >= num_gpus
+        else None
+    )

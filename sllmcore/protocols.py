@@ -92,7 +92,7 @@ class RequestStateView(Protocol):
     @property
     def num_preemptions(self) -> int: ...
     @property
-    def stays_until_s(self) -> float:
+    def backoff_until_s(self) -> float:
         """Not to be moved before: a migration of it has failed."""
         ...
 
@@ -215,7 +215,8 @@ class Prewarmer(Protocol):
         """It is `now_s`: said before anything else that happens then."""
         ...
 
-    def next_plan_at_s(self) -> float | None:
+    @property
+    def next_wakeup_s(self) -> float | None:
         """When to ask for a plan; None: not before something happens."""
         ...
 

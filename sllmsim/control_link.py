@@ -86,7 +86,7 @@ class ControlLink:
         """See that the controller is woken when it wants to be."""
         if self._wakeup_at_s <= self.controller.wakeup_not_before_s:
             return
-        at_s = self.controller.next_wakeup_s()
+        at_s = self.controller.next_wakeup_s
         if at_s is None or self._wakeup_at_s <= at_s:
             return
         if self._wakeup is not None:
@@ -98,7 +98,7 @@ class ControlLink:
         self._wakeup, self._wakeup_at_s = None, inf
         if self._down:
             return
-        at_s = self.controller.next_wakeup_s()
+        at_s = self.controller.next_wakeup_s
         if at_s is not None and at_s <= self._clock.now:
             self.tell(WakeUp())
         else:

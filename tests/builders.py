@@ -103,7 +103,7 @@ def state_of(
         state.checkpoints[checkpoint.model] = checkpoint
         state.num_slots[checkpoint.model] = 1
     for spec, resident in specs:
-        state.join(spec, resident)
+        state.add_server(spec, resident)
     return state
 
 

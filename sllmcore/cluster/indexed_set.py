@@ -27,7 +27,7 @@ class IndexedSet:
             self._items[position] = last
             self._positions[last] = position
 
-    def some(self, limit: int, offset: int) -> Sequence[str]:
+    def window(self, limit: int, offset: int) -> Sequence[str]:
         """At most `limit` items: all of them when they are that few, else a window at `offset`.
 
         To be read before the set changes.
@@ -36,8 +36,8 @@ class IndexedSet:
         if len(items) <= limit:
             return items
         first = offset % len(items)
-        window = items[first : first + limit]
-        return window + items[: limit - len(window)]
+        found = items[first : first + limit]
+        return found + items[: limit - len(found)]
 
     def __contains__(self, item: str) -> bool:
         return item in self._positions

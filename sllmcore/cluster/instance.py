@@ -17,7 +17,6 @@ class Instance:
     """Belief about one instance. Only `ClusterState` and the controller write to it."""
 
     __slots__ = (
-        "awaits",
         "gpu_indices",
         "helpers",
         "id",
@@ -32,6 +31,7 @@ class Instance:
         "retired",
         "server_id",
         "state",
+        "waits_for",
     )
 
     def __init__(
@@ -45,7 +45,7 @@ class Instance:
         self.state = InstanceState.RESERVED
         self.requests: dict[str, None] = {}  # bound or running, in order
         self.incoming: dict[str, None] = {}  # the moves that hold a slot here
-        self.awaits: dict[str, None] = {}  # the instances that must leave its GPUs first
+        self.waits_for: dict[str, None] = {}  # the instances that must leave its GPUs first
         self.leaving = False  # its inferences are being moved or stopped: nothing new may start
         self.retired = False  # its server drains or its model was deleted: it leaves in any case
         self.idle_since_s: float | None = None

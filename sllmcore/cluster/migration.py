@@ -6,7 +6,7 @@ from sllmcore.cluster.instance import Instance
 class Migration:
     """A migration from its plan to its end. Holds a slot at the destination all that time."""
 
-    __slots__ = ("aborted", "destination", "expected_s", "id", "request_id", "resumed", "source")
+    __slots__ = ("aborted", "destination", "expected_s", "id", "request_id", "source", "started")
 
     def __init__(
         self,
@@ -21,5 +21,5 @@ class Migration:
         self.source = source
         self.destination = destination
         self.expected_s = expected_s  # to recompute the tokens
-        self.resumed = False  # the driver has it in hand
+        self.started = False  # the driver has it in hand
         self.aborted = False  # and has been told to clear the destination

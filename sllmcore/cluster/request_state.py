@@ -27,6 +27,7 @@ class RequestState:
     __slots__ = (
         "arrival_index",
         "attempt",
+        "backoff_until_s",
         "deadline_at_s",
         "instance",
         "migration",
@@ -35,9 +36,8 @@ class RequestState:
         "num_preemptions",
         "phase",
         "request",
-        "requeue",
         "running_since_s",
-        "stays_until_s",
+        "runs_again",
     )
 
     def __init__(self, request: Request, arrival_index: int) -> None:
@@ -48,12 +48,12 @@ class RequestState:
         self.migration: Migration | None = None
         self.attempt = 0
         self.deadline_at_s: float | None = None  # to start by; None while it runs
-        self.requeue = False  # after a stop: run again (preempted), or not (cancelled)
+        self.runs_again = False  # after a stop: run again (preempted), or not (cancelled)
         self.running_since_s = 0.0
         self.num_preemptions = 0
         self.num_load_failures = 0
         self.num_failed_migrations = 0  # since the last that succeeded
-        self.stays_until_s = 0.0  # not to be moved before
+        self.backoff_until_s = 0.0  # not to be moved before
 
     @property
     def can_migrate(self) -> bool:

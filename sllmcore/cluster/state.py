@@ -18,8 +18,8 @@ from sllmcore.errors import ControlError, UsageError
 from sllmcore.protocols import RequestWatcher
 from sllmcore.types import CACHE_TIERS, Checkpoint, Residency, ServerSpec, StorageTier
 
-_NONE: dict[str, Instance] = {}
-_NOBODY = IndexedSet()
+_NO_INSTANCES: dict[str, Instance] = {}
+_NO_SERVERS = IndexedSet()
 
 
 class ClusterState:
@@ -46,7 +46,7 @@ class ClusterState:
 
     def open_instances(self, model: str) -> Iterable[Instance]:
         """Instances with a free slot, ready or loading, oldest first."""
-        return self._open.get(model, _NONE).values()
+        return self._open.get(model, _NO_INSTANCES).values()
 
     def holders(self, tier: StorageTier, model: str, limit: int) -> Sequence[Server]:
         """At most `limit` servers that hold some of `model` in `tier`: all, or a rotating few."""
@@ -54,7 +54,7 @@ class ClusterState:
         if ids is None:
             return ()
         servers = self.servers
-        return [servers[server_id] for server_id in ids.some(limit, self.num_arrivals)]
+        return [servers[server_id] for server_id in ids.window(limit, self.num_arrivals)]
 
     def servers_with(self, num_gpus: int, limit: int) -> Sequence[Server]:
         """At most `limit` servers with that many available GPUs, those with most of them first."""
@@ -63,7 +63,7 @@ class ClusterState:
         for available in range(len(self._by_available) - 1, num_gpus - 1, -1):
             ids = self._by_available[available]
             if len(ids):
-                few = ids.some(limit - len(found), self.num_arrivals)
+                few = ids.window(limit - len(found), self.num_arrivals)
                 found += [servers[server_id] for server_id in few]
                 if len(found) >= limit:
                     break
@@ -83,11 +83,11 @@ class ClusterState:
     def next_occupants_of(self, instance: Instance) -> list[Instance]:
         """Reserved instances that wait for this one to leave."""
         server = self.servers[instance.server_id]
-        return [other for other in server.instances.values() if instance.id in other.awaits]
+        return [other for other in server.instances.values() if instance.id in other.waits_for]
 
     # Servers.
 
-    def join(self, spec: ServerSpec, resident: Iterable[Residency]) -> Server:
+    def add_server(self, spec: ServerSpec, resident: Iterable[Residency]) -> Server:
         """Add a server with what its tiers hold.
 
         Raises:
@@ -114,14 +114,14 @@ class ClusterState:
             self._index_holder(server, found.tier, found.model)
         return server
 
-    def drain(self, server: Server) -> None:
+    def set_draining(self, server: Server) -> None:
         server.draining = True
         self._index_availability(server)
 
-    def lose(self, server: Server) -> None:
+    def remove_server(self, server: Server) -> None:
         """Forget a server, its instances and what it held."""
         for instance in list(server.instances.values()):
-            self._forget(instance)
+            self._remove_instance(instance)
         for tier in CACHE_TIERS:
             for ids in self._holders[tier].values():
                 ids.discard(server.id)
@@ -147,11 +147,11 @@ class ClusterState:
 
     # Instances.
 
-    def add_instance(self, instance: Instance, awaits: Iterable[Instance]) -> None:
+    def add_instance(self, instance: Instance, waits_for: Iterable[Instance]) -> None:
         """Make an instance the occupant of its GPUs, or the next one where others must leave."""
         server = self.servers[instance.server_id]
-        for other in awaits:
-            instance.awaits[other.id] = None
+        for other in waits_for:
+            instance.waits_for[other.id] = None
         for index in instance.gpu_indices:
             occupant = server.occupants[index]
             if server.next_occupants[index] is not None:
@@ -159,7 +159,7 @@ class ClusterState:
             if occupant is None:
                 server.occupants[index] = instance
                 server.num_free -= 1
-            elif occupant.id in instance.awaits:
+            elif occupant.id in instance.waits_for:
                 server.next_occupants[index] = instance
             else:
                 raise ControlError(f"GPU {index} of {server.id} is held by {occupant.id}")
@@ -171,7 +171,7 @@ class ClusterState:
     def remove_instance(self, instance: Instance) -> list[Instance]:
         """Take an instance off its GPUs; return those that now have all they claimed."""
         server = self.servers[instance.server_id]
-        self._end_idleness(instance, server)
+        self._clear_idle(instance, server)
         complete = []
         occupants, next_occupants = server.occupants, server.next_occupants
         for index in instance.gpu_indices:
@@ -183,11 +183,11 @@ class ClusterState:
             next_occupants[index] = None
             if next_occupant is None:
                 server.num_free += 1
-            elif instance.id in next_occupant.awaits:
-                del next_occupant.awaits[instance.id]
-                if not next_occupant.awaits:
+            elif instance.id in next_occupant.waits_for:
+                del next_occupant.waits_for[instance.id]
+                if not next_occupant.waits_for:
                     complete.append(next_occupant)
-        self._forget(instance)
+        self._remove_instance(instance)
         self._index_availability(server)
         return complete
 
@@ -204,7 +204,7 @@ class ClusterState:
         if instance.free_slots <= 0:
             raise ControlError(f"{instance.id} has no free slot for {request_id}")
         if instance.idle_since_s is not None:
-            self._wake(instance)
+            self._end_idle(instance)
         instance.requests[request_id] = None
         self._index_open(instance)
 
@@ -212,21 +212,21 @@ class ClusterState:
         del instance.requests[request_id]
         self._index_open(instance)
 
-    def expect(self, move_id: str, instance: Instance) -> None:
+    def reserve_slot(self, move_id: str, instance: Instance) -> None:
         """Keep one of the instance's slots for an inference that is to move in."""
         if instance.free_slots <= 0:
             raise ControlError(f"{instance.id} has no free slot for {move_id}")
         if instance.idle_since_s is not None:
-            self._wake(instance)
+            self._end_idle(instance)
         instance.incoming[move_id] = None
         self._index_open(instance)
 
-    def arrive(self, move_id: str, request_id: str, instance: Instance) -> None:
+    def fill_reserved_slot(self, move_id: str, request_id: str, instance: Instance) -> None:
         """The inference has moved in and takes the slot kept for it."""
         del instance.incoming[move_id]
         instance.requests[request_id] = None
 
-    def dismiss(self, move_id: str, instance: Instance) -> None:
+    def release_slot(self, move_id: str, instance: Instance) -> None:
         """It will not move in: the slot is free again."""
         del instance.incoming[move_id]
         self._index_open(instance)
@@ -252,20 +252,20 @@ class ClusterState:
 
     # Indices.
 
-    def _forget(self, instance: Instance) -> None:
+    def _remove_instance(self, instance: Instance) -> None:
         del self.instances[instance.id]
         del self.servers[instance.server_id].instances[instance.id]
         for helper_id in instance.helpers:
             del self.servers[helper_id].helped[instance.id]
         self._open.get(instance.model, {}).pop(instance.id, None)
 
-    def _wake(self, instance: Instance) -> None:
+    def _end_idle(self, instance: Instance) -> None:
         server = self.servers[instance.server_id]
-        self._end_idleness(instance, server)
+        self._clear_idle(instance, server)
         self._index_availability(server)
 
     @staticmethod
-    def _end_idleness(instance: Instance, server: Server) -> None:
+    def _clear_idle(instance: Instance, server: Server) -> None:
         if instance.idle_since_s is not None:
             instance.idle_since_s = None
             del server.idle[instance.id]
@@ -312,11 +312,11 @@ class ClusterState:
             _audit_server(server, self._by_available[server.num_available])
             for tier, cache in server.caches.items():
                 for model in self.checkpoints:
-                    held = server.id in self._holders[tier].get(model, _NOBODY)
+                    held = server.id in self._holders[tier].get(model, _NO_SERVERS)
                     if held != bool(cache.resident_bytes(model)):
                         raise ControlError(f"holders of {model} in {tier.name} are wrong")
         for instance in self.instances.values():
-            listed = instance.id in self._open.get(instance.model, _NONE)
+            listed = instance.id in self._open.get(instance.model, _NO_INSTANCES)
             is_open = instance.free_slots > 0 and instance.state is not RESERVED
             if listed != is_open:
                 raise ControlError(f"{instance.id}: open is {is_open}, indexed as {listed}")

@@ -15,8 +15,8 @@ from sllmcore.cluster.request_state import BOUND, RUNNING, RequestState
 from sllmcore.cluster.state import ClusterState
 from sllmcore.commands import Command, TimeOutRequest
 from sllmcore.controller.dispatcher import Dispatcher
+from sllmcore.controller.failures import Failures
 from sllmcore.controller.launcher import Launcher
-from sllmcore.controller.losses import Losses
 from sllmcore.controller.membership import Membership
 from sllmcore.controller.migrations import Migrations
 from sllmcore.controller.outbox import CommandOutbox
@@ -110,7 +110,7 @@ class Controller:
             predictor,
             self._outbox,
         )
-        self._losses = Losses(
+        self._failures = Failures(
             self._cluster, self._launcher, self._migrations, self._request_states, self._pending
         )
         self._dispatcher = Dispatcher(
@@ -135,15 +135,16 @@ class Controller:
         """Requests without a decision."""
         return len(self._pending)
 
+    @property
     def next_wakeup_s(self) -> float | None:
         """When to call `handle` with a `WakeUp`, if nothing happens before; None: no need."""
-        return self._timers.next_s()
+        return self._timers.next_wakeup_s
 
     @property
     def wakeup_not_before_s(self) -> float:
         """A bound on `next_wakeup_s` that costs nothing: a driver that has set its alarm for then
         or earlier need not ask."""
-        return self._timers.not_before_s
+        return self._timers.wakeup_not_before_s
 
     def audit(self) -> None:
         """Check the state against itself, for tests.
@@ -159,22 +160,22 @@ class Controller:
             self._prewarmer.advance(now_s)
         match event:
             case RequestArrived(request):
-                self._arrived(request, now_s)
+                self._handle_arrival(request, now_s)
             case LoadFinished():
-                self._load_finished(event, now_s)
+                self._handle_load_finished(event, now_s)
             case InferenceFinished():
-                self._request_states.finished(event, now_s)
+                self._request_states.handle_finished(event, now_s)
             case MigrationFinished():
-                self._migrated(event)
+                self._handle_migration_finished(event)
             case WakeUp():
-                self._woken(now_s)
+                self._handle_wakeup(now_s)
             case RequestCancelled(request_id):
                 self._request_states.cancel(request_id)
             case _:
                 self._handle_rare(event, now_s)
         self._settle(now_s)
         if self._prewarmer is not None:
-            self._timers.set_plan(self._prewarmer.next_plan_at_s())
+            self._timers.set_plan_time(self._prewarmer.next_wakeup_s)
         return self._outbox.take()
 
     def _handle_rare(
@@ -193,49 +194,49 @@ class Controller:
     ) -> None:
         match event:
             case InferenceStopped(request_id, instance_id):
-                self._request_states.stopped(request_id, instance_id)
+                self._request_states.handle_stopped(request_id, instance_id)
             case MigrationFailed(move_id):
-                self._losses.migration_failed(move_id, now_s)
+                self._failures.handle_migration_failed(move_id, now_s)
             case InferenceFailed(request_id, instance_id, reason):
-                self._request_states.failed(request_id, instance_id, reason)
+                self._request_states.handle_failed(request_id, instance_id, reason)
             case LoadFailed(instance_id, reason):
-                self._losses.load_failed(
+                self._failures.handle_load_failed(
                     instance_id, reason, now_s, self._settings.max_load_failures
                 )
             case InstanceLost(instance_id):
-                self._losses.instance_lost(instance_id, now_s)
+                self._failures.handle_instance_lost(instance_id, now_s)
             case ServerJoined(server, resident):
-                self._cluster.join(server, resident)
+                self._cluster.add_server(server, resident)
             case ServerDraining(server_id):
-                self._losses.server_draining(server_id)
+                self._failures.handle_server_draining(server_id)
                 self._membership.drain(server_id, now_s)
             case ServerLost(server_id):
-                self._losses.server_lost(server_id, now_s)
+                self._failures.handle_server_lost(server_id, now_s)
             case ModelDeployed(checkpoint, num_slots):
                 self._membership.deploy(checkpoint, num_slots)
             case ModelDeleted(model):
-                self._model_deleted(model, now_s)
+                self._handle_model_deleted(model, now_s)
             case _:
                 assert_never(event)
 
-    def _arrived(self, request: Request, now_s: float) -> None:
+    def _handle_arrival(self, request: Request, now_s: float) -> None:
         request_state = self._request_states.open(request)
         if request_state is not None:
-            self._give_deadline(request_state, now_s)
+            self._set_deadline(request_state, now_s)
             self._dispatcher.dispatch_arrival(request_state, now_s)
 
-    def _give_deadline(self, request_state: RequestState, now_s: float) -> None:
+    def _set_deadline(self, request_state: RequestState, now_s: float) -> None:
         """A request has to start, or to start again, within the time-out."""
         if self._settings.startup_timeout_s is not None:
             self._timers.set_deadline(request_state, now_s + self._settings.startup_timeout_s)
 
-    def _woken(self, now_s: float) -> None:
+    def _handle_wakeup(self, now_s: float) -> None:
         for request_id in self._timers.due_requests(now_s):
-            self._request_states.forget(self._cluster.request_states[request_id])
+            self._request_states.close_waiting(self._cluster.request_states[request_id])
             self._outbox.add(TimeOutRequest(self._outbox.next_id(), request_id))
         for instance in self._timers.due_instances(now_s):
-            self._launcher.unload(instance, now_s)
-        for request_state in self._timers.due_rests(now_s):
+            self._launcher.stop(instance, now_s)
+        for request_state in self._timers.due_backoffs(now_s):
             if request_state.instance is not None:  # whoever waits may find room there again
                 self._cluster.worklist.servers[request_state.instance.server_id] = None
         if self._prewarmer is not None and self._timers.plan_due(now_s):
@@ -251,30 +252,30 @@ class Controller:
                 )
                 self._cluster.set_idle(instance, now_s)
 
-    def _load_finished(self, event: LoadFinished, now_s: float) -> None:
+    def _handle_load_finished(self, event: LoadFinished, now_s: float) -> None:
         instance = self._cluster.instances.get(event.instance_id)
         if instance is None:
             return
-        self._launcher.loaded(instance, event, now_s)
+        self._launcher.finish_load(instance, event, now_s)
         for request_id in instance.requests:
             request_state = self._cluster.request_states[request_id]
             if request_state.phase is BOUND:
-                self._request_states.infer(request_state, instance, now_s)
-        self._migrations.resume(instance)
+                self._request_states.start(request_state, instance, now_s)
+        self._migrations.start_ready(instance)
         if instance.idle:  # launched ahead of demand
-            self._rest(instance, now_s)
+            self._start_keep_alive(instance, now_s)
         self._cluster.worklist.instances[instance.id] = instance
 
-    def _migrated(self, event: MigrationFinished) -> None:
-        request_state = self._migrations.finished(event.move_id)
+    def _handle_migration_finished(self, event: MigrationFinished) -> None:
+        request_state = self._migrations.handle_finished(event.move_id)
         if request_state is not None:
             model = request_state.request.model
             self._predictor.observe_resume(model, event.num_tokens, event.resume_s)
 
-    def _model_deleted(self, model: str, now_s: float) -> None:
+    def _handle_model_deleted(self, model: str, now_s: float) -> None:
         self._membership.delete(model, now_s)
         for request_state in self._pending.of_model(model):
-            self._request_states.forget(request_state)
+            self._request_states.close_waiting(request_state)
             self._request_states.reject(request_state.request.id, f"model {model} is not deployed")
 
     def _settle(self, now_s: float) -> None:
@@ -289,17 +290,17 @@ class Controller:
             while work.instances:
                 _, instance = work.instances.popitem()
                 if instance.id in instances:
-                    self._look_at(instance, now_s)
+                    self._review(instance, now_s)
             if work.servers or work.requests:
                 requeued = work.take_requests()
                 for request_state in requeued:
                     if request_state.deadline_at_s is None and request_state.phase is not RUNNING:
-                        self._give_deadline(request_state, now_s)
+                        self._set_deadline(request_state, now_s)
                 self._dispatcher.dispatch_waiting(work.take_servers(), requeued, now_s)
             if work.models:
                 self._dispatcher.dispatch_parked_of(work.take_models(), now_s)
 
-    def _look_at(self, instance: Instance, now_s: float) -> None:
+    def _review(self, instance: Instance, now_s: float) -> None:
         """Let an instance take waiting requests of its model, or stay idle, or go."""
         while instance.free_slots > 0 and instance.state is not RESERVED:
             request_state = self._pending.oldest_of(instance.model)
@@ -309,14 +310,14 @@ class Controller:
         if instance.requests or instance.incoming:
             return
         if instance.state is RESERVED:
-            self._losses.dissolve(instance)
+            self._failures.cancel_reservation(instance)
         elif instance.leaving or not instance.ready:  # a load that nobody waits for is broken off
-            self._launcher.unload(instance, now_s)
+            self._launcher.stop(instance, now_s)
         elif not instance.idle:
             self._cluster.set_idle(instance, now_s)
-            self._rest(instance, now_s)
+            self._start_keep_alive(instance, now_s)
 
-    def _rest(self, instance: Instance, now_s: float) -> None:
+    def _start_keep_alive(self, instance: Instance, now_s: float) -> None:
         """An instance is ready and idle: from now on its keep-alive runs."""
         instance.idle_since_s = now_s
         keep_alive_s = self._residency.instance_keep_alive_s(instance)

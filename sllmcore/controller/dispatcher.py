@@ -120,7 +120,7 @@ class Dispatcher:
                 if self._blocked_gpus is None or num_gpus < self._blocked_gpus:
                     self._blocked_gpus = num_gpus
             case Refuse(reason):
-                self._request_states.forget(request_state)
+                self._request_states.close_waiting(request_state)
                 self._request_states.reject(request.id, reason)
             case _:
                 assert_never(decision)

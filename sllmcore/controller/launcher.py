@@ -46,40 +46,43 @@ class Launcher:
         model: str,
         server_id: str,
         gpu_indices: tuple[int, ...],
-        awaits: Sequence[Instance],
+        waits_for: Sequence[Instance],
         now_s: float,
         helpers: tuple[str, ...] = (),
     ) -> Instance:
-        """Give a new instance these GPUs; idle instances on them go, `awaits` must leave first."""
+        """Launch an instance on these GPUs, once the instances `waits_for` have left them.
+
+        Idle instances on the GPUs are stopped at once.
+        """
         server = self._cluster.servers[server_id]
         for index in gpu_indices:
             occupant = server.occupants[index]
             if occupant is not None and occupant.idle:
-                self.unload(occupant, now_s)
+                self.stop(occupant, now_s)
         self._num_launched += 1
         instance_id = f"i{self._num_launched}"
         slots = self._cluster.num_slots[model]
         instance = Instance(instance_id, model, server_id, gpu_indices, slots)
         instance.helpers = helpers
-        self._cluster.add_instance(instance, awaits)
-        if not instance.awaits:
+        self._cluster.add_instance(instance, waits_for)
+        if not instance.waits_for:
             self._begin_load(instance, now_s)
         return instance
 
-    def unload(self, instance: Instance, now_s: float) -> None:
+    def stop(self, instance: Instance, now_s: float) -> None:
         """Take an instance off its GPUs; those who claimed them begin to load."""
         if instance.state is not RESERVED:
             self._outbox.add(StopInstance(self._outbox.next_id(), instance.id))
-        self.forget(instance, now_s)
+        self.remove(instance, now_s)
 
-    def forget(self, instance: Instance, now_s: float) -> None:
-        """As `unload`, for an instance that is gone already."""
+    def remove(self, instance: Instance, now_s: float) -> None:
+        """As `stop`, for an instance that is gone already."""
         if instance.id in self._loads:
             self._end_load(instance, now_s, filled=False)
         for next_occupant in self._cluster.remove_instance(instance):
             self._begin_load(next_occupant, now_s)
 
-    def loaded(self, instance: Instance, event: LoadFinished, now_s: float) -> None:
+    def finish_load(self, instance: Instance, event: LoadFinished, now_s: float) -> None:
         """A load has finished: learn from it, and let its bytes count as resident."""
         load = self._end_load(instance, now_s, filled=True)
         checkpoint = self._cluster.checkpoints[instance.model]
@@ -89,11 +92,11 @@ class Launcher:
         instance.ready_at_s = now_s
         self._cluster.set_state(instance, READY)
 
-    def lose_server(self, server: Server) -> None:
+    def remove_server(self, server: Server) -> None:
         """Everything on a server is gone at once: nothing is freed, nothing claims."""
         for instance_id in server.instances:
             self._loads.pop(instance_id, None)
-        self._cluster.lose(server)
+        self._cluster.remove_server(server)
 
     def _begin_load(self, instance: Instance, now_s: float) -> None:
         server = self._cluster.servers[instance.server_id]
@@ -102,15 +105,15 @@ class Launcher:
         if instance.helpers:
             part_s = estimate.transfer_s / (1 + len(instance.helpers))
             estimate = replace(estimate, transfer_s=part_s)
-        self._hold_tiers(instance, server, checkpoint, estimate.source, now_s)
+        self._reserve_tiers(instance, server, checkpoint, estimate.source, now_s)
         queue = server.queues[estimate.source]
         after = queue.last
         queue.add(instance.id, estimate.transfer_s, now_s)
         instance.ready_at_s = now_s + estimate.total_s
         self._cluster.set_state(instance, LOADING)
-        self._emit_load(instance, estimate, after)
+        self._send_launch(instance, estimate, after)
 
-    def _emit_load(self, instance: Instance, estimate: LoadEstimate, after: str | None) -> None:
+    def _send_launch(self, instance: Instance, estimate: LoadEstimate, after: str | None) -> None:
         self._outbox.add(
             LaunchInstance(
                 self._outbox.next_id(),
@@ -125,7 +128,7 @@ class Launcher:
             )
         )
 
-    def _hold_tiers(
+    def _reserve_tiers(
         self,
         instance: Instance,
         server: Server,
@@ -142,11 +145,11 @@ class Launcher:
         filling = [
             tier
             for tier in self._residency.cache_in(source)
-            if not instance.helpers and self._make_room(server, tier, checkpoint)
+            if not instance.helpers and self._reserve_room(server, tier, checkpoint)
         ]
         self._loads[instance.id] = _Load(source, now_s, tuple(pinned), tuple(filling))
 
-    def _make_room(self, server: Server, tier: StorageTier, checkpoint: Checkpoint) -> bool:
+    def _reserve_room(self, server: Server, tier: StorageTier, checkpoint: Checkpoint) -> bool:
         """Evict until the rest of a checkpoint fits `tier`, and promise it the room."""
         cache, model = server.caches[tier], checkpoint.model
         missing_bytes = checkpoint.size_bytes - cache.resident_bytes(model)

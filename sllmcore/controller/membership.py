@@ -50,13 +50,13 @@ class Membership:
         server = self._cluster.servers.get(server_id)
         if server is None:
             return
-        self._cluster.drain(server)
+        self._cluster.set_draining(server)
         for instance in list(server.instances.values()):
             self._retire(instance, now_s)
 
     def _retire(self, instance: Instance, now_s: float) -> None:
         if instance.idle:
-            self._launcher.unload(instance, now_s)
+            self._launcher.stop(instance, now_s)
         else:
             instance.retired = True
             self._cluster.set_leaving(instance, True)

@@ -6,8 +6,8 @@ The seven steps of a migration, and who takes them:
  3-5. tokens move while the source goes on            the driver
  6. the source is unloaded, the newcomer loads        `finished`, then the vacated instance
  7. the stream comes from the destination             the driver, before `MigrationFinished`
-Any of them can be overtaken: the victim finishes or is cancelled first (`source_ended`), the
-destination or the source fails (`failed`, `source_ended`), the newcomer leaves (`call_off`). One
+Any of them can be overtaken: the victim finishes or is cancelled first (`cancel`), the
+destination or the source fails (`failed`, `cancel`), the newcomer leaves (`cancel_reclaim`). One
 that fails may be tried again at once; after more in a row the inference stays where it is for a
 while, for twice as long each time.
 """
@@ -25,7 +25,7 @@ from sllmcore.controller.timers import Timers
 from sllmcore.errors import ControlError
 from sllmcore.types import MigrationPlan
 
-REST_S = 1.0  # after two failures in a row: longer than a network takes to lose a few packets
+BACKOFF_S = 1.0  # after two failures in a row: longer than a network takes to lose a few packets
 MAX_DOUBLINGS = 6  # so a network that is down is tried about once a minute
 
 
@@ -56,10 +56,10 @@ class Migrations:
             migration = Migration(
                 f"m{self._num_begun}", request_id, victim, destination, plan.resume_s
             )
-            self._cluster.expect(migration.id, destination)
+            self._cluster.reserve_slot(migration.id, destination)
             self._migrations[migration.id] = request_state.migration = migration
         if destination.ready:
-            self.resume(destination)
+            self.start_ready(destination)
         return victim
 
     def _destination(self, plan: MigrationPlan, victim: Instance, now_s: float) -> Instance:
@@ -70,13 +70,13 @@ class Migrations:
             raise ControlError(f"a migration plan without destination: {plan}")
         return self._cluster.instances[plan.instance_id]
 
-    def resume(self, destination: Instance) -> None:
+    def start_ready(self, destination: Instance) -> None:
         """Step 2: the destination can take over those who are to move in."""
         for move_id in destination.incoming:
             migration = self._migrations[move_id]
-            if migration.resumed:
+            if migration.started:
                 continue
-            migration.resumed = True
+            migration.started = True
             self._cluster.request_states[migration.request_id].phase = MIGRATING
             self._outbox.add(
                 StartMigration(
@@ -96,20 +96,20 @@ class Migrations:
             request_state = self._cluster.request_states[request_id]
             if not request_state.can_migrate:
                 raise ControlError(f"{request_id} on {victim.id} cannot be stopped")
-            request_state.requeue = True
+            request_state.runs_again = True
             self.stop(request_state)
 
     def stop(self, request_state: RequestState) -> None:
         """Break off a running inference, wherever it is in its move."""
         if request_state.instance is None:
             raise ControlError(f"{request_state.request.id} does not run")
-        self.source_ended(request_state)
+        self.cancel(request_state)
         request_state.phase = STOPPING
         self._outbox.add(
             StopRequest(self._outbox.next_id(), request_state.request.id, request_state.instance.id)
         )
 
-    def finished(self, move_id: str) -> RequestState | None:
+    def handle_finished(self, move_id: str) -> RequestState | None:
         """Step 6: the request runs at its destination; the source has one inference less.
 
         Returns its ticket, None for a move that has been let go.
@@ -123,7 +123,7 @@ class Migrations:
                 f"{migration.request_id} moved to {migration.destination.id} after its end"
             )
         self._cluster.unbind(migration.request_id, migration.source)
-        self._cluster.arrive(migration.id, migration.request_id, migration.destination)
+        self._cluster.fill_reserved_slot(migration.id, migration.request_id, migration.destination)
         request_state.instance, request_state.migration = migration.destination, None
         request_state.num_failed_migrations = 0
         self._worklist.instances[migration.source.id] = migration.source
@@ -134,18 +134,18 @@ class Migrations:
             request_state.phase = RUNNING
         return request_state
 
-    def failed(self, move_id: str, now_s: float) -> Instance | None:
+    def handle_failed(self, move_id: str, now_s: float) -> Instance | None:
         """The destination is clean again. Returns the source if it goes on and so cannot leave."""
         migration = self._migrations.get(move_id)
-        return None if migration is None else self._broken_off(migration, now_s)
+        return None if migration is None else self._fail(migration, now_s)
 
-    def source_ended(self, request_state: RequestState) -> None:
+    def cancel(self, request_state: RequestState) -> None:
         """The inference ends where it is, or with it: it will not move."""
         migration = request_state.migration
         if migration is None:
             return
-        if not migration.resumed:
-            self._give_up(migration)
+        if not migration.started:
+            self._release(migration)
             return
         request_state.migration = None
         migration.aborted = True
@@ -154,25 +154,25 @@ class Migrations:
             AbortMigration(command_id, migration.id, migration.request_id, migration.destination.id)
         )
 
-    def destination_lost(self, destination: Instance, now_s: float) -> list[Instance]:
+    def handle_destination_lost(self, destination: Instance, now_s: float) -> list[Instance]:
         """Nobody can move in. Returns the instances that therefore cannot leave."""
         migrations = [self._migrations[move_id] for move_id in destination.incoming]
-        sources = [self._broken_off(migration, now_s) for migration in migrations]
+        sources = [self._fail(migration, now_s) for migration in migrations]
         return list({source.id: source for source in sources if source is not None}.values())
 
-    def _broken_off(self, migration: Migration, now_s: float) -> Instance | None:
+    def _fail(self, migration: Migration, now_s: float) -> Instance | None:
         """The source, if the inference goes on there, maybe to stay before it is moved again."""
-        self._give_up(migration)
+        self._release(migration)
         if migration.aborted:
             return None
         request_state = self._cluster.request_states[migration.request_id]
         request_state.num_failed_migrations += 1
         if request_state.num_failed_migrations > 1:
-            rest_s = REST_S * 2 ** min(request_state.num_failed_migrations - 2, MAX_DOUBLINGS)
-            self._timers.set_rest(request_state, now_s + rest_s)
+            backoff_s = BACKOFF_S * 2 ** min(request_state.num_failed_migrations - 2, MAX_DOUBLINGS)
+            self._timers.set_backoff(request_state, now_s + backoff_s)
         return migration.source
 
-    def call_off(self, victims: Iterable[Instance]) -> None:
+    def cancel_reclaim(self, victims: Iterable[Instance]) -> None:
         """Nobody needs the room of these instances any more: those not under way yet stay."""
         for victim in victims:
             request_states = [
@@ -180,15 +180,15 @@ class Migrations:
             ]
             for request_state in request_states:
                 if request_state.phase is RUNNING:
-                    self.source_ended(request_state)
+                    self.cancel(request_state)
             if all(request_state.can_migrate for request_state in request_states):
                 self._cluster.set_leaving(victim, False)
             self._worklist.instances[victim.id] = victim
 
-    def _give_up(self, migration: Migration) -> None:
+    def _release(self, migration: Migration) -> None:
         """Free the slot at the destination; the inference, if it goes on, stays where it is."""
         del self._migrations[migration.id]
-        self._cluster.dismiss(migration.id, migration.destination)
+        self._cluster.release_slot(migration.id, migration.destination)
         self._worklist.instances[migration.destination.id] = migration.destination
         request_state = self._cluster.request_states.get(migration.request_id)
         if request_state is not None and request_state.migration is migration:

@@ -3,7 +3,7 @@
 from heapq import heappop, heappush
 
 from sllmcore.cluster.request_state import RequestState
-from sllmcore.controller.thinning import thinned
+from sllmcore.controller.heap_pruning import prune_heap
 
 ANY_SERVER = ""
 
@@ -30,7 +30,7 @@ class PendingQueue:
             self._unpark(request_state)
             heap = self._by_gpus.setdefault(num_gpus, [])
             heappush(heap, (request_state.arrival_index, request_id))
-            thinned(heap, len(self._waiting), self._unparked)
+            prune_heap(heap, len(self._waiting), self._is_unparked)
 
     def park(self, request_state: RequestState, server_ids: tuple[str, ...]) -> None:
         """Let a request wait until GPUs of these servers, or of `ANY_SERVER`, become free."""
@@ -62,7 +62,7 @@ class PendingQueue:
         for num_gpus, heap in self._by_gpus.items():
             if below_gpus is not None and num_gpus >= below_gpus:
                 continue
-            while heap and not self._unparked(heap[0]):
+            while heap and not self._is_unparked(heap[0]):
                 heappop(heap)
             if heap and (best is None or heap[0] < best):
                 best = heap[0]
@@ -71,7 +71,7 @@ class PendingQueue:
     def oldest_of(self, model: str) -> RequestState | None:
         """The oldest request for a model, parked or not."""
         heap = self._by_model.get(model)
-        while heap and not self._waits(heap[0]):
+        while heap and not self._is_waiting(heap[0]):
             heappop(heap)
         return self._waiting[heap[0][1]] if heap else None
 
@@ -91,7 +91,7 @@ class PendingQueue:
         self._waiting[request_id] = request_state
         heap = self._by_model.setdefault(request_state.request.model, [])
         heappush(heap, (request_state.arrival_index, request_id))
-        thinned(heap, len(self._waiting), self._waits)
+        prune_heap(heap, len(self._waiting), self._is_waiting)
         return True
 
     def _unpark(self, request_state: RequestState) -> None:
@@ -102,10 +102,10 @@ class PendingQueue:
             _drop(self._parked, server_id, request_id)
         _drop(self._parked_of, model, request_id)
 
-    def _waits(self, entry: tuple[int, str]) -> bool:
+    def _is_waiting(self, entry: tuple[int, str]) -> bool:
         return entry[1] in self._waiting
 
-    def _unparked(self, entry: tuple[int, str]) -> bool:
+    def _is_unparked(self, entry: tuple[int, str]) -> bool:
         return entry[1] in self._waiting and entry[1] not in self._parked_at
 
 

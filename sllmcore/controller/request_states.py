@@ -56,7 +56,7 @@ class RequestStates:
     def reject(self, request_id: str, reason: str) -> None:
         self._outbox.add(RejectRequest(self._outbox.next_id(), request_id, reason))
 
-    def forget(self, request_state: RequestState) -> None:
+    def close_waiting(self, request_state: RequestState) -> None:
         """A request that does not run is over."""
         if request_state.phase is BOUND:
             self.unbind(request_state)
@@ -83,11 +83,11 @@ class RequestStates:
         self._cluster.bind(request_state.request.id, instance)
         request_state.instance = instance
         if instance.ready:
-            self.infer(request_state, instance, now_s)
+            self.start(request_state, instance, now_s)
         else:
             request_state.phase = BOUND
 
-    def infer(self, request_state: RequestState, instance: Instance, now_s: float) -> None:
+    def start(self, request_state: RequestState, instance: Instance, now_s: float) -> None:
         request_state.phase, request_state.deadline_at_s = RUNNING, None
         request_state.attempt += 1
         request_state.running_since_s = now_s
@@ -104,44 +104,44 @@ class RequestStates:
         if request_state is None:
             return
         if request_state.phase is STOPPING:
-            request_state.requeue = False
+            request_state.runs_again = False
         elif request_state.phase in (RUNNING, MIGRATING):
-            request_state.requeue = False
+            request_state.runs_again = False
             self._migrations.stop(request_state)
         else:
-            self.forget(request_state)
+            self.close_waiting(request_state)
 
-    def finished(self, event: InferenceFinished, now_s: float) -> None:
-        request_state = self._running(event.request_id, event.instance_id)
+    def handle_finished(self, event: InferenceFinished, now_s: float) -> None:
+        request_state = self._find(event.request_id, event.instance_id)
         if request_state is None:
             return
         decode_s = now_s - event.first_token_at_s
         self._predictor.observe_decode(request_state.request.model, event.output_tokens, decode_s)
-        self._end(request_state)
+        self._close_running(request_state)
 
-    def failed(self, request_id: str, instance_id: str, reason: str) -> None:
-        request_state = self._running(request_id, instance_id)
+    def handle_failed(self, request_id: str, instance_id: str, reason: str) -> None:
+        request_state = self._find(request_id, instance_id)
         if request_state is None:
             return
-        has_left = request_state.phase is STOPPING and not request_state.requeue
-        self._end(request_state)
+        has_left = request_state.phase is STOPPING and not request_state.runs_again
+        self._close_running(request_state)
         if not has_left:
             self.reject(request_id, reason)
 
-    def stopped(self, request_id: str, instance_id: str) -> None:
-        request_state = self._running(request_id, instance_id)
+    def handle_stopped(self, request_id: str, instance_id: str) -> None:
+        request_state = self._find(request_id, instance_id)
         if request_state is None:
             return
-        if not request_state.requeue:
-            self._end(request_state)
+        if not request_state.runs_again:
+            self._close_running(request_state)
             return
-        self._migrations.source_ended(request_state)
+        self._migrations.cancel(request_state)
         self.unbind(request_state)
         request_state.num_preemptions += 1
         self.requeue(request_state)
 
-    def _end(self, request_state: RequestState) -> None:
-        self._migrations.source_ended(request_state)
+    def _close_running(self, request_state: RequestState) -> None:
+        self._migrations.cancel(request_state)
         self.unbind(request_state)
         self._cluster.close_request(request_state.request.id)
 
@@ -153,7 +153,7 @@ class RequestStates:
         self._cluster.unbind(request_state.request.id, instance)
         self._worklist.instances[instance.id] = instance
 
-    def _running(self, request_id: str, instance_id: str) -> RequestState | None:
+    def _find(self, request_id: str, instance_id: str) -> RequestState | None:
         """The ticket that an engine's answer is about; None if it has been let go."""
         request_state = self._cluster.request_states.get(request_id)
         if (

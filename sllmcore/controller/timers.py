@@ -9,13 +9,13 @@ from math import inf
 from sllmcore.cluster.instance import Instance
 from sllmcore.cluster.request_state import RequestState
 from sllmcore.cluster.state import ClusterState
-from sllmcore.controller.thinning import thinned
+from sllmcore.controller.heap_pruning import prune_heap
 
-# What an alarm was set for, asked by id and `cause_s`. Values, so that a controller can be saved.
+# What an alarm was set for, asked by id and `set_for_s`. Values, so that a controller can be saved.
 
 
 @dataclass(frozen=True, slots=True)
-class _Waits:
+class _DeadlineValid:
     """A request is to start by then."""
 
     cluster: ClusterState
@@ -26,18 +26,18 @@ class _Waits:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stays:
+class _BackoffValid:
     """An inference is not to be moved before."""
 
     cluster: ClusterState
 
     def __call__(self, request_id: str, until_s: float) -> bool:
         request_state = self.cluster.request_states.get(request_id)
-        return request_state is not None and request_state.stays_until_s == until_s
+        return request_state is not None and request_state.backoff_until_s == until_s
 
 
 @dataclass(frozen=True, slots=True)
-class _Idles:
+class _KeepAliveValid:
     """An instance has been idle since."""
 
     cluster: ClusterState
@@ -48,21 +48,24 @@ class _Idles:
 
 
 class _Alarms:
-    """Instants of one kind, in a heap of (at_s, number, id, cause_s). An entry whose cause has gone
-    is dropped when it surfaces, or when there are many such."""
+    """Alarms of one kind, in a heap of (at_s, number, id, set_for_s).
 
-    def __init__(self, holds: _Waits | _Stays | _Idles) -> None:
+    An alarm that is no longer valid is dropped when it reaches the top of the heap, or when many
+    alarms are invalid.
+    """
+
+    def __init__(self, is_valid: _DeadlineValid | _BackoffValid | _KeepAliveValid) -> None:
         self._heap: list[tuple[float, int, str, float]] = []
-        self._holds = holds
+        self._is_valid = is_valid
 
-    def add(self, entry: tuple[float, int, str, float], num_causes: int) -> None:
-        """At most `num_causes` entries have a cause."""
+    def add(self, entry: tuple[float, int, str, float], num_valid: int) -> None:
+        """At most `num_valid` entries have a cause."""
         heappush(self._heap, entry)
-        thinned(self._heap, num_causes, self._alive)
+        prune_heap(self._heap, num_valid, self._entry_is_valid)
 
-    def next_s(self) -> float:
+    def earliest_s(self) -> float:
         """The earliest, `inf` if there is none."""
-        while self._heap and not self._alive(self._heap[0]):
+        while self._heap and not self._entry_is_valid(self._heap[0]):
             heappop(self._heap)
         return self._heap[0][0] if self._heap else inf
 
@@ -70,11 +73,11 @@ class _Alarms:
         """Take out the ids of those whose instant has come."""
         while self._heap and self._heap[0][0] <= now_s:
             entry = heappop(self._heap)
-            if self._alive(entry):
+            if self._entry_is_valid(entry):
                 yield entry[2]
 
-    def _alive(self, entry: tuple[float, int, str, float]) -> bool:
-        return self._holds(entry[2], entry[3])
+    def _entry_is_valid(self, entry: tuple[float, int, str, float]) -> bool:
+        return self._is_valid(entry[2], entry[3])
 
 
 class Timers:
@@ -82,12 +85,12 @@ class Timers:
 
     def __init__(self, cluster: ClusterState) -> None:
         self._cluster = cluster
-        self._deadlines = _Alarms(_Waits(cluster))
-        self._expiries = _Alarms(_Idles(cluster))
-        self._rests = _Alarms(_Stays(cluster))
+        self._deadlines = _Alarms(_DeadlineValid(cluster))
+        self._expiries = _Alarms(_KeepAliveValid(cluster))
+        self._backoffs = _Alarms(_BackoffValid(cluster))
         self._num_set = 0
         self._plan_at_s: float | None = None
-        self.not_before_s: float = inf  # nothing is due earlier than this
+        self.wakeup_not_before_s: float = inf  # nothing is due earlier than this
 
     def set_deadline(self, request_state: RequestState, at_s: float) -> None:
         request_state.deadline_at_s = at_s
@@ -99,35 +102,36 @@ class Timers:
         at_s, num_instances = idle_since_s + keep_alive_s, len(self._cluster.instances)
         self._set(self._expiries, at_s, instance.id, idle_since_s, num_instances)
 
-    def set_rest(self, request_state: RequestState, at_s: float) -> None:
+    def set_backoff(self, request_state: RequestState, at_s: float) -> None:
         """The inference is not to be moved before."""
-        request_state.stays_until_s = at_s
+        request_state.backoff_until_s = at_s
         self._set(
-            self._rests, at_s, request_state.request.id, at_s, len(self._cluster.request_states)
+            self._backoffs, at_s, request_state.request.id, at_s, len(self._cluster.request_states)
         )
 
     def _set(
-        self, alarms: _Alarms, at_s: float, owner: str, cause_s: float, num_causes: int
+        self, alarms: _Alarms, at_s: float, subject_id: str, set_for_s: float, num_valid: int
     ) -> None:
         self._num_set += 1
-        alarms.add((at_s, self._num_set, owner, cause_s), num_causes)
-        self.not_before_s = min(self.not_before_s, at_s)
+        alarms.add((at_s, self._num_set, subject_id, set_for_s), num_valid)
+        self.wakeup_not_before_s = min(self.wakeup_not_before_s, at_s)
 
-    def set_plan(self, at_s: float | None) -> None:
+    def set_plan_time(self, at_s: float | None) -> None:
         """The next plan of what to launch ahead of demand is due then; None: none is."""
         self._plan_at_s = at_s
         if at_s is not None:
-            self.not_before_s = min(self.not_before_s, at_s)
+            self.wakeup_not_before_s = min(self.wakeup_not_before_s, at_s)
 
     def plan_due(self, now_s: float) -> bool:
         return self._plan_at_s is not None and self._plan_at_s <= now_s
 
-    def next_s(self) -> float | None:
+    @property
+    def next_wakeup_s(self) -> float | None:
         """The earliest instant at which something is still due."""
         plan_s = inf if self._plan_at_s is None else self._plan_at_s
-        alarms = (self._deadlines, self._expiries, self._rests)
-        self.not_before_s = min(plan_s, *(each.next_s() for each in alarms))
-        return None if self.not_before_s == inf else self.not_before_s
+        alarms = (self._deadlines, self._expiries, self._backoffs)
+        self.wakeup_not_before_s = min(plan_s, *(each.earliest_s() for each in alarms))
+        return None if self.wakeup_not_before_s == inf else self.wakeup_not_before_s
 
     def due_requests(self, now_s: float) -> Iterator[str]:
         """Requests that should have started by now."""
@@ -137,6 +141,6 @@ class Timers:
         """Instances that have been idle for as long as they may."""
         return (self._cluster.instances[each] for each in self._expiries.due(now_s))
 
-    def due_rests(self, now_s: float) -> Iterator[RequestState]:
+    def due_backoffs(self, now_s: float) -> Iterator[RequestState]:
         """Inferences that may be moved again."""
-        return (self._cluster.request_states[each] for each in self._rests.due(now_s))
+        return (self._cluster.request_states[each] for each in self._backoffs.due(now_s))

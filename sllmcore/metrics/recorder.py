@@ -62,11 +62,11 @@ class Recorder:
             case RequestArrived(request):
                 self._open[request.id] = OpenRequest(request, now_s)
             case LoadFinished(instance_id):
-                self._loaded(instance_id, event)
+                self._mark_ready(instance_id, event)
             case InferenceFinished():
-                self._finished(event)
+                self._finish_request(event)
             case RequestCancelled(request_id):
-                self._cancelled(request_id)
+                self._cancel_request(request_id)
             case _:
                 self._observe_rare(event)
         for command in commands:
@@ -75,28 +75,28 @@ class Recorder:
     def _observe_rare(self, event: Event) -> None:
         match event:
             case MigrationFinished():
-                self._migrated(event)
+                self._migrate_request(event)
             case MigrationFailed():
                 self._counts["failed_migrations"] += 1
             case InferenceStopped():
-                self._stopped(event)
+                self._stop_request(event)
             case LoadFailed(instance_id):
                 self._counts["failed_loads"] += 1
-                self._lost(instance_id, "failed")
+                self._fail_instance(instance_id, "failed")
             case InstanceLost(instance_id):
-                self._lost(instance_id, "lost")
+                self._fail_instance(instance_id, "lost")
             case ServerJoined(server):
                 self._count_gpu_time()
                 self._num_gpus[server.id] = server.num_gpus
             case ServerLost(server_id):
-                self._server_lost(server_id)
+                self._remove_server(server_id)
             case _:
                 pass  # says nothing that the tables hold
 
     def _command(self, command: Command) -> None:
         match command:
             case StartRequest(_, request_id, instance_id, attempt):
-                self._inferred(request_id, instance_id, attempt)
+                self._start_request(request_id, instance_id, attempt)
             case LaunchInstance(_, instance_id):
                 self._alive[instance_id] = LiveInstance(command, self._now_s)
             case StopInstance(_, instance_id):
@@ -112,7 +112,7 @@ class Recorder:
             case _:
                 assert_never(command)
 
-    def _inferred(self, request_id: str, instance_id: str, attempt: int) -> None:
+    def _start_request(self, request_id: str, instance_id: str, attempt: int) -> None:
         row, instance = self._open[request_id], self._alive[instance_id]
         row.attempts = attempt
         if attempt == 1:
@@ -125,20 +125,20 @@ class Recorder:
             row.paused_at_s = None
         row.enter(instance, self._now_s)
 
-    def _loaded(self, instance_id: str, event: LoadFinished) -> None:
+    def _mark_ready(self, instance_id: str, event: LoadFinished) -> None:
         instance = self._alive.get(instance_id)
         if instance is not None:
             instance.loaded, instance.ready_at_s = event, self._now_s
             self._loads[event.source.name] += 1
 
-    def _finished(self, event: InferenceFinished) -> None:
+    def _finish_request(self, event: InferenceFinished) -> None:
         row = self._open.get(event.request_id)
         if row is not None:
             row.output_tokens, row.first_token_at_s = event.output_tokens, event.first_token_at_s
             self._counts["output_tokens"] += event.output_tokens
             self._end_request(event.request_id, "cancelled" if row.cancelled else "completed")
 
-    def _stopped(self, event: InferenceStopped) -> None:
+    def _stop_request(self, event: InferenceStopped) -> None:
         row = self._open.get(event.request_id)
         if row is None:
             return
@@ -152,7 +152,7 @@ class Recorder:
         self._counts["preemptions"] += 1
         self._counts["lost_tokens"] += event.lost_tokens
 
-    def _migrated(self, event: MigrationFinished) -> None:
+    def _migrate_request(self, event: MigrationFinished) -> None:
         row, destination = self._open.get(event.request_id), self._alive.get(event.destination_id)
         if row is not None and destination is not None:
             row.leave(self._now_s)
@@ -161,14 +161,14 @@ class Recorder:
             row.pause_s += event.pause_s
             self._counts["migrations"] += 1
 
-    def _cancelled(self, request_id: str) -> None:
+    def _cancel_request(self, request_id: str) -> None:
         row = self._open.get(request_id)
         if row is not None:
             row.cancelled = True
             if not row.running:  # else it ends when it has stopped
                 self._end_request(request_id, "cancelled")
 
-    def _lost(self, instance_id: str, end: str) -> None:
+    def _fail_instance(self, instance_id: str, end: str) -> None:
         """What ran on a lost instance stands still until it runs again, or is over."""
         instance = self._alive.get(instance_id)
         if instance is None:
@@ -183,10 +183,10 @@ class Recorder:
                 self._counts["restarts"] += 1
         self._end_instance(instance_id, end)
 
-    def _server_lost(self, server_id: str) -> None:
+    def _remove_server(self, server_id: str) -> None:
         for instance_id, instance in list(self._alive.items()):
             if instance.load.server_id == server_id:
-                self._lost(instance_id, "lost")
+                self._fail_instance(instance_id, "lost")
         self._count_gpu_time()
         self._num_gpus.pop(server_id, None)
 

@@ -6,7 +6,7 @@ The first of the four policies that figure 3 of ServerlessLLM (OSDI'24) compares
 from sllmcore.decisions import Decision, Launch, Start
 from sllmcore.protocols import ClusterView, LoadingTimeEstimator
 from sllmcore.scheduling.launch_search import open_instance
-from sllmcore.scheduling.startup_time import no_room
+from sllmcore.scheduling.startup_time import wait_decision
 from sllmcore.types import Placement, Request
 
 
@@ -31,4 +31,4 @@ class AvailabilityScheduler:
             if gpus is not None and server.could_hold(checkpoint):
                 load = self._estimator.estimate(checkpoint, server, now_s)
                 return Launch(Placement(server.id, gpus, load))
-        return no_room(cluster, checkpoint.num_gpus)
+        return wait_decision(cluster, checkpoint.num_gpus)

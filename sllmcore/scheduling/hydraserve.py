@@ -26,11 +26,11 @@ from sllmcore.protocols import ClusterView, ServerView
 from sllmcore.scheduling.launch_search import LaunchSearch, ready_instance, soonest_instance
 from sllmcore.scheduling.nic_shares import (
     available_bytes_per_s,
+    consolidation_bytes,
     fetches_on,
-    joining_bytes,
     part_bytes,
 )
-from sllmcore.scheduling.startup_time import no_room
+from sllmcore.scheduling.startup_time import wait_decision
 from sllmcore.types import CACHE_TIERS, REMOTE, Checkpoint, Placement, Request
 
 
@@ -99,39 +99,43 @@ class HydraServeScheduler:
         placement = self._launches.best(checkpoint, cluster, now_s)
         loading = soonest_instance(instances)
         if placement is None:
-            return no_room(cluster, checkpoint.num_gpus) if loading is None else Start(loading.id)
+            return (
+                wait_decision(cluster, checkpoint.num_gpus)
+                if loading is None
+                else Start(loading.id)
+            )
         if loading is not None and loading.ready_at_s - now_s <= placement.load.total_s:
             return Start(loading.id)
         if placement.load.source is REMOTE and checkpoint.num_gpus == 1:
-            placement = self._over_networks(request, checkpoint, cluster, now_s) or placement
+            placement = self._split_placement(request, checkpoint, cluster, now_s) or placement
         return Launch(placement)
 
-    def _over_networks(
+    def _split_placement(
         self, request: Request, checkpoint: Checkpoint, cluster: ClusterView, now_s: float
     ) -> Placement | None:
         """Where to fetch a model that no cache holds; None: only where a part of it lies."""
-        mains = self._networks(self._mains(checkpoint, cluster), cluster, now_s)
+        mains = self._networks(self._main_servers(checkpoint, cluster), cluster, now_s)
         if not mains:
             return None
         main = mains[0]
-        if main.bytes_per_s > 0 and not self._meets(request, checkpoint, [main], now_s):
+        if main.bytes_per_s > 0 and not self._meets_slos(request, checkpoint, [main], now_s):
             helpers = self._networks(
-                self._helpers(main, checkpoint, cluster, now_s), cluster, now_s
+                self._helper_servers(main, checkpoint, cluster, now_s), cluster, now_s
             )
             able = [main, *(network for network in helpers if network.bytes_per_s > 0)]
             for parts in range(2, min(self._settings.max_parts, len(able)) + 1):
-                if self._meets(request, checkpoint, able[:parts], now_s):
+                if self._meets_slos(request, checkpoint, able[:parts], now_s):
                     return self._placement(checkpoint, able[:parts], now_s)
         return self._placement(checkpoint, [main], now_s)
 
-    def _mains(self, checkpoint: Checkpoint, cluster: ClusterView) -> list[ServerView]:
+    def _main_servers(self, checkpoint: Checkpoint, cluster: ClusterView) -> list[ServerView]:
         return [
             server
             for server in cluster.servers_with(1, self._launches.max_candidates)
             if server.could_hold(checkpoint) and not _holds(server, checkpoint.model)
         ]
 
-    def _helpers(
+    def _helper_servers(
         self, main: _Network, checkpoint: Checkpoint, cluster: ClusterView, now_s: float
     ) -> list[ServerView]:
         """Other servers with room for a part: those without any available GPU, too."""
@@ -155,7 +159,7 @@ class HydraServeScheduler:
             found.append(_Network(server, share, len(fetches)))
         return sorted(found, key=lambda n: (-n.bytes_per_s, n.num_fetches, n.server.join_index))
 
-    def _meets(
+    def _meets_slos(
         self, request: Request, checkpoint: Checkpoint, chosen: list[_Network], now_s: float
     ) -> bool:
         """Whether a part over each of these networks meets both objectives."""
@@ -197,6 +201,6 @@ def _spare_bytes(server: ServerView, cluster: ClusterView, now_s: float) -> floa
     parts = sum(
         part_bytes(instance, cluster)
         for instance in server.helped.values()
-        if not instance.ready or joining_bytes(instance, cluster, now_s) > 0
+        if not instance.ready or consolidation_bytes(instance, cluster, now_s) > 0
     )
     return server.spec.gpu_memory_bytes - min(used) - parts

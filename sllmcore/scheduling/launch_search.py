@@ -46,7 +46,7 @@ class LaunchSearch:
         checkpoint: Checkpoint,
         cluster: ClusterView,
         now_s: float,
-        besides: str | None = None,
+        excluded_server_id: str | None = None,
         taken: Mapping[str, tuple[int, ...]] = NOTHING_TAKEN,
     ) -> Placement | None:
         """The soonest launch, on a server other than `besides`; `taken` GPUs count as gone.
@@ -60,7 +60,7 @@ class LaunchSearch:
             for server in servers:
                 num_taken = len(taken.get(server.id, ())) if taken else 0
                 short = server.num_available < num_gpus + num_taken
-                if short or server.id == besides or not server.could_hold(checkpoint):
+                if short or server.id == excluded_server_id or not server.could_hold(checkpoint):
                     continue
                 load = self.estimator.estimate(checkpoint, server, now_s)
                 reclaimed = max(0, num_gpus + num_taken - server.num_free)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from sllmcore.decisions import Decision, Launch, Start, WaitForServers
 from sllmcore.protocols import ClusterView, LoadingTimeEstimator, ServerView
 from sllmcore.scheduling.launch_search import open_instance
-from sllmcore.scheduling.startup_time import no_room
+from sllmcore.scheduling.startup_time import wait_decision
 from sllmcore.types import CACHE_TIERS, Checkpoint, LoadEstimate, Placement, Request
 
 
@@ -41,7 +41,7 @@ class LocalityScheduler:
         if found is None:
             if busy:
                 return WaitForServers(tuple(busy))
-            return no_room(cluster, checkpoint.num_gpus)
+            return wait_decision(cluster, checkpoint.num_gpus)
         gpus = found[0].pick_gpus(checkpoint.num_gpus)
         assert gpus is not None, f"{found[0].id} was seen to have {checkpoint.num_gpus} GPUs"
         return Launch(Placement(found[0].id, gpus, found[1]))

@@ -50,7 +50,7 @@ def part_bytes(instance: InstanceView, cluster: ClusterView) -> float:
     return cluster.checkpoints[instance.model].size_bytes / (1 + len(instance.helpers))
 
 
-def joining_bytes(instance: InstanceView, cluster: ClusterView, now_s: float) -> float:
+def consolidation_bytes(instance: InstanceView, cluster: ClusterView, now_s: float) -> float:
     """Of a split load, those still on their way to the first part, had it the network alone."""
     if not instance.helpers or not instance.ready:
         return 0.0

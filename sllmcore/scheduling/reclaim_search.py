@@ -30,7 +30,7 @@ MayMigrate = Callable[[RequestStateView, float], bool]  # given now_s
 
 def rested(request_state: RequestStateView, now_s: float) -> bool:
     """Every inference may be moved, but for a while after a migration of it has failed."""
-    return request_state.stays_until_s <= now_s
+    return request_state.backoff_until_s <= now_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +80,9 @@ class ReclaimSearch:
             load = self._launches.estimator.estimate(checkpoint, server, now_s)
             if below_s is not None and load.total_s >= below_s:
                 continue
-            room = self._at(server, checkpoint, load, cluster, now_s, below_s)
-            if room is not None and (below_s is None or room.startup_s < below_s):
-                best, below_s = room, room.startup_s
+            reclaim = self._plan_on(server, checkpoint, load, cluster, now_s, below_s)
+            if reclaim is not None and (below_s is None or reclaim.startup_s < below_s):
+                best, below_s = reclaim, reclaim.startup_s
         return best
 
     def _servers(self, checkpoint: Checkpoint, cluster: ClusterView) -> Iterator[ServerView]:
@@ -102,7 +102,7 @@ class ReclaimSearch:
                     seen.add(server.id)
                     yield server
 
-    def _at(
+    def _plan_on(
         self,
         server: ServerView,
         checkpoint: Checkpoint,
@@ -115,7 +115,7 @@ class ReclaimSearch:
         spare_s = None if below_s is None else below_s - load.transfer_s - load.startup_s
         plans = []
         for instance in server.instances.values():
-            if self._movable(instance, cluster, now_s):
+            if self._can_vacate(instance, cluster, now_s):
                 plan = self._plan(instance, cluster, now_s, {}, spare_s)
                 if plan is not None:
                     plans.append(plan)
@@ -124,14 +124,14 @@ class ReclaimSearch:
         chosen = choose_victims(victims, checkpoint.num_gpus - server.num_available)
         if chosen is None:
             return None
-        final = self._together([plans[i].victim_id for i in chosen], cluster, now_s)
+        final = self._plan_all([plans[i].victim_id for i in chosen], cluster, now_s)
         if final is None:
             return None
         made_s = max(load.queue_s, *(plan.total_s for plan in final))
-        placement = Placement(server.id, _gpus(server, checkpoint, final, cluster), load)
+        placement = Placement(server.id, _launch_gpus(server, checkpoint, final, cluster), load)
         return ReclaimPlan(placement, final, made_s + load.transfer_s + load.startup_s)
 
-    def _movable(self, instance: InstanceView, cluster: ClusterView, now_s: float) -> bool:
+    def _can_vacate(self, instance: InstanceView, cluster: ClusterView, now_s: float) -> bool:
         if not instance.ready or instance.leaving or not instance.requests or instance.incoming:
             return False
         request_states = (cluster.request_states[request_id] for request_id in instance.requests)
@@ -167,14 +167,14 @@ class ReclaimSearch:
             return MigrationPlan(victim.id, instance.id, None, resume_s)
         checkpoint = cluster.checkpoints[victim.model]
         placement = self._launches.best(
-            checkpoint, cluster, now_s, besides=victim.server_id, taken=taken
+            checkpoint, cluster, now_s, excluded_server_id=victim.server_id, taken=taken
         )
         if placement is None:
             return None
         plan = MigrationPlan(victim.id, None, placement, resume_s)
         return plan if below_s is None or plan.total_s < below_s else None
 
-    def _together(
+    def _plan_all(
         self, victim_ids: Iterable[str], cluster: ClusterView, now_s: float
     ) -> tuple[MigrationPlan, ...] | None:
         """Plans for all victims at once, none counting on what another one takes."""
@@ -196,7 +196,7 @@ class ReclaimSearch:
         return tuple(plans)
 
 
-def _gpus(
+def _launch_gpus(
     server: ServerView,
     checkpoint: Checkpoint,
     plans: Iterable[MigrationPlan],

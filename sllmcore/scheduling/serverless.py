@@ -6,7 +6,7 @@ The baseline of that name in ServerlessLLM's evaluation (section 7.3).
 from sllmcore.decisions import Decision, Launch, Start
 from sllmcore.protocols import ClusterView, LoadingTimeEstimator, RandomSource
 from sllmcore.scheduling.launch_search import open_instance
-from sllmcore.scheduling.startup_time import no_room
+from sllmcore.scheduling.startup_time import wait_decision
 from sllmcore.types import Placement, Request
 
 
@@ -31,7 +31,7 @@ class ServerlessScheduler:
         checkpoint = cluster.checkpoints[request.model]
         num_servers = cluster.num_servers_with(checkpoint.num_gpus)
         if not num_servers:
-            return no_room(cluster, checkpoint.num_gpus)
+            return wait_decision(cluster, checkpoint.num_gpus)
         first = self._rng.randrange(num_servers)
         for i in range(min(num_servers, self._max_candidates)):
             server = cluster.server_with(checkpoint.num_gpus, (first + i) % num_servers)
@@ -39,4 +39,4 @@ class ServerlessScheduler:
             if gpus is not None and server.could_hold(checkpoint):
                 load = self._estimator.estimate(checkpoint, server, now_s)
                 return Launch(Placement(server.id, gpus, load))
-        return no_room(cluster, checkpoint.num_gpus)
+        return wait_decision(cluster, checkpoint.num_gpus)

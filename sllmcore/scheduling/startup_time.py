@@ -7,14 +7,14 @@ from sllmcore.scheduling.reclaim_search import ReclaimPlan, ReclaimSearch
 from sllmcore.types import DRAM, Placement, Request
 
 
-def no_room(cluster: ClusterView, num_gpus: int) -> WaitForGPUs | WaitForServers:
+def wait_decision(cluster: ClusterView, num_gpus: int) -> WaitForGPUs | WaitForServers:
     """How to wait when no server can take a model of so many GPUs."""
     if cluster.num_servers_with(num_gpus):
         return WaitForServers(())  # GPUs there are, but not of a size that this model fits
     return WaitForGPUs()
 
 
-def _at_once(placement: Placement | None) -> bool:
+def _loads_at_once(placement: Placement | None) -> bool:
     """Whether the load would begin now and from DRAM: no room that is made can be sooner."""
     if placement is None:
         return False
@@ -26,12 +26,12 @@ class StartupTimeSearch:
 
     Args:
         launches: Finds the soonest launch.
-        rooms: Finds the soonest start with others making room; None: nobody is moved.
+        reclaims: Finds the soonest start with others making room; None: nobody is moved.
     """
 
-    def __init__(self, launches: LaunchSearch, rooms: ReclaimSearch | None) -> None:
+    def __init__(self, launches: LaunchSearch, reclaims: ReclaimSearch | None) -> None:
         self._launches = launches
-        self._rooms = rooms
+        self._reclaims = reclaims
 
     def best(
         self, request: Request, cluster: ClusterView, now_s: float
@@ -47,10 +47,10 @@ class StartupTimeSearch:
         loading = soonest_instance(instances)
         if loading is not None and (best_s is None or loading.ready_at_s - now_s <= best_s):
             return Start(loading.id)
-        if self._rooms is not None and not _at_once(placement):
-            room = self._rooms.best(checkpoint, cluster, now_s, below_s=best_s)
-            if room is not None:
-                return room
+        if self._reclaims is not None and not _loads_at_once(placement):
+            reclaim = self._reclaims.best(checkpoint, cluster, now_s, below_s=best_s)
+            if reclaim is not None:
+                return reclaim
         if placement is not None:
             return Launch(placement)
-        return no_room(cluster, checkpoint.num_gpus)
+        return wait_decision(cluster, checkpoint.num_gpus)

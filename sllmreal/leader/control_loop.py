@@ -184,7 +184,7 @@ class ControlLoop:
         """See that the controller is woken when it wants to be."""
         if self._alarm_at_s <= self.controller.wakeup_not_before_s:
             return
-        at_s = self.controller.next_wakeup_s()
+        at_s = self.controller.next_wakeup_s
         if at_s is None or self._alarm_at_s <= at_s:
             return
         if self._alarm is not None:
@@ -195,7 +195,7 @@ class ControlLoop:
 
     def _wake(self) -> None:
         self._alarm, self._alarm_at_s = None, inf
-        at_s = self.controller.next_wakeup_s()
+        at_s = self.controller.next_wakeup_s
         if at_s is not None and at_s <= self.clock.now_s():
             self.tell(WakeUp())
         else:

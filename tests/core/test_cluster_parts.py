@@ -34,7 +34,7 @@ def test_some_of_an_indexed_set_are_different_ones_and_as_many_as_asked_for(
     for name in sorted(names):
         ours.add(name)
 
-    some = list(ours.some(limit, offset))
+    some = list(ours.window(limit, offset))
 
     assert len(some) == len(set(some)) == min(limit, len(names))
     assert set(some) <= names
@@ -45,7 +45,7 @@ def test_the_window_into_an_indexed_set_comes_round_to_everyone() -> None:
     for name in "abcde":
         ours.add(name)
 
-    assert {name for offset in range(5) for name in ours.some(1, offset)} == set("abcde")
+    assert {name for offset in range(5) for name in ours.window(1, offset)} == set("abcde")
 
 
 def test_a_queue_waits_for_the_transfers_in_it() -> None:

@@ -21,7 +21,7 @@ def test_a_window_has_its_mean_and_its_peak() -> None:
 
     _told(demand, (0.0, "+A"), (2.0, "+A"), (4.0, "-A"), (6.0, "-A"), (8.0, "."))
 
-    assert dict(demand.foreseen()) == {"A": OpenRequestCounts(1.0, 2.0)}
+    assert dict(demand.forecast()) == {"A": OpenRequestCounts(1.0, 2.0)}
 
 
 def test_what_is_open_at_the_end_of_a_window_counts_in_the_next() -> None:
@@ -29,7 +29,7 @@ def test_what_is_open_at_the_end_of_a_window_counts_in_the_next() -> None:
 
     _told(demand, (6.0, "+A"), (10.0, "+B"), (12.0, "-A"), (16.0, "."))
 
-    assert dict(demand.foreseen()) == {
+    assert dict(demand.forecast()) == {
         "A": OpenRequestCounts(0.5, 1.0),
         "B": OpenRequestCounts(0.75, 1.0),
     }
@@ -40,7 +40,7 @@ def test_windows_that_nobody_was_told_of_are_closed_one_by_one() -> None:
 
     _told(demand, (4.0, "+A"), (32.0, "."))
 
-    assert dict(demand.foreseen()) == {"A": OpenRequestCounts(1.0, 1.0)}
+    assert dict(demand.forecast()) == {"A": OpenRequestCounts(1.0, 1.0)}
     assert demand.window_began_at_s == 32.0
 
 
@@ -50,7 +50,7 @@ def test_older_windows_count_half_as_much_each() -> None:
     _told(demand, (0.0, "+A"), (8.0, "-A"), (16.0, "+A"), (16.0, "+A"), (24.0, "-A"), (24.0, "-A"))
 
     # Means 1, 0, 2, the newest last: (2 + 0 / 2 + 1 / 4) / (1 + 1 / 2 + 1 / 4)
-    assert dict(demand.foreseen())["A"].mean == pytest.approx(2.25 / 1.75)
+    assert dict(demand.forecast())["A"].mean == pytest.approx(2.25 / 1.75)
 
 
 def test_demand_of_a_period_ago_is_expected_again() -> None:
@@ -59,7 +59,7 @@ def test_demand_of_a_period_ago_is_expected_again() -> None:
     _told(demand, (8.0, "+A"), (16.0, "-A"), (32.0, "."))
 
     # Window 4 repeats window 1, and window 3 was as window 0: the same, once more.
-    assert dict(demand.foreseen())["A"] == OpenRequestCounts(1.0, 1.0)
+    assert dict(demand.forecast())["A"] == OpenRequestCounts(1.0, 1.0)
 
 
 def test_what_a_period_ago_promised_and_did_not_come_is_taken_off() -> None:
@@ -67,7 +67,7 @@ def test_what_a_period_ago_promised_and_did_not_come_is_taken_off() -> None:
 
     _told(demand, (0.0, "+A"), (16.0, "-A"), (24.0, "."))
 
-    assert dict(demand.foreseen())["A"] == OpenRequestCounts(0.0, 1.0)
+    assert dict(demand.forecast())["A"] == OpenRequestCounts(0.0, 1.0)
 
 
 def test_quiet_windows_are_counted_and_forgotten_when_somebody_comes() -> None:
@@ -85,7 +85,7 @@ def test_old_windows_are_forgotten() -> None:
     for second in range(100):
         _told(demand, (float(second), "+A"), (second + 0.5, "-A"))
 
-    assert len(demand._by_number) == len(demand._seen) <= 4 + 2 + 1
+    assert len(demand._by_number) == len(demand._closed) <= 4 + 2 + 1
 
 
 @pytest.mark.parametrize(("window_s", "period_s", "depth"), [(0, 8, 1), (8, 1, 1), (8, 8, 0)])

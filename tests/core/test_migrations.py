@@ -340,7 +340,7 @@ def test_an_inference_that_could_not_be_moved_twice_in_a_row_stays_for_a_while()
 
     once = bench.tell(failed(1), 3.0)
     twice = bench.tell(failed(2), 3.25)
-    woken_at_s = bench.controller.next_wakeup_s()
+    woken_at_s = bench.controller.next_wakeup_s
     again = bench.tell(WakeUp(), 4.25)
 
     assert (resumes(once), resumes(twice), resumes(again)) == (["m2"], [], ["m3"])
@@ -354,7 +354,7 @@ def test_each_further_failure_doubles_the_while_up_to_a_minute() -> None:
 
     for number in range(2, 11):
         bench.tell(failed(number), now_s)
-        woken_at_s = bench.controller.next_wakeup_s()
+        woken_at_s = bench.controller.next_wakeup_s
         assert woken_at_s is not None
         waits_s.append(woken_at_s - now_s)
         now_s = woken_at_s

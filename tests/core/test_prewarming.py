@@ -50,7 +50,7 @@ def _loaded(bench: Bench, load: LaunchInstance, now_s: float) -> list[Command]:
 
 
 def _due(bench: Bench, now_s: float) -> list[Command]:
-    at_s = bench.controller.next_wakeup_s()
+    at_s = bench.controller.next_wakeup_s
     assert at_s is not None and at_s <= now_s
     return bench.tell(WakeUp(), now_s)
 
@@ -117,7 +117,7 @@ def test_the_keep_alive_of_what_was_warmed_runs_from_when_it_is_ready() -> None:
     assert isinstance(warming, LaunchInstance)
     _loaded(bench, warming, WINDOW_S + 1.0)
 
-    assert bench.controller.next_wakeup_s() == WINDOW_S + 5.0
+    assert bench.controller.next_wakeup_s == WINDOW_S + 5.0
     assert [type(c) for c in _due(bench, WINDOW_S + 5.0)] == [StopInstance]
 
 
@@ -149,7 +149,7 @@ def test_plans_end_when_demand_has_been_forgotten() -> None:
     _serve(bench, 1, "A", 0.0, 8.0)
 
     wakeups = []
-    while (at_s := bench.controller.next_wakeup_s()) is not None:
+    while (at_s := bench.controller.next_wakeup_s) is not None:
         wakeups.append(at_s)
         for load in (c for c in bench.tell(WakeUp(), at_s) if isinstance(c, LaunchInstance)):
             _loaded(bench, load, at_s + 0.5)

@@ -32,12 +32,12 @@ def test_a_request_that_does_not_start_in_time_is_timed_out_at_its_deadline() ->
     one.arrive(2, "A", 3.0)
     one.tell(LOADED, 1.0)
 
-    asked_s = one.controller.next_wakeup_s()
+    asked_s = one.controller.next_wakeup_s
     commands = one.tell(WakeUp(), 13.0)
 
     assert asked_s == 13.0  # r1 runs, r2 waits
     assert commands == [TimeOutRequest(3, "r2")]
-    assert one.controller.next_wakeup_s() is None
+    assert one.controller.next_wakeup_s is None
 
 
 def test_waking_up_early_does_nothing() -> None:
@@ -45,7 +45,7 @@ def test_waking_up_early_does_nothing() -> None:
     one.arrive(1, "A", 0.0)
 
     assert one.tell(WakeUp(), 9.875) == []
-    assert one.controller.next_wakeup_s() == 10.0
+    assert one.controller.next_wakeup_s == 10.0
 
 
 def test_nobody_wakes_the_controller_for_a_client_that_has_left() -> None:
@@ -54,7 +54,7 @@ def test_nobody_wakes_the_controller_for_a_client_that_has_left() -> None:
 
     one.tell(RequestCancelled("r1"), 2.0)
 
-    assert one.controller.next_wakeup_s() is None
+    assert one.controller.next_wakeup_s is None
 
 
 def test_a_request_that_has_lost_its_last_server_gets_a_deadline_anew() -> None:
@@ -64,7 +64,7 @@ def test_a_request_that_has_lost_its_last_server_gets_a_deadline_anew() -> None:
 
     one.tell(ServerLost("s0"), 4.0)
 
-    assert one.controller.next_wakeup_s() == 14.0
+    assert one.controller.next_wakeup_s == 14.0
     assert one.tell(WakeUp(), 10.0) == []  # the first deadline was met
     assert one.tell(WakeUp(), 14.0) == [TimeOutRequest(3, "r1")]
 
@@ -96,7 +96,7 @@ def test_a_request_whose_load_has_failed_keeps_its_first_deadline() -> None:
 
     one.tell(ServerLost("s0"), 4.0)
 
-    assert one.controller.next_wakeup_s() == 10.0
+    assert one.controller.next_wakeup_s == 10.0
 
 
 def test_without_a_time_out_nobody_is_given_up() -> None:
@@ -107,7 +107,7 @@ def test_without_a_time_out_nobody_is_given_up() -> None:
 
     one.tell(ServerLost("s0"), 4.0)
 
-    assert one.controller.next_wakeup_s() is None
+    assert one.controller.next_wakeup_s is None
 
 
 def test_an_idle_instance_goes_at_the_end_of_its_keep_alive() -> None:
@@ -117,9 +117,9 @@ def test_an_idle_instance_goes_at_the_end_of_its_keep_alive() -> None:
 
     one.tell(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
 
-    assert one.controller.next_wakeup_s() == 10.0
+    assert one.controller.next_wakeup_s == 10.0
     assert one.tell(WakeUp(), 10.0) == [StopInstance(3, "i1")]
-    assert one.controller.next_wakeup_s() is None
+    assert one.controller.next_wakeup_s is None
 
 
 def test_keep_alive_by_load_factor_lasts_as_long_as_the_load_did() -> None:
@@ -129,7 +129,7 @@ def test_keep_alive_by_load_factor_lasts_as_long_as_the_load_did() -> None:
 
     one.tell(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
 
-    assert one.controller.next_wakeup_s() == 5.0 + 2 * 1.5
+    assert one.controller.next_wakeup_s == 5.0 + 2 * 1.5
 
 
 def test_a_request_in_time_ends_the_keep_alive_without_a_trace() -> None:
@@ -141,7 +141,7 @@ def test_a_request_in_time_ends_the_keep_alive_without_a_trace() -> None:
     assert one.arrive(2, "A", 10.0) == [StartRequest(3, "r2", "i1", 1)]
     assert one.tell(WakeUp(), 10.0) == []
     one.tell(InferenceFinished("r2", "i1", 15, 10.5), 14.0)
-    assert one.controller.next_wakeup_s() == 19.0
+    assert one.controller.next_wakeup_s == 19.0
 
 
 def test_the_cheap_bound_never_lies_behind_the_next_wakeup() -> None:
@@ -149,11 +149,11 @@ def test_the_cheap_bound_never_lies_behind_the_next_wakeup() -> None:
 
     one.arrive(1, "A", 0.0)
     bounds = [one.controller.wakeup_not_before_s]
-    wakeups = [one.controller.next_wakeup_s()]
+    wakeups = [one.controller.next_wakeup_s]
     one.tell(LOADED, 1.0)
     one.tell(InferenceFinished("r1", "i1", 15, 1.5), 2.0)
     bounds.append(one.controller.wakeup_not_before_s)
-    wakeups.append(one.controller.next_wakeup_s())
+    wakeups.append(one.controller.next_wakeup_s)
 
     assert wakeups == [10.0, 7.0]
     assert bounds[0] <= 10.0 and bounds[1] <= 7.0

@@ -16,7 +16,7 @@ def check_at_rest(controller: Controller, observer: Observer) -> None:
     assert set(cluster.instances) == set(observer.instances)
     for instance in cluster.instances.values():
         assert instance.idle, f"{instance.id} is neither idle nor gone"
-        assert not (instance.requests or instance.incoming or instance.awaits), instance.id
+        assert not (instance.requests or instance.incoming or instance.waits_for), instance.id
     assert set(cluster.servers) == set(observer.servers)
     for server in cluster.servers.values():
         assert not any(server.next_occupants)

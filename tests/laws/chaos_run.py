@@ -73,7 +73,7 @@ class ChaosRun:
 
     def _step(self, options: list[tuple[float, _Step]]) -> bool:
         driver = self.driver
-        due_s = driver.controller.next_wakeup_s()
+        due_s = driver.controller.next_wakeup_s
         if due_s is not None and due_s <= driver.now_s:
             options.append((4.0, driver.wake))
         if not options:

@@ -51,7 +51,7 @@ def check_goes_on(
         if number % every == 0:
             controller = reborn(controller)
         assert tuple(controller.handle(event, now_s)) == expected, f"entry {number}: {event}"
-        controller.next_wakeup_s()
+        _ = controller.next_wakeup_s
         controller.audit()
 
 

@@ -32,7 +32,7 @@ class _RequestState:
     running_since_s: float
     num_preemptions: int = 0
     can_migrate: bool = True
-    stays_until_s: float = 0.0
+    backoff_until_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from sllmcore.controller.pending import PendingQueue
 from sllmcore.controller.request_states import RequestStates
 
 
-class Losses:
+class Failures:
     """Requests of what is lost start again; moves from or to it end; promises are taken back."""
 
     def __init__(
@@ -26,7 +26,7 @@ class Losses:
         self._request_states = request_states
         self._pending = pending
 
-    def load_failed(
+    def handle_load_failed(
         self, instance_id: str, reason: str, now_s: float, max_load_failures: int
     ) -> None:
         """An instance did not come up; who has waited for too many such is rejected."""
@@ -39,75 +39,75 @@ class Losses:
                 continue
             request_state.num_load_failures += 1
             if request_state.num_load_failures >= max_load_failures:
-                self._request_states.forget(request_state)
+                self._request_states.close_waiting(request_state)
                 self._request_states.reject(
                     request_id, f"{request_state.request.model} cannot be loaded: {reason}"
                 )
-        self.instance_lost(instance_id, now_s)
+        self.handle_instance_lost(instance_id, now_s)
 
-    def instance_lost(self, instance_id: str, now_s: float) -> None:
+    def handle_instance_lost(self, instance_id: str, now_s: float) -> None:
         instance = self._cluster.instances.get(instance_id)
         if instance is not None:
-            self._evacuate(instance, now_s)
-            self._launcher.forget(instance, now_s)
+            self._requeue_all(instance, now_s)
+            self._launcher.remove(instance, now_s)
             self._cluster.worklist.instances.pop(instance_id, None)
 
-    def server_lost(self, server_id: str, now_s: float) -> None:
+    def handle_server_lost(self, server_id: str, now_s: float) -> None:
         server = self._cluster.servers.get(server_id)
         if server is None:
             return
         for instance in list(server.instances.values()):
-            self._evacuate(instance, now_s)
+            self._requeue_all(instance, now_s)
         for instance_id in server.instances:
             self._cluster.worklist.instances.pop(instance_id, None)
-        self._launcher.lose_server(server)
+        self._launcher.remove_server(server)
         for request_state in self._pending.parked(server_id):
             self._request_states.requeue(request_state)
 
-    def server_draining(self, server_id: str) -> None:
+    def handle_server_draining(self, server_id: str) -> None:
         """Whoever waits for GPUs there, claimed or not, must look elsewhere."""
         server = self._cluster.servers.get(server_id)
         if server is not None:
             for instance in list(server.instances.values()):
                 if instance.state is RESERVED:
-                    self.dissolve(instance)
+                    self.cancel_reservation(instance)
             for request_state in self._pending.parked(server_id):
                 self._request_states.requeue(request_state)
 
-    def migration_failed(self, move_id: str, now_s: float) -> None:
-        source = self._migrations.failed(move_id, now_s)
+    def handle_migration_failed(self, move_id: str, now_s: float) -> None:
+        source = self._migrations.handle_failed(move_id, now_s)
         if source is not None:
-            self._stuck(source)
+            self._keep_source(source)
 
-    def dissolve(self, next_occupant: Instance) -> None:
+    def cancel_reservation(self, next_occupant: Instance) -> None:
         """A reserved instance will not come to be: its requests wait again, its victims stay."""
-        victims = [self._cluster.instances[i] for i in next_occupant.awaits]
+        victims = [self._cluster.instances[i] for i in next_occupant.waits_for]
         for request_id in list(next_occupant.requests):
             request_state = self._cluster.request_states[request_id]
             self._request_states.unbind(request_state)
             self._request_states.requeue(request_state)
         self._cluster.worklist.instances.pop(next_occupant.id, None)
         self._cluster.remove_instance(next_occupant)
-        self._migrations.call_off(victims)
+        self._migrations.cancel_reclaim(victims)
 
-    def _stuck(self, source: Instance) -> None:
+    def _keep_source(self, source: Instance) -> None:
         """An instance cannot leave after all: whoever counts on its GPUs must look elsewhere."""
         next_occupants = self._cluster.next_occupants_of(source)
         for next_occupant in next_occupants:
-            self.dissolve(next_occupant)
+            self.cancel_reservation(next_occupant)
         if not next_occupants:
-            self._migrations.call_off([source])
+            self._migrations.cancel_reclaim([source])
 
-    def _evacuate(self, instance: Instance, now_s: float) -> None:
+    def _requeue_all(self, instance: Instance, now_s: float) -> None:
         """Nothing runs on this instance any more: its requests start again, moves end."""
-        for source in self._migrations.destination_lost(instance, now_s):
-            self._stuck(source)
+        for source in self._migrations.handle_destination_lost(instance, now_s):
+            self._keep_source(source)
         for request_id in list(instance.requests):
             request_state = self._cluster.request_states.get(request_id)
             if request_state is None or request_state.instance is not instance:
                 continue
-            over = request_state.phase is STOPPING and not request_state.requeue
-            self._migrations.source_ended(request_state)
+            over = request_state.phase is STOPPING and not request_state.runs_again
+            self._migrations.cancel(request_state)
             self._request_states.unbind(request_state)
             if over:
                 self._cluster.close_request(request_id)
