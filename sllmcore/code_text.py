@@ -1,6 +1,6 @@
-"""Reduce Python source to what is executed, so that a hash of it survives edits of words.
+"""Python source reduced to its code, so that a hash of it does not depend on comments.
 
-A log, a cell of a comparison and a figure each carry a hash of the code that made them. A reworded
+A log, a comparison and a figure each carry a hash of the code that made them. A new wording of a
 docstring or comment changes no result, so it must not change such a hash.
 """
 

@@ -1,8 +1,8 @@
-"""What a controller asks for. Commands are primitive, numbered, and carried out in their order.
+"""Commands: what a controller asks its driver to do.
 
-A driver's part of the contract: commands to one server take effect in the order of their ids, so
-that a `LaunchInstance` onto GPUs follows the `StopInstance` that clears them. Ids never repeat, so
-that a command delivered twice can be recognised.
+The driver carries out the commands to one server in the order of their ids, so that a
+`LaunchInstance` onto GPUs follows the `StopInstance` that clears them. Ids never repeat, so that a
+driver recognises a command that it receives twice.
 """
 
 from dataclasses import dataclass, field
@@ -12,17 +12,18 @@ from sllmcore.types import UNWRITTEN_DEFAULT, LoadEstimate, StorageTier
 
 @dataclass(frozen=True, slots=True)
 class LaunchInstance:
-    """Bring up an instance: its weights go from the nearest tier that holds them to these GPUs.
+    """Launch an instance: load its weights from the nearest tier that holds them onto these GPUs.
 
-    The bytes are kept in the tiers `cache_in` on their way. The transfer takes its turn `after`
-    that of another instance on the same I/O path (or as soon as that one is gone); whatever
-    else a cold start needs need not wait.
+    The tiers `cache_in` keep a copy of the bytes. The transfer begins when the transfer of the
+    instance `after` has finished or was cancelled; both use the same I/O path. The other phases of
+    the cold start need not wait.
 
-    With `helpers` the checkpoint comes from remote storage in equal parts, each over the network of
-    one server: of this one, and of the helpers, in whose GPU memory it lies beside what is there.
-    The load has finished when all parts are in, for then they serve as a pipeline; the rest follows
-    to these GPUs by itself, and until it is in, losing a helper is losing the instance. A split
-    load leaves nothing in the tiers. A driver that cannot split loads the whole.
+    With `helpers` the load is split: this server and each helper fetch an equal part from remote
+    storage, and a helper keeps its part in GPU memory beside the instances that are there. The load
+    has finished when all parts have arrived, because they then serve as a pipeline. The driver goes
+    on to move the helpers' parts to these GPUs; if a helper is lost before that ends, the instance
+    is lost. A split load leaves no copy in the tiers. A driver that cannot split loads the whole
+    checkpoint on this server.
     """
 
     id: int
@@ -38,7 +39,7 @@ class LaunchInstance:
 
 @dataclass(frozen=True, slots=True)
 class StopInstance:
-    """Free the GPUs of an instance that runs nothing; a load still under way is broken off."""
+    """Free the GPUs of an instance without requests. A load in progress is cancelled."""
 
     id: int
     instance_id: str
@@ -46,7 +47,7 @@ class StopInstance:
 
 @dataclass(frozen=True, slots=True)
 class EvictCopy:
-    """Drop a model from a cache tier, all but its first `keep_bytes`."""
+    """Evict a model from a cache tier, except for its first `keep_bytes`."""
 
     id: int
     server_id: str
@@ -67,7 +68,7 @@ class StartRequest:
 
 @dataclass(frozen=True, slots=True)
 class StopRequest:
-    """Break off an inference, for a preemption or because its client left."""
+    """Stop a running request, because it is preempted or its client left."""
 
     id: int
     request_id: str
@@ -76,8 +77,12 @@ class StopRequest:
 
 @dataclass(frozen=True, slots=True)
 class StartMigration:
-    """Migrate: send the tokens, recompute them at the destination while the source goes on,
-    repeat for those generated meanwhile, and switch the stream over."""
+    """Migrate a running request to another instance of its model.
+
+    The destination recomputes the context from its tokens while the source goes on generating.
+    This is repeated for the tokens generated meanwhile. Then the stream switches to the
+    destination. `expected_s` is the predicted duration.
+    """
 
     id: int
     move_id: str
@@ -89,7 +94,7 @@ class StartMigration:
 
 @dataclass(frozen=True, slots=True)
 class AbortMigration:
-    """The migration is not wanted any more: clear what the destination has resumed."""
+    """Abort a migration: free what the destination holds for it."""
 
     id: int
     move_id: str
@@ -99,7 +104,7 @@ class AbortMigration:
 
 @dataclass(frozen=True, slots=True)
 class RejectRequest:
-    """Tell the client that its request will not run."""
+    """Report to the client that its request will not run."""
 
     id: int
     request_id: str
@@ -108,7 +113,7 @@ class RejectRequest:
 
 @dataclass(frozen=True, slots=True)
 class TimeOutRequest:
-    """Tell the client that its request could not be started in time."""
+    """Report to the client that its request could not be started in time."""
 
     id: int
     request_id: str

@@ -1,26 +1,27 @@
 """A quantity that grows with a size, `a + b x + c x^2` with a, b, c >= 0, learnt from samples.
 
-Least squares of relative errors, for the quantity is wanted to a percentage at every size: a sample
-y where f was expected weighs 1 / (f y), and fades. A belief enters by its shape, as three samples
-that weigh little and do not fade, at the scale of what was measured: so the first measurement
-settles the scale, and the belief says only what no measurement does.
+The fit minimises the squares of relative errors, so that it is equally accurate in per cent at
+every size: a sample y has the weight 1 / (f y), where f is the prediction before the sample. Older
+samples fade. The prior contributes its shape only: three samples of little weight that do not fade,
+scaled by the mean ratio of measured to prior values. So the first measurement sets the scale, and
+the prior matters only where there are no measurements.
 """
 
 from dataclasses import dataclass
 from itertools import combinations
 from math import exp, fsum, log
 
-_PRIOR_WEIGHT = 0.02  # of each of its three samples, where one that was measured begins with 1
+_PRIOR_WEIGHT = 0.02  # of each of its three samples; a measured sample begins with 1
 _POWERS = (0, 1, 2)
 _SUBSETS = tuple(chosen for size in (3, 2, 1) for chosen in combinations(_POWERS, size))
 _LEAST_Y = 1e-9
 
-Factors = tuple[float, ...]  # of x^0, x^1, x^2
+Factors = tuple[float, ...]  # coefficients of x^0, x^1, x^2
 
 
 @dataclass(slots=True)
 class _Moments:
-    """Weighted sums over samples: of x^k, and of x^k y."""
+    """Weighted sums of x^k and of x^k y over samples."""
 
     of_x: list[float]
     of_xy: list[float]
@@ -37,7 +38,7 @@ class _Moments:
 
 
 class LearntCurve:
-    """Begins as the line `intercept + slope x`, which is believed on [0, span]."""
+    """A learnt curve. Its prior is the line `intercept + slope x`, trusted for x in [0, span]."""
 
     __slots__ = ("_factors", "_log_scale", "_num_samples", "_prior", "_samples", "_span")
 
@@ -45,12 +46,12 @@ class LearntCurve:
         self._span = span
         self._prior: Factors = (intercept, slope * span, 0.0)
         self._samples = _Moments([0.0] * 5, [0.0] * 3)
-        self._num_samples = 0.0  # fading
-        self._log_scale = 0.0  # of the samples over the belief, their mean
+        self._num_samples = 0.0  # faded count
+        self._log_scale = 0.0  # faded mean of log(sample / prior)
         self._factors: Factors | None = self._prior
 
     def add(self, x: float, y: float, keep: float) -> None:
-        """Learn that the quantity was `y` at `x`. What was measured before fades to `keep`."""
+        """Learn from a sample `y` at `x`. Weights of earlier samples are multiplied by `keep`."""
         scaled, y = x / self._span, max(y, _LEAST_Y)
         ratio = log(y / max(_value(self._prior, scaled), _LEAST_Y))
         self._num_samples = keep * self._num_samples + 1.0
@@ -61,13 +62,17 @@ class LearntCurve:
         self._factors = None
 
     def at(self, x: float) -> float:
+        """Return the value of the fitted curve at `x`."""
         if self._factors is None:
             self._factors = self._fit()
         return _value(self._factors, x / self._span)
 
     def _fit(self) -> Factors:
-        """The best of those that are not negative: some factors solve their normal equations, and
-        the others are zero (the optimality conditions of a convex problem)."""
+        """Return the best factors that are not negative.
+
+        By the optimality conditions of this convex problem, some subset of the factors solves its
+        normal equations and the other factors are zero; so every subset is tried.
+        """
         sums = _Moments(list(self._samples.of_x), list(self._samples.of_xy))
         for x in (0.0, 0.5, 1.0):
             y = max(exp(self._log_scale) * _value(self._prior, x), _LEAST_Y)
@@ -80,7 +85,7 @@ class LearntCurve:
             if found is None or min(found) < 0:
                 continue
             by_power = dict(zip(chosen, found, strict=True))
-            # The error apart from what does not depend on the factors, at a stationary point.
+            # The squared error at a stationary point, without the part independent of the factors.
             error = -fsum(factor * sums.of_xy[power] for power, factor in by_power.items())
             if error < least:
                 best, least = tuple(by_power.get(power, 0.0) for power in _POWERS), error
@@ -93,7 +98,7 @@ def _value(factors: Factors, x: float) -> float:
 
 
 def _solve(matrix: list[list[float]], right: list[float]) -> list[float] | None:
-    """Of a positive definite matrix, by elimination; None where it is nearly singular."""
+    """Solve a positive definite system by elimination; None if it is nearly singular."""
     size = len(right)
     rows = [[*row, value] for row, value in zip(matrix, right, strict=True)]
     for pivot in range(size):

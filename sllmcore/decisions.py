@@ -1,4 +1,4 @@
-"""What a scheduler can decide for one request."""
+"""Decisions: what a scheduler can answer for one request."""
 
 from dataclasses import dataclass
 
@@ -7,21 +7,21 @@ from sllmcore.types import MigrationPlan, Placement
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Run on an instance that has a free slot (and may still be loading)."""
+    """Run on an instance with a free slot. The instance may still be loading."""
 
     instance_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Load the model onto GPUs that are free, or held by idle instances, which then go."""
+    """Launch an instance on GPUs that are free or held by idle instances; those are stopped."""
 
     placement: Placement
 
 
 @dataclass(frozen=True, slots=True)
 class MigrateThenLaunch:
-    """Move the inferences of other instances away, then load the model onto their GPUs."""
+    """Migrate the requests of other instances away, then launch an instance on their GPUs."""
 
     placement: Placement
     plans: tuple[MigrationPlan, ...]
@@ -29,7 +29,7 @@ class MigrateThenLaunch:
 
 @dataclass(frozen=True, slots=True)
 class PreemptThenLaunch:
-    """Stop the inferences of other instances, to be run again, and load onto their GPUs."""
+    """Stop the requests of other instances, which restart later, and launch on their GPUs."""
 
     placement: Placement
     victim_ids: tuple[str, ...]
@@ -37,26 +37,29 @@ class PreemptThenLaunch:
 
 @dataclass(frozen=True, slots=True)
 class WaitForServers:
-    """Ask again when GPUs of one of these servers become free, (): of any server."""
+    """Ask again when GPUs of one of these servers become available; (): of any server."""
 
     server_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class WaitForGPUs:
-    """No server can make room. The same holds for every cold model of as many GPUs or more."""
+    """Ask again when GPUs become available: no server has or can free enough of them.
+
+    The controller applies this to every cold model that needs as many GPUs or more.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """This request can never run here."""
+    """Reject the request: it can never run in this cluster."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Prewarm:
-    """Load a model that nobody waits for, onto GPUs that are free or held by idle instances."""
+    """Launch an instance before demand, on GPUs that are free or held by idle instances."""
 
     model: str
     placement: Placement

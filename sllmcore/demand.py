@@ -1,12 +1,13 @@
-"""Demand, observed and foreseen: how many requests of each model are open at once.
+"""Demand: the number of open requests of each model, observed and forecast.
 
-Time is cut into windows of `window_s`. Of each window that has passed the mean and the peak number
-of open requests are kept; those of the next one, t + 1, are foreseen as in WarmServe (arXiv
+Time is divided into windows of `window_s`. For each closed window the mean and the peak number of
+open requests are kept. The forecast for the next window, t + 1, is that of WarmServe (arXiv
 2512.09472):
 
     next = earlier(t + 1) + sum over d < depth of 2^-d (seen(t - d) - earlier(t - d)) / sum of 2^-d
 
-where `earlier(x)` is what was seen a whole period (a day) before window x, 0 if nothing was.
+where `seen(x)` is the count of window x and `earlier(x)` the count one period (a day) before window
+x, 0 if there was none.
 """
 
 from collections import deque
@@ -19,7 +20,7 @@ from sllmcore.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class OpenRequestCounts:
-    """Requests of one model that are open at once, over one window."""
+    """Mean and peak number of open requests of one model over one window."""
 
     mean: float
     peak: float
@@ -29,7 +30,7 @@ NO_REQUESTS = OpenRequestCounts(0.0, 0.0)
 
 
 class _Window:
-    """The window under way, of one model."""
+    """The current window of one model."""
 
     __slots__ = ("area", "num_open", "peak", "since_s")
 
@@ -47,12 +48,15 @@ class _Window:
 
 
 class Demand:
-    """What was seen of all models. `advance` must tell the time before anything else happens then.
+    """The demand for all models. Call `advance` before any other call with the same time.
 
     Args:
         window_s: Length of a window.
-        period_s: After which demand is expected to repeat; a whole number of windows.
-        depth: Windows that the correction looks back at.
+        period_s: Time after which demand is expected to repeat; rounded to whole windows.
+        depth: Number of closed windows that correct the forecast.
+
+    Raises:
+        UsageError: A window or the depth is not positive, or the period has no window.
     """
 
     def __init__(self, window_s: float, period_s: float, depth: int) -> None:
@@ -60,34 +64,36 @@ class Demand:
             raise UsageError(f"window_s > 0 and depth >= 1 must hold, got {window_s} and {depth}")
         self._period = round(period_s / window_s)
         if self._period < 1:
-            raise UsageError(f"a period of {period_s} s has no window of {window_s} s")
+            raise UsageError(f"period_s must be at least window_s, {window_s}, got {period_s}")
         self._window_s = window_s
         self._depth = depth
         self._now_s = 0.0
-        self._first: int | None = None  # the window in which anything was first seen
+        self._first: int | None = None  # number of the window of the first request
         self._current = 0
         self._open: dict[str, _Window] = {}  # models with requests in the current window
-        # Of windows that have passed, those in which anything was open, by number.
+        # The closed windows in which any request was open, with their numbers; oldest first.
         self._closed: deque[tuple[int, dict[str, OpenRequestCounts]]] = deque()
         self._by_number: dict[int, dict[str, OpenRequestCounts]] = {}
 
     @property
     def window_began_at_s(self) -> float:
+        """Start of the current window."""
         return self._current * self._window_s
 
     @property
     def window_ends_at_s(self) -> float:
+        """End of the current window."""
         return (self._current + 1) * self._window_s
 
     @property
     def quiet_windows(self) -> int:
-        """How many windows have passed since one in which a request was open; 0: one is."""
+        """Number of windows since the last one with an open request; 0 if a request is open."""
         if self._open:
             return 0
         return self._current - self._closed[-1][0] if self._closed else self._current + 1
 
     def advance(self, now_s: float) -> bool:
-        """It is `now_s`. Whether a window has passed since the last call."""
+        """Advance the clock to `now_s`. Return True if a window has ended since the last call."""
         self._now_s = now_s
         passed = now_s >= self.window_ends_at_s
         while self._open and now_s >= self.window_ends_at_s:
@@ -97,7 +103,7 @@ class Demand:
         return passed
 
     def opened(self, model: str) -> None:
-        """A request for `model` has come."""
+        """Count a request for `model` that has arrived."""
         if self._first is None:
             self._first = self._current
         window = self._open.get(model)
@@ -106,11 +112,11 @@ class Demand:
         window.change(1, self._now_s)
 
     def closed(self, model: str) -> None:
-        """One has ended."""
+        """Count a request for `model` that has ended."""
         self._open[model].change(-1, self._now_s)
 
     def forecast(self) -> Iterator[tuple[str, OpenRequestCounts]]:
-        """Of the current window, by model, as the windows before it let expect: models by name."""
+        """Yield (model, forecast for the current window), sorted by model name."""
         if self._first is None:
             return
         depth = min(self._depth, self._current - self._first)
@@ -133,10 +139,11 @@ class Demand:
             )
 
     def _number(self, number: int) -> dict[str, OpenRequestCounts]:
+        """Return the counts of window `number` by model."""
         return self._by_number.get(number, {})
 
     def _close_window(self) -> None:
-        """Keep what the current window has seen; what is open goes on in the next one."""
+        """Keep the counts of the current window; open requests continue in the next window."""
         ends_at_s, kept, going = self.window_ends_at_s, {}, {}
         for model, window in self._open.items():
             window.change(0, ends_at_s)
@@ -153,7 +160,7 @@ class Demand:
 
 
 def _weighted_mean(steps: list[float]) -> float:
-    """Their mean, each half as heavy as the one after it in time (the newest is the first)."""
+    """Weighted mean of `steps`, newest first, with the weights 1, 1/2, 1/4, ..."""
     if not steps:
         return 0.0
     weights = [2.0**-d for d in range(len(steps))]

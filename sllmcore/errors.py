@@ -1,4 +1,4 @@
-"""Every error the toolkit raises on purpose: one root, and whose mistake it is."""
+"""Errors that the toolkit raises on purpose. The class names the party at fault."""
 
 
 class SllmError(Exception):
@@ -6,12 +6,12 @@ class SllmError(Exception):
 
 
 class UsageError(SllmError, ValueError):
-    """The caller is wrong: a bad argument, config or file. Commands exit with code 2."""
+    """An error of the caller: a bad argument, config or file. Commands exit with code 2."""
 
 
 class ClusterError(SllmError):
-    """A worker, disk or network is wrong: the same call may succeed elsewhere or later."""
+    """A failure of a worker, disk or network: the same call may succeed elsewhere or later."""
 
 
 class ControlError(SllmError):
-    """A driver broke the contract of events and commands: a bug, never a matter of input."""
+    """A violation of the contract between driver and controller: a bug, independent of input."""

@@ -1,9 +1,9 @@
 """Loading time: `q + n / b`.
 
-`q` is the wait for the loads already queued on the same I/O path of that server, `n` the bytes
-still to move, `b` the bandwidth of the slowest stage from the nearest tier, first as the server
-declared it, then learnt from finished loads. A model that rests in several tiers passes each stage
-with the bytes that come from there or from farther away, all stages at once:
+`q` is the wait for the loads queued on the same I/O path of the server, `n` the number of bytes to
+transfer, `b` the bandwidth of the slowest stage from the nearest tier. `b` is first the bandwidth
+that the server declared, then learnt from finished loads. If a model rests in several tiers, all
+stages work at once, each on the bytes that come from its tier or from farther away:
 `max over tiers t of (bytes from t or farther) / b_t`.
 """
 
@@ -13,7 +13,10 @@ from sllmcore.types import DRAM, REMOTE, SSD, Checkpoint, LoadEstimate, ServerSp
 
 
 def declared_bytes_per_s(spec: ServerSpec, source: StorageTier, num_gpus: int) -> float:
-    """The slowest stage from `source` into `num_gpus` GPUs, each with a link of its own."""
+    """Return the declared bandwidth of the slowest stage from `source` to `num_gpus` GPUs.
+
+    Each GPU has a link of its own.
+    """
     to_gpus_bytes_per_s = num_gpus * spec.dram_bytes_per_s
     if source is DRAM:
         return to_gpus_bytes_per_s
@@ -23,11 +26,13 @@ def declared_bytes_per_s(spec: ServerSpec, source: StorageTier, num_gpus: int) -
 
 
 class BandwidthEstimator:
-    """The loading-time estimator of ServerlessLLM (section 6), per server, tier and GPU count.
+    """The loading-time estimator of ServerlessLLM (OSDI'24, section 6).
+
+    Bandwidths are learnt per server, tier and number of GPUs.
 
     Args:
         smoothing: Weight of the newest load in the running means, in (0, 1].
-        startup_s: First belief about the phases of a cold start that move no bytes.
+        startup_s: Initial estimate of the phases of a cold start that move no bytes.
     """
 
     def __init__(self, smoothing: float = 0.2, startup_s: float = 0.0) -> None:
@@ -38,10 +43,10 @@ class BandwidthEstimator:
         self._smoothing = smoothing
         self._declared_startup_s = startup_s
         self._bytes_per_s: dict[tuple[str, StorageTier, int], float] = {}
-        self._startup_s: dict[str, float] = {}  # by model: graphs and warm-up depend on it
+        self._startup_s: dict[str, float] = {}  # by model
 
     def estimate(self, checkpoint: Checkpoint, server: ServerView, now_s: float) -> LoadEstimate:
-        """Expected time until an instance launched at `now_s` could serve."""
+        """Return the expected time until an instance launched at `now_s` can serve."""
         model, size_bytes = checkpoint.model, checkpoint.size_bytes
         startup_s = self._startup_s.get(model, self._declared_startup_s)
         in_dram = server.resident_bytes(DRAM, model)
@@ -77,7 +82,10 @@ class BandwidthEstimator:
     def observe(
         self, checkpoint: Checkpoint, server: ServerView, source: StorageTier, load: LoadSample
     ) -> None:
-        """Learn from a finished load. Only whole checkpoints from one tier tell its bandwidth."""
+        """Learn from a finished load.
+
+        A load teaches the bandwidth of its tier only if all bytes came from that tier.
+        """
         model = checkpoint.model
         known_s = self._startup_s.get(model, load.startup_s)
         self._startup_s[model] = known_s + self._smoothing * (load.startup_s - known_s)

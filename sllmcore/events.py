@@ -1,18 +1,20 @@
-"""What a controller is told. Each event is a fact: it has happened, at the driver's `now_s`.
+"""Events: facts that a driver reports to a controller, at the driver's time `now_s`.
 
-A driver's part of the contract:
-- every `Load` is answered by one `LoadFinished` or `LoadFailed`, unless an `Unload` overtakes it:
-  a load whose `LoadFinished` the controller had not heard when it said `Unload` leaves nothing in
-  the cache tiers, finished or not;
-- every `Infer` is answered by one `InferenceFinished`, `InferenceFailed` or, after a `Stop`,
-  `InferenceStopped`, from the instance that holds the request at that time;
-- every `Resume` is answered by one `MigrationFinished` (the request now runs at the destination)
-  or `MigrationFailed` (it does not, and the destination is clean again), unless the destination
-  is lost; when the source ends or is lost first, that event comes before the `MigrationFailed`;
-- a `Stop` that finds its request moved away is not answered: `MigrationFinished` says where to;
-- losing an instance or a server answers everything else that was under way there.
-An event about an instance or request that the controller has already let go is ignored, for
-messages cross.
+The driver's side of the contract:
+- Every `LaunchInstance` is answered by one `LoadFinished` or `LoadFailed`, unless a `StopInstance`
+  comes first. If the controller had not processed the `LoadFinished` when it issued the
+  `StopInstance`, the load leaves nothing in the cache tiers, whether or not it had finished.
+- Every `StartRequest` is answered by one `InferenceFinished`, `InferenceFailed` or, after a
+  `StopRequest`, `InferenceStopped`, from the instance that runs the request at that time.
+- Every `StartMigration` is answered by one `MigrationFinished` (the request now runs at the
+  destination) or `MigrationFailed` (it does not, and the destination holds nothing of it), unless
+  the destination is lost. If the source finishes or is lost first, that event precedes the
+  `MigrationFailed`.
+- A `StopRequest` that reaches an instance after its request migrated away is not answered. The
+  `MigrationFinished` names the instance that now runs the request.
+- The loss of an instance or a server answers every other command in progress there.
+Events and commands may cross: the controller ignores an event about an instance or a request that
+it has already given up.
 """
 
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ from sllmcore.types import Checkpoint, Request, Residency, ServerSpec, StorageTi
 
 @dataclass(frozen=True, slots=True)
 class ModelDeployed:
-    """Requests for this model may come; one instance serves `num_slots` of them at once."""
+    """A model was deployed. One instance of it serves `num_slots` requests at once."""
 
     checkpoint: Checkpoint
     num_slots: int = 1
@@ -30,14 +32,14 @@ class ModelDeployed:
 
 @dataclass(frozen=True, slots=True)
 class ModelDeleted:
-    """No more requests for this model: those waiting are rejected, those running finish."""
+    """A model was deleted: its waiting requests are rejected, its running requests finish."""
 
     model: str
 
 
 @dataclass(frozen=True, slots=True)
 class ServerJoined:
-    """A server offers itself, and says what its tiers already hold. Its GPUs are empty."""
+    """A server joined. `resident` lists the models in its tiers; its GPUs are empty."""
 
     server: ServerSpec
     resident: tuple[Residency, ...] = ()
@@ -45,36 +47,38 @@ class ServerJoined:
 
 @dataclass(frozen=True, slots=True)
 class ServerDraining:
-    """A server is about to leave: nothing new starts there."""
+    """A server is about to leave: no new instance or request starts there."""
 
     server_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class ServerLost:
-    """A server is gone, with all that ran there and all that its tiers held."""
+    """A server was lost, with its instances, their requests and the contents of its tiers."""
 
     server_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class RequestArrived:
+    """A client sent a request."""
+
     request: Request
 
 
 @dataclass(frozen=True, slots=True)
 class RequestCancelled:
-    """The client has left; nobody waits for the answer."""
+    """The client of a request left: the answer is not needed any more."""
 
     request_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class LoadFinished:
-    """The instance can serve. `num_bytes` came from `source` (or tiers nearer) in `transfer_s`.
+    """An instance can serve: `num_bytes` were loaded from `source` and tiers nearer to the GPUs.
 
-    `transfer_s` counts from the load's turn on its I/O path to the last byte; `startup_s` is the
-    rest of the cold start, from the `Load` command on, that was neither that nor waiting for it.
+    `transfer_s` is the time from the start of the transfer to its last byte. `startup_s` is the
+    rest of the cold start since the `LaunchInstance`, without the wait for the I/O path.
     """
 
     instance_id: str
@@ -86,7 +90,7 @@ class LoadFinished:
 
 @dataclass(frozen=True, slots=True)
 class LoadFailed:
-    """The load ended without a usable instance; its GPUs and its cache space are clean."""
+    """A load ended without a usable instance. Its GPUs and its space in the tiers are free."""
 
     instance_id: str
     reason: str
@@ -94,7 +98,7 @@ class LoadFailed:
 
 @dataclass(frozen=True, slots=True)
 class InstanceLost:
-    """An engine crashed: the instance is gone, its server is not."""
+    """An engine crashed: the instance is lost, its server is not."""
 
     instance_id: str
     reason: str
@@ -102,6 +106,8 @@ class InstanceLost:
 
 @dataclass(frozen=True, slots=True)
 class InferenceFinished:
+    """A request completed. `first_token_at_s` is the time of its first output token."""
+
     request_id: str
     instance_id: str
     output_tokens: int
@@ -110,7 +116,7 @@ class InferenceFinished:
 
 @dataclass(frozen=True, slots=True)
 class InferenceFailed:
-    """The engine refused or broke off this one request; the instance lives on."""
+    """An engine refused or aborted one request. Its instance goes on."""
 
     request_id: str
     instance_id: str
@@ -119,7 +125,7 @@ class InferenceFailed:
 
 @dataclass(frozen=True, slots=True)
 class InferenceStopped:
-    """The answer to `Stop`. `lost_tokens` had been generated and will have to be again."""
+    """A request stopped after a `StopRequest`. `lost_tokens` must be generated again."""
 
     request_id: str
     instance_id: str
@@ -128,8 +134,11 @@ class InferenceStopped:
 
 @dataclass(frozen=True, slots=True)
 class MigrationFinished:
-    """The request's stream comes from the destination, of whose `num_tokens` of context the cache
-    was recomputed there, or copied."""
+    """A request now runs at the destination, which recomputed or copied its context.
+
+    `num_tokens` is the length of that context, `resume_s` the duration of the migration, `pause_s`
+    the time for which the output stream stood still.
+    """
 
     move_id: str
     request_id: str
@@ -142,9 +151,9 @@ class MigrationFinished:
 
 @dataclass(frozen=True, slots=True)
 class MigrationFailed:
-    """The request did not move: its source finished or was stopped first, or the destination broke.
+    """A migration failed: its source finished or was stopped first, or its destination failed.
 
-    Unless another event says otherwise, the source goes on generating.
+    The source goes on generating, unless another event reports its end.
     """
 
     move_id: str
@@ -155,7 +164,7 @@ class MigrationFailed:
 
 @dataclass(frozen=True, slots=True)
 class WakeUp:
-    """The time that `Controller.next_wakeup_s` asked for has come."""
+    """The time `Controller.next_wakeup_s` has come."""
 
 
 Event = (

@@ -1,12 +1,13 @@
-"""The journal: what a controller was told, when, and what it answered. One JSON object a line.
+"""The journal of a controller: its events, their times and the resulting commands, as JSON lines.
 
-The first line says how the controller was made, each further line is one entry:
+The first line, the header, holds the settings of the controller. Each further line is one entry:
 `{"t": now_s, "event": {"type": ..., fields}, "commands": [{"type": ..., fields}, ...]}`.
-Values are written field by field under their own names, tiers by name; floats as Python writes
-them, so that they read back to the same bits; a field marked `UNWRITTEN_DEFAULT` only where it has
-another value than its default. Fed to a fresh controller made alike, the events
-give the same commands: that is the regression test, the recovery after a crash, and the format of
-a bug report.
+Values are objects with the names of their fields, tiers are written by name, and floats as Python
+prints them, so that they read back to the same bits. A field marked `UNWRITTEN_DEFAULT` is omitted
+while it has its default value.
+
+A new controller with the same settings gives the same commands for the same events (`replay`). A
+journal therefore serves as regression test, as recovery after a crash and as bug report.
 """
 
 import json
@@ -32,7 +33,7 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One event and the commands it caused."""
+    """An event, its time and the commands that it caused."""
 
     now_s: float
     event: Event
@@ -41,7 +42,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """Where a replay first differs: the number of the entry, what is written, what came."""
+    """The first entry for which a replay gives other commands; `number` counts entries from 1."""
 
     number: int
     now_s: float
@@ -51,23 +52,27 @@ class Divergence:
 
 
 class JournalError(UsageError):
-    """A journal cannot be read: it names the line and what is wrong with it."""
+    """A journal cannot be read. The message names the line and the fault."""
 
 
 def header_line(policy: object, seed: int) -> str:
-    """The first line: how to make the controller."""
+    """Return the first line: the policy settings and the seed of the random numbers."""
     header = {"format": FORMAT, "version": VERSION, "policy": to_plain(policy), "seed": seed}
     return json.dumps(header, separators=(",", ":"))
 
 
 def entry_line(now_s: float, event: Event, commands: Sequence[Command]) -> str:
-    """One entry as a line, without the line feed."""
+    """Return one entry as a line, without the line feed.
+
+    Raises:
+        ValueError: A number is infinite or NaN.
+    """
     ordered = ",".join([_tagged(command) for command in commands])
     return f'{{"t":{_text(now_s)},"event":{_tagged(event)},"commands":[{ordered}]}}'
 
 
-# A journal names each event and command by its class, and these commands as the first version of
-# the format did.
+# A journal names an event or command by its class, except for these commands: they keep the names
+# that they had in the first version of the format.
 _FIRST_NAMES: dict[type[object], str] = {
     commands.LaunchInstance: "Load",
     commands.StartRequest: "Infer",
@@ -98,7 +103,7 @@ def _field_names(kind: Any) -> tuple[str, ...]:
 
 @cache
 def _unwritten(kind: Any) -> dict[str, Any]:
-    """The defaults that are left out, by the field's name."""
+    """Return the defaults that are omitted, by the field's name."""
     marked = [field for field in fields(kind) if field.metadata == UNWRITTEN_DEFAULT]
     return {field.name: _default(field) for field in marked}
 
@@ -108,7 +113,7 @@ def _default(field: Field[Any]) -> Any:
 
 
 def to_plain(value: Any) -> Any:
-    """A frozen value as what JSON can say."""
+    """Return a frozen value as dicts, lists and primitives of JSON."""
     if type(value) in _PLAIN:
         return value
     if isinstance(value, Enum):
@@ -130,8 +135,10 @@ def _tagged(value: Event | Command) -> str:
 
 
 def _text(value: Any) -> str:
-    """As `json.dumps` would write `to_plain(value)`, without a plain value for each of its parts:
-    a control plane writes a line before anything happens."""
+    """Return `json.dumps(to_plain(value))`, without the cost of the plain values.
+
+    A leader writes a journal line before it sends any command, so this is on its critical path.
+    """
     write = _TEXTS.get(type(value))
     if write is not None:
         return write(value)
@@ -157,18 +164,18 @@ def _object(value: Any, *members: str) -> str:
 
 @cache
 def _members(kind: Any) -> tuple[tuple[str, str, Any], ...]:
-    """Name, label, and the default that is left out, of each field."""
+    """Return the name, the label and the omitted default of each field."""
     names, unwritten = _field_names(kind), _unwritten(kind)
     return tuple((name, f"{_quoted(name)}:", unwritten.get(name, _WRITTEN)) for name in names)
 
 
 def _number(value: float) -> str:
     if not isfinite(value):
-        raise ValueError(f"a journal has no {value}")
+        raise ValueError(f"a journal cannot hold {value}; numbers must be finite")
     return repr(value)
 
 
-_WRITTEN = object()  # in place of a default: the field is always written
+_WRITTEN = object()  # instead of a default: the field is always written
 _TEXTS: dict[type, Callable[[Any], str]] = {
     str: _quoted,
     int: repr,
@@ -179,11 +186,14 @@ _TEXTS: dict[type, Callable[[Any], str]] = {
 
 
 class JournalReader:
-    """Reads lines back into entries.
+    """A reader of journal lines.
 
     Attributes:
         policy: The plain settings of the controller's policy.
-        seed: Of the policy's chance.
+        seed: The seed of the policy's random numbers.
+
+    Raises:
+        JournalError: The first line is not a journal header.
     """
 
     def __init__(self, lines: Iterable[str]) -> None:
@@ -193,13 +203,13 @@ class JournalReader:
         if header.get("format") != FORMAT or header.get("version") != VERSION:
             raise JournalError(f"line 1 is not the header of a {FORMAT} version {VERSION}")
         if not isinstance(header.get("policy"), dict) or not isinstance(header.get("seed"), int):
-            raise JournalError("line 1, the header, does not say the policy and the seed")
+            raise JournalError("line 1, the header, must have a policy and a seed")
         self.policy: dict[str, Any] = header["policy"]
         self.seed: int = header["seed"]
         self._readers = {name: _reader(kind) for kind, name in JOURNAL_NAMES.items()}
 
     def entries(self) -> Iterator[Entry]:
-        """The entries, in order.
+        """Yield the entries, in order.
 
         Raises:
             JournalError: A line is not an entry.
@@ -208,10 +218,10 @@ class JournalReader:
             yield self.entry(line, number)
 
     def entry(self, line: str, number: int) -> Entry:
-        """One line after the first.
+        """Return the entry of a line; `number` is its line number.
 
         Raises:
-            JournalError: It is not an entry.
+            JournalError: The line is not an entry.
         """
         plain = _parsed(line, number)
         try:
@@ -237,12 +247,15 @@ def _parsed(line: str, number: int) -> dict[str, Any]:
 
 
 def from_plain(kind: Any, plain: Any) -> Any:
-    """The inverse of `to_plain` for a known type."""
+    """Return a value of type `kind` from its plain form, the inverse of `to_plain`."""
     return _reader(kind)(plain)
 
 
 def _reader(kind: Any) -> Callable[[Any], Any]:
-    """How to read a dataclass, an enum, a tuple, a mapping from names, an optional, a primitive."""
+    """Return the function that reads a plain value as type `kind`.
+
+    `kind` is a dataclass, enum, primitive, tuple of one type, mapping from names, or optional.
+    """
     if get_origin(kind) in (UnionType, Union):
         inner = [arg for arg in get_args(kind) if arg is not type(None)]
         read = _reader(inner[0])
@@ -263,7 +276,7 @@ def _reader(kind: Any) -> Callable[[Any], Any]:
 
 
 def replay(controller: Controller, entries: Iterable[Entry]) -> Divergence | None:
-    """Feed the events to a fresh controller; return the first difference, None if there is none."""
+    """Replay the events with a new controller; return the first difference, None if none."""
     for number, entry in enumerate(entries, start=1):
         replayed = tuple(controller.handle(entry.event, entry.now_s))
         if replayed != entry.commands:

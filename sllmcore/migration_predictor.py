@@ -1,15 +1,16 @@
 """Migration time: `a * (t_in + t_out) + b`, with `t_out = d / t`.
 
-A migrated inference resumes by recomputing its KV cache from its tokens, which takes time linear
-in their number. The controller does not see each token: it takes the output so far as the time
-`d` that the inference has run over the mean time `t` per token. `a`, `b` and `t` start from a
-profile and are learnt per model, `a` and `b` as the least-squares line through the migrations seen,
-old ones fading.
+A migrated request resumes after its KV cache has been recomputed from its tokens, which takes time
+linear in their number. The controller does not receive each token. It estimates the number of
+output tokens as `d / t`: the time `d` that the request has run, divided by the mean time `t` per
+token. `a`, `b` and `t` start from a profile and are learnt per model; `a` and `b` are the
+least-squares line through the finished migrations, of which older ones fade.
 
-That is the paper's predictor. Attention makes recomputing dearer the longer the context is, and
-migrations of few tokens should be foreseen as well as those of many: so there is one besides that
-learns `s (a + b n + c n^2)` by relative errors. `s` is how much slower than usual the servers are
-of late, the same for every n: what one migration shows of it holds for the next, of any length.
+`LinearMigrationPredictor` is this predictor of the paper. But attention makes recomputation
+superlinear, and short migrations should be predicted as accurately, in per cent, as long ones.
+`QuadraticMigrationPredictor` therefore learns `s (a + b n + c n^2)` by relative errors. The factor
+`s` is the present slowness of the servers. It is the same for every n, so a migration of any length
+updates it.
 """
 
 from collections.abc import Mapping
@@ -20,17 +21,17 @@ from sllmcore.curve import LearntCurve
 from sllmcore.errors import UsageError
 from sllmcore.protocols import RequestStateView
 
-_SPAN_TOKENS = 2048.0  # OPT's context, on which a belief is a belief
-_NEWEST_PACE = 0.3  # chosen among 0.2 to 0.7, where two cores drift by a half within minutes
+_SPAN_TOKENS = 2048.0  # OPT's context length: the profile is trusted up to here
+_NEWEST_PACE = 0.3  # best of 0.2 to 0.7, on two cores with a speed that drifts by half in minutes
 _LEAST_S = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class MigrationProfile:
-    """What is believed of a model before anything was measured.
+    """Initial estimates for a model, used until migrations have been measured.
 
-    The defaults are those of a 7B model in fp16 on an A40 by the roofline of `sllmsim.timing`:
-    7,000 tokens/s of prefill, 27 ms per token. They only have to do until the first migrations.
+    The defaults are for a 7B model in fp16 on an A40 by the roofline of `sllmsim.timing`: 7,000
+    tokens/s of prefill, 27 ms per output token.
     """
 
     per_token_s: float = 0.00015  # a
@@ -39,16 +40,16 @@ class MigrationProfile:
 
     def __post_init__(self) -> None:
         if self.per_token_s < 0 or self.fixed_s < 0:
-            raise UsageError(f"a and b must not be negative, got {self}")
+            raise UsageError(f"per_token_s (a) and fixed_s (b) must not be negative, got {self}")
         if self.output_token_s <= 0:
             raise UsageError(f"output_token_s must be positive, got {self.output_token_s}")
 
 
 class _Line:
-    """Least squares of y = a * x + b over fading samples, starting from a believed line.
+    """Least squares of y = a * x + b over fading samples, with a line as prior.
 
-    The belief enters as two samples of weight `prior_weight` at 0 and `span` tokens, so that a
-    single measurement does not tilt the line wildly.
+    The prior enters as two samples of weight `prior_weight` at 0 and `span` tokens, so that a
+    single measurement does not tilt the line far.
     """
 
     __slots__ = ("_n", "_x", "_xx", "_xy", "_y")
@@ -77,10 +78,10 @@ class _Line:
 
 
 class LinearMigrationPredictor:
-    """The migration-time predictor of ServerlessLLM (section 6), learning per model.
+    """The migration-time predictor of ServerlessLLM (OSDI'24, section 6), which learns per model.
 
     Args:
-        default: The profile of models that have none of their own.
+        default: The profile of models that are not in `profiles`.
         profiles: Profiles by model.
         smoothing: Weight of the newest sample, in (0, 1).
     """
@@ -100,11 +101,11 @@ class LinearMigrationPredictor:
         self._output_token_s: dict[str, float] = {}
 
     def resume_s(self, request_state: RequestStateView, now_s: float) -> float:
-        """Expected time to recompute an inference's tokens elsewhere."""
+        """Return the expected time to recompute the tokens of a running request elsewhere."""
         return self._line(request_state.request.model).at(self.context_tokens(request_state, now_s))
 
     def context_tokens(self, request_state: RequestStateView, now_s: float) -> float:
-        """How many tokens an inference should have by now."""
+        """Return the expected number of input and output tokens of a running request."""
         request = request_state.request
         output_token_s = self._output_token_s.get(request.model)
         if output_token_s is None:
@@ -113,9 +114,11 @@ class LinearMigrationPredictor:
         return request.input_tokens + output_tokens
 
     def observe_resume(self, model: str, num_tokens: int, resume_s: float) -> None:
+        """Learn from a migration: `num_tokens` of context were recomputed in `resume_s`."""
         self._line(model).add(num_tokens, resume_s, keep=1.0 - self._smoothing)
 
     def observe_decode(self, model: str, output_tokens: int, decode_s: float) -> None:
+        """Learn the time per output token: `decode_s` passed from the first to the last."""
         if output_tokens < 2 or decode_s <= 0:
             return
         newest_s = decode_s / (output_tokens - 1)
@@ -123,35 +126,35 @@ class LinearMigrationPredictor:
         self._output_token_s[model] = known_s + self._smoothing * (newest_s - known_s)
 
     def profile(self, model: str) -> MigrationProfile:
-        """What was believed of a model at first."""
+        """Return the initial estimates for a model."""
         return self._profiles.get(model, self._default)
 
     def _line(self, model: str) -> _Line:
         line = self._lines.get(model)
         if line is None:
             profile = self.profile(model)
-            # The belief weighs as much as two migrations.
+            # The prior weighs as much as two migrations.
             line = _Line(profile.per_token_s, profile.fixed_s, _SPAN_TOKENS, prior_weight=1.0)
             self._lines[model] = line
         return line
 
 
 class _PacedCurve:
-    """A curve, times the pace of late: the fading geometric mean of measured over expected."""
+    """A curve times a pace, the fading geometric mean of measured over expected times."""
 
-    __slots__ = ("_curve", "_log_pace", "_seen")
+    __slots__ = ("_curve", "_has_samples", "_log_pace")
 
     def __init__(self, profile: MigrationProfile) -> None:
         self._curve = LearntCurve(profile.per_token_s, profile.fixed_s, _SPAN_TOKENS)
         self._log_pace = 0.0
-        self._seen = False
+        self._has_samples = False
 
     def add(self, num_tokens: float, took_s: float, keep: float) -> None:
-        if self._seen:  # a belief says nothing of what is usual
+        if self._has_samples:  # the prior is no measure of the usual pace
             usual_s = max(self._curve.at(num_tokens), _LEAST_S)
             newest = log(max(took_s, _LEAST_S) / usual_s)
             self._log_pace += _NEWEST_PACE * (newest - self._log_pace)
-        self._seen = True
+        self._has_samples = True
         self._curve.add(num_tokens, took_s, keep)
 
     def at(self, num_tokens: float) -> float:
@@ -159,10 +162,12 @@ class _PacedCurve:
 
 
 class QuadraticMigrationPredictor:
-    """As the linear one, but for the time: `s (a + b n + c n^2)`, relative errors counting.
+    """A predictor that learns `s (a + b n + c n^2)` by relative errors, per model.
+
+    The number of output tokens is estimated as by `LinearMigrationPredictor`.
 
     Args:
-        default: The profile of models that have none of their own.
+        default: The profile of models that are not in `profiles`.
         profiles: Profiles by model.
         smoothing: Weight of the newest sample, in (0, 1).
     """
@@ -178,13 +183,16 @@ class QuadraticMigrationPredictor:
         self._curves: dict[str, _PacedCurve] = {}
 
     def resume_s(self, request_state: RequestStateView, now_s: float) -> float:
+        """Return the expected time to recompute the tokens of a running request elsewhere."""
         num_tokens = self._linear.context_tokens(request_state, now_s)
         return self._curve(request_state.request.model).at(num_tokens)
 
     def observe_resume(self, model: str, num_tokens: int, resume_s: float) -> None:
+        """Learn from a migration: `num_tokens` of context were recomputed in `resume_s`."""
         self._curve(model).add(num_tokens, resume_s, self._keep)
 
     def observe_decode(self, model: str, output_tokens: int, decode_s: float) -> None:
+        """Learn the time per output token: `decode_s` passed from the first to the last."""
         self._linear.observe_decode(model, output_tokens, decode_s)
 
     def _curve(self, model: str) -> _PacedCurve:

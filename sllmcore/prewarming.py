@@ -1,21 +1,22 @@
-"""WarmServe's prediction and scores, one model per GPU.
+"""Prewarming: WarmServe's forecast and scores, for one model per GPU.
 
-WarmServe (arXiv 2512.09472 v2) plans every few minutes which models to warm, from the demand that
-it foresees (`sllmcore.demand`). Of a model that will have `mean` open requests on average and
-`peak` at most, with instances of `slots` requests of which `running` have some:
+WarmServe (arXiv 2512.09472 v2) plans every few minutes which models to prewarm, from a forecast of
+demand (`sllmcore.demand`). Take a model for which `mean` open requests on average and `peak` at
+most are forecast, with `slots` requests per instance and `running` instances with requests:
 
     foundation = max(ceil(mean / slots) - running, 0)
     burst      = max(ceil(peak / slots) - running - foundation, 0)
     score(i)   = exp(-i / (foundation + burst)) * size / num_gpus / 32 GB/s
                  * (1 if i < foundation else peak / mean)
 
-for replica i = 0, 1, ... of it. Highest score first, each replica takes the GPUs whose contents
-score least in sum, if none of them scores as high as the replica itself; else it is not warmed.
+for its replicas i = 0, 1, ... In the order of falling scores, each replica takes the GPUs with the
+least total score of idle instances. It is not launched if one of those scores as high as the
+replica itself.
 
-Left out: GPUs that hold several warmed models, one inside the other, of which a burst keeps one (a
-GPU here has one tenant); and WarmServe's own autoscaler, for here each request that finds no slot
-launches an instance. Added: between equal scores the model with more forecast requests comes first,
-and between equal GPUs those where the load is expected to be shortest.
+Differences from WarmServe: a GPU holds one instance, not several prewarmed models of which a burst
+keeps one; there is no autoscaler, because each request without a slot launches an instance here.
+Ties between scores go to the model with more forecast requests, ties between GPUs to the shortest
+expected load.
 """
 
 from collections import Counter
@@ -38,13 +39,16 @@ SCORED_BYTES_PER_S = 32e9  # WarmServe's constant, PCIe 4.0 x16
 
 @dataclass(frozen=True, slots=True)
 class PrewarmSettings:
-    """When to plan, and from what.
+    """The windows of the demand forecast. A plan is made at the start of each window.
 
     Args:
-        window_s: Between two plans.
-        period_s: After which demand repeats: a day.
-        depth: Windows that the prediction looks back at; after one more without any request
-            there are no plans until the next one comes.
+        window_s: Time between two plans.
+        period_s: Time after which demand is expected to repeat, a day by default.
+        depth: Number of closed windows that correct the forecast. After more than `depth` windows
+            without an open request, planning pauses until the next request.
+
+    Raises:
+        UsageError: The values are not valid for `Demand`.
     """
 
     window_s: float = 300.0
@@ -52,36 +56,37 @@ class PrewarmSettings:
     depth: int = 10
 
     def __post_init__(self) -> None:
-        Demand(self.window_s, self.period_s, self.depth)  # refuses what it cannot count
+        Demand(self.window_s, self.period_s, self.depth)  # checks the values
 
 
 @dataclass(frozen=True, slots=True)
 class _Replica:
-    """One more instance that a model should have."""
+    """An instance that a model should have in addition to its present ones."""
 
     checkpoint: Checkpoint
     score: float
-    num_requests: float  # forecast of its model
+    num_requests: float  # mean forecast of its model
 
     @property
     def rank(self) -> tuple[float, float, str]:
+        """Sort key: highest score first, then most forecast requests, then by name."""
         return (-self.score, -self.num_requests, self.checkpoint.model)
 
 
 @dataclass(frozen=True, slots=True)
 class _GpuChoice:
-    """GPUs of one server, and what warming something there would cost."""
+    """GPUs of one server, and the scores that are lost if a replica takes them."""
 
     server: ServerView
     gpu_indices: tuple[int, ...]
-    displaced: tuple[float, ...]  # scores of the idle instances that would go
+    displaced: tuple[float, ...]  # scores of the idle instances to be stopped
 
 
 class WarmServePrewarmer:
-    """Plans at the beginning of each window.
+    """A prewarmer that plans at the start of each window.
 
     Args:
-        max_candidates: How many servers one replica may look at in each tier.
+        max_candidates: Number of servers considered per tier for one replica.
     """
 
     def __init__(
@@ -91,23 +96,27 @@ class WarmServePrewarmer:
         self._depth = settings.depth
         self._estimator = estimator
         self._max_candidates = max_candidates
-        self._due = False  # a window has begun and was not planned for
+        self._due = False  # a window has begun without a plan yet
 
     @property
     def watcher(self) -> RequestWatcher:
+        """The demand, which counts every request that opens or closes."""
         return self._demand
 
     def advance(self, now_s: float) -> None:
+        """Advance the clock to `now_s`."""
         self._due = self._demand.advance(now_s) or self._due
 
     @property
     def next_wakeup_s(self) -> float | None:
+        """The start of the window to plan for; None after more than `depth` quiet windows."""
         demand = self._demand
         if demand.quiet_windows > self._depth:
             return None
         return demand.window_began_at_s if self._due else demand.window_ends_at_s
 
     def plan(self, cluster: ClusterView, now_s: float) -> Sequence[Prewarm]:
+        """Return the launches for the current window, highest score first."""
         self._due = False
         wanted, scores = self._missing_replicas(cluster)
         taken: dict[str, set[int]] = {}
@@ -120,7 +129,7 @@ class WarmServePrewarmer:
         return plan
 
     def _missing_replicas(self, cluster: ClusterView) -> tuple[list[_Replica], dict[str, float]]:
-        """Replicas that are missing, the highest score first; and what is warm already, scored."""
+        """Return the missing replicas, highest score first; and scores of idle instances by id."""
         running: Counter[str] = Counter()
         warm: dict[str, list[str]] = {}
         for instance in cluster.instances.values():
@@ -146,7 +155,7 @@ class WarmServePrewarmer:
         taken: dict[str, set[int]],
         now_s: float,
     ) -> Placement | None:
-        """Where a replica costs least, if it is worth that."""
+        """Return the placement with the least lost score; None if each loses too much."""
         best: tuple[float, float, int] | None = None
         found: Placement | None = None
         for server in self._candidates(replica.checkpoint, cluster):
@@ -161,7 +170,7 @@ class WarmServePrewarmer:
         return found
 
     def _candidates(self, checkpoint: Checkpoint, cluster: ClusterView) -> Iterator[ServerView]:
-        """Servers that hold the model, and some with the GPUs for it."""
+        """Yield servers that hold the model in a tier, then some with enough available GPUs."""
         limit, seen = self._max_candidates, set[str]()
         places = [cluster.holders(tier, checkpoint.model, limit) for tier in CACHE_TIERS]
         for servers in (*places, cluster.servers_with(checkpoint.num_gpus, limit)):
@@ -174,7 +183,7 @@ class WarmServePrewarmer:
 def _replicas(
     checkpoint: Checkpoint, slots: int, running: int, forecast: OpenRequestCounts
 ) -> list[_Replica]:
-    """Those that a model should have besides the `running` instances."""
+    """Return the replicas that a model should have besides its `running` instances."""
     foundation = max(ceil(forecast.mean / slots) - running, 0)
     burst = max(ceil(forecast.peak / slots) - running - foundation, 0)
     most = foundation + burst
@@ -193,13 +202,13 @@ def _replicas(
 def _choose_gpus(
     server: ServerView, num_gpus: int, scores: dict[str, float], taken: set[int]
 ) -> _GpuChoice | None:
-    """Free GPUs, then those of the idle instances with the least scores."""
+    """Choose free GPUs, then those of the idle instances with the lowest scores."""
     if server.num_available < num_gpus:
         return None
     free = [index for index in server.free_gpus() if index not in taken]
     if len(free) >= num_gpus:
         return _GpuChoice(server, tuple(free[:num_gpus]), ())
-    if server.num_available == server.num_free:  # its idle instances give way to nobody
+    if server.num_available == server.num_free:  # its idle instances are not reclaimable
         return None
     idle = [
         instance

@@ -1,4 +1,4 @@
-"""Residency: which idle instances stay on their GPUs, and which models stay in DRAM and on SSD."""
+"""Residency: which idle instances keep their GPUs and which models stay in DRAM and on SSD."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,16 +10,19 @@ from sllmcore.types import DRAM, REMOTE, SSD, StorageTier
 
 @dataclass(frozen=True, slots=True)
 class LruResidency:
-    """Keep what was used last.
+    """A residency policy that evicts the least recently used model.
 
     Args:
-        keep_alive_s: How long an idle instance stays; None: until its GPUs are wanted.
-        keep_alive_load_factor: Instead, stay for this many times the instance's own loading time
-            (1 in ServerlessLLM's evaluation, from memory).
-        reclaims_idle: Idle instances make room for other models before their keep-alive ends.
-        caches_dram: Loads from SSD or remote storage leave a copy in DRAM.
-        caches_ssd: Loads from remote storage leave a copy on SSD.
-        partial: Evict only as many bytes as are needed; the rest of the model stays.
+        keep_alive_s: Time that an idle instance is kept; None: until its GPUs are needed.
+        keep_alive_load_factor: Instead, the keep-alive as a multiple of the instance's own loading
+            time (1 in ServerlessLLM's evaluation, loads from memory).
+        reclaims_idle: True if other models may take an idle instance's GPUs within its keep-alive.
+        caches_dram: True if loads from SSD or remote storage leave a copy in DRAM.
+        caches_ssd: True if loads from remote storage leave a copy on SSD.
+        partial: True to evict only the bytes needed and to keep the rest of the model.
+
+    Raises:
+        UsageError: The settings contradict each other or a keep-alive is negative.
     """
 
     keep_alive_s: float | None = None
@@ -38,16 +41,18 @@ class LruResidency:
                 raise UsageError(f"{name} must not be negative, got {value}")
         forever = self.keep_alive_s is None and self.keep_alive_load_factor is None
         if forever and not self.reclaims_idle:
-            raise UsageError("idle instances that stay for ever must be reclaimable")
+            raise UsageError(
+                "idle instances must be reclaimable: set a keep-alive or reclaims_idle"
+            )
 
     def instance_keep_alive_s(self, instance: InstanceView) -> float | None:
-        """How long this instance may stay idle."""
+        """Return how long this instance may stay idle; None: until its GPUs are needed."""
         if self.keep_alive_load_factor is not None:
             return self.keep_alive_load_factor * instance.load_s
         return self.keep_alive_s
 
     def cache_in(self, source: StorageTier) -> tuple[StorageTier, ...]:
-        """The tiers, nearer than `source`, that keep the bytes of a load."""
+        """Return the tiers nearer than `source` that keep a copy of a load."""
         if source is DRAM:
             return ()
         dram = (DRAM,) if self.caches_dram else ()
@@ -58,7 +63,10 @@ class LruResidency:
     def evictions(
         self, evictable: Iterable[tuple[str, int]], needed_bytes: int
     ) -> list[tuple[str, int]] | None:
-        """Least recently used first, until `needed_bytes` are free."""
+        """Choose the least recently used models until `needed_bytes` are free.
+
+        Returns (model, bytes to keep) for each; None if all of them are not enough.
+        """
         chosen: list[tuple[str, int]] = []
         for model, num_bytes in evictable:
             if needed_bytes <= 0:

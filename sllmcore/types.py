@@ -1,7 +1,8 @@
-"""The vocabulary: what a cluster is made of, and what a request asks of it.
+"""Values that describe a cluster, its models and its requests.
 
 Every value is frozen. Units are in the names: seconds (`_s`), bytes (`_bytes`), bytes per second
-(`_bytes_per_s`), tokens (`_tokens`). Instants (`now_s`, `..._at_s`) share the driver's one clock.
+(`_bytes_per_s`), tokens (`_tokens`). Instants (`now_s`, `..._at_s`) are times of the driver's
+clock.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from sllmcore.errors import UsageError
 
 
 class StorageTier(IntEnum):
-    """Where a checkpoint's bytes rest; a larger tier is nearer to the GPU."""
+    """A level of storage. A larger value is nearer to the GPU."""
 
     REMOTE = 0
     SSD = 1
@@ -19,18 +20,18 @@ class StorageTier(IntEnum):
     GPU = 3
 
 
-# Metadata of a field that a journal leaves out while it has its default, so that a journal without
-# it has the same bytes as one from before the field was added.
+# Metadata of a field that a journal omits while the field has its default value. So a field can be
+# added without changing the bytes of journals that do not use it.
 UNWRITTEN_DEFAULT = {"journal": "unless default"}
 
-# Looked up on the class, a member costs Python 3.11 as much as a call.
+# In Python 3.11, `StorageTier.DRAM` costs as much as a function call; these names do not.
 REMOTE, SSD, DRAM, GPU = StorageTier
-CACHE_TIERS = (StorageTier.DRAM, StorageTier.SSD)  # what a server keeps of its own, nearest first
+CACHE_TIERS = (StorageTier.DRAM, StorageTier.SSD)  # tiers of a server, nearest first
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A model's weights as they lie in storage, and the GPUs that one instance of it takes."""
+    """The weights of a model in storage, and the number of GPUs of one instance."""
 
     model: str
     size_bytes: int
@@ -38,14 +39,14 @@ class Checkpoint:
 
     def __post_init__(self) -> None:
         if self.size_bytes <= 0:
-            raise UsageError(f"size_bytes must be positive, got {self.size_bytes} for {self.model}")
+            raise UsageError(f"size_bytes of {self.model} must be positive, got {self.size_bytes}")
         if self.num_gpus <= 0:
-            raise UsageError(f"num_gpus must be positive, got {self.num_gpus} for {self.model}")
+            raise UsageError(f"num_gpus of {self.model} must be positive, got {self.num_gpus}")
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One inference request, as the user sent it. How long its answer gets, nobody knows yet."""
+    """An inference request as its client sent it. The length of the answer is unknown."""
 
     id: str
     model: str
@@ -56,34 +57,38 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class ServerSpec:
-    """What a server has, as its worker declares it on joining.
+    """The hardware of a server, as its worker declares it when it joins.
 
-    `load_bytes_per_s` is the bandwidth from each tier into the memory of one GPU, end to end: the
-    slowest stage of that path. It is a first belief; the estimator learns from there.
+    The three bandwidths are initial estimates of the stages that a load passes: remote storage to
+    server, SSD to DRAM, DRAM to one GPU. The loading-time estimator refines them.
     """
 
     id: str
     num_gpus: int
-    gpu_memory_bytes: int  # of one GPU
+    gpu_memory_bytes: int  # of each GPU
     dram_bytes: int  # of the pinned pool that caches checkpoints
     ssd_bytes: int
     remote_bytes_per_s: float
     ssd_bytes_per_s: float
-    dram_bytes_per_s: float  # into one GPU; an instance on n GPUs loads over n links
+    dram_bytes_per_s: float  # to one GPU; an instance on n GPUs loads over n links
 
     def __post_init__(self) -> None:
         for name in ("num_gpus", "gpu_memory_bytes", "remote_bytes_per_s", "ssd_bytes_per_s"):
             if getattr(self, name) <= 0:
-                raise UsageError(f"{name} of {self.id} must be positive: {getattr(self, name)}")
+                raise UsageError(f"{name} of {self.id} must be positive, got {getattr(self, name)}")
         if self.dram_bytes_per_s <= 0:
-            raise UsageError(f"dram_bytes_per_s of {self.id} must be positive")
+            rate = self.dram_bytes_per_s
+            raise UsageError(f"dram_bytes_per_s of {self.id} must be positive, got {rate}")
         if self.dram_bytes < 0 or self.ssd_bytes < 0:
-            raise UsageError(f"the tiers of {self.id} cannot have a negative size")
+            sizes = f"{self.dram_bytes} and {self.ssd_bytes}"
+            raise UsageError(
+                f"dram_bytes and ssd_bytes of {self.id} must not be negative, got {sizes}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class Residency:
-    """`num_bytes` of `model` rest in one tier of a server; less than its size: partly resident."""
+    """Bytes of a model in one tier of a server. A partly resident model has fewer than its size."""
 
     tier: StorageTier
     model: str
@@ -92,7 +97,7 @@ class Residency:
 
 @dataclass(frozen=True, slots=True)
 class LoadEstimate:
-    """How long until `model` could run on a server, and why: queue, transfer, everything else."""
+    """Expected time until a launched instance can serve: queue, transfer, remaining startup."""
 
     source: StorageTier
     queue_s: float
@@ -101,12 +106,13 @@ class LoadEstimate:
 
     @property
     def total_s(self) -> float:
+        """The sum of the three times."""
         return self.queue_s + self.transfer_s + self.startup_s
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """GPUs of one server, chosen for a model; `helpers` fetch a part each, see `commands.Load`."""
+    """The GPUs of one server for an instance; `helpers` as in `commands.LaunchInstance`."""
 
     server_id: str
     gpu_indices: tuple[int, ...]
@@ -116,10 +122,11 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class MigrationPlan:
-    """Move all inferences of one instance, so that its GPUs become free.
+    """The migration of all requests of one instance, so that its GPUs become free.
 
-    The destination is either an `instance_id` that is ready and has the slots, or a `placement`
-    where the model must be loaded first: exactly one of the two.
+    Exactly one destination is set: `instance_id`, a ready instance with enough free slots, or
+    `placement`, where an instance must be launched first. `resume_s` is the expected time of the
+    migration itself.
     """
 
     victim_id: str
@@ -129,5 +136,6 @@ class MigrationPlan:
 
     @property
     def total_s(self) -> float:
+        """Expected time until the victim's GPUs are free: launch and migration."""
         load_s = self.placement.load.total_s if self.placement is not None else 0.0
         return load_s + self.resume_s

@@ -1,7 +1,7 @@
-"""What a driver plays to a controller: requests together with the truth about them.
+"""Requests of a workload, with facts that only the driver may know.
 
-The controller sees only `WorkloadRequest.request`. The length of the answer and the client's
-patience are facts of the future, which no policy may read.
+The controller receives only `WorkloadRequest.request`. The length of the answer and the client's
+patience lie in the future, so no policy may read them.
 """
 
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from sllmcore.types import Request
 
 @dataclass(frozen=True, slots=True)
 class WorkloadRequest:
-    """One request and its hidden fate.
+    """A request, its true output length and the time at which its client gives up.
 
     Args:
-        request: What the controller gets to see, at `request.arrived_at_s`.
-        output_tokens: How many tokens the model will generate; at least 1.
-        cancel_at_s: When the client leaves if it is not served by then; None: it never does.
+        request: The part that the controller receives, at `request.arrived_at_s`.
+        output_tokens: Number of tokens that the model will generate, at least 1.
+        cancel_at_s: Time at which the client leaves if the request has not completed; None: never.
     """
 
     request: Request
@@ -27,5 +27,5 @@ class WorkloadRequest:
     def __post_init__(self) -> None:
         if self.output_tokens < 1:
             raise UsageError(
-                f"output_tokens of {self.request.id} must be >= 1: {self.output_tokens}"
+                f"output_tokens of {self.request.id} must be >= 1, got {self.output_tokens}"
             )

@@ -1,1 +1,1 @@
-"""The controller's belief about the cluster: one mutable object with incremental indices."""
+"""The state of the cluster as the controller knows it, with indices for fast decisions."""

@@ -1,10 +1,10 @@
-"""A set of names from which any few can be looked at in constant time, in a reproducible order."""
+"""A set of names with access by position, in an order that does not depend on hash seeds."""
 
 from collections.abc import Iterator, Sequence
 
 
 class IndexedSet:
-    """Add, discard, membership and access by position in O(1); no dependence on hash seeds."""
+    """A set with add, discard, membership test and access by position in O(1)."""
 
     __slots__ = ("_items", "_positions")
 
@@ -13,12 +13,13 @@ class IndexedSet:
         self._positions: dict[str, int] = {}
 
     def add(self, item: str) -> None:
+        """Add `item` at the end if it is missing."""
         if item not in self._positions:
             self._positions[item] = len(self._items)
             self._items.append(item)
 
     def discard(self, item: str) -> None:
-        """Remove `item` if it is there; the last one takes its place."""
+        """Remove `item` if it is present. The last item takes its position."""
         position = self._positions.pop(item, None)
         if position is None:
             return
@@ -28,9 +29,9 @@ class IndexedSet:
             self._positions[last] = position
 
     def window(self, limit: int, offset: int) -> Sequence[str]:
-        """At most `limit` items: all of them when they are that few, else a window at `offset`.
+        """Return at most `limit` items: all, or a window that starts at `offset` modulo the size.
 
-        To be read before the set changes.
+        The result may share memory with the set: read it before the set changes.
         """
         items = self._items
         if len(items) <= limit:

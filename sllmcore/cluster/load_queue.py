@@ -1,13 +1,13 @@
-"""The loads that share one I/O path of a server, and when the last of them should be through."""
+"""A load queue: the transfers on one I/O path of a server and the expected end of the last."""
 
 from math import fsum
 
 
 class LoadQueue:
-    """Transfers one after another, in the order they were added: `q` of the load estimate.
+    """Transfers one after another, in the order in which they were added.
 
-    Without the sequential discipline transfers share the path; `q` is 0 then, and the estimate is
-    as wrong as that sharing makes it.
+    `wait_s` is the `q` of the loading-time estimate. With `sequential` false, transfers share the
+    path and `q` is 0: estimates then ignore the sharing and are too short.
     """
 
     __slots__ = ("_ends_at_s", "_sequential", "_transfer_s")
@@ -18,24 +18,25 @@ class LoadQueue:
         self._ends_at_s = 0.0
 
     def wait_s(self, now_s: float) -> float:
-        """How long a load added now would wait for its turn."""
+        """Return the time that a transfer added now would wait before it begins."""
         if not self._transfer_s or not self._sequential:
             return 0.0
         return max(0.0, self._ends_at_s - now_s)
 
     @property
     def last(self) -> str | None:
-        """The instance whose transfer a further load has to follow."""
+        """Id of the instance that a further transfer must wait for; None: it may begin at once."""
         if not self._sequential or not self._transfer_s:
             return None
         return next(reversed(self._transfer_s))
 
     def add(self, instance_id: str, transfer_s: float, now_s: float) -> None:
+        """Append a transfer of the expected duration `transfer_s`."""
         self._ends_at_s = now_s + self.wait_s(now_s) + transfer_s
         self._transfer_s[instance_id] = transfer_s
 
     def remove(self, instance_id: str, now_s: float) -> None:
-        """A transfer ended, early, late or never begun; what is behind it moves accordingly."""
+        """Remove a transfer that finished or was cancelled, and correct the expected end."""
         if instance_id not in self._transfer_s:
             return
         first = next(iter(self._transfer_s)) == instance_id

@@ -1,10 +1,10 @@
-"""One inference on its way to another instance."""
+"""The migration of one request to another instance."""
 
 from sllmcore.cluster.instance import Instance
 
 
 class Migration:
-    """A migration from its plan to its end. Holds a slot at the destination all that time."""
+    """A migration from its plan to its end. It holds a slot of the destination until it ends."""
 
     __slots__ = ("aborted", "destination", "expected_s", "id", "request_id", "source", "started")
 
@@ -20,6 +20,6 @@ class Migration:
         self.request_id = request_id
         self.source = source
         self.destination = destination
-        self.expected_s = expected_s  # to recompute the tokens
-        self.started = False  # the driver has it in hand
-        self.aborted = False  # and has been told to clear the destination
+        self.expected_s = expected_s  # predicted duration
+        self.started = False  # `StartMigration` was issued
+        self.aborted = False  # `AbortMigration` was issued

@@ -1,4 +1,4 @@
-"""A server as the controller believes it to be."""
+"""The state of a server as the controller knows it."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -12,9 +12,8 @@ from sllmcore.types import DRAM, REMOTE, SSD, Checkpoint, ServerSpec, StorageTie
 class Server:
     """GPUs with their occupants, cache tiers, and a load queue per I/O path.
 
-    A GPU's *occupant* is the instance on it; the *next occupant* gets the GPU when the occupant
-    has left.
-    `num_free` counts GPUs without either, `num_idle` those whose occupant is idle and could go.
+    A GPU's *occupant* is the instance on it; the *next occupant* gets the GPU when the occupant has
+    left. `num_free` counts the GPUs without either, `num_idle` those with an idle occupant.
     """
 
     __slots__ = (
@@ -47,8 +46,8 @@ class Server:
         self.num_free = spec.num_gpus
         self.num_idle = 0
         self.instances: dict[str, Instance] = {}
-        self.helped: dict[str, Instance] = {}  # elsewhere: it fetches or fetched a part for them
-        self.idle: dict[str, Instance] = {}  # least recently used first
+        self.helped: dict[str, Instance] = {}  # on other servers: this one fetched a part for them
+        self.idle: dict[str, Instance] = {}  # idle instances by id, longest idle first
         self.caches = {
             DRAM: TierCache(spec.dram_bytes),
             SSD: TierCache(spec.ssd_bytes),
@@ -57,23 +56,27 @@ class Server:
 
     @property
     def num_available(self) -> int:
-        """GPUs that a new instance could have at once, idle instances making room if they may."""
+        """Number of GPUs that a new instance can get at once: free and reclaimable idle ones."""
         if self.draining:
             return 0
         return self.num_free + self.num_idle if self.reclaims_idle else self.num_free
 
     def could_hold(self, checkpoint: Checkpoint) -> bool:
-        """Whether an instance fits an empty server: enough GPUs, enough memory in each."""
+        """Return True if an instance fits the empty server: enough GPUs with enough memory."""
         enough = checkpoint.size_bytes <= checkpoint.num_gpus * self.spec.gpu_memory_bytes
         return enough and checkpoint.num_gpus <= self.spec.num_gpus
 
     def free_gpus(self) -> Iterator[int]:
+        """Yield the indices of the free GPUs."""
         for index, occupant in enumerate(self.occupants):
             if occupant is None and self.next_occupants[index] is None:
                 yield index
 
     def pick_gpus(self, num_gpus: int) -> tuple[int, ...] | None:
-        """GPUs for a new instance: free ones first, then those of the longest idle instances."""
+        """Return GPUs for a new instance: free ones, then those of the longest idle instances.
+
+        None if fewer than `num_gpus` are available.
+        """
         if self.num_available < num_gpus:
             return None
         picked = list(islice(self.free_gpus(), num_gpus))
@@ -84,9 +87,9 @@ class Server:
         return tuple(picked)
 
     def resident_bytes(self, tier: StorageTier, model: str) -> int:
-        """Bytes of `model` in a cache tier."""
+        """Return the number of bytes of `model` in a cache tier."""
         return self.caches[tier].resident_bytes(model)
 
     def queue_wait_s(self, tier: StorageTier, now_s: float) -> float:
-        """How long a load from `tier` would wait for the loads already on that path."""
+        """Return the time that a new load from `tier` would wait for the loads before it."""
         return self.queues[tier].wait_s(now_s)

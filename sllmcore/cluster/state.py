@@ -1,10 +1,10 @@
-"""The whole cluster as believed, and the indices that keep a decision from looking at all of it.
+"""The state of the cluster, with indices that make a decision independent of the cluster's size.
 
-Indices, each updated by the few mutators below and by nothing else:
+The indices are updated only by the mutators of `ClusterState`:
 - model -> instances with a free slot, ready or loading;
-- tier -> model -> servers that hold some of it;
+- tier -> model -> servers that hold some bytes of it;
 - number of available GPUs -> servers.
-`audit` recomputes them from scratch; the tests call it after every event.
+`audit` compares them with the state; the tests call it after every event.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,33 +23,36 @@ _NO_SERVERS = IndexedSet()
 
 
 class ClusterState:
-    """Servers, instances and checkpoints. Policies see it as a `ClusterView`."""
+    """Servers, instances, checkpoints and open requests. Policies see a `ClusterView` of it."""
 
     def __init__(self, *, sequential_loading: bool = True, reclaims_idle: bool = True) -> None:
         self._sequential_loading = sequential_loading
         self._reclaims_idle = reclaims_idle
         self.checkpoints: dict[str, Checkpoint] = {}
-        self.num_slots: dict[str, int] = {}  # of one instance, by model
+        self.num_slots: dict[str, int] = {}  # slots of one instance, by model
         self.servers: dict[str, Server] = {}
         self.instances: dict[str, Instance] = {}
-        self.request_states: dict[str, RequestState] = {}  # by request id, from arrival to end
-        self.watcher: RequestWatcher | None = None  # of what enters and leaves `request_states`
+        self.request_states: dict[str, RequestState] = {}  # open requests by id
+        self.watcher: RequestWatcher | None = None  # counts open requests
         self.num_arrivals = 0
         self.worklist = Worklist()
         self._num_joined = 0
-        self._open: dict[str, dict[str, Instance]] = {}
+        self._open: dict[str, dict[str, Instance]] = {}  # instances with a free slot, by model
         self._holders: dict[StorageTier, dict[str, IndexedSet]] = {t: {} for t in CACHE_TIERS}
         self._by_available: list[IndexedSet] = [IndexedSet()]
-        self._bucket: dict[str, int] = {}  # the server's place in `_by_available`
+        self._bucket: dict[str, int] = {}  # index into `_by_available`, by server id
 
-    # What policies ask.
+    # Queries of policies.
 
     def open_instances(self, model: str) -> Iterable[Instance]:
-        """Instances with a free slot, ready or loading, oldest first."""
+        """Return the instances of `model` with a free slot, loading or ready."""
         return self._open.get(model, _NO_INSTANCES).values()
 
     def holders(self, tier: StorageTier, model: str, limit: int) -> Sequence[Server]:
-        """At most `limit` servers that hold some of `model` in `tier`: all, or a rotating few."""
+        """Return at most `limit` servers that hold some bytes of `model` in `tier`.
+
+        If there are more, the selection rotates from request to request.
+        """
         ids = self._holders[tier].get(model)
         if ids is None:
             return ()
@@ -57,7 +60,7 @@ class ClusterState:
         return [servers[server_id] for server_id in ids.window(limit, self.num_arrivals)]
 
     def servers_with(self, num_gpus: int, limit: int) -> Sequence[Server]:
-        """At most `limit` servers with that many available GPUs, those with most of them first."""
+        """Return at most `limit` servers with `num_gpus` available GPUs, most available first."""
         found: list[Server] = []
         servers = self.servers
         for available in range(len(self._by_available) - 1, num_gpus - 1, -1):
@@ -70,31 +73,38 @@ class ClusterState:
         return found
 
     def num_servers_with(self, num_gpus: int) -> int:
+        """Return the number of servers with at least `num_gpus` available GPUs."""
         return sum(len(ids) for ids in self._by_available[num_gpus:])
 
     def server_with(self, num_gpus: int, position: int) -> Server:
-        """The server at `position` among the `num_servers_with` that many available GPUs."""
+        """Return one of the `num_servers_with(num_gpus)` servers, by position.
+
+        Raises:
+            IndexError: There is no server at `position`.
+        """
         for ids in self._by_available[num_gpus:]:
             if position < len(ids):
                 return self.servers[ids[position]]
             position -= len(ids)
-        raise IndexError(f"no server at position {position}")
+        raise IndexError("position must be less than num_servers_with(num_gpus)")
 
     def next_occupants_of(self, instance: Instance) -> list[Instance]:
-        """Reserved instances that wait for this one to leave."""
+        """Return the reserved instances that wait for this one to leave its GPUs."""
         server = self.servers[instance.server_id]
         return [other for other in server.instances.values() if instance.id in other.waits_for]
 
     # Servers.
 
     def add_server(self, spec: ServerSpec, resident: Iterable[Residency]) -> Server:
-        """Add a server with what its tiers hold.
+        """Add a server with the models in its tiers.
 
         Raises:
-            UsageError: The tiers cannot hold that, or the id is taken.
+            UsageError: The models do not fit the tiers, or the id is in use.
         """
         if spec.id in self.servers:
-            raise UsageError(f"a server {spec.id} is in the cluster already")
+            raise UsageError(
+                f"server {spec.id} has joined already; a server needs an id of its own"
+            )
         server = Server(
             spec,
             self._num_joined,
@@ -103,7 +113,9 @@ class ClusterState:
         )
         for found in resident:
             if found.tier not in server.caches:
-                raise UsageError(f"{found.model} cannot be resident in {found.tier.name}")
+                raise UsageError(
+                    f"{found.model} cannot be resident in {found.tier.name}, only in DRAM or SSD"
+                )
             server.caches[found.tier].put(found.model, found.num_bytes)
         self._num_joined += 1
         self.servers[spec.id] = server
@@ -115,11 +127,12 @@ class ClusterState:
         return server
 
     def set_draining(self, server: Server) -> None:
+        """Make the server's GPUs unavailable for new instances."""
         server.draining = True
         self._index_availability(server)
 
     def remove_server(self, server: Server) -> None:
-        """Forget a server, its instances and what it held."""
+        """Remove a server, its instances and the contents of its tiers."""
         for instance in list(server.instances.values()):
             self._remove_instance(instance)
         for tier in CACHE_TIERS:
@@ -131,16 +144,16 @@ class ClusterState:
         self.worklist.servers.pop(server.id, None)
         del self.servers[server.id]
 
-    # Tickets.
+    # Requests.
 
     def open_request(self, request_state: RequestState) -> None:
-        """A request has come."""
+        """Add a request that has arrived."""
         self.request_states[request_state.request.id] = request_state
         if self.watcher is not None:
             self.watcher.opened(request_state.request.model)
 
     def close_request(self, request_id: str) -> None:
-        """It has ended."""
+        """Remove a request that has ended."""
         request_state = self.request_states.pop(request_id)
         if self.watcher is not None:
             self.watcher.closed(request_state.request.model)
@@ -148,28 +161,32 @@ class ClusterState:
     # Instances.
 
     def add_instance(self, instance: Instance, waits_for: Iterable[Instance]) -> None:
-        """Make an instance the occupant of its GPUs, or the next one where others must leave."""
+        """Make an instance the occupant of its GPUs, or the next occupant of those in use.
+
+        Raises:
+            ControlError: A GPU has an occupant that is not in `waits_for`, or a next occupant.
+        """
         server = self.servers[instance.server_id]
         for other in waits_for:
             instance.waits_for[other.id] = None
         for index in instance.gpu_indices:
             occupant = server.occupants[index]
             if server.next_occupants[index] is not None:
-                raise ControlError(f"GPU {index} of {server.id} is claimed already")
+                raise ControlError(f"GPU {index} of {server.id} has a next occupant already")
             if occupant is None:
                 server.occupants[index] = instance
                 server.num_free -= 1
             elif occupant.id in instance.waits_for:
                 server.next_occupants[index] = instance
             else:
-                raise ControlError(f"GPU {index} of {server.id} is held by {occupant.id}")
+                raise ControlError(f"GPU {index} of {server.id} is occupied by {occupant.id}")
         self.instances[instance.id] = server.instances[instance.id] = instance
         for helper_id in instance.helpers:
             self.servers[helper_id].helped[instance.id] = instance
         self._index_availability(server)
 
     def remove_instance(self, instance: Instance) -> list[Instance]:
-        """Take an instance off its GPUs; return those that now have all they claimed."""
+        """Remove an instance. Return the reserved instances that now have all of their GPUs."""
         server = self.servers[instance.server_id]
         self._clear_idle(instance, server)
         complete = []
@@ -192,15 +209,21 @@ class ClusterState:
         return complete
 
     def set_state(self, instance: Instance, state: InstanceState) -> None:
+        """Set the phase of an instance."""
         instance.state = state
         self._index_open(instance)
 
     def set_leaving(self, instance: Instance, leaving: bool) -> None:
+        """Set whether an instance is leaving. A retired instance stays leaving."""
         instance.leaving = leaving or instance.retired
         self._index_open(instance)
 
     def bind(self, request_id: str, instance: Instance) -> None:
-        """Give a request one of the instance's slots."""
+        """Give a request one of the instance's slots.
+
+        Raises:
+            ControlError: No slot is free.
+        """
         if instance.free_slots <= 0:
             raise ControlError(f"{instance.id} has no free slot for {request_id}")
         if instance.idle_since_s is not None:
@@ -209,11 +232,16 @@ class ClusterState:
         self._index_open(instance)
 
     def unbind(self, request_id: str, instance: Instance) -> None:
+        """Free the slot of a request."""
         del instance.requests[request_id]
         self._index_open(instance)
 
     def reserve_slot(self, move_id: str, instance: Instance) -> None:
-        """Keep one of the instance's slots for an inference that is to move in."""
+        """Reserve one of the instance's slots for a migration.
+
+        Raises:
+            ControlError: No slot is free.
+        """
         if instance.free_slots <= 0:
             raise ControlError(f"{instance.id} has no free slot for {move_id}")
         if instance.idle_since_s is not None:
@@ -222,17 +250,17 @@ class ClusterState:
         self._index_open(instance)
 
     def fill_reserved_slot(self, move_id: str, request_id: str, instance: Instance) -> None:
-        """The inference has moved in and takes the slot kept for it."""
+        """Give the slot reserved for a migration to its request."""
         del instance.incoming[move_id]
         instance.requests[request_id] = None
 
     def release_slot(self, move_id: str, instance: Instance) -> None:
-        """It will not move in: the slot is free again."""
+        """Free the slot reserved for a migration."""
         del instance.incoming[move_id]
         self._index_open(instance)
 
     def set_idle(self, instance: Instance, now_s: float) -> None:
-        """The instance is ready and nobody needs it: its GPUs may be given to others."""
+        """Mark an instance without requests as idle, so that its GPUs become available."""
         server = self.servers[instance.server_id]
         instance.idle_since_s = now_s
         server.idle[instance.id] = instance
@@ -242,11 +270,12 @@ class ClusterState:
     # Tiers.
 
     def fill(self, server: Server, tier: StorageTier, model: str) -> None:
-        """The bytes that a tier had promised room for have arrived."""
+        """Turn the bytes reserved for a model in a tier into present bytes."""
         server.caches[tier].fill(model)
         self._index_holder(server, tier, model)
 
     def evict(self, server: Server, tier: StorageTier, model: str, keep_bytes: int) -> None:
+        """Remove all but `keep_bytes` of a model from a tier."""
         server.caches[tier].evict(model, keep_bytes)
         self._index_holder(server, tier, model)
 
@@ -303,10 +332,10 @@ class ClusterState:
         self._by_available[num_available].add(server.id)
 
     def audit(self) -> None:
-        """Check every index and count against the state itself.
+        """Compare every index and count with the state.
 
         Raises:
-            ControlError: One of them is wrong.
+            ControlError: An index or a count is wrong.
         """
         for server in self.servers.values():
             _audit_server(server, self._by_available[server.num_available])
@@ -314,12 +343,16 @@ class ClusterState:
                 for model in self.checkpoints:
                     held = server.id in self._holders[tier].get(model, _NO_SERVERS)
                     if held != bool(cache.resident_bytes(model)):
-                        raise ControlError(f"holders of {model} in {tier.name} are wrong")
+                        raise ControlError(
+                            f"the index of holders of {model} in {tier.name} is wrong"
+                        )
         for instance in self.instances.values():
             listed = instance.id in self._open.get(instance.model, _NO_INSTANCES)
             is_open = instance.free_slots > 0 and instance.state is not RESERVED
             if listed != is_open:
-                raise ControlError(f"{instance.id}: open is {is_open}, indexed as {listed}")
+                raise ControlError(
+                    f"{instance.id} is open: {is_open}, but indexed as open: {listed}"
+                )
 
 
 def _audit_server(server: Server, bucket: IndexedSet) -> None:
@@ -327,9 +360,13 @@ def _audit_server(server: Server, bucket: IndexedSet) -> None:
     num_free = sum(occupant is None and next_occupant is None for occupant, next_occupant in pairs)
     num_idle = sum(occupant is not None and occupant.idle for occupant, _ in pairs)
     if (num_free, num_idle) != (server.num_free, server.num_idle):
-        raise ControlError(f"{server.id} counts {server.num_free} free, {server.num_idle} idle")
+        raise ControlError(
+            f"{server.id} counts {server.num_free} free and {server.num_idle} idle GPUs"
+        )
     if server.id not in bucket:
         raise ControlError(f"{server.id} is not indexed under {server.num_available} GPUs")
     for cache in server.caches.values():
         if not 0 <= cache.used_bytes <= cache.capacity_bytes:
-            raise ControlError(f"{server.id} holds {cache.used_bytes} of {cache.capacity_bytes}")
+            raise ControlError(
+                f"{server.id} uses {cache.used_bytes} of {cache.capacity_bytes} bytes"
+            )

@@ -1,24 +1,24 @@
-"""Changes to which the controller has yet to react."""
+"""The worklist: changes to which the controller has yet to react."""
 
 from sllmcore.cluster.instance import Instance
 from sllmcore.cluster.request_state import RequestState
 
 
 class Worklist:
-    """What the current event changed and what may therefore let a waiting request start.
+    """Changes made by the current event that may let a waiting request start.
 
-    The parts of the controller add entries to these containers. `Controller._settle` alone takes
-    entries out, after each event, until no entry is left. Each kind keeps the order in which its
-    entries were added, without duplicates.
+    The cluster state and the parts of the controller add entries. `Controller._settle` alone takes
+    entries out, after each event, until none is left. Entries of one kind keep the order in which
+    they were added.
     """
 
     __slots__ = ("instances", "models", "requests", "servers")
 
     def __init__(self) -> None:
-        self.instances: dict[str, Instance] = {}  # instances whose requests changed, by id
-        self.requests: list[RequestState] = []  # requests that lost their instance
-        self.servers: dict[str, None] = {}  # servers that gained available GPUs, by id
-        self.models: dict[str, None] = {}  # models that one more server holds
+        self.instances: dict[str, Instance] = {}  # by id: requests of these instances changed
+        self.requests: list[RequestState] = []  # these lost their instance
+        self.servers: dict[str, None] = {}  # by id: these gained available GPUs
+        self.models: dict[str, None] = {}  # by name: one more server holds these models
 
     def take_requests(self) -> list[RequestState]:
         """Remove and return all requests."""

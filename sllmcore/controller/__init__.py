@@ -1,4 +1,4 @@
-"""The control plane as a state machine: events in, commands out."""
+"""The control plane as a state machine that turns events into commands."""
 
 from sllmcore.controller.controller import Controller, ControllerSettings
 

@@ -1,9 +1,8 @@
-"""The control plane: takes in each event with its time and returns the commands to carry out.
+"""The control plane: processes events with their times and returns commands.
 
-A driver calls `handle` with everything that happens, and `handle(WakeUp(), now_s)` when the time
-that `next_wakeup_s` names has come. The controller never waits, sleeps or looks at a clock, so the
-same object runs a simulated and a real cluster, and a recorded list of (now_s, event) replays to
-the same commands.
+A driver calls `handle` with each event, and with a `WakeUp` when the time `next_wakeup_s` has come.
+The controller does not wait and reads no clock, so that the same class runs simulated and real
+clusters, and a recorded list of (now_s, event) replays to the same commands.
 """
 
 from collections.abc import Iterable
@@ -57,13 +56,16 @@ from sllmcore.types import Request
 
 @dataclass(frozen=True, slots=True)
 class ControllerSettings:
-    """What does not depend on the policy.
+    """Settings that do not depend on the policy.
 
     Args:
-        startup_timeout_s: A request that has not started by then is given up, as is one that lost
-            its instance and has not started again so long after; None: never.
-        max_load_failures: A request whose instance failed to load so often is rejected.
-        sequential_loading: One transfer at a time on each I/O path of a server.
+        startup_timeout_s: Time after which a request that has not started, or not restarted after
+            the loss of its instance, times out; None: never.
+        max_load_failures: Number of failed loads after which a waiting request is rejected.
+        sequential_loading: True to run one transfer at a time on each I/O path of a server.
+
+    Raises:
+        UsageError: A value is not positive.
     """
 
     startup_timeout_s: float | None = 300.0  # ServerlessLLM's evaluation
@@ -78,7 +80,7 @@ class ControllerSettings:
 
 
 class Controller:
-    """Owns the waiting requests and the belief about the cluster. `handle` alone changes them."""
+    """The state machine of the control plane. Only `handle` changes its state."""
 
     def __init__(
         self,
@@ -127,35 +129,42 @@ class Controller:
 
     @property
     def cluster(self) -> ClusterView:
-        """The belief about the cluster, to look at."""
+        """The state of the cluster, read-only."""
         return self._cluster
 
     @property
     def num_waiting(self) -> int:
-        """Requests without a decision."""
+        """Number of requests that wait for a decision."""
         return len(self._pending)
 
     @property
     def next_wakeup_s(self) -> float | None:
-        """When to call `handle` with a `WakeUp`, if nothing happens before; None: no need."""
+        """Time at which to call `handle` with a `WakeUp` if no event comes before; None: never."""
         return self._timers.next_wakeup_s
 
     @property
     def wakeup_not_before_s(self) -> float:
-        """A bound on `next_wakeup_s` that costs nothing: a driver that has set its alarm for then
-        or earlier need not ask."""
+        """Lower bound of `next_wakeup_s`, in O(1).
+
+        A driver with a timer set for this time or earlier need not read `next_wakeup_s`.
+        """
         return self._timers.wakeup_not_before_s
 
     def audit(self) -> None:
-        """Check the state against itself, for tests.
+        """Check that the state is consistent, for tests.
 
         Raises:
-            ControlError: Something is inconsistent.
+            ControlError: The state is inconsistent.
         """
         self._cluster.audit()
 
     def handle(self, event: Event, now_s: float) -> list[Command]:
-        """Take in one event; return the commands to carry out, in order."""
+        """Process one event; return the commands to carry out, in order.
+
+        Raises:
+            ControlError: The driver violated the contract of `sllmcore.events`.
+            UsageError: A `ServerJoined` or `ModelDeployed` contradicts the state.
+        """
         if self._prewarmer is not None:
             self._prewarmer.advance(now_s)
         match event:
@@ -226,7 +235,7 @@ class Controller:
             self._dispatcher.dispatch_arrival(request_state, now_s)
 
     def _set_deadline(self, request_state: RequestState, now_s: float) -> None:
-        """A request has to start, or to start again, within the time-out."""
+        """Let a request time out unless it starts, or restarts, in time."""
         if self._settings.startup_timeout_s is not None:
             self._timers.set_deadline(request_state, now_s + self._settings.startup_timeout_s)
 
@@ -237,14 +246,17 @@ class Controller:
         for instance in self._timers.due_instances(now_s):
             self._launcher.stop(instance, now_s)
         for request_state in self._timers.due_backoffs(now_s):
-            if request_state.instance is not None:  # whoever waits may find room there again
+            if request_state.instance is not None:  # its GPUs can be reclaimed again
                 self._cluster.worklist.servers[request_state.instance.server_id] = None
         if self._prewarmer is not None and self._timers.plan_due(now_s):
             self._prewarm(self._prewarmer.plan(self._cluster, now_s), now_s)
 
     def _prewarm(self, plan: Iterable[Prewarm], now_s: float) -> None:
-        """Launch ahead of demand. Such an instance is idle from the first: who needs its GPUs
-        before anybody needs its model takes them, and the load is broken off."""
+        """Launch instances before demand.
+
+        A prewarmed instance counts as idle while it loads. If another model needs its GPUs before a
+        request for this one arrives, the load is cancelled.
+        """
         for model, place in ((each.model, each.placement) for each in plan):
             if self._membership.serves(model):
                 instance = self._launcher.launch(
@@ -262,7 +274,7 @@ class Controller:
             if request_state.phase is BOUND:
                 self._request_states.start(request_state, instance, now_s)
         self._migrations.start_ready(instance)
-        if instance.idle:  # launched ahead of demand
+        if instance.idle:  # prewarmed
             self._start_keep_alive(instance, now_s)
         self._cluster.worklist.instances[instance.id] = instance
 
@@ -279,11 +291,11 @@ class Controller:
             self._request_states.reject(request_state.request.id, f"model {model} is not deployed")
 
     def _settle(self, now_s: float) -> None:
-        """React to what the event changed, until nothing is left.
+        """React to the changes in the worklist, until none is left.
 
-        In this order: instances whose requests changed; requests that wait for GPUs, if GPUs became
-        available or a request lost its instance; requests that wait for a server that holds their
-        model, if one more server holds it.
+        In this order: instances with changed requests; requests that wait for GPUs, if GPUs became
+        available or a request lost its instance; parked requests, if another server now holds their
+        model.
         """
         work, instances = self._cluster.worklist, self._cluster.instances
         while work.instances or work.servers or work.models or work.requests:
@@ -301,7 +313,7 @@ class Controller:
                 self._dispatcher.dispatch_parked_of(work.take_models(), now_s)
 
     def _review(self, instance: Instance, now_s: float) -> None:
-        """Let an instance take waiting requests of its model, or stay idle, or go."""
+        """Give waiting requests to an instance. Without any, make it idle or remove it."""
         while instance.free_slots > 0 and instance.state is not RESERVED:
             request_state = self._pending.oldest_of(instance.model)
             if request_state is None:
@@ -311,14 +323,14 @@ class Controller:
             return
         if instance.state is RESERVED:
             self._failures.cancel_reservation(instance)
-        elif instance.leaving or not instance.ready:  # a load that nobody waits for is broken off
+        elif instance.leaving or not instance.ready:  # a load without requests is cancelled
             self._launcher.stop(instance, now_s)
         elif not instance.idle:
             self._cluster.set_idle(instance, now_s)
             self._start_keep_alive(instance, now_s)
 
     def _start_keep_alive(self, instance: Instance, now_s: float) -> None:
-        """An instance is ready and idle: from now on its keep-alive runs."""
+        """Start the keep-alive of an instance that is ready and idle."""
         instance.idle_since_s = now_s
         keep_alive_s = self._residency.instance_keep_alive_s(instance)
         if keep_alive_s is not None:

@@ -1,4 +1,4 @@
-"""Decisions for waiting requests: the scheduler decides, the other parts carry the decision out."""
+"""Dispatching: decisions of the scheduler for waiting requests, and their execution."""
 
 from collections.abc import Iterable
 from typing import assert_never
@@ -24,10 +24,10 @@ from sllmcore.types import Placement
 
 
 class Dispatcher:
-    """Asks the scheduler about one request at a time and carries out its decision.
+    """Asks the scheduler for a decision about one request at a time and carries it out.
 
-    After a `WaitForGPUs` for a model of n GPUs, cold models of n or more GPUs are not asked about
-    until GPUs become available. That keeps an overloaded cluster at one decision per event.
+    After a `WaitForGPUs` for a model of n GPUs, requests for cold models of n or more GPUs wait
+    until GPUs become available. So an overloaded cluster makes about one decision per event.
     """
 
     def __init__(
@@ -45,10 +45,10 @@ class Dispatcher:
         self._launcher = launcher
         self._migrations = migrations
         self._request_states = request_states
-        self._blocked_gpus: int | None = None  # cold models of this many GPUs or more must wait
+        self._blocked_gpus: int | None = None  # requests for cold models of this many GPUs wait
 
     def dispatch_arrival(self, request_state: RequestState, now_s: float) -> None:
-        """Decide for a request that has just arrived, or queue it if its model must wait."""
+        """Decide for a request that has just arrived, or let it wait if its model is blocked."""
         model = request_state.request.model
         num_gpus = self._cluster.checkpoints[model].num_gpus
         blocked = self._blocked_gpus is not None and num_gpus >= self._blocked_gpus
@@ -60,10 +60,10 @@ class Dispatcher:
     def dispatch_waiting(
         self, servers: Iterable[str], requeued: Iterable[RequestState], now_s: float
     ) -> None:
-        """Decide for the requests that the GPUs now available on `servers` may help, oldest first.
+        """Decide for the requests that may start on the GPUs now available on `servers`.
 
-        `requeued` requests that find an open instance of their model come first, since they need
-        no GPUs.
+        In this order: `requeued` requests with an open instance of their model, which need no GPUs;
+        requests that wait for GPUs of `servers` or of any server; the others, oldest first.
         """
         self._blocked_gpus = None
         if not self._pending:

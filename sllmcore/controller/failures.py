@@ -1,4 +1,4 @@
-"""What is lost, and what that means for everything that counted on it."""
+"""Failures: lost instances and servers, failed loads and migrations, and their consequences."""
 
 from sllmcore.cluster.instance import RESERVED, Instance
 from sllmcore.cluster.request_state import STOPPING
@@ -10,7 +10,7 @@ from sllmcore.controller.request_states import RequestStates
 
 
 class Failures:
-    """Requests of what is lost start again; moves from or to it end; promises are taken back."""
+    """Handlers of failures: requests wait again, migrations end, reservations are cancelled."""
 
     def __init__(
         self,
@@ -29,7 +29,10 @@ class Failures:
     def handle_load_failed(
         self, instance_id: str, reason: str, now_s: float, max_load_failures: int
     ) -> None:
-        """An instance did not come up; who has waited for too many such is rejected."""
+        """Remove an instance that failed to load.
+
+        Its requests wait again. Those with `max_load_failures` failed loads are rejected.
+        """
         instance = self._cluster.instances.get(instance_id)
         if instance is None:
             return
@@ -46,6 +49,7 @@ class Failures:
         self.handle_instance_lost(instance_id, now_s)
 
     def handle_instance_lost(self, instance_id: str, now_s: float) -> None:
+        """Remove an instance that crashed. Its requests wait again."""
         instance = self._cluster.instances.get(instance_id)
         if instance is not None:
             self._requeue_all(instance, now_s)
@@ -53,6 +57,7 @@ class Failures:
             self._cluster.worklist.instances.pop(instance_id, None)
 
     def handle_server_lost(self, server_id: str, now_s: float) -> None:
+        """Remove a server and its instances. Their requests, and those parked there, wait again."""
         server = self._cluster.servers.get(server_id)
         if server is None:
             return
@@ -65,7 +70,7 @@ class Failures:
             self._request_states.requeue(request_state)
 
     def handle_server_draining(self, server_id: str) -> None:
-        """Whoever waits for GPUs there, claimed or not, must look elsewhere."""
+        """Let the requests that wait for GPUs of this server wait for a new decision."""
         server = self._cluster.servers.get(server_id)
         if server is not None:
             for instance in list(server.instances.values()):
@@ -75,12 +80,13 @@ class Failures:
                 self._request_states.requeue(request_state)
 
     def handle_migration_failed(self, move_id: str, now_s: float) -> None:
+        """End a failed migration. Its request stays at the source."""
         source = self._migrations.handle_failed(move_id, now_s)
         if source is not None:
             self._keep_source(source)
 
     def cancel_reservation(self, next_occupant: Instance) -> None:
-        """A reserved instance will not come to be: its requests wait again, its victims stay."""
+        """Remove a reserved instance. Its requests wait again, its victims keep their GPUs."""
         victims = [self._cluster.instances[i] for i in next_occupant.waits_for]
         for request_id in list(next_occupant.requests):
             request_state = self._cluster.request_states[request_id]
@@ -91,7 +97,7 @@ class Failures:
         self._migrations.cancel_reclaim(victims)
 
     def _keep_source(self, source: Instance) -> None:
-        """An instance cannot leave after all: whoever counts on its GPUs must look elsewhere."""
+        """Keep an instance that was to leave. The instances reserved on its GPUs are removed."""
         next_occupants = self._cluster.next_occupants_of(source)
         for next_occupant in next_occupants:
             self.cancel_reservation(next_occupant)
@@ -99,7 +105,7 @@ class Failures:
             self._migrations.cancel_reclaim([source])
 
     def _requeue_all(self, instance: Instance, now_s: float) -> None:
-        """Nothing runs on this instance any more: its requests start again, moves end."""
+        """End all requests and migrations of an instance that is lost; its requests wait again."""
         for source in self._migrations.handle_destination_lost(instance, now_s):
             self._keep_source(source)
         for request_id in list(instance.requests):

@@ -1,16 +1,19 @@
-"""Heaps whose entries lose their cause before they surface, kept from growing with time."""
+"""Pruning of heaps: removes invalid entries, so that a heap does not grow without bound."""
 
 from collections.abc import Callable
 from heapq import heapify
 from typing import TypeVar
 
 T = TypeVar("T", tuple[int, str], tuple[float, int, str, float])
-_SPARE = 64  # entries that a heap may always have
+_SPARE = 64  # number of entries that are never worth pruning
 
 
 def prune_heap(heap: list[T], num_valid: int, is_valid: Callable[[T], bool]) -> None:
-    """Drop what has gone, and doubles, from a heap of more than twice as many entries as there can
-    be causes. That halves it at least, so that it costs a push no more than a constant."""
+    """Remove invalid and duplicate entries from a heap that is more than twice too long.
+
+    `num_valid` is an upper bound on the number of valid entries. Pruning at least halves the heap,
+    so that its amortised cost per push is constant.
+    """
     if len(heap) > 2 * num_valid + _SPARE:
         heap[:] = dict.fromkeys(entry for entry in heap if is_valid(entry))
         heapify(heap)

@@ -1,4 +1,4 @@
-"""Bringing instances up and taking them down: GPUs, cache room, load queues, and their commands."""
+"""Launching and stopping instances: GPUs, cache tiers, load queues and the commands for them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,12 +16,12 @@ from sllmcore.types import CACHE_TIERS, Checkpoint, LoadEstimate, StorageTier
 
 @dataclass(frozen=True, slots=True)
 class _Load:
-    """A load under way: what it holds until it ends."""
+    """A load in progress and the tiers that it uses."""
 
     source: StorageTier
     began_at_s: float
-    pinned: tuple[StorageTier, ...]
-    filling: tuple[StorageTier, ...]
+    pinned: tuple[StorageTier, ...]  # tiers that it reads
+    filling: tuple[StorageTier, ...]  # tiers with space reserved for its bytes
 
 
 class Launcher:
@@ -70,20 +70,20 @@ class Launcher:
         return instance
 
     def stop(self, instance: Instance, now_s: float) -> None:
-        """Take an instance off its GPUs; those who claimed them begin to load."""
+        """Stop an instance and free its GPUs; next occupants begin to load."""
         if instance.state is not RESERVED:
             self._outbox.add(StopInstance(self._outbox.next_id(), instance.id))
         self.remove(instance, now_s)
 
     def remove(self, instance: Instance, now_s: float) -> None:
-        """As `stop`, for an instance that is gone already."""
+        """Free the GPUs of an instance that no longer exists; next occupants begin to load."""
         if instance.id in self._loads:
             self._end_load(instance, now_s, filled=False)
         for next_occupant in self._cluster.remove_instance(instance):
             self._begin_load(next_occupant, now_s)
 
     def finish_load(self, instance: Instance, event: LoadFinished, now_s: float) -> None:
-        """A load has finished: learn from it, and let its bytes count as resident."""
+        """Make an instance ready: learn from its load and count its bytes as resident."""
         load = self._end_load(instance, now_s, filled=True)
         checkpoint = self._cluster.checkpoints[instance.model]
         server = self._cluster.servers[instance.server_id]
@@ -93,7 +93,7 @@ class Launcher:
         self._cluster.set_state(instance, READY)
 
     def remove_server(self, server: Server) -> None:
-        """Everything on a server is gone at once: nothing is freed, nothing claims."""
+        """Remove a lost server with its instances and loads."""
         for instance_id in server.instances:
             self._loads.pop(instance_id, None)
         self._cluster.remove_server(server)
@@ -136,7 +136,7 @@ class Launcher:
         source: StorageTier,
         now_s: float,
     ) -> None:
-        """Pin what the load will read, and promise it room where its bytes are to stay."""
+        """Pin the copies that the load reads and reserve space for those that it leaves."""
         model = checkpoint.model
         pinned = [tier for tier in CACHE_TIERS if server.caches[tier].resident_bytes(model)]
         for tier in pinned:
@@ -150,7 +150,10 @@ class Launcher:
         self._loads[instance.id] = _Load(source, now_s, tuple(pinned), tuple(filling))
 
     def _reserve_room(self, server: Server, tier: StorageTier, checkpoint: Checkpoint) -> bool:
-        """Evict until the rest of a checkpoint fits `tier`, and promise it the room."""
+        """Reserve space in `tier` for the missing bytes of a checkpoint, evicting as needed.
+
+        Returns False if nothing is missing, or if it does not fit.
+        """
         cache, model = server.caches[tier], checkpoint.model
         missing_bytes = checkpoint.size_bytes - cache.resident_bytes(model)
         if missing_bytes <= 0 or cache.reserved(model):
@@ -167,6 +170,7 @@ class Launcher:
         return True
 
     def evict(self, server: Server, tier: StorageTier, model: str, keep_bytes: int = 0) -> None:
+        """Evict all but `keep_bytes` of a model from a tier."""
         self._cluster.evict(server, tier, model, keep_bytes)
         self._outbox.add(EvictCopy(self._outbox.next_id(), server.id, tier, model, keep_bytes))
 

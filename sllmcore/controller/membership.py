@@ -1,4 +1,4 @@
-"""Which models are deployed, and servers and models that leave in good order."""
+"""Membership: the deployed models, and the orderly departure of models and servers."""
 
 from sllmcore.cluster.instance import Instance
 from sllmcore.cluster.state import ClusterState
@@ -8,7 +8,7 @@ from sllmcore.types import Checkpoint
 
 
 class Membership:
-    """Deployments and departures. Arrivals of servers are `ClusterState.join`."""
+    """Deploys and deletes models and drains servers. `ClusterState.add_server` adds servers."""
 
     def __init__(self, cluster: ClusterState, launcher: Launcher) -> None:
         self._cluster = cluster
@@ -16,26 +16,29 @@ class Membership:
         self._deployed: set[str] = set()
 
     def serves(self, model: str) -> bool:
+        """Return True if `model` is deployed."""
         return model in self._deployed
 
     def deploy(self, checkpoint: Checkpoint, num_slots: int) -> None:
-        """Requests for this model may come.
+        """Deploy a model.
 
         Raises:
-            UsageError: Servers still hold an earlier model of that name which was another one.
+            UsageError: `num_slots` is less than 1, or another checkpoint had the same name.
         """
         model = checkpoint.model
         if num_slots < 1:
             raise UsageError(f"num_slots of {model} must be >= 1, got {num_slots}")
         known = self._cluster.checkpoints.get(model)
         if known is not None and known != checkpoint:
-            raise UsageError(f"{model} was deployed as {known} and cannot become {checkpoint}")
+            raise UsageError(
+                f"{model} was deployed as {known} and cannot become {checkpoint}: use a new name"
+            )
         self._cluster.checkpoints[model] = checkpoint
         self._cluster.num_slots[model] = num_slots
         self._deployed.add(model)
 
     def delete(self, model: str, now_s: float) -> None:
-        """Stop serving a model: its instances go when they have finished, its copies at once."""
+        """Delete a model: evict its unused copies and stop its instances when they are idle."""
         self._deployed.discard(model)
         instances = [i for i in self._cluster.instances.values() if i.model == model]
         for instance in instances:
@@ -46,7 +49,7 @@ class Membership:
                     self._launcher.evict(server, tier, model)
 
     def drain(self, server_id: str, now_s: float) -> None:
-        """Nothing new starts on a server; what runs there finishes."""
+        """Start nothing more on a server; stop its instances when they are idle."""
         server = self._cluster.servers.get(server_id)
         if server is None:
             return

@@ -1,15 +1,16 @@
-"""Inferences that make room for others: by migration, step by step, or by preemption.
+"""Migrations and preemptions: requests that leave their GPUs to another model.
 
-The seven steps of a migration, and who takes them:
- 1. the destination loads the victim's model          `begin` (no load if an instance is ready)
- 2. it is loaded: `StartMigration` goes out                   `resume`
- 3-5. tokens move while the source goes on            the driver
- 6. the source is unloaded, the newcomer loads        `finished`, then the vacated instance
- 7. the stream comes from the destination             the driver, before `MigrationFinished`
-Any of them can be overtaken: the victim finishes or is cancelled first (`cancel`), the
-destination or the source fails (`failed`, `cancel`), the newcomer leaves (`cancel_reclaim`). One
-that fails may be tried again at once; after more in a row the inference stays where it is for a
-while, for twice as long each time.
+The seven steps of a migration (ServerlessLLM, section 5) and the code that performs them:
+ 1. The destination loads the victim's model, unless an instance is ready.  `begin`
+ 2. The destination is ready: `StartMigration`.                             `start_ready`
+ 3-5. The context moves to the destination while the source goes on.        the driver
+ 6. The source is stopped and the next occupant of its GPUs loads.          `handle_finished`
+ 7. The stream comes from the destination.                                  the driver
+
+Every step may be overtaken: the request finishes or is cancelled, or the source is lost (`cancel`);
+the destination fails (`handle_failed`, `handle_destination_lost`); the request that needed the GPUs
+is cancelled (`cancel_reclaim`). After one failed migration a request may be migrated again at once.
+After n > 1 failures in a row it is not migrated for `BACKOFF_S * 2^(n - 2)`.
 """
 
 from collections.abc import Iterable
@@ -25,12 +26,12 @@ from sllmcore.controller.timers import Timers
 from sllmcore.errors import ControlError
 from sllmcore.types import MigrationPlan
 
-BACKOFF_S = 1.0  # after two failures in a row: longer than a network takes to lose a few packets
-MAX_DOUBLINGS = 6  # so a network that is down is tried about once a minute
+BACKOFF_S = 1.0  # longer than a network takes to recover from a few lost packets
+MAX_DOUBLINGS = 6  # so a network that is down is retried about once a minute
 
 
 class Migrations:
-    """Facts about inferences on the move."""
+    """The planned and started migrations, and preemptions."""
 
     def __init__(
         self, cluster: ClusterState, launcher: Launcher, timers: Timers, outbox: CommandOutbox
@@ -44,14 +45,18 @@ class Migrations:
         self._worklist = cluster.worklist
 
     def begin(self, plan: MigrationPlan, now_s: float) -> Instance:
-        """Step 1, and 2 where the destination is ready. Returns the instance that will leave."""
+        """Begin to migrate all requests of an instance. Return that instance.
+
+        Raises:
+            ControlError: The plan has no destination, or a request cannot migrate.
+        """
         victim = self._cluster.instances[plan.victim_id]
         destination = self._destination(plan, victim, now_s)
         self._cluster.set_leaving(victim, True)
         for request_id in victim.requests:
             request_state = self._cluster.request_states[request_id]
             if not request_state.can_migrate:
-                raise ControlError(f"{request_id} on {victim.id} cannot be moved")
+                raise ControlError(f"{request_id} on {victim.id} cannot be migrated")
             self._num_begun += 1
             migration = Migration(
                 f"m{self._num_begun}", request_id, victim, destination, plan.resume_s
@@ -67,11 +72,11 @@ class Migrations:
             server_id, gpu_indices = plan.placement.server_id, plan.placement.gpu_indices
             return self._launcher.launch(victim.model, server_id, gpu_indices, (), now_s)
         if plan.instance_id is None:
-            raise ControlError(f"a migration plan without destination: {plan}")
+            raise ControlError(f"a migration plan needs an instance_id or a placement, got {plan}")
         return self._cluster.instances[plan.instance_id]
 
     def start_ready(self, destination: Instance) -> None:
-        """Step 2: the destination can take over those who are to move in."""
+        """Start the planned migrations to a destination that is ready."""
         for move_id in destination.incoming:
             migration = self._migrations[move_id]
             if migration.started:
@@ -90,7 +95,11 @@ class Migrations:
             )
 
     def preempt(self, victim: Instance) -> None:
-        """Stop all that runs on an instance, to be run again elsewhere."""
+        """Stop all requests of an instance; they wait again when they have stopped.
+
+        Raises:
+            ControlError: A request is being migrated or stopped already.
+        """
         self._cluster.set_leaving(victim, True)
         for request_id in victim.requests:
             request_state = self._cluster.request_states[request_id]
@@ -100,7 +109,11 @@ class Migrations:
             self.stop(request_state)
 
     def stop(self, request_state: RequestState) -> None:
-        """Break off a running inference, wherever it is in its move."""
+        """Stop a running request and abort its migration, if any.
+
+        Raises:
+            ControlError: The request does not run.
+        """
         if request_state.instance is None:
             raise ControlError(f"{request_state.request.id} does not run")
         self.cancel(request_state)
@@ -110,9 +123,12 @@ class Migrations:
         )
 
     def handle_finished(self, move_id: str) -> RequestState | None:
-        """Step 6: the request runs at its destination; the source has one inference less.
+        """Move a request from its source to its destination.
 
-        Returns its ticket, None for a move that has been let go.
+        Returns the request; None if the migration was given up before.
+
+        Raises:
+            ControlError: The request has ended or left the source before.
         """
         migration = self._migrations.pop(move_id, None)
         if migration is None:
@@ -120,14 +136,14 @@ class Migrations:
         request_state = self._cluster.request_states.get(migration.request_id)
         if request_state is None or request_state.instance is not migration.source:
             raise ControlError(
-                f"{migration.request_id} moved to {migration.destination.id} after its end"
+                f"{migration.request_id} migrated to {migration.destination.id} after its end"
             )
         self._cluster.unbind(migration.request_id, migration.source)
         self._cluster.fill_reserved_slot(migration.id, migration.request_id, migration.destination)
         request_state.instance, request_state.migration = migration.destination, None
         request_state.num_failed_migrations = 0
         self._worklist.instances[migration.source.id] = migration.source
-        if request_state.phase is STOPPING:  # it was still on its way when told to stop
+        if request_state.phase is STOPPING:  # it was stopped while it migrated
             stop_id = self._outbox.next_id()
             self._outbox.add(StopRequest(stop_id, migration.request_id, migration.destination.id))
         else:
@@ -135,12 +151,12 @@ class Migrations:
         return request_state
 
     def handle_failed(self, move_id: str, now_s: float) -> Instance | None:
-        """The destination is clean again. Returns the source if it goes on and so cannot leave."""
+        """End a failed migration. Return its source if the request goes on there, else None."""
         migration = self._migrations.get(move_id)
         return None if migration is None else self._fail(migration, now_s)
 
     def cancel(self, request_state: RequestState) -> None:
-        """The inference ends where it is, or with it: it will not move."""
+        """Cancel the migration of a request that ends, stops or loses its instance, if any."""
         migration = request_state.migration
         if migration is None:
             return
@@ -155,13 +171,16 @@ class Migrations:
         )
 
     def handle_destination_lost(self, destination: Instance, now_s: float) -> list[Instance]:
-        """Nobody can move in. Returns the instances that therefore cannot leave."""
+        """End all migrations to a lost instance. Return the sources on which requests go on."""
         migrations = [self._migrations[move_id] for move_id in destination.incoming]
         sources = [self._fail(migration, now_s) for migration in migrations]
         return list({source.id: source for source in sources if source is not None}.values())
 
     def _fail(self, migration: Migration, now_s: float) -> Instance | None:
-        """The source, if the inference goes on there, maybe to stay before it is moved again."""
+        """End a migration and start a back-off after repeated failures.
+
+        Returns the source if the request goes on there, else None.
+        """
         self._release(migration)
         if migration.aborted:
             return None
@@ -173,7 +192,10 @@ class Migrations:
         return migration.source
 
     def cancel_reclaim(self, victims: Iterable[Instance]) -> None:
-        """Nobody needs the room of these instances any more: those not under way yet stay."""
+        """Cancel the planned migrations from these instances, because their GPUs are not needed.
+
+        Started migrations go on.
+        """
         for victim in victims:
             request_states = [
                 self._cluster.request_states[request_id] for request_id in victim.requests
@@ -186,7 +208,7 @@ class Migrations:
             self._worklist.instances[victim.id] = victim
 
     def _release(self, migration: Migration) -> None:
-        """Free the slot at the destination; the inference, if it goes on, stays where it is."""
+        """Remove a migration and free its slot at the destination; the request does not move."""
         del self._migrations[migration.id]
         self._cluster.release_slot(migration.id, migration.destination)
         self._worklist.instances[migration.destination.id] = migration.destination

@@ -1,10 +1,10 @@
-"""The commands of the event being handled, and the numbers they bear."""
+"""The outbox: the commands of the event being handled."""
 
 from sllmcore.commands import Command
 
 
 class CommandOutbox:
-    """Collects commands in order. Numbers run on through the controller's life."""
+    """Collects commands in order. Their ids rise over the life of the controller."""
 
     __slots__ = ("_commands", "_num_issued")
 
@@ -13,13 +13,15 @@ class CommandOutbox:
         self._num_issued = 0
 
     def next_id(self) -> int:
+        """Return the id of the next command."""
         self._num_issued += 1
         return self._num_issued
 
     def add(self, command: Command) -> None:
+        """Append a command."""
         self._commands.append(command)
 
     def take(self) -> list[Command]:
-        """The commands added since the last `take`."""
+        """Remove and return all commands."""
         commands, self._commands = self._commands, []
         return commands

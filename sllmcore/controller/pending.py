@@ -1,4 +1,4 @@
-"""Requests that wait for a decision: oldest first by GPU count, by model, and by server."""
+"""The queue of requests that wait for a decision, indexed by GPU count, model and server."""
 
 from heapq import heappop, heappush
 
@@ -9,22 +9,24 @@ ANY_SERVER = ""
 
 
 class PendingQueue:
-    """Views of the waiting requests; entries that have gone are dropped when they surface, or
-    when there are many such."""
+    """The waiting requests. A request is *parked* if it waits for GPUs of particular servers.
+
+    Heap entries of requests that have left are removed when they reach the top or are many.
+    """
 
     def __init__(self) -> None:
         self._waiting: dict[str, RequestState] = {}
-        self._by_gpus: dict[int, list[tuple[int, str]]] = {}  # heaps of (order, request id)
+        self._by_gpus: dict[int, list[tuple[int, str]]] = {}  # heaps of (arrival index, request id)
         self._by_model: dict[str, list[tuple[int, str]]] = {}
-        self._parked: dict[str, dict[str, RequestState]] = {}  # by server id
+        self._parked: dict[str, dict[str, RequestState]] = {}  # by server id and request id
         self._parked_at: dict[str, tuple[str, ...]] = {}  # server ids by request id
-        self._parked_of: dict[str, dict[str, RequestState]] = {}  # by model
+        self._parked_of: dict[str, dict[str, RequestState]] = {}  # by model and request id
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def add(self, request_state: RequestState, num_gpus: int) -> None:
-        """Let a request wait among those for models of so many GPUs."""
+        """Let a request wait for GPUs of any server; its model needs `num_gpus`."""
         request_id = request_state.request.id
         if self._enter(request_state) or request_id in self._parked_at:
             self._unpark(request_state)
@@ -33,7 +35,7 @@ class PendingQueue:
             prune_heap(heap, len(self._waiting), self._is_unparked)
 
     def park(self, request_state: RequestState, server_ids: tuple[str, ...]) -> None:
-        """Let a request wait until GPUs of these servers, or of `ANY_SERVER`, become free."""
+        """Let a request wait until GPUs of these servers, or of `ANY_SERVER`, are available."""
         self._enter(request_state)
         self._unpark(request_state)
         for server_id in server_ids:
@@ -44,20 +46,20 @@ class PendingQueue:
         )
 
     def remove(self, request_state: RequestState) -> None:
-        """The request does not wait any more, or never had to."""
+        """Remove a request; nothing happens if it does not wait."""
         if self._waiting.pop(request_state.request.id, None) is not None:
             self._unpark(request_state)
 
     def parked(self, server_id: str) -> list[RequestState]:
-        """Those that wait for a server, in the order of their asking."""
+        """Return the requests parked at a server, in the order in which they were parked."""
         return list(self._parked.get(server_id, {}).values())
 
     def parked_of(self, model: str) -> list[RequestState]:
-        """Those for a model that wait for servers, in the order of their asking."""
+        """Return the parked requests for a model, in the order in which they were parked."""
         return list(self._parked_of.get(model, {}).values())
 
     def oldest(self, below_gpus: int | None) -> RequestState | None:
-        """The oldest request, not parked, for a model of fewer than `below_gpus` GPUs."""
+        """Return the oldest request that is not parked and needs fewer than `below_gpus` GPUs."""
         best: tuple[int, str] | None = None
         for num_gpus, heap in self._by_gpus.items():
             if below_gpus is not None and num_gpus >= below_gpus:
@@ -69,14 +71,14 @@ class PendingQueue:
         return None if best is None else self._waiting[best[1]]
 
     def oldest_of(self, model: str) -> RequestState | None:
-        """The oldest request for a model, parked or not."""
+        """Return the oldest request for a model, parked or not."""
         heap = self._by_model.get(model)
         while heap and not self._is_waiting(heap[0]):
             heappop(heap)
         return self._waiting[heap[0][1]] if heap else None
 
     def of_model(self, model: str) -> list[RequestState]:
-        """All requests for a model, oldest first."""
+        """Return all requests for a model, oldest first."""
         request_states = [
             request_state
             for request_state in self._waiting.values()

@@ -1,4 +1,4 @@
-"""Requests from arrival to end: where each of them stands, and what an engine's answer means."""
+"""Transitions of requests from arrival to end; `cluster.request_state` has their table."""
 
 from sllmcore.cluster.instance import Instance
 from sllmcore.cluster.request_state import (
@@ -22,7 +22,7 @@ from sllmcore.types import DRAM, Request
 
 
 class RequestStates:
-    """The only writer of tickets, but for their moves."""
+    """The only writer of `RequestState` objects, except for their migrations and deadlines."""
 
     def __init__(
         self,
@@ -42,9 +42,13 @@ class RequestStates:
         self._worklist = cluster.worklist
 
     def open(self, request: Request) -> RequestState | None:
-        """Take in a request; None: it was rejected."""
+        """Return the state of a request that has arrived; None if it was rejected.
+
+        Raises:
+            ControlError: The id is in use.
+        """
         if request.id in self._cluster.request_states:
-            raise ControlError(f"request {request.id} has arrived already")
+            raise ControlError(f"request {request.id} has arrived already; ids must be unique")
         self._cluster.num_arrivals += 1
         if not self._membership.serves(request.model):
             self.reject(request.id, f"model {request.model} is not deployed")
@@ -54,10 +58,11 @@ class RequestStates:
         return request_state
 
     def reject(self, request_id: str, reason: str) -> None:
+        """Reject a request that is closed or was never opened."""
         self._outbox.add(RejectRequest(self._outbox.next_id(), request_id, reason))
 
     def close_waiting(self, request_state: RequestState) -> None:
-        """A request that does not run is over."""
+        """Close a request that waits or is bound."""
         if request_state.phase is BOUND:
             self.unbind(request_state)
         else:
@@ -65,7 +70,7 @@ class RequestStates:
         self._cluster.close_request(request_state.request.id)
 
     def requeue(self, request_state: RequestState) -> None:
-        """A request lost its instance: it waits for a decision again, in its old place."""
+        """Let a request that lost its instance wait again; reject it if its model was deleted."""
         request_state.phase, request_state.instance = WAITING, None
         if not self._membership.serves(request_state.request.model):
             self._cluster.close_request(request_state.request.id)
@@ -79,6 +84,7 @@ class RequestStates:
         self._worklist.requests.append(request_state)
 
     def bind(self, request_state: RequestState, instance: Instance, now_s: float) -> None:
+        """Give a waiting request a slot of an instance; start it if the instance is ready."""
         self._pending.remove(request_state)
         self._cluster.bind(request_state.request.id, instance)
         request_state.instance = instance
@@ -88,6 +94,7 @@ class RequestStates:
             request_state.phase = BOUND
 
     def start(self, request_state: RequestState, instance: Instance, now_s: float) -> None:
+        """Start a request on its instance, which is ready."""
         request_state.phase, request_state.deadline_at_s = RUNNING, None
         request_state.attempt += 1
         request_state.running_since_s = now_s
@@ -100,6 +107,7 @@ class RequestStates:
         )
 
     def cancel(self, request_id: str) -> None:
+        """Close or stop a request, because its client left."""
         request_state = self._cluster.request_states.get(request_id)
         if request_state is None:
             return
@@ -112,6 +120,7 @@ class RequestStates:
             self.close_waiting(request_state)
 
     def handle_finished(self, event: InferenceFinished, now_s: float) -> None:
+        """Close a request that completed and learn from its duration."""
         request_state = self._find(event.request_id, event.instance_id)
         if request_state is None:
             return
@@ -120,6 +129,7 @@ class RequestStates:
         self._close_running(request_state)
 
     def handle_failed(self, request_id: str, instance_id: str, reason: str) -> None:
+        """Close a request that failed; reject it unless its client has left."""
         request_state = self._find(request_id, instance_id)
         if request_state is None:
             return
@@ -129,6 +139,7 @@ class RequestStates:
             self.reject(request_id, reason)
 
     def handle_stopped(self, request_id: str, instance_id: str) -> None:
+        """Close a stopped request, or let it wait again if it was preempted."""
         request_state = self._find(request_id, instance_id)
         if request_state is None:
             return
@@ -146,6 +157,11 @@ class RequestStates:
         self._cluster.close_request(request_state.request.id)
 
     def unbind(self, request_state: RequestState) -> None:
+        """Free the slot of a request.
+
+        Raises:
+            ControlError: The request is bound to no instance.
+        """
         instance = request_state.instance
         if instance is None:
             raise ControlError(f"{request_state.request.id} is bound to no instance")
@@ -154,7 +170,7 @@ class RequestStates:
         self._worklist.instances[instance.id] = instance
 
     def _find(self, request_id: str, instance_id: str) -> RequestState | None:
-        """The ticket that an engine's answer is about; None if it has been let go."""
+        """Return the request if it is bound to that instance, else None."""
         request_state = self._cluster.request_states.get(request_id)
         if (
             request_state is None

@@ -1,5 +1,4 @@
-"""When the controller wants to be woken: for start deadlines, the end of keep-alives, inferences
-that may be moved again, and plans."""
+"""The timers of a controller: start deadlines, ends of keep-alives and back-offs, and plans."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,12 +10,13 @@ from sllmcore.cluster.request_state import RequestState
 from sllmcore.cluster.state import ClusterState
 from sllmcore.controller.heap_pruning import prune_heap
 
-# What an alarm was set for, asked by id and `set_for_s`. Values, so that a controller can be saved.
+# Each class decides whether an alarm is still valid, from its id and the value that it was set for.
+# They are dataclasses instead of lambdas, because a controller is pickled.
 
 
 @dataclass(frozen=True, slots=True)
 class _DeadlineValid:
-    """A request is to start by then."""
+    """True while a request has this deadline."""
 
     cluster: ClusterState
 
@@ -27,7 +27,7 @@ class _DeadlineValid:
 
 @dataclass(frozen=True, slots=True)
 class _BackoffValid:
-    """An inference is not to be moved before."""
+    """True while a request has this end of its back-off."""
 
     cluster: ClusterState
 
@@ -38,7 +38,7 @@ class _BackoffValid:
 
 @dataclass(frozen=True, slots=True)
 class _KeepAliveValid:
-    """An instance has been idle since."""
+    """True while an instance has been idle since this time."""
 
     cluster: ClusterState
 
@@ -59,18 +59,18 @@ class _Alarms:
         self._is_valid = is_valid
 
     def add(self, entry: tuple[float, int, str, float], num_valid: int) -> None:
-        """At most `num_valid` entries have a cause."""
+        """Add an alarm; `num_valid` is an upper bound on the number of valid alarms."""
         heappush(self._heap, entry)
         prune_heap(self._heap, num_valid, self._entry_is_valid)
 
     def earliest_s(self) -> float:
-        """The earliest, `inf` if there is none."""
+        """Return the time of the earliest alarm, `inf` if there is none."""
         while self._heap and not self._entry_is_valid(self._heap[0]):
             heappop(self._heap)
         return self._heap[0][0] if self._heap else inf
 
     def due(self, now_s: float) -> Iterator[str]:
-        """Take out the ids of those whose instant has come."""
+        """Remove the alarms up to `now_s` and yield their ids."""
         while self._heap and self._heap[0][0] <= now_s:
             entry = heappop(self._heap)
             if self._entry_is_valid(entry):
@@ -81,7 +81,7 @@ class _Alarms:
 
 
 class Timers:
-    """The instants at which something is due."""
+    """All alarms of a controller."""
 
     def __init__(self, cluster: ClusterState) -> None:
         self._cluster = cluster
@@ -90,20 +90,22 @@ class Timers:
         self._backoffs = _Alarms(_BackoffValid(cluster))
         self._num_set = 0
         self._plan_at_s: float | None = None
-        self.wakeup_not_before_s: float = inf  # nothing is due earlier than this
+        self.wakeup_not_before_s: float = inf  # lower bound of `next_wakeup_s`
 
     def set_deadline(self, request_state: RequestState, at_s: float) -> None:
+        """Let a request time out at `at_s` unless it starts before."""
         request_state.deadline_at_s = at_s
         self._set(
             self._deadlines, at_s, request_state.request.id, at_s, len(self._cluster.request_states)
         )
 
     def set_expiry(self, instance: Instance, idle_since_s: float, keep_alive_s: float) -> None:
+        """Let the keep-alive of an idle instance end after `keep_alive_s`."""
         at_s, num_instances = idle_since_s + keep_alive_s, len(self._cluster.instances)
         self._set(self._expiries, at_s, instance.id, idle_since_s, num_instances)
 
     def set_backoff(self, request_state: RequestState, at_s: float) -> None:
-        """The inference is not to be moved before."""
+        """Do not migrate a request before `at_s`."""
         request_state.backoff_until_s = at_s
         self._set(
             self._backoffs, at_s, request_state.request.id, at_s, len(self._cluster.request_states)
@@ -117,30 +119,31 @@ class Timers:
         self.wakeup_not_before_s = min(self.wakeup_not_before_s, at_s)
 
     def set_plan_time(self, at_s: float | None) -> None:
-        """The next plan of what to launch ahead of demand is due then; None: none is."""
+        """Set the time of the next plan of the prewarmer; None: no plan."""
         self._plan_at_s = at_s
         if at_s is not None:
             self.wakeup_not_before_s = min(self.wakeup_not_before_s, at_s)
 
     def plan_due(self, now_s: float) -> bool:
+        """Return True if the time of the next plan has come."""
         return self._plan_at_s is not None and self._plan_at_s <= now_s
 
     @property
     def next_wakeup_s(self) -> float | None:
-        """The earliest instant at which something is still due."""
+        """The time of the earliest valid alarm; None if there is none."""
         plan_s = inf if self._plan_at_s is None else self._plan_at_s
         alarms = (self._deadlines, self._expiries, self._backoffs)
         self.wakeup_not_before_s = min(plan_s, *(each.earliest_s() for each in alarms))
         return None if self.wakeup_not_before_s == inf else self.wakeup_not_before_s
 
     def due_requests(self, now_s: float) -> Iterator[str]:
-        """Requests that should have started by now."""
+        """Yield the ids of the requests that missed their deadline."""
         return self._deadlines.due(now_s)
 
     def due_instances(self, now_s: float) -> Iterator[Instance]:
-        """Instances that have been idle for as long as they may."""
+        """Yield the instances with a keep-alive that has ended."""
         return (self._cluster.instances[each] for each in self._expiries.due(now_s))
 
     def due_backoffs(self, now_s: float) -> Iterator[RequestState]:
-        """Inferences that may be moved again."""
+        """Yield the requests with a back-off that has ended."""
         return (self._cluster.request_states[each] for each in self._backoffs.due(now_s))

@@ -1,4 +1,4 @@
-"""What a run did, from its journal alone: a table of requests, one of instances, a summary."""
+"""Metrics of a run from its journal alone: tables of requests and instances, and a summary."""
 
 from sllmcore.metrics.recorder import Recorder
 from sllmcore.metrics.summary import Distribution, Summary, distribution

@@ -1,4 +1,4 @@
-"""Turns journal entries into tables, one entry at a time, in a live run as from a file."""
+"""Tables and summary of a run, built from journal entries one by one, live or from a file."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -38,16 +38,19 @@ from sllmcore.types import CACHE_TIERS, StorageTier
 
 
 class Recorder:
-    """Observes (now_s, event, commands); `requests` and `instances` fill as they end."""
+    """A builder of metrics from journal entries.
+
+    A request or instance gets its row in `requests` or `instances` when it ends.
+    """
 
     def __init__(self) -> None:
         self.requests = Table(REQUEST_COLUMNS)
         self.instances = Table(INSTANCE_COLUMNS)
         self._open: dict[str, OpenRequest] = {}
         self._alive: dict[str, LiveInstance] = {}
-        self._num_gpus: dict[str, int] = {}  # of the servers that are there
+        self._num_gpus: dict[str, int] = {}  # by server, of the present servers
         self._gpus_since_s = 0.0
-        self._gpu_s: list[float] = []  # of all GPUs, for as long as they were there
+        self._gpu_s: list[float] = []  # GPU-seconds of the present GPUs, in parts
         self._busy_s: list[float] = []
         self._loading_s: list[float] = []
         self._counts: Counter[str] = Counter()
@@ -56,7 +59,7 @@ class Recorder:
         self._now_s = 0.0
 
     def observe(self, now_s: float, event: Event, commands: Sequence[Command]) -> None:
-        """Take in one entry of the journal."""
+        """Process one entry of the journal."""
         self._now_s = now_s
         match event:
             case RequestArrived(request):
@@ -91,7 +94,7 @@ class Recorder:
             case ServerLost(server_id):
                 self._remove_server(server_id)
             case _:
-                pass  # says nothing that the tables hold
+                pass  # the tables hold nothing of it
 
     def _command(self, command: Command) -> None:
         match command:
@@ -108,7 +111,7 @@ class Recorder:
             case TimeOutRequest(_, request_id):
                 self._end_request(request_id, "timed_out")
             case StopRequest() | StartMigration() | AbortMigration():
-                pass  # their answers are counted
+                pass  # counted by the events that answer them
             case _:
                 assert_never(command)
 
@@ -165,11 +168,11 @@ class Recorder:
         row = self._open.get(request_id)
         if row is not None:
             row.cancelled = True
-            if not row.running:  # else it ends when it has stopped
+            if not row.running:  # a running request ends when it has stopped
                 self._end_request(request_id, "cancelled")
 
     def _fail_instance(self, instance_id: str, end: str) -> None:
-        """What ran on a lost instance stands still until it runs again, or is over."""
+        """End an instance. Its requests pause until they run again, or end if cancelled."""
         instance = self._alive.get(instance_id)
         if instance is None:
             return
@@ -211,7 +214,7 @@ class Recorder:
             self.instances.append(instance.row(end, self._now_s))
 
     def close(self, now_s: float) -> Summary:
-        """The run is over: what is still there goes into the tables, and all into a summary."""
+        """End the run: add rows for the present instances and return the summary."""
         self._now_s = now_s
         for instance_id, instance in list(self._alive.items()):
             for request_id in list(instance.running):

@@ -1,4 +1,4 @@
-"""Requests and instances that are not over yet, and the rows that they become."""
+"""Open requests and live instances, and the table rows they become at their end."""
 
 from math import nan
 
@@ -8,7 +8,7 @@ from sllmcore.types import Request
 
 
 class OpenRequest:
-    """One request so far."""
+    """The metrics of a request that has not ended."""
 
     __slots__ = (
         "arrived_at_s",
@@ -38,21 +38,21 @@ class OpenRequest:
         self.attempts = self.migrations = self.preemptions = 0
         self.cancelled = self.running = False
         self.source = ""
-        self.instance: LiveInstance | None = None  # that it runs on, or ran on last
+        self.instance: LiveInstance | None = None  # its present or last instance
 
     def enter(self, instance: "LiveInstance", now_s: float) -> None:
-        """Runs on this instance from now on."""
+        """Mark the request as running on this instance."""
         self.instance, self.running = instance, True
         instance.enter(self.request.id, now_s)
 
     def leave(self, now_s: float) -> None:
-        """Does not run any more."""
+        """Mark the request as not running."""
         if self.running and self.instance is not None:
             self.instance.leave(self.request.id, now_s)
         self.running = False
 
     def row(self, outcome: str, reason: str, now_s: float) -> tuple[float | int | str, ...]:
-        """As `REQUEST_COLUMNS` has it."""
+        """Return the row, with the columns of `REQUEST_COLUMNS`."""
         request, load = self.request, self.instance.load if self.instance is not None else None
         startup_s = self.started_at_s - self.arrived_at_s
         return (
@@ -81,7 +81,7 @@ class OpenRequest:
 
 
 class LiveInstance:
-    """One instance so far."""
+    """The metrics of an instance that has not ended."""
 
     __slots__ = (
         "busy_s",
@@ -105,19 +105,21 @@ class LiveInstance:
         self.num_requests = 0
 
     def enter(self, request_id: str, now_s: float) -> None:
+        """Count a request as running on the instance."""
         if not self.running:
             self.busy_since_s = now_s
         self.running[request_id] = None
         self.num_requests += 1
 
     def leave(self, request_id: str, now_s: float) -> None:
+        """Count a request as no longer running; nothing happens if it did not."""
         if request_id in self.running:
             del self.running[request_id]
             if not self.running:
                 self.busy_s += now_s - self.busy_since_s
 
     def row(self, end: str, now_s: float) -> tuple[float | int | str, ...]:
-        """As `INSTANCE_COLUMNS` has it."""
+        """Return the row, with the columns of `INSTANCE_COLUMNS`."""
         load, loaded = self.load, self.loaded
         busy_s = self.busy_s + (now_s - self.busy_since_s if self.running else 0.0)
         return (
@@ -141,5 +143,5 @@ class LiveInstance:
         )
 
     def loading_s(self, now_s: float) -> float:
-        """From its launch until it was ready, or until now if it never was."""
+        """Return the time from the launch until the instance was ready; until now if it was not."""
         return (self.ready_at_s if self.loaded is not None else now_s) - self.since_s

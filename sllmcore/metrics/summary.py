@@ -1,4 +1,4 @@
-"""The figures of one run that fit on a page."""
+"""The summary of a run: counts, latency distributions and GPU time."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from math import floor, fsum, isnan
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """Of a number of samples; all None when there are none."""
+    """The mean, quantiles and maximum of `count` samples; all None if there are none."""
 
     count: int
     mean: float | None = None
@@ -18,7 +18,10 @@ class Distribution:
 
 
 def distribution(samples: Iterable[float]) -> Distribution:
-    """Mean and quantiles without NaN. Quantiles interpolate between neighbours (Hyndman-Fan 7)."""
+    """Return the distribution of the samples that are not NaN.
+
+    Quantiles interpolate linearly between neighbours (Hyndman and Fan, type 7).
+    """
     values = sorted(value for value in samples if not isnan(value))
     if not values:
         return Distribution(0)
@@ -33,7 +36,7 @@ def distribution(samples: Iterable[float]) -> Distribution:
 
 
 def _quantile(values: list[float], q: float) -> float:
-    """Of sorted values."""
+    """Return the quantile `q` of sorted values."""
     position = q * (len(values) - 1)
     below = floor(position)
     if below + 1 >= len(values):
@@ -43,8 +46,11 @@ def _quantile(values: list[float], q: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run did. Latencies of completed requests, startup latency of all that were asked for:
-    a request that timed out counts with the time it had waited."""
+    """The figures of one run.
+
+    `ttft_s` covers the requests that finished, `pause_s` all that ended. `startup_latency_s` covers
+    the requests that started or timed out; a time-out counts with the time that it waited.
+    """
 
     requests: int
     completed: int
@@ -60,11 +66,11 @@ class Summary:
     lost_tokens: int
     restarts: int
     output_tokens: int
-    loads: Mapping[str, int]  # finished, by the tier they came from
+    loads: Mapping[str, int]  # finished loads by source tier
     failed_loads: int
     warm_starts: int
-    evictions: Mapping[str, int]  # by tier
+    evictions: Mapping[str, int]  # evicted copies by tier
     gpu_busy_s: float
     gpu_loading_s: float
-    gpu_idle_s: float  # with or without an instance, but nothing to do
+    gpu_idle_s: float  # with or without an instance, but no request and no load
     ended_at_s: float

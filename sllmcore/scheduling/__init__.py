@@ -1,1 +1,1 @@
-"""The schedulers: one file each, all with the same signature."""
+"""The schedulers, one file each, and the searches that they share."""

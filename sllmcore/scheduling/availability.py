@@ -1,6 +1,7 @@
-"""Availability-driven: the server with the most available GPUs, wherever the checkpoint lies.
+"""The availability-driven policy: use the server with the most available GPUs.
 
-The first of the four policies that figure 3 of ServerlessLLM (OSDI'24) compares.
+It ignores the location of checkpoints. First of the four policies in figure 3 of ServerlessLLM
+(OSDI'24).
 """
 
 from sllmcore.decisions import Decision, Launch, Start
@@ -11,10 +12,10 @@ from sllmcore.types import Placement, Request
 
 
 class AvailabilityScheduler:
-    """A ready instance if there is one, else the emptiest server that the model fits.
+    """Chooses an open instance, else the server with the most available GPUs that fits the model.
 
     Args:
-        max_candidates: How many servers a decision may look at.
+        max_candidates: Number of servers considered per decision.
     """
 
     def __init__(self, estimator: LoadingTimeEstimator, max_candidates: int = 8) -> None:
@@ -22,6 +23,7 @@ class AvailabilityScheduler:
         self._max_candidates = max_candidates
 
     def decide(self, request: Request, cluster: ClusterView, now_s: float) -> Decision:
+        """Return `Start`, `Launch`, or how to wait."""
         joined = open_instance(cluster.open_instances(request.model))
         if joined is not None:
             return Start(joined.id)

@@ -1,19 +1,19 @@
-"""HydraServe's cold starts: a checkpoint fetched over the networks of several servers.
+"""The HydraServe policy: fetch a checkpoint over the networks of several servers.
 
-HydraServe (arXiv 2502.15524; its artifact's policy) splits a cold model over up to four servers,
-which serve as a pipeline until one of them has the whole. Of 1, 2, ... parts it takes the first
-number for which, with one part on a GPU of its own and the others beside what runs on theirs,
+HydraServe (arXiv 2502.15524; the policy of its artifact) splits the load of a cold model over up to
+four servers, which serve as a pipeline until one of them has the whole model. One part has a GPU of
+its own, the others share GPUs with running instances. The number of parts is the smallest for which
 
     tpot * (parts - 1 + 1 / parts) + hop * (parts - 1) <= TPOT objective
     size / parts / band + prefill * (parts - 1 + 1 / parts) + waited + margin < TTFT objective
 
-with `band` the smallest share that the chosen networks can still give (`nic_shares`); if none is
-enough, one part, where the network has most to give. Models that lie in a server's DRAM or on its
-SSD start there, whole.
+where `band` is the smallest bandwidth available on the chosen networks (`nic_shares`). If no number
+is sufficient, there is one part, on the server with the most available bandwidth. A model that is
+in a server's DRAM or on its SSD is loaded there, without a split.
 
-Left out: several instances that start as one pipeline (here each decision launches one), helpers
-that become instances of their own, models of several GPUs (they are not split), and what a part
-takes from the GPU that it lies on. A split load leaves nothing in the caches.
+Differences from HydraServe: a decision launches one instance, not several as one pipeline; helpers
+do not become instances; models of several GPUs are not split; a part does not slow down the GPU on
+which it lies. A split load leaves no copy in the cache tiers.
 """
 
 from collections.abc import Mapping
@@ -39,11 +39,14 @@ class SplitSettings:
     """HydraServe's objectives and constants.
 
     Args:
-        max_parts: Servers that one load may be split over.
-        ttft_slo_s: Time to the first token, from the arrival.
-        tpot_slo_s: Time per token.
-        margin_s: What a start takes besides the bytes.
-        hop_s: Between two stages of a pipeline.
+        max_parts: Largest number of servers for one load.
+        ttft_slo_s: Objective for the time from the arrival to the first token.
+        tpot_slo_s: Objective for the time per output token.
+        margin_s: Duration of a cold start apart from the transfer.
+        hop_s: Latency between two stages of a pipeline.
+
+    Raises:
+        UsageError: A value is out of its range.
     """
 
     max_parts: int = 4
@@ -64,7 +67,7 @@ class SplitSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Network:
-    """A server that may fetch, and the share of its network that it can give."""
+    """A server that may fetch a part, and the bandwidth that its network has available."""
 
     server: ServerView
     bytes_per_s: float
@@ -72,10 +75,13 @@ class _Network:
 
 
 class HydraServeScheduler:
-    """A ready instance, the soonest start from a cache, or a load split over servers.
+    """Chooses a ready instance, the soonest launch from a cache tier, or a split load.
 
     Args:
-        profile: What is believed of the speed of models without a profile of their own.
+        launches: Finds the soonest launch.
+        settings: Objectives and constants.
+        profile: The speed of models that are not in `profiles`.
+        profiles: The speed of models, by model.
     """
 
     def __init__(
@@ -91,6 +97,7 @@ class HydraServeScheduler:
         self._profiles = profiles
 
     def decide(self, request: Request, cluster: ClusterView, now_s: float) -> Decision:
+        """Return `Start`, `Launch`, or how to wait."""
         instances = cluster.open_instances(request.model)
         ready = ready_instance(instances)
         if ready is not None:
@@ -113,7 +120,10 @@ class HydraServeScheduler:
     def _split_placement(
         self, request: Request, checkpoint: Checkpoint, cluster: ClusterView, now_s: float
     ) -> Placement | None:
-        """Where to fetch a model that no cache holds; None: only where a part of it lies."""
+        """Return where to fetch a model that no cache tier holds.
+
+        None if every candidate holds a part of the model.
+        """
         mains = self._networks(self._main_servers(checkpoint, cluster), cluster, now_s)
         if not mains:
             return None
@@ -138,7 +148,7 @@ class HydraServeScheduler:
     def _helper_servers(
         self, main: _Network, checkpoint: Checkpoint, cluster: ClusterView, now_s: float
     ) -> list[ServerView]:
-        """Other servers with room for a part: those without any available GPU, too."""
+        """Return other servers with GPU memory for a part, even without an available GPU."""
         most = checkpoint.size_bytes / 2
         return [
             server
@@ -151,7 +161,10 @@ class HydraServeScheduler:
     def _networks(
         self, servers: list[ServerView], cluster: ClusterView, now_s: float
     ) -> list[_Network]:
-        """Most to give first; of equals that with fewer fetches, then the one that joined first."""
+        """Return the networks of `servers`, most available bandwidth first.
+
+        Ties: fewest fetches, then joined first.
+        """
         found = []
         for server in servers:
             fetches = fetches_on(server, cluster, now_s, self._settings.ttft_slo_s)
@@ -162,7 +175,7 @@ class HydraServeScheduler:
     def _meets_slos(
         self, request: Request, checkpoint: Checkpoint, chosen: list[_Network], now_s: float
     ) -> bool:
-        """Whether a part over each of these networks meets both objectives."""
+        """Return True if one part over each of these networks meets both objectives."""
         settings, parts = self._settings, len(chosen)
         band = min(network.bytes_per_s for network in chosen)
         profile = self._profiles.get(checkpoint.model, self._profile)
@@ -192,7 +205,10 @@ def _holds(server: ServerView, model: str) -> bool:
 
 
 def _spare_bytes(server: ServerView, cluster: ClusterView, now_s: float) -> float:
-    """Of the roomiest GPU besides weights, if all parts that lie on the server were on that one."""
+    """Return the free memory of the GPU with the least weights, in bytes.
+
+    Pessimistic: all helper parts on this server are assumed to lie on that GPU.
+    """
     used = [0.0] * server.spec.num_gpus
     for instance in server.instances.values():
         share = cluster.checkpoints[instance.model].size_bytes / instance.num_gpus

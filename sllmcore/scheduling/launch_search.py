@@ -1,4 +1,4 @@
-"""Where a model could be launched soonest, looking only at its holders and a few others."""
+"""The search for the soonest launch of a model, among its holders and a few other servers."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -10,29 +10,33 @@ NOTHING_TAKEN: Mapping[str, tuple[int, ...]] = {}  # GPU indices by server id
 
 
 def ready_instance(instances: Iterable[InstanceView]) -> InstanceView | None:
-    """The ready instance with the fewest requests, the oldest of those; None: none is ready."""
+    """Return the ready instance with the fewest requests; None if none is ready."""
     ready = [instance for instance in instances if instance.ready]
     return min(ready, key=lambda instance: len(instance.requests)) if ready else None
 
 
 def open_instance(instances: Iterable[InstanceView]) -> InstanceView | None:
-    """Where a request can join: a ready instance, else the one expected first."""
+    """Return a ready instance, else the one that will be ready first; None if there is none."""
     return ready_instance(instances) or soonest_instance(instances)
 
 
 def soonest_instance(instances: Iterable[InstanceView]) -> InstanceView | None:
-    """Of instances that are still loading, the one expected first."""
+    """Return the instance that will be ready first; None if there is none."""
     return min(instances, key=lambda instance: instance.ready_at_s, default=None)
 
 
 class LaunchSearch:
-    """Least expected startup time over servers with enough available GPUs.
+    """Finds the launch with the least expected startup time.
 
-    At most `max_candidates` servers are looked at per tier, so in clusters up to that size the
-    search is exhaustive. It ends at the nearest tier where some holder could load at once.
+    At most `max_candidates` servers are considered per tier, so that the search is exhaustive in
+    clusters up to that size. It ends at the nearest tier in which some holder can begin to load at
+    once.
 
     Args:
-        max_candidates: How many servers a decision may look at in each tier.
+        max_candidates: Number of servers considered per tier.
+
+    Raises:
+        UsageError: `max_candidates` is less than 1.
     """
 
     def __init__(self, estimator: LoadingTimeEstimator, max_candidates: int = 8) -> None:
@@ -49,9 +53,10 @@ class LaunchSearch:
         excluded_server_id: str | None = None,
         taken: Mapping[str, tuple[int, ...]] = NOTHING_TAKEN,
     ) -> Placement | None:
-        """The soonest launch, on a server other than `besides`; `taken` GPUs count as gone.
+        """Return the soonest launch; None if no candidate has the GPUs.
 
-        Ties go to the server where fewer idle instances must go, then to the one that joined first.
+        The server `excluded_server_id` and the GPUs `taken` (indices by server id) are not used.
+        Ties: fewest GPUs of idle instances, then the server that joined first.
         """
         best: tuple[float, int, int] | None = None
         found: tuple[ServerView, LoadEstimate] | None = None
@@ -74,7 +79,7 @@ class LaunchSearch:
     def _candidates(
         self, checkpoint: Checkpoint, cluster: ClusterView
     ) -> Iterator[Sequence[ServerView]]:
-        """Holders in DRAM, then on SSD, then whoever has the GPUs."""
+        """Yield holders in DRAM, then on SSD, then servers with enough available GPUs."""
         for tier in CACHE_TIERS:
             yield cluster.holders(tier, checkpoint.model, self.max_candidates)
         yield cluster.servers_with(checkpoint.num_gpus, self.max_candidates)
@@ -88,6 +93,6 @@ def _place(
 ) -> Placement:
     gone = taken.get(server.id, ())
     gpus = server.pick_gpus(server.num_available if gone else checkpoint.num_gpus)
-    assert gpus is not None, f"{server.id} was seen to have {checkpoint.num_gpus} GPUs"
+    assert gpus is not None, f"{server.id} has {checkpoint.num_gpus} available GPUs"
     left = tuple(index for index in gpus if index not in gone)
     return Placement(server.id, left[: checkpoint.num_gpus], load)

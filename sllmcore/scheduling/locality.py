@@ -1,7 +1,7 @@
-"""Locality-driven: only where the checkpoint is nearest, however long that server is busy.
+"""The locality-driven policy: use only the servers that hold the model in the nearest tier.
 
-The second of the four policies that figure 3 of ServerlessLLM (OSDI'24) compares: a request queues
-behind what runs on the server that holds its model, and nobody is ever moved.
+A request waits while these servers are busy, and no request is migrated or stopped. Second of the
+four policies in figure 3 of ServerlessLLM (OSDI'24).
 """
 
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ from sllmcore.types import CACHE_TIERS, Checkpoint, LoadEstimate, Placement, Req
 
 
 class LocalityScheduler:
-    """A ready instance, else the soonest of the servers that hold the model in its nearest tier.
+    """Chooses an open instance, else the soonest launch among the nearest holders of the model.
 
     Args:
-        max_candidates: How many servers a decision may look at.
+        max_candidates: Number of servers considered per decision.
     """
 
     def __init__(self, estimator: LoadingTimeEstimator, max_candidates: int = 8) -> None:
@@ -25,6 +25,7 @@ class LocalityScheduler:
         self._max_candidates = max_candidates
 
     def decide(self, request: Request, cluster: ClusterView, now_s: float) -> Decision:
+        """Return `Start`, `Launch`, or how to wait."""
         joined = open_instance(cluster.open_instances(request.model))
         if joined is not None:
             return Start(joined.id)
@@ -43,11 +44,11 @@ class LocalityScheduler:
                 return WaitForServers(tuple(busy))
             return wait_decision(cluster, checkpoint.num_gpus)
         gpus = found[0].pick_gpus(checkpoint.num_gpus)
-        assert gpus is not None, f"{found[0].id} was seen to have {checkpoint.num_gpus} GPUs"
+        assert gpus is not None, f"{found[0].id} has {checkpoint.num_gpus} available GPUs"
         return Launch(Placement(found[0].id, gpus, found[1]))
 
     def _nearest(self, checkpoint: Checkpoint, cluster: ClusterView) -> Iterator[ServerView]:
-        """Holders in the nearest tier that has any; all servers with room if none has."""
+        """Return the holders in the nearest tier with any, else servers with available GPUs."""
         for tier in CACHE_TIERS:
             holders = [
                 server

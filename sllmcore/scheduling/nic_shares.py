@@ -1,9 +1,9 @@
-"""What a server's network can still take: processor sharing with deadlines (HydraServe).
+"""Available bandwidth of a server's network: processor sharing with deadlines (HydraServe).
 
-With k fetches under way, one more gets B / (k + 1), if all those that have a deadline still meet it
-at that rate; otherwise it gets nothing. A fetch is a load from remote storage or a part of one. How
-much of it is left is believed from when it is expected to be over; the deadline is that of the
-oldest request that waits for it.
+A fetch is a load from remote storage or a part of one. With k fetches in progress on a network of
+bandwidth B, one more gets B / (k + 1) if all fetches with a deadline still meet it at that rate;
+otherwise it gets 0. The bytes left of a fetch are estimated from its expected end. Its deadline is
+that of the oldest request that waits for it.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from sllmcore.types import CACHE_TIERS
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """One transfer over a server's network, as believed."""
+    """A transfer over a server's network, with its estimated remaining bytes."""
 
     left_bytes: float
     deadline_at_s: float | None
 
 
 def available_bytes_per_s(server: ServerView, fetches: Sequence[Fetch], now_s: float) -> float:
-    """The share of the network that a further fetch would have; 0.0: it is not to begin."""
+    """Return the bandwidth for one more fetch; 0.0 if it would break a deadline."""
     share = server.spec.remote_bytes_per_s / (len(fetches) + 1)
     for fetch in fetches:
         deadline_at_s = fetch.deadline_at_s
@@ -34,7 +34,11 @@ def available_bytes_per_s(server: ServerView, fetches: Sequence[Fetch], now_s: f
 def fetches_on(
     server: ServerView, cluster: ClusterView, now_s: float, ttft_slo_s: float
 ) -> list[Fetch]:
-    """Those under way over a server's network. What only joins its first part gives way."""
+    """Return the fetches in progress on this server's network.
+
+    A split load that already serves is excluded: its remaining consolidation traffic yields to
+    fetches.
+    """
     full_bytes_per_s = server.spec.remote_bytes_per_s
     found = []
     for instance in (*server.instances.values(), *server.helped.values()):
@@ -46,12 +50,15 @@ def fetches_on(
 
 
 def part_bytes(instance: InstanceView, cluster: ClusterView) -> float:
-    """Of what each server fetches of a split load; of an ordinary one, all."""
+    """Return the bytes that one server fetches: size / number of parts; the size if not split."""
     return cluster.checkpoints[instance.model].size_bytes / (1 + len(instance.helpers))
 
 
 def consolidation_bytes(instance: InstanceView, cluster: ClusterView, now_s: float) -> float:
-    """Of a split load, those still on their way to the first part, had it the network alone."""
+    """Return the bytes of a split load that must still reach its main server.
+
+    Optimistic: the consolidation is assumed to have the network alone. 0 before the load finished.
+    """
     if not instance.helpers or not instance.ready:
         return 0.0
     rest = len(instance.helpers) * part_bytes(instance, cluster)
@@ -60,7 +67,7 @@ def consolidation_bytes(instance: InstanceView, cluster: ClusterView, now_s: flo
 
 
 def _from_remote(instance: InstanceView, server: ServerView) -> bool:
-    """Whether the bytes of an instance that is not ready cross the network."""
+    """Return True if the load of an instance that is not ready uses the server's network."""
     if instance.server_id != server.id:
         return True
     return not any(server.resident_bytes(tier, instance.model) for tier in CACHE_TIERS)

@@ -1,4 +1,4 @@
-"""Where moving other inferences away would let a model start soonest, and whom to move."""
+"""The search for GPUs to reclaim: which instances to vacate so that a model starts soonest."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -18,24 +18,27 @@ from sllmcore.types import DRAM, Checkpoint, LoadEstimate, MigrationPlan, Placem
 
 @dataclass(frozen=True, slots=True)
 class ReclaimPlan:
-    """A launch that others make room for, and when its model could serve."""
+    """A launch on GPUs that victims leave first, and the expected time until it can serve."""
 
     placement: Placement
     plans: tuple[MigrationPlan, ...]
     startup_s: float
 
 
-MayMigrate = Callable[[RequestStateView, float], bool]  # given now_s
+MayMigrate = Callable[[RequestStateView, float], bool]  # (request, now_s) -> may be a victim
 
 
 def rested(request_state: RequestStateView, now_s: float) -> bool:
-    """Every inference may be moved, but for a while after a migration of it has failed."""
+    """Return True unless the request's back-off after failed migrations has not ended."""
     return request_state.backoff_until_s <= now_s
 
 
 @dataclass(frozen=True, slots=True)
 class PreemptedLess:
-    """Those that were not stopped `limit` times yet. A value, so that a controller can be saved."""
+    """True for requests that were preempted fewer than `limit` times.
+
+    A dataclass instead of a lambda, because a controller is pickled.
+    """
 
     limit: int
 
@@ -44,15 +47,20 @@ class PreemptedLess:
 
 
 class ReclaimSearch:
-    """Least expected startup time over servers that lack the GPUs but run movable inferences.
+    """Finds the reclaim plan with the least expected startup time.
 
-    A server is worth a look if it holds the model in DRAM, or has some but not enough GPUs. The
-    victims move at the same time, so the newcomer waits for the slowest; which victims, is
-    chosen by the least total migration time (ServerlessLLM, section 6).
+    Candidates are the servers that lack available GPUs for the model and either hold it in DRAM or
+    have some, but not enough, available GPUs. Victims are chosen for the least total migration time
+    (ServerlessLLM, section 6). They leave at the same time, so the launch waits for the slowest.
 
     Args:
-        max_servers: How many servers a decision may examine for victims.
-        may_move: Which running inferences may be chosen.
+        launches: Finds destinations for the victims' requests.
+        predictor: Predicts migration times.
+        max_servers: Number of servers considered per decision.
+        may_migrate: Decides which running requests may be victims.
+
+    Raises:
+        UsageError: `max_servers` is less than 1.
     """
 
     def __init__(
@@ -72,10 +80,10 @@ class ReclaimSearch:
     def best(
         self, checkpoint: Checkpoint, cluster: ClusterView, now_s: float, below_s: float | None
     ) -> ReclaimPlan | None:
-        """The soonest start with others making room, if it is sooner than `below_s`."""
+        """Return the soonest reclaim plan; None if none is sooner than `below_s`."""
         best: ReclaimPlan | None = None
         if not cluster.num_servers_with(1):
-            return None  # nobody could go anywhere
+            return None  # without an available GPU there is no destination
         for server in self._servers(checkpoint, cluster):
             load = self._launches.estimator.estimate(checkpoint, server, now_s)
             if below_s is not None and load.total_s >= below_s:
@@ -111,7 +119,7 @@ class ReclaimSearch:
         now_s: float,
         below_s: float | None,
     ) -> ReclaimPlan | None:
-        """The room that `server` could make."""
+        """Return the reclaim plan for `server`; None if its victims cannot leave in time."""
         spare_s = None if below_s is None else below_s - load.transfer_s - load.startup_s
         plans = []
         for instance in server.instances.values():
@@ -148,7 +156,10 @@ class ReclaimSearch:
         taken: dict[str, tuple[int, ...]],
         below_s: float | None,
     ) -> MigrationPlan | None:
-        """The soonest way to move one instance's inferences off its server, within `below_s`."""
+        """Return the soonest migration of one instance's requests to another server.
+
+        None if there is no destination, or none that takes less than `below_s`.
+        """
         resume_s = max(
             self._predictor.resume_s(cluster.request_states[request_id], now_s)
             for request_id in victim.requests
@@ -177,7 +188,10 @@ class ReclaimSearch:
     def _plan_all(
         self, victim_ids: Iterable[str], cluster: ClusterView, now_s: float
     ) -> tuple[MigrationPlan, ...] | None:
-        """Plans for all victims at once, none counting on what another one takes."""
+        """Plan the migrations of all victims together, without sharing a destination.
+
+        None if there is no destination for one of them.
+        """
         taken: dict[str, tuple[int, ...]] = {}
         plans: list[MigrationPlan] = []
         for victim_id in victim_ids:
@@ -190,7 +204,8 @@ class ReclaimSearch:
                 taken[server_id] = taken.get(server_id, ()) + plan.placement.gpu_indices
             elif plan.instance_id is not None:
                 instance = cluster.instances[plan.instance_id]
-                if instance.idle_since_s is not None:  # else its GPUs are nobody's to take
+                # Only the GPUs of idle instances can be reclaimed.
+                if instance.idle_since_s is not None:
                     server_id = instance.server_id
                     taken[server_id] = taken.get(server_id, ()) + instance.gpu_indices
         return tuple(plans)
@@ -202,7 +217,7 @@ def _launch_gpus(
     plans: Iterable[MigrationPlan],
     cluster: ClusterView,
 ) -> tuple[int, ...]:
-    """Those the server can give at once, then the victims'."""
+    """Return the GPUs for the launch: available ones, then those of the victims."""
     gpus = list(server.pick_gpus(server.num_available) or ())
     for plan in plans:
         gpus.extend(cluster.instances[plan.victim_id].gpu_indices)

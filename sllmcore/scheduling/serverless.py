@@ -1,6 +1,7 @@
-"""Serverless: any free GPU, at random. How FaaS platforms place functions, blind to locality.
+"""The serverless policy: a random server with available GPUs.
 
-The baseline of that name in ServerlessLLM's evaluation (section 7.3).
+FaaS platforms place functions like this, without regard to locality. Baseline of that name in
+ServerlessLLM's evaluation (section 7.3).
 """
 
 from sllmcore.decisions import Decision, Launch, Start
@@ -11,10 +12,10 @@ from sllmcore.types import Placement, Request
 
 
 class ServerlessScheduler:
-    """A ready instance if there is one, else a random server with enough available GPUs.
+    """Chooses an open instance, else a random server with enough available GPUs.
 
     Args:
-        max_candidates: How many servers to try in clusters where not every one fits every model.
+        max_candidates: Number of servers tried if the model does not fit each of them.
     """
 
     def __init__(
@@ -25,6 +26,7 @@ class ServerlessScheduler:
         self._max_candidates = max_candidates
 
     def decide(self, request: Request, cluster: ClusterView, now_s: float) -> Decision:
+        """Return `Start`, `Launch`, or how to wait."""
         joined = open_instance(cluster.open_instances(request.model))
         if joined is not None:
             return Start(joined.id)

@@ -1,7 +1,8 @@
-"""ServerlessLLM (OSDI'24, section 6): least expected startup time, live migration included.
+"""The ServerlessLLM policy (OSDI'24, section 6): least expected startup time, with live migration.
 
-For each server the scheduler weighs starting at once against migrating others away first, by the
-estimates of loading time and migration time. A request that finds no room either way waits.
+For each server the scheduler compares a launch on available GPUs with a launch after migrations
+that free GPUs, by the estimates of loading and migration times. If neither is possible, the request
+waits.
 """
 
 from sllmcore.decisions import Decision, MigrateThenLaunch
@@ -12,12 +13,13 @@ from sllmcore.types import Request
 
 
 class ServerlessLLMScheduler:
-    """Start on a ready instance, launch, or migrate then launch: whichever serves soonest."""
+    """Chooses a ready instance, a launch, or migrations and a launch: whichever serves soonest."""
 
     def __init__(self, search: StartupTimeSearch) -> None:
         self._search = search
 
     def decide(self, request: Request, cluster: ClusterView, now_s: float) -> Decision:
+        """Return `Start`, `Launch`, `MigrateThenLaunch`, or how to wait."""
         option = self._search.best(request, cluster, now_s)
         if isinstance(option, ReclaimPlan):
             return MigrateThenLaunch(option.placement, option.plans)

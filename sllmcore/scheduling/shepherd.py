@@ -1,8 +1,8 @@
-"""Shepherd*: ServerlessLLM's locality and estimates, but preemption in place of migration.
+"""The Shepherd* policy: ServerlessLLM's estimates, with preemption instead of migration.
 
-SHEPHERD (NSDI'23) preempts what runs to make room. In ServerlessLLM's evaluation it is given the
-same loader and estimator, so that both systems pick the same GPUs; the victim's inference is
-stopped, loses its tokens, and runs again from its beginning elsewhere.
+SHEPHERD (NSDI'23) preempts running requests to free GPUs. In ServerlessLLM's evaluation it has the
+same loader and estimator, so that both systems choose the same GPUs. A victim's request is stopped,
+loses its output tokens and restarts from its beginning elsewhere.
 """
 
 from sllmcore.decisions import Decision, PreemptThenLaunch
@@ -13,12 +13,13 @@ from sllmcore.types import Request
 
 
 class ShepherdScheduler:
-    """As `ServerlessLLMScheduler`, with victims stopped instead of moved."""
+    """Decides like `ServerlessLLMScheduler`, but preempts the victims instead of migrating them."""
 
     def __init__(self, search: StartupTimeSearch) -> None:
         self._search = search
 
     def decide(self, request: Request, cluster: ClusterView, now_s: float) -> Decision:
+        """Return `Start`, `Launch`, `PreemptThenLaunch`, or how to wait."""
         option = self._search.best(request, cluster, now_s)
         if isinstance(option, ReclaimPlan):
             victim_ids = tuple(plan.victim_id for plan in option.plans)

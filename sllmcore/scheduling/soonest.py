@@ -1,6 +1,6 @@
-"""Soonest: least expected startup time among what is free or idle; nobody is moved or stopped.
+"""The soonest policy: least expected startup time, without migration or preemption.
 
-How requests are placed under WarmServe, where it matters that the instance is there already.
+It places requests under WarmServe, which prewarms instances.
 """
 
 from sllmcore.decisions import Decision
@@ -11,18 +11,17 @@ from sllmcore.types import Request
 
 
 class SoonestScheduler:
-    """A ready instance, one that is loading, or a launch: whichever serves soonest.
+    """Chooses a ready instance, a loading one, or a launch: whichever serves soonest.
 
     Args:
-        search: Must not look for room that others would have to make.
+        search: A search without a `ReclaimSearch`.
     """
 
     def __init__(self, search: StartupTimeSearch) -> None:
         self._search = search
 
     def decide(self, request: Request, cluster: ClusterView, now_s: float) -> Decision:
+        """Return `Start`, `Launch`, or how to wait."""
         option = self._search.best(request, cluster, now_s)
-        assert not isinstance(option, ReclaimPlan), (
-            "the search was to leave the others where they are"
-        )
+        assert not isinstance(option, ReclaimPlan), "the search must not reclaim GPUs"
         return option

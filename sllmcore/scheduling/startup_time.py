@@ -1,4 +1,4 @@
-"""All the ways one request could start, weighed by expected startup time."""
+"""The search for the soonest start of a request: start, launch, or reclaim and launch."""
 
 from sllmcore.decisions import Launch, Start, WaitForGPUs, WaitForServers
 from sllmcore.protocols import ClusterView
@@ -8,25 +8,25 @@ from sllmcore.types import DRAM, Placement, Request
 
 
 def wait_decision(cluster: ClusterView, num_gpus: int) -> WaitForGPUs | WaitForServers:
-    """How to wait when no server can take a model of so many GPUs."""
+    """Return how a request waits if no server can take its model of `num_gpus` GPUs."""
     if cluster.num_servers_with(num_gpus):
-        return WaitForServers(())  # GPUs there are, but not of a size that this model fits
+        return WaitForServers(())  # enough GPUs are available, but not enough memory
     return WaitForGPUs()
 
 
 def _loads_at_once(placement: Placement | None) -> bool:
-    """Whether the load would begin now and from DRAM: no room that is made can be sooner."""
+    """Return True if the load can begin now, from DRAM. No reclaim plan can be sooner."""
     if placement is None:
         return False
     return placement.load.source is DRAM and placement.load.queue_s <= 0
 
 
 class StartupTimeSearch:
-    """What ServerlessLLM and Shepherd* have in common: both find the same GPUs.
+    """Finds the soonest start of a request. ServerlessLLM and Shepherd* share it.
 
     Args:
-        launches: Finds the soonest launch.
-        reclaims: Finds the soonest start with others making room; None: nobody is moved.
+        launches: Finds the soonest launch on available GPUs.
+        reclaims: Finds the soonest launch on reclaimed GPUs; None to reclaim no GPUs.
     """
 
     def __init__(self, launches: LaunchSearch, reclaims: ReclaimSearch | None) -> None:
@@ -36,7 +36,7 @@ class StartupTimeSearch:
     def best(
         self, request: Request, cluster: ClusterView, now_s: float
     ) -> Start | Launch | ReclaimPlan | WaitForGPUs | WaitForServers:
-        """The option that serves the request soonest; of equals the one that moves nobody."""
+        """Return the option with the earliest start. Ties: the option without migrations."""
         instances = cluster.open_instances(request.model)
         ready = ready_instance(instances)
         if ready is not None:

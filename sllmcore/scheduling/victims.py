@@ -1,8 +1,8 @@
-"""Whom to move so that enough GPUs become free: a covering knapsack, by dynamic programming.
+"""The choice of victims that free enough GPUs: a covering knapsack, by dynamic programming.
 
-`cost(i, n)`: least total cost to free at least n GPUs with the first i victims,
-`cost(i, n) = min(cost(i-1, n), cost(i-1, max(0, n - gpus_i)) + cost_i)`. With v victims on a server
-and a shortage of n GPUs that is v * n steps: both are at most the GPUs of one server.
+With cost(i, n) the least total cost to free at least n GPUs with the first i victims,
+`cost(i, n) = min(cost(i-1, n), cost(i-1, max(0, n - gpus_i)) + cost_i)`. For v victims and a
+shortage of n GPUs that takes v * n steps. Both are at most the number of GPUs of one server.
 """
 
 from collections.abc import Sequence
@@ -13,16 +13,19 @@ from sllmcore.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Victim:
-    """What freeing one instance's GPUs brings and costs."""
+    """An instance that may be vacated: the GPUs that this frees and its cost."""
 
     num_gpus: int
     cost_s: float
 
 
 def choose_victims(victims: Sequence[Victim], shortage_gpus: int) -> tuple[int, ...] | None:
-    """Positions of the victims that free `shortage_gpus` at least total cost; None if none do.
+    """Return the positions of the victims that free `shortage_gpus` at the least total cost.
 
-    Among equal costs the earlier victims are chosen.
+    None if all victims together do not free enough. Ties: earlier victims.
+
+    Raises:
+        UsageError: `shortage_gpus` is less than 1.
     """
     if shortage_gpus < 1:
         raise UsageError(f"shortage_gpus must be >= 1, got {shortage_gpus}")

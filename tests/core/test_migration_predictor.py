@@ -100,7 +100,7 @@ def test_smoothing_lies_between_nothing_and_all(smoothing: float) -> None:
 
 
 def test_a_profile_is_checked() -> None:
-    with pytest.raises(UsageError, match="a and b"):
+    with pytest.raises(UsageError, match="per_token_s"):
         MigrationProfile(per_token_s=-1.0)
     with pytest.raises(UsageError, match="output_token_s"):
         MigrationProfile(output_token_s=0.0)
