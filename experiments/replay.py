@@ -11,7 +11,7 @@ from sllmcore.build import PolicySettings, build_controller
 from sllmcore.errors import ControlError, UsageError
 from sllmcore.journal import (
     Divergence,
-    Entry,
+    JournalEntry,
     JournalError,
     JournalReader,
     from_plain,
@@ -89,7 +89,7 @@ class _Counted:
     def __init__(self) -> None:
         self.entries = self.commands = 0
 
-    def seen(self, entry: Entry) -> Entry:
+    def seen(self, entry: JournalEntry) -> JournalEntry:
         self.entries += 1
         self.commands += len(entry.commands)
         return entry

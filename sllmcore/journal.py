@@ -32,7 +32,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """An event, its time and the commands that it caused."""
 
     now_s: float
@@ -208,7 +208,7 @@ class JournalReader:
         self.seed: int = header["seed"]
         self._readers = {name: _reader(kind) for kind, name in JOURNAL_NAMES.items()}
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[JournalEntry]:
         """Yield the entries, in order.
 
         Raises:
@@ -217,7 +217,7 @@ class JournalReader:
         for number, line in self._lines:
             yield self.entry(line, number)
 
-    def entry(self, line: str, number: int) -> Entry:
+    def entry(self, line: str, number: int) -> JournalEntry:
         """Return the entry of a line; `number` is its line number.
 
         Raises:
@@ -227,7 +227,7 @@ class JournalReader:
         try:
             event = self._read(plain["event"])
             commands = tuple(self._read(command) for command in plain["commands"])
-            return Entry(plain["t"], event, commands)
+            return JournalEntry(plain["t"], event, commands)
         except (KeyError, TypeError, ValueError) as error:
             raise JournalError(f"line {number} is not an entry: {error}") from error
 
@@ -275,7 +275,7 @@ def _reader(kind: Any) -> Callable[[Any], Any]:
     return lambda plain: plain
 
 
-def replay(controller: Controller, entries: Iterable[Entry]) -> Divergence | None:
+def replay(controller: Controller, entries: Iterable[JournalEntry]) -> Divergence | None:
     """Replay the events with a new controller; return the first difference, None if none."""
     for number, entry in enumerate(entries, start=1):
         replayed = tuple(controller.handle(entry.event, entry.now_s))

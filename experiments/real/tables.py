@@ -13,7 +13,7 @@ from experiments.simulation.journal_file import written_journal
 from experiments.simulation.parquet_file import order_of_arrival, order_of_launch, write_table
 from sllmcore.build import PolicySettings
 from sllmcore.events import Event, InferenceFinished
-from sllmcore.journal import Entry, JournalReader
+from sllmcore.journal import JournalEntry, JournalReader
 from sllmcore.metrics import Recorder, Summary
 
 
@@ -31,7 +31,7 @@ class ReplayTables:
     start_s: float
     end_s: float
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[JournalEntry]:
         """Until it was over: what follows is the cluster's being taken down."""
         for entry in JournalReader(self.journal).entries():
             if entry.now_s <= self.end_s:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 
 from sllmcore.events import Event, MigrationFailed, MigrationFinished, ServerLost
-from sllmcore.journal import Entry, JournalReader, entry_line, header_line, replay
+from sllmcore.journal import JournalEntry, JournalReader, entry_line, header_line, replay
 from tests.laws.chaos_run import ChaosRun
 from tests.laws.runs import Log, fresh, play
 from tests.laws.worlds import World, WorldSize, world_of, worlds
@@ -22,8 +22,8 @@ BUSY_SEEDS = (367, 253, 93, 259)
 BUSY = WorldSize(num_servers=4, num_jobs=24, num_faults=6)
 
 
-def entries(log: Log) -> list[Entry]:
-    return [Entry(now_s, event, commands) for now_s, event, commands in log.entries]
+def entries(log: Log) -> list[JournalEntry]:
+    return [JournalEntry(now_s, event, commands) for now_s, event, commands in log.entries]
 
 
 def lines(world: World, log: Log) -> list[str]:
