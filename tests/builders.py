@@ -1,5 +1,7 @@
-"""Small clusters, models and controllers for tests. All sizes and speeds are powers of two, so that
-times that should coincide do."""
+"""Small clusters, models and controllers for tests.
+
+All sizes and speeds are powers of two, so that equal times are exactly equal.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +32,7 @@ TIMING = LinearTiming(fixed_s=0.25, prefill_fixed_s=0.5, prefill_per_token_s=0.0
 
 
 def gpu_of(memory_bytes: int = GPU_BYTES) -> GpuSpec:
-    """A device of which only the memory matters."""
+    """Return a GPU type of which only the memory matters."""
     return GpuSpec(
         name="toy",
         architecture=Architecture.AMPERE,
@@ -50,7 +52,7 @@ def gpu_of(memory_bytes: int = GPU_BYTES) -> GpuSpec:
 
 
 def hardware_of(num_gpus: int = 1, dram_bytes: int = 64, ssd_bytes: int = 256) -> ServerHardware:
-    """4 bytes/s from remote storage, 8 from SSD, 16 into each GPU."""
+    """Return a server type that loads 4 bytes/s from remote storage, 8 from SSD, 16 per GPU."""
     return ServerHardware(
         gpu=gpu_of(),
         num_gpus=num_gpus,
@@ -66,7 +68,7 @@ def hardware_of(num_gpus: int = 1, dram_bytes: int = 64, ssd_bytes: int = 256) -
 def spec_of(
     server_id: str, num_gpus: int = 1, dram_bytes: int = 64, ssd_bytes: int = 256
 ) -> ServerSpec:
-    """What such a server declares."""
+    """Return the spec that a server of `hardware_of` declares."""
     return hardware_of(num_gpus, dram_bytes, ssd_bytes).spec(server_id)
 
 
@@ -97,7 +99,7 @@ def setup_of(
 def state_of(
     specs: Iterable[tuple[ServerSpec, tuple[Residency, ...]]], checkpoints: Iterable[Checkpoint]
 ) -> ClusterState:
-    """A believed cluster, for schedulers and estimators to look at."""
+    """Return the state of a cluster, for schedulers and estimators."""
     state = ClusterState()
     for checkpoint in checkpoints:
         state.checkpoints[checkpoint.model] = checkpoint
@@ -109,19 +111,21 @@ def state_of(
 
 @dataclass(slots=True)
 class Bench:
-    """A controller on the bench: it is told events by hand, audited after each."""
+    """A controller that a test feeds with events; its state is audited after each."""
 
     controller: Controller
     log: list[tuple[float, Event, list[Command]]] = field(default_factory=list)
 
-    def tell(self, event: Event, now_s: float = 0.0) -> list[Command]:
+    def handle(self, event: Event, now_s: float = 0.0) -> list[Command]:
+        """Handle an event, audit the state, log and return the commands."""
         commands = self.controller.handle(event, now_s)
         self.log.append((now_s, event, commands))
         self.controller.audit()
         return commands
 
     def arrive(self, number: int, model: str, now_s: float = 0.0) -> list[Command]:
-        return self.tell(RequestArrived(request_of(number, model, now_s)), now_s)
+        """Handle the arrival of request `r<number>`."""
+        return self.handle(RequestArrived(request_of(number, model, now_s)), now_s)
 
 
 def bench_of(
@@ -130,12 +134,12 @@ def bench_of(
     servers: Iterable[tuple[ServerSpec, tuple[Residency, ...]]],
     num_slots: int = 1,
 ) -> Bench:
-    """A controller that knows these models and servers."""
+    """Return a controller with these models and servers."""
     bench = Bench(build_controller(policy, Random(1)))
     for checkpoint in checkpoints:
-        bench.tell(ModelDeployed(checkpoint, num_slots))
+        bench.handle(ModelDeployed(checkpoint, num_slots))
     for spec, resident in servers:
-        bench.tell(ServerJoined(spec, resident))
+        bench.handle(ServerJoined(spec, resident))
     return bench
 
 
@@ -145,7 +149,7 @@ def sim_of(
     jobs: Iterable[WorkloadRequest],
     sinks: Sequence[Sink] = (),
 ) -> SimCluster:
-    """A simulation ready to run, its faults planned."""
+    """Return a simulation that is ready to run, with its faults."""
     cluster = SimCluster(build_controller(policy, Random(1)), setup, jobs, sinks)
     FaultPlayer(cluster, setup.faults)
     return cluster

@@ -1,4 +1,4 @@
-"""configs/base.yaml spells out every key: the values are those of the dataclasses."""
+"""configs/base.yaml lists every key, with the default of the dataclass."""
 
 from dataclasses import fields
 
@@ -20,7 +20,7 @@ def _base() -> dict[str, dict[str, object]]:
     return base
 
 
-# Where a run differs from the library on purpose: keep-alive as in the paper's evaluation.
+# A run differs from the library on purpose: its keep-alive is that of the paper's evaluation.
 POLICY = PolicySettings(residency=LruResidency(keep_alive_load_factor=1.0))
 WORKLOAD = WorkloadSpec("poisson", target_rps=1.0, max_requests=1)
 

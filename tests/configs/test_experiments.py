@@ -1,4 +1,4 @@
-"""Every experiment of configs/experiment runs, shortened, under every policy."""
+"""Every experiment of configs/experiment runs, shortened, with every policy."""
 
 import gzip
 from pathlib import Path
@@ -13,7 +13,7 @@ EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml
 POLICIES = sorted(path.stem for path in (CONFIGS / "policy").glob("*.yaml"))
 TRACES = Path(__file__).parents[2].parent / "shared" / "traces"
 LLM_ROWS = {"code": 8819, "conv": 19366}
-FUNCTIONS_ROWS = 9266  # the sum of all its minutes
+FUNCTIONS_ROWS = 9266  # the sum of its minutes
 
 SMALL_TRACES = {
     "azure_llm": "TIMESTAMP,ContextTokens,GeneratedTokens\n"
@@ -51,7 +51,7 @@ def _unlimited(experiment: str, path: Path, policy: str) -> RunConfig:
 
 
 def _excerpt(path: Path, rows: int, folder: Path) -> Path:
-    """The first rows of a real trace, for the policies that do not get the whole."""
+    """Write the first rows of a trace to a file and return its path."""
     with gzip.open(path, "rt") as file:
         lines = [next(file) for _ in range(rows + 1)]
     excerpt = folder / "excerpt.csv"
@@ -90,7 +90,7 @@ def test_every_row_of_the_whole_traces_is_accounted_for(policy: str, tmp_path: P
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_begins_with_its_command(experiment: str) -> None:
-    # Hydra wants its own directive in the first line, so that the command is in the second.
+    # Hydra needs its directive in the first line, so the command is in the second.
     package, command, *_ = (CONFIGS / "experiment" / f"{experiment}.yaml").read_text().splitlines()
 
     assert package == "# @package _global_"

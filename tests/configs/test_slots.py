@@ -1,4 +1,4 @@
-"""How many requests an instance runs at once, where that is counted from memory."""
+"""Slots per instance, computed from the memory that the weights leave."""
 
 import pytest
 
@@ -14,13 +14,13 @@ from sllmsim.catalog import gpu_named
     # (0.9 x 48 GiB a GPU - weights) / 2,048 tokens of KV cache; OPT-30B takes two GPUs
     [("opt-6.7b", 30), ("opt-13b", 12), ("opt-30b", 11)],
 )
-def test_slots_fill_the_memory_that_the_weights_leave(model: str, slots: int) -> None:
+def test_slots_fill_the_memory_left_by_the_weights(model: str, slots: int) -> None:
     deployment = Deployment(model, 1, num_slots=None)
 
     assert deployment.slots_per_instance(gpu_named("a40")) == slots
 
 
-def test_a_shorter_context_gives_more_slots_and_none_less_than_one() -> None:
+def test_a_shorter_context_gives_more_slots_and_at_least_one_remains() -> None:
     a40 = gpu_named("a40")
 
     assert (

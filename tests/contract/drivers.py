@@ -1,4 +1,4 @@
-"""The same scenario on each driver: what commands did the controller give?"""
+"""Drivers that run a scenario and return the commands of its controller."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -33,20 +33,19 @@ from sllmsim.timing.linear import LinearTiming
 from tests.builders import gpu_of
 from tests.contract.scenarios import CONTEXT_TOKENS, MODEL_BYTES, STEP_S, Asked, Reached, Scenario
 
-# What differs between worlds is not what was decided: ids, and numbers that follow from the clock.
+# Ids, and numbers that depend on the clock, differ between drivers.
 _NOT_COMPARED = {"id", "estimate", "expected_s"}
 
+CommandLists = dict[str, list[tuple[object, ...]]]
 
-Told = dict[str, list[tuple[object, ...]]]
 
+def command_lists(commands: Sequence[Command]) -> CommandLists:
+    """Return the commands to each server and about each request, in order.
 
-def told(commands: Sequence[Command]) -> Told:
-    """What each server was told, and what was said about each request, in order.
-
-    Which of two servers is told first may hang on a millisecond; the contract is about each.
+    The order between servers may depend on a millisecond, so it is not compared.
     """
     servers: dict[str, str] = {}
-    result: Told = {}
+    result: CommandLists = {}
     for command in commands:
         match command:
             case LaunchInstance():
@@ -68,8 +67,8 @@ def _compared(command: Command) -> tuple[object, ...]:
     return (type(command).__name__, *values)
 
 
-def simulated(scenario: Scenario) -> Told:
-    """On the simulated cluster."""
+def simulated(scenario: Scenario) -> CommandLists:
+    """Run a scenario on the simulated cluster."""
     commands: list[Command] = []
 
     def sink(_: float, __: Event, given: Sequence[Command]) -> None:
@@ -86,7 +85,7 @@ def simulated(scenario: Scenario) -> Told:
     controller = build_controller(PolicySettings(scenario.policy), Random(0))
     jobs = [_job(number, asked) for number, asked in enumerate(scenario.asked)]
     SimCluster(controller, setup, jobs, [sink]).run()
-    return told(commands)
+    return command_lists(commands)
 
 
 def _sim_server(spec: ServerSpec, scenario: Scenario) -> SimServerSetup:
@@ -108,16 +107,16 @@ def _job(number: int, asked: Asked) -> WorkloadRequest:
     return WorkloadRequest(request, asked.output_tokens, asked.leaves_at_s)
 
 
-def in_threads(scenario: Scenario) -> Told:
-    """On a real cluster whose engines are threads."""
+def in_threads(scenario: Scenario) -> CommandLists:
+    """Run a scenario on a real cluster with engines in threads."""
     network = LocalNetwork()
     return asyncio.run(
         played(scenario, _local(scenario, lambda: thread_launch(links=network.links)))
     )
 
 
-def in_processes(scenario: Scenario) -> Told:
-    """On a real cluster whose engines are processes."""
+def in_processes(scenario: Scenario) -> CommandLists:
+    """Run a scenario on a real cluster with engines in processes."""
     return asyncio.run(played(scenario, _local(scenario, process_launch)))
 
 
@@ -130,7 +129,7 @@ async def _local(scenario: Scenario, launch: Callable[[], Launch]) -> AsyncItera
 
 
 class Running(Protocol):
-    """A real cluster whose servers have joined, in their order."""
+    """A real cluster with all servers joined, in their order."""
 
     @property
     def leader(self) -> Leader: ...
@@ -139,8 +138,8 @@ class Running(Protocol):
     def router(self) -> RequestRouter: ...
 
 
-async def played(scenario: Scenario, running: AbstractAsyncContextManager[Running]) -> Told:
-    """What is told on a real cluster."""
+async def played(scenario: Scenario, running: AbstractAsyncContextManager[Running]) -> CommandLists:
+    """Run a scenario on a real cluster."""
     commands: list[Command] = []
 
     def sink(_: float, __: Event, given: Sequence[Command]) -> None:
@@ -161,11 +160,11 @@ async def played(scenario: Scenario, running: AbstractAsyncContextManager[Runnin
         async with asyncio.timeout(10):
             while cluster.router.calls:  # noqa: ASYNC110 - engines acknowledge their ends
                 await asyncio.sleep(0.01)
-    return told(commands)
+    return command_lists(commands)
 
 
 class Progress:
-    """How many tokens each request's client has, and whether that is all."""
+    """The number of tokens that each client has received, and the ended requests."""
 
     def __init__(self, num_requests: int) -> None:
         self._tokens = [0] * num_requests

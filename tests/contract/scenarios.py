@@ -1,4 +1,4 @@
-"""Small stories of a cluster, told so that the decisions do not hang on a few milliseconds."""
+"""Scenarios of a small cluster in which no decision depends on a few milliseconds."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ STEP_S = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """The moment at which an earlier request has `tokens` output tokens, None: all."""
+    """The moment at which an earlier request has `tokens` output tokens; None: all of them."""
 
     request: int
     tokens: int | None = None
@@ -19,8 +19,11 @@ class Reached:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request: when it comes, by the simulation's clock and, in a real cluster, by what has
-    happened by then; and when its client leaves."""
+    """A request, its arrival and the time at which its client leaves.
+
+    The simulator uses the times `..._at_s`; a real cluster uses the moments `after` and
+    `leaves_after`.
+    """
 
     model: str
     output_tokens: int
@@ -33,7 +36,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Who is there and what is asked. Every model has `num_slots` slots and one GPU."""
+    """Servers, models and requests. Every instance has one GPU and `num_slots` slots."""
 
     name: str
     servers: tuple[ServerSpec, ...]
@@ -47,7 +50,7 @@ class Scenario:
 def server(
     name: str, num_gpus: int = 1, remote_bytes_per_s: float = 1e4, dram_bytes: int = 10_000
 ) -> ServerSpec:
-    """A tenth of a second from remote storage, a hundredth from DRAM."""
+    """Return a server that loads a model in 0.1 s from remote storage, in 0.01 s from DRAM."""
     return ServerSpec(name, num_gpus, 1 << 30, dram_bytes, 0, remote_bytes_per_s, 2e4, 1e5)
 
 
@@ -57,7 +60,7 @@ def in_dram(*models: str) -> tuple[Residency, ...]:
 
 SCENARIOS = (
     Scenario(
-        "a cold start, a warm one, and a model that makes it leave",
+        "a cold start, a warm start, and a model that takes the GPU",
         (server("s0"),),
         {},
         ("a", "b"),
@@ -76,14 +79,14 @@ SCENARIOS = (
         (Asked("a", 40), Asked("b", 40)),
     ),
     Scenario(
-        "a running inference moves away for one whose weights are here",
+        "a running request migrates away from the server that holds the next model",
         (server("s0"), server("s1", remote_bytes_per_s=1e1)),
         {"s0": in_dram("a", "b"), "s1": in_dram("a")},
         ("a", "b"),
         (Asked("a", 500), Asked("b", 20, 1.0, Reached(0, 80))),
     ),
     Scenario(
-        "the same is stopped and begun again where the policy is to preempt",
+        "the same with a policy that preempts: the request is stopped and restarts",
         (server("s0"), server("s1", remote_bytes_per_s=1e1)),
         {"s0": in_dram("a", "b"), "s1": in_dram("a")},
         ("a", "b"),
@@ -91,7 +94,7 @@ SCENARIOS = (
         policy="shepherd",
     ),
     Scenario(
-        "requests wait for a slot, and get it in their order",
+        "requests wait for a slot and get it in their order",
         (server("s0"),),
         {},
         ("a",),
@@ -103,7 +106,7 @@ SCENARIOS = (
         ),
     ),
     Scenario(
-        "a client leaves, and its slot is the next one's",
+        "a client leaves, and the next request gets its slot",
         (server("s0"),),
         {},
         ("a",),
@@ -113,7 +116,7 @@ SCENARIOS = (
         ),
     ),
     Scenario(
-        "a full pool makes room",
+        "a full DRAM pool evicts models",
         (server("s0", dram_bytes=2_000),),
         {},
         ("a", "b", "c"),

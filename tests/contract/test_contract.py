@@ -1,4 +1,4 @@
-"""One controller, several worlds: the same scenario, the same commands."""
+"""The contract: the controller gives the same commands with every driver."""
 
 import pytest
 
@@ -7,10 +7,10 @@ from tests.contract.scenarios import SCENARIOS, Scenario
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.name)
-def test_threads_are_told_what_the_simulation_is_told(scenario: Scenario) -> None:
+def test_engines_in_threads_get_the_commands_of_the_simulation(scenario: Scenario) -> None:
     assert in_threads(scenario) == simulated(scenario)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS[:4], ids=lambda one: one.name)
-def test_processes_are_told_what_threads_are_told(scenario: Scenario) -> None:
+def test_engines_in_processes_get_the_commands_of_those_in_threads(scenario: Scenario) -> None:
     assert in_processes(scenario) == in_threads(scenario)

@@ -98,7 +98,7 @@ def test_a_network_whose_fetch_would_miss_its_deadline_takes_no_other() -> None:
 def test_a_helper_may_have_no_gpu_left_if_a_part_fits_beside_what_runs() -> None:
     bench = _bench(4.5, num_servers=2, gpus=1)
     bench.arrive(1, "B", 0.0)
-    bench.tell(LoadFinished("i1", REMOTE, 16, 4.0, 0.0), 4.0)
+    bench.handle(LoadFinished("i1", REMOTE, 16, 4.0, 0.0), 4.0)
 
     load = _load(bench.arrive(2, "A", 5.0))
 
@@ -108,10 +108,10 @@ def test_a_helper_may_have_no_gpu_left_if_a_part_fits_beside_what_runs() -> None
 def test_a_server_whose_gpus_are_full_does_not_help() -> None:
     bench = _bench(8.5, num_servers=2, gpus=1)
     first = _load(bench.arrive(1, "A", 0.0))
-    bench.tell(LoadFinished("i1", REMOTE, 32, 8.0, 0.0), 8.0)
+    bench.handle(LoadFinished("i1", REMOTE, 32, 8.0, 0.0), 8.0)
     other = _bench(4.5, num_servers=2, gpus=1)
     other.arrive(1, "A", 0.0)
-    other.tell(LoadFinished("i1", REMOTE, 16, 4.0, 0.0), 4.0)
+    other.handle(LoadFinished("i1", REMOTE, 16, 4.0, 0.0), 4.0)
 
     assert first.helpers == ()
     assert _load(other.arrive(2, "A", 30.0)).helpers == ()
@@ -142,7 +142,7 @@ def test_models_of_several_gpus_are_not_split() -> None:
 
 def test_draining_servers_do_not_help() -> None:
     bench = _bench(4.5, num_servers=2)
-    bench.tell(ServerDraining("s1"), 0.0)
+    bench.handle(ServerDraining("s1"), 0.0)
 
     assert _load(bench.arrive(1, "A")).helpers == ()
 
@@ -157,16 +157,16 @@ def test_a_request_joins_a_split_load_under_way() -> None:
     bench.arrive(1, "B")
 
     assert bench.arrive(2, "B", 1.0) == []
-    finished = bench.tell(LoadFinished("i1", REMOTE, 8, 2.0, 0.0), 2.0)
+    finished = bench.handle(LoadFinished("i1", REMOTE, 8, 2.0, 0.0), 2.0)
     assert [type(command) for command in finished] == [StartRequest, StartRequest]
 
 
 def test_losing_a_helper_is_heard_of_as_losing_the_instance() -> None:
     bench = _bench(4.5, num_servers=2)
     bench.arrive(1, "A")
-    bench.tell(ServerLost("s1"), 1.0)
+    bench.handle(ServerLost("s1"), 1.0)
 
-    commands = bench.tell(InstanceLost("i1", "a helper is lost"), 1.0)
+    commands = bench.handle(InstanceLost("i1", "a helper is lost"), 1.0)
 
     load = _load(commands)
     assert (load.instance_id, load.server_id, load.helpers) == ("i2", "s0", ())

@@ -39,7 +39,7 @@ def test_a_server_that_joins_takes_who_has_waited() -> None:
     one = bench_of(PolicySettings(), [A], [])
     before = one.arrive(1, "A", 0.0)
 
-    joined = one.tell(ServerJoined(spec_of("s0"), (in_dram("A", 16),)), 5.0)
+    joined = one.handle(ServerJoined(spec_of("s0"), (in_dram("A", 16),)), 5.0)
 
     assert before == []
     assert joined == [LaunchInstance(1, "i1", "A", "s0", (0,), FROM_DRAM, (), None)]
@@ -47,22 +47,22 @@ def test_a_server_that_joins_takes_who_has_waited() -> None:
 
 def test_a_server_that_is_there_cannot_join() -> None:
     with pytest.raises(UsageError, match="s0"):
-        bench().tell(ServerJoined(spec_of("s0")))
+        bench().handle(ServerJoined(spec_of("s0")))
 
 
 def test_a_server_cannot_join_with_more_than_its_tiers_hold() -> None:
     with pytest.raises(UsageError, match="exceed"):
-        bench().tell(ServerJoined(spec_of("s1", dram_bytes=8), (in_dram("A", 16),)))
+        bench().handle(ServerJoined(spec_of("s1", dram_bytes=8), (in_dram("A", 16),)))
 
 
 def test_what_runs_on_a_draining_server_finishes_and_then_goes() -> None:
     one = bench()
     one.arrive(1, "A")
-    one.tell(loaded("i1"), 1.0)
+    one.handle(loaded("i1"), 1.0)
 
-    drained = one.tell(ServerDraining("s0"), 2.0)
+    drained = one.handle(ServerDraining("s0"), 2.0)
     waits = one.arrive(2, "A", 3.0)
-    ended = one.tell(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
+    ended = one.handle(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
 
     assert drained == []
     assert waits == []
@@ -72,10 +72,10 @@ def test_what_runs_on_a_draining_server_finishes_and_then_goes() -> None:
 def test_an_idle_instance_leaves_a_draining_server_at_once() -> None:
     one = bench()
     one.arrive(1, "A")
-    one.tell(loaded("i1"), 1.0)
-    one.tell(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
+    one.handle(loaded("i1"), 1.0)
+    one.handle(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
 
-    assert one.tell(ServerDraining("s0"), 6.0) == [StopInstance(3, "i1")]
+    assert one.handle(ServerDraining("s0"), 6.0) == [StopInstance(3, "i1")]
 
 
 def test_a_newcomer_whose_gpus_are_not_clear_yet_never_loads_on_a_draining_server() -> None:
@@ -89,11 +89,11 @@ def test_a_newcomer_whose_gpus_are_not_clear_yet_never_loads_on_a_draining_serve
         ],
     )
     one.arrive(1, "A")
-    one.tell(loaded("i1"), 1.0)
+    one.handle(loaded("i1"), 1.0)
     one.arrive(2, "B", 2.0)
 
-    one.tell(ServerDraining("s0"), 2.25)
-    stopped = one.tell(InferenceStopped("r1", "i1", 1), 2.5)
+    one.handle(ServerDraining("s0"), 2.25)
+    stopped = one.handle(InferenceStopped("r1", "i1", 1), 2.5)
 
     loads = [c for _, _, commands in one.log for c in commands if isinstance(c, LaunchInstance)]
     assert [(load.model, load.server_id) for load in loads] == [("A", "s0"), ("B", "s1")]
@@ -107,10 +107,10 @@ def test_who_waits_for_a_server_looks_elsewhere_when_it_drains() -> None:
         [(spec_of("s0"), (in_dram("A", 16), in_dram("B", 16))), (spec_of("s1"), ())],
     )
     one.arrive(1, "A")
-    one.tell(loaded("i1"), 1.0)
+    one.handle(loaded("i1"), 1.0)
     waits = one.arrive(2, "B", 2.0)
 
-    drained = one.tell(ServerDraining("s0"), 3.0)
+    drained = one.handle(ServerDraining("s0"), 3.0)
 
     assert waits == []
     assert [(c.model, c.server_id) for c in drained if isinstance(c, LaunchInstance)] == [
@@ -121,11 +121,11 @@ def test_who_waits_for_a_server_looks_elsewhere_when_it_drains() -> None:
 def test_deleting_a_model_rejects_who_waits_and_lets_who_runs_finish() -> None:
     one = bench()
     one.arrive(1, "A")
-    one.tell(loaded("i1"), 1.0)
+    one.handle(loaded("i1"), 1.0)
     one.arrive(2, "A", 2.0)
 
-    deleted = one.tell(ModelDeleted("A"), 3.0)
-    ended = one.tell(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
+    deleted = one.handle(ModelDeleted("A"), 3.0)
+    ended = one.handle(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
 
     assert deleted == [
         EvictCopy(3, "s0", StorageTier.DRAM, "A", 0),
@@ -137,29 +137,29 @@ def test_deleting_a_model_rejects_who_waits_and_lets_who_runs_finish() -> None:
 def test_a_request_of_a_deleted_model_that_loses_its_server_is_rejected() -> None:
     one = bench()
     one.arrive(1, "A")
-    one.tell(loaded("i1"), 1.0)
-    one.tell(ModelDeleted("A"), 2.0)
+    one.handle(loaded("i1"), 1.0)
+    one.handle(ModelDeleted("A"), 2.0)
 
-    assert one.tell(ServerLost("s0"), 3.0) == [RejectRequest(4, "r1", "model A is not deployed")]
+    assert one.handle(ServerLost("s0"), 3.0) == [RejectRequest(4, "r1", "model A is not deployed")]
 
 
 def test_a_deleted_model_may_be_deployed_again() -> None:
     one = bench()
-    one.tell(ModelDeleted("A"))
+    one.handle(ModelDeleted("A"))
 
-    one.tell(ModelDeployed(A))
+    one.handle(ModelDeployed(A))
 
     assert [type(c) for c in one.arrive(1, "A")] == [LaunchInstance]
 
 
 def test_a_name_cannot_come_to_mean_another_checkpoint() -> None:
     with pytest.raises(UsageError, match="cannot become"):
-        bench().tell(ModelDeployed(Checkpoint("A", 17)))
+        bench().handle(ModelDeployed(Checkpoint("A", 17)))
 
 
 def test_an_instance_has_at_least_one_slot() -> None:
     with pytest.raises(UsageError, match="num_slots"):
-        bench().tell(ModelDeployed(Checkpoint("C", 1), 0))
+        bench().handle(ModelDeployed(Checkpoint("C", 1), 0))
 
 
 def test_a_request_id_comes_once() -> None:
@@ -173,7 +173,7 @@ def test_a_request_id_comes_once() -> None:
 def test_several_slots_are_filled_before_anything_else_is_loaded() -> None:
     one = bench_of(PolicySettings(), [A], [(spec_of("s0", 2), (in_dram("A", 16),))], num_slots=2)
     one.arrive(1, "A")
-    one.tell(loaded("i1"), 1.0)
+    one.handle(loaded("i1"), 1.0)
 
     second, third = one.arrive(2, "A", 2.0), one.arrive(3, "A", 2.0)
 

@@ -41,18 +41,18 @@ def _serve(bench: Bench, number: int, model: str, now_s: float, until_s: float) 
     if loads:
         commands = _loaded(bench, loads[0], now_s + 0.5)
     (infer,) = (c for c in commands if isinstance(c, StartRequest))
-    bench.tell(InferenceFinished(f"r{number}", infer.instance_id, 4, now_s + 1.0), until_s)
+    bench.handle(InferenceFinished(f"r{number}", infer.instance_id, 4, now_s + 1.0), until_s)
     return infer.instance_id
 
 
 def _loaded(bench: Bench, load: LaunchInstance, now_s: float) -> list[Command]:
-    return bench.tell(LoadFinished(load.instance_id, StorageTier.DRAM, 8, 0.5, 0.0), now_s)
+    return bench.handle(LoadFinished(load.instance_id, StorageTier.DRAM, 8, 0.5, 0.0), now_s)
 
 
 def _due(bench: Bench, now_s: float) -> list[Command]:
     at_s = bench.controller.next_wakeup_s
     assert at_s is not None and at_s <= now_s
-    return bench.tell(WakeUp(), now_s)
+    return bench.handle(WakeUp(), now_s)
 
 
 def _launched(commands: list[Command]) -> list[str]:
@@ -138,7 +138,7 @@ def test_as_many_are_warmed_as_the_peak_needs() -> None:
     assert len(loads) == 3
     for number, load in enumerate(loads):
         _loaded(bench, load, 0.5)
-        bench.tell(InferenceFinished(f"r{number}", load.instance_id, 4, 1.0), 8.0)
+        bench.handle(InferenceFinished(f"r{number}", load.instance_id, 4, 1.0), 8.0)
     _due(bench, 9.0)
 
     assert _launched(_due(bench, WINDOW_S)) == ["A"] * 3
@@ -151,7 +151,7 @@ def test_plans_end_when_demand_has_been_forgotten() -> None:
     wakeups = []
     while (at_s := bench.controller.next_wakeup_s) is not None:
         wakeups.append(at_s)
-        for load in (c for c in bench.tell(WakeUp(), at_s) if isinstance(c, LaunchInstance)):
+        for load in (c for c in bench.handle(WakeUp(), at_s) if isinstance(c, LaunchInstance)):
             _loaded(bench, load, at_s + 0.5)
 
     assert [at_s for at_s in wakeups if at_s % WINDOW_S == 0] == [64.0, 128.0, 192.0]
@@ -172,7 +172,7 @@ def test_nothing_is_warmed_of_a_deleted_model_or_on_a_draining_server() -> None:
         bench = _bench(1, A)
         _serve(bench, 1, "A", 0.0, 8.0)
         _due(bench, 9.0)
-        bench.tell(event, 10.0)
+        bench.handle(event, 10.0)
 
         assert _launched(_due(bench, WINDOW_S)) == []
 
@@ -184,7 +184,7 @@ def test_a_deleted_model_is_not_warmed_to_its_end() -> None:
     (warming,) = _due(bench, WINDOW_S)
     assert isinstance(warming, LaunchInstance)
 
-    commands = bench.tell(ModelDeleted("A"), WINDOW_S + 0.25)
+    commands = bench.handle(ModelDeleted("A"), WINDOW_S + 0.25)
 
     assert [type(c) for c in commands if not isinstance(c, EvictCopy)] == [StopInstance]
 
@@ -193,8 +193,8 @@ def test_a_request_that_leaves_before_it_is_decided_counts_no_more() -> None:
     bench = _bench(1, A, B)
     bench.arrive(1, "A", 0.0)
     bench.arrive(2, "B", 0.0)
-    bench.tell(RequestCancelled("r2"), 0.0)
-    bench.tell(RequestCancelled("r1"), 0.0)
+    bench.handle(RequestCancelled("r2"), 0.0)
+    bench.handle(RequestCancelled("r1"), 0.0)
 
     commands = _due(bench, WINDOW_S)
 

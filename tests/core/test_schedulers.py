@@ -44,8 +44,8 @@ def figure_3(policy: str) -> tuple[Bench, list[Command]]:
         [(spec_of("s0"), (in_dram("A", 8), in_dram("B", 32)))],
     )
     bench.arrive(1, "A", 0.0)
-    bench.tell(LoadFinished("i1", DRAM, 8, 0.5, 0.0), 1.0)
-    bench.tell(ServerJoined(spec_of("s1"), (on_ssd("A", 8), on_ssd("B", 32))), 1.5)
+    bench.handle(LoadFinished("i1", DRAM, 8, 0.5, 0.0), 1.0)
+    bench.handle(ServerJoined(spec_of("s1"), (on_ssd("A", 8), on_ssd("B", 32))), 1.5)
     return bench, bench.arrive(2, "B", 2.0)
 
 
@@ -59,7 +59,7 @@ def test_availability_loads_slowly_on_the_free_server(policy: str) -> None:
 def test_locality_waits_for_the_server_that_holds_the_model() -> None:
     bench, commands = figure_3("locality")
 
-    finished = bench.tell(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
+    finished = bench.handle(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
 
     assert commands == []
     assert finished == [
@@ -71,7 +71,7 @@ def test_locality_waits_for_the_server_that_holds_the_model() -> None:
 def test_preemption_stops_the_one_that_runs_there_and_starts_it_again_elsewhere() -> None:
     bench, commands = figure_3("shepherd")
 
-    stopped = bench.tell(InferenceStopped("r1", "i1", 4), 2.25)
+    stopped = bench.handle(InferenceStopped("r1", "i1", 4), 2.25)
 
     assert commands == [StopRequest(3, "r1", "i1")]
     assert stopped == [
@@ -86,8 +86,8 @@ def test_live_migration_moves_it_first_and_then_loads() -> None:
     # that B would take from s1's SSD.
     bench, commands = figure_3("serverlessllm")
 
-    resumed = bench.tell(LoadFinished("i2", SSD, 8, 1.0, 0.0), 3.0)
-    moved = bench.tell(MigrationFinished("m1", "r1", "i1", "i2", 8, 0.25, 0.0), 3.25)
+    resumed = bench.handle(LoadFinished("i2", SSD, 8, 1.0, 0.0), 3.0)
+    moved = bench.handle(MigrationFinished("m1", "r1", "i1", "i2", 8, 0.25, 0.0), 3.25)
 
     assert commands == [LaunchInstance(3, "i2", "A", "s1", (0,), A_FROM_SSD, (), None)]
     assert [type(c) for c in resumed] == [StartMigration]
@@ -101,8 +101,8 @@ def test_live_migration_moves_it_first_and_then_loads() -> None:
 def test_a_ready_instance_is_taken_before_anything_is_loaded(policy: str) -> None:
     bench = bench_of(PolicySettings(name=policy), [A], [(spec_of("s0", 2), (in_dram("A", 8),))])
     bench.arrive(1, "A", 0.0)
-    bench.tell(LoadFinished("i1", DRAM, 8, 0.5, 0.0), 1.0)
-    bench.tell(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
+    bench.handle(LoadFinished("i1", DRAM, 8, 0.5, 0.0), 1.0)
+    bench.handle(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
 
     assert bench.arrive(2, "A", 6.0) == [StartRequest(3, "r2", "i1", 1)]
 
@@ -122,9 +122,9 @@ def test_idle_instances_make_room_the_longest_idle_first(policy: str) -> None:
     for number in (1, 2):
         bench.arrive(number, "A", 0.0)
     for number in (1, 2):
-        bench.tell(LoadFinished(f"i{number}", REMOTE, 8, 2.0, 0.0), 4.0)
-    bench.tell(InferenceFinished("r2", "i2", 15, 1.5), 5.0)
-    bench.tell(InferenceFinished("r1", "i1", 15, 1.5), 6.0)
+        bench.handle(LoadFinished(f"i{number}", REMOTE, 8, 2.0, 0.0), 4.0)
+    bench.handle(InferenceFinished("r2", "i2", 15, 1.5), 5.0)
+    bench.handle(InferenceFinished("r1", "i1", 15, 1.5), 6.0)
 
     commands = bench.arrive(3, "B", 7.0)
 
@@ -152,12 +152,12 @@ def test_who_has_been_preempted_often_enough_is_left_alone() -> None:
         [(spec_of("s0"), (in_dram("A", 8), in_dram("B", 32))), (spec_of("s1"), (on_ssd("A", 8),))],
     )
     bench.arrive(1, "A", 0.0)
-    bench.tell(LoadFinished("i1", DRAM, 8, 0.5, 0.0), 1.0)
+    bench.handle(LoadFinished("i1", DRAM, 8, 0.5, 0.0), 1.0)
     bench.arrive(2, "B", 2.0)
-    bench.tell(InferenceStopped("r1", "i1", 4), 2.25)
-    bench.tell(LoadFinished("i2", DRAM, 32, 2.0, 0.0), 4.25)
-    bench.tell(LoadFinished("i3", SSD, 8, 1.0, 0.0), 4.25)
-    bench.tell(InferenceFinished("r2", "i2", 15, 1.5), 5.0)
+    bench.handle(InferenceStopped("r1", "i1", 4), 2.25)
+    bench.handle(LoadFinished("i2", DRAM, 32, 2.0, 0.0), 4.25)
+    bench.handle(LoadFinished("i3", SSD, 8, 1.0, 0.0), 4.25)
+    bench.handle(InferenceFinished("r2", "i2", 15, 1.5), 5.0)
 
     commands = bench.arrive(3, "A", 5.0)
 

@@ -30,10 +30,10 @@ def test_a_request_that_does_not_start_in_time_is_timed_out_at_its_deadline() ->
     one = bench()
     one.arrive(1, "A", 0.0)
     one.arrive(2, "A", 3.0)
-    one.tell(LOADED, 1.0)
+    one.handle(LOADED, 1.0)
 
     asked_s = one.controller.next_wakeup_s
-    commands = one.tell(WakeUp(), 13.0)
+    commands = one.handle(WakeUp(), 13.0)
 
     assert asked_s == 13.0  # r1 runs, r2 waits
     assert commands == [TimeOutRequest(3, "r2")]
@@ -44,7 +44,7 @@ def test_waking_up_early_does_nothing() -> None:
     one = bench()
     one.arrive(1, "A", 0.0)
 
-    assert one.tell(WakeUp(), 9.875) == []
+    assert one.handle(WakeUp(), 9.875) == []
     assert one.controller.next_wakeup_s == 10.0
 
 
@@ -52,7 +52,7 @@ def test_nobody_wakes_the_controller_for_a_client_that_has_left() -> None:
     one = bench()
     one.arrive(1, "A", 0.0)
 
-    one.tell(RequestCancelled("r1"), 2.0)
+    one.handle(RequestCancelled("r1"), 2.0)
 
     assert one.controller.next_wakeup_s is None
 
@@ -60,13 +60,13 @@ def test_nobody_wakes_the_controller_for_a_client_that_has_left() -> None:
 def test_a_request_that_has_lost_its_last_server_gets_a_deadline_anew() -> None:
     one = bench()
     one.arrive(1, "A", 0.0)
-    one.tell(LOADED, 1.0)
+    one.handle(LOADED, 1.0)
 
-    one.tell(ServerLost("s0"), 4.0)
+    one.handle(ServerLost("s0"), 4.0)
 
     assert one.controller.next_wakeup_s == 14.0
-    assert one.tell(WakeUp(), 10.0) == []  # the first deadline was met
-    assert one.tell(WakeUp(), 14.0) == [TimeOutRequest(3, "r1")]
+    assert one.handle(WakeUp(), 10.0) == []  # the first deadline was met
+    assert one.handle(WakeUp(), 14.0) == [TimeOutRequest(3, "r1")]
 
 
 def test_a_request_that_finds_a_slot_in_the_event_that_cost_it_its_own_has_no_deadline() -> None:
@@ -79,12 +79,12 @@ def test_a_request_that_finds_a_slot_in_the_event_that_cost_it_its_own_has_no_de
     ]
     two = bench_of(PATIENT, [A, b], servers, num_slots=2)
     two.arrive(1, "A", 0.0)
-    two.tell(LOADED, 1.0)
+    two.handle(LOADED, 1.0)
     two.arrive(2, "B", 2.0)
     two.arrive(3, "A", 2.5)
 
-    lost = two.tell(InstanceLost("i2", "the engine crashed"), 3.0)
-    woken = two.tell(WakeUp(), 13.0)
+    lost = two.handle(InstanceLost("i2", "the engine crashed"), 3.0)
+    woken = two.handle(WakeUp(), 13.0)
 
     assert StartRequest(4, "r3", "i1", 1) in lost
     assert [c.request_id for c in woken if isinstance(c, TimeOutRequest)] == ["r2"]
@@ -94,7 +94,7 @@ def test_a_request_whose_load_has_failed_keeps_its_first_deadline() -> None:
     one = bench()
     one.arrive(1, "A", 0.0)
 
-    one.tell(ServerLost("s0"), 4.0)
+    one.handle(ServerLost("s0"), 4.0)
 
     assert one.controller.next_wakeup_s == 10.0
 
@@ -103,9 +103,9 @@ def test_without_a_time_out_nobody_is_given_up() -> None:
     patient = replace(PATIENT, controller=ControllerSettings(startup_timeout_s=None))
     one = bench(patient)
     one.arrive(1, "A", 0.0)
-    one.tell(LOADED, 1.0)
+    one.handle(LOADED, 1.0)
 
-    one.tell(ServerLost("s0"), 4.0)
+    one.handle(ServerLost("s0"), 4.0)
 
     assert one.controller.next_wakeup_s is None
 
@@ -113,21 +113,21 @@ def test_without_a_time_out_nobody_is_given_up() -> None:
 def test_an_idle_instance_goes_at_the_end_of_its_keep_alive() -> None:
     one = bench(replace(PATIENT, residency=LruResidency(keep_alive_s=5.0)))
     one.arrive(1, "A", 0.0)
-    one.tell(LOADED, 1.0)
+    one.handle(LOADED, 1.0)
 
-    one.tell(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
+    one.handle(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
 
     assert one.controller.next_wakeup_s == 10.0
-    assert one.tell(WakeUp(), 10.0) == [StopInstance(3, "i1")]
+    assert one.handle(WakeUp(), 10.0) == [StopInstance(3, "i1")]
     assert one.controller.next_wakeup_s is None
 
 
 def test_keep_alive_by_load_factor_lasts_as_long_as_the_load_did() -> None:
     one = bench(replace(PATIENT, residency=LruResidency(keep_alive_load_factor=2.0)))
     one.arrive(1, "A", 0.0)
-    one.tell(LOADED, 1.5)
+    one.handle(LOADED, 1.5)
 
-    one.tell(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
+    one.handle(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
 
     assert one.controller.next_wakeup_s == 5.0 + 2 * 1.5
 
@@ -135,12 +135,12 @@ def test_keep_alive_by_load_factor_lasts_as_long_as_the_load_did() -> None:
 def test_a_request_in_time_ends_the_keep_alive_without_a_trace() -> None:
     one = bench(replace(PATIENT, residency=LruResidency(keep_alive_s=5.0)))
     one.arrive(1, "A", 0.0)
-    one.tell(LOADED, 1.0)
-    one.tell(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
+    one.handle(LOADED, 1.0)
+    one.handle(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
 
     assert one.arrive(2, "A", 10.0) == [StartRequest(3, "r2", "i1", 1)]
-    assert one.tell(WakeUp(), 10.0) == []
-    one.tell(InferenceFinished("r2", "i1", 15, 10.5), 14.0)
+    assert one.handle(WakeUp(), 10.0) == []
+    one.handle(InferenceFinished("r2", "i1", 15, 10.5), 14.0)
     assert one.controller.next_wakeup_s == 19.0
 
 
@@ -150,8 +150,8 @@ def test_the_cheap_bound_never_lies_behind_the_next_wakeup() -> None:
     one.arrive(1, "A", 0.0)
     bounds = [one.controller.wakeup_not_before_s]
     wakeups = [one.controller.next_wakeup_s]
-    one.tell(LOADED, 1.0)
-    one.tell(InferenceFinished("r1", "i1", 15, 1.5), 2.0)
+    one.handle(LOADED, 1.0)
+    one.handle(InferenceFinished("r1", "i1", 15, 1.5), 2.0)
     bounds.append(one.controller.wakeup_not_before_s)
     wakeups.append(one.controller.next_wakeup_s)
 

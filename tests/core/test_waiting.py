@@ -14,7 +14,7 @@ LOCALITY = PolicySettings(name="locality")
 
 
 def load(bench: Bench, instance_id: str, now_s: float) -> None:
-    bench.tell(LoadFinished(instance_id, StorageTier.DRAM, 16, 1.0, 0.0), now_s)
+    bench.handle(LoadFinished(instance_id, StorageTier.DRAM, 16, 1.0, 0.0), now_s)
 
 
 def loads(bench: Bench) -> list[tuple[str, str]]:
@@ -30,7 +30,7 @@ def test_of_several_busy_servers_that_hold_a_model_the_first_to_be_free_takes_it
         load(bench, f"i{number}", 1.0)
     bench.arrive(3, "B", 2.0)
 
-    bench.tell(InferenceFinished("r2", "i2", 15, 1.5), 5.0)
+    bench.handle(InferenceFinished("r2", "i2", 15, 1.5), 5.0)
 
     assert loads(bench) == [("A", "s0"), ("A", "s1"), ("B", "s1")]
 
@@ -45,7 +45,7 @@ def test_a_wide_model_that_waits_does_not_keep_a_narrow_one_from_its_gpu() -> No
     bench.arrive(3, "W", 2.0)
     bench.arrive(4, "B", 2.0)
 
-    bench.tell(InferenceFinished("r2", "i2", 15, 1.5), 5.0)
+    bench.handle(InferenceFinished("r2", "i2", 15, 1.5), 5.0)
 
     assert loads(bench) == [("A", "s0"), ("A", "s0"), ("B", "s0")]
 
@@ -62,10 +62,10 @@ def test_who_lost_its_instance_takes_a_free_slot_though_others_wait_for_gpus() -
         load(bench, f"i{number}", 2.0)
     bench.arrive(3, "B", 3.0)
     for number in (1, 2):
-        bench.tell(InferenceFinished(f"r{number}", f"i{number}", 15, 2.5), 6.0)
+        bench.handle(InferenceFinished(f"r{number}", f"i{number}", 15, 2.5), 6.0)
     bench.arrive(4, "A", 6.5)
 
-    assert bench.tell(ServerLost("s0"), 7.0) == [StartRequest(6, "r4", "i2", 2)]
+    assert bench.handle(ServerLost("s0"), 7.0) == [StartRequest(6, "r4", "i2", 2)]
 
 
 def request_state(number: int, model: str) -> RequestState:
@@ -116,6 +116,6 @@ def test_a_server_that_joins_with_a_copy_takes_who_waits_for_another_holder() ->
     load(bench, "i1", 1.0)
     bench.arrive(2, "B", 1.0)
 
-    bench.tell(ServerJoined(spec_of("s1"), (in_dram("B", 16),)), 2.0)
+    bench.handle(ServerJoined(spec_of("s1"), (in_dram("B", 16),)), 2.0)
 
     assert loads(bench) == [("A", "s0"), ("B", "s1")]

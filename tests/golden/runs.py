@@ -1,8 +1,8 @@
-"""The runs whose outputs are committed as digests, and how a run is digested.
+"""Golden runs: their outputs are committed as digests.
 
-`python -m tests.golden.runs` writes digests.json anew; that belongs into a commit of its own.
-The journal counts without its compression, the table of requests both as a file and by its values,
-for the file also depends on the version of pyarrow.
+`python -m tests.golden.runs` rewrites digests.json, in a commit of its own. The digest of a journal
+is that of its uncompressed lines. The table of requests has two digests, of its values and of its
+file, because the file also depends on the version of pyarrow.
 """
 
 import json
@@ -26,9 +26,9 @@ DIGESTS = HERE / "digests.json"
 SMALL = ("cluster=small", "models=opt_few")
 
 RUNS = {
-    # arrivals and lengths from a file: nothing but the simulator and the policy is drawn on
+    # arrivals and lengths from a file: only the simulator and the policy matter
     "file": (*SMALL, "workload=jobs", f"workload.path={HERE / 'jobs.jsonl'}"),
-    # everything at once: generated bursts, slow phases, preemption, faults, clients that leave
+    # everything at once: generated bursts, slow phases, preemption, faults, cancellations
     "faults": (
         *SMALL,
         "workload=azure_like",
@@ -50,7 +50,7 @@ RUNS = {
 
 
 def digests_of(name: str, folder: Path) -> Digests:
-    """Run one of `RUNS` into a folder."""
+    """Run one of `RUNS` into a folder and return its digests."""
     run_into(folder, composed_run([*RUNS[name], "seed=1"]))
     journal = sha256()
     for line in journal_lines(folder / JOURNAL):
@@ -66,7 +66,7 @@ def digests_of(name: str, folder: Path) -> Digests:
 
 
 def committed() -> dict[str, Digests]:
-    """What was recorded."""
+    """Return the recorded digests."""
     digests: dict[str, Digests] = json.loads(DIGESTS.read_text())
     return digests
 

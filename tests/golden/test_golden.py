@@ -1,4 +1,4 @@
-"""The same bytes as when they were recorded, on any Python and any PYTHONHASHSEED."""
+"""Golden runs give the recorded bytes, on any Python and with any PYTHONHASHSEED."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Confidence in the mean of a correlated series, by batch means."""
+"""Confidence intervals for the mean of a correlated series, by batch means."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ NUM_BATCHES = 40
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Of 99.9 % confidence."""
+    """A confidence interval of 99.9 %."""
 
     mean: float
     half_width: float
@@ -20,7 +20,7 @@ class Interval:
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """Means of 40 long batches are as good as independent."""
+    """Return the interval for the mean, from 40 batches that are long enough to be independent."""
     size = len(values) // NUM_BATCHES
     means = [fmean(values[i * size : (i + 1) * size]) for i in range(NUM_BATCHES)]
     return Interval(fmean(means), T_999 * stdev(means) / NUM_BATCHES**0.5)

@@ -1,9 +1,10 @@
-"""A driver that obeys the contract of events and commands, and nothing else.
+"""A driver that obeys the contract of events and commands, but is otherwise random.
 
-It has no model of time or of hardware: each command takes effect after any delay (those to one
-server in the order of their ids), each answer comes at any moment after that, anything may fail,
-and so commands and events cross in every way that the contract allows. What is true - who holds a
-GPU, where a request runs - is kept here, and a command that contradicts it is a broken law.
+It has no model of time or hardware. Each command takes effect after an arbitrary delay (those to
+one server in the order of their ids), each answer comes at an arbitrary time after that, and
+everything may fail. So commands and events cross in every way that the contract allows. The driver
+keeps the true occupancy of GPUs and the true place of each request; a command that contradicts it
+breaks a law.
 """
 
 from collections import deque
@@ -40,7 +41,7 @@ from tests.laws.runs import Log
 
 
 class Engine:
-    """An instance as it is."""
+    """The true state of an instance."""
 
     def __init__(self, load: LaunchInstance) -> None:
         self.load = load
@@ -50,23 +51,23 @@ class Engine:
 
 
 class ChaosDriver:
-    """Truth, commands on their way to each server, and what may happen next."""
+    """The true state, the commands on their way to each server, and the possible next steps."""
 
     def __init__(self, controller: Controller, rng: Random, observer: Observer, log: Log) -> None:
         self.controller = controller
         self.rng = rng
         self.now_s = 0.0
-        self.queues: dict[str, deque[Command]] = {}  # by server, commands not yet in effect
+        self.queues: dict[str, deque[Command]] = {}  # by server id, commands not yet in effect
         self.engines: dict[str, Engine] = {}
         self.moves: dict[str, StartMigration] = {}  # under way
-        self.homes: dict[str, str] = {}  # server by instance id, for ever
+        self.server_ids: dict[str, str] = {}  # by instance id, also of removed instances
         self.log = log
         self._observer = observer
 
-    # Between the controller and the world.
+    # Events to the controller, commands to the servers.
 
-    def tell(self, event: Event) -> None:
-        """Let an event happen now."""
+    def report(self, event: Event) -> None:
+        """Report an event to the controller now and dispatch the resulting commands."""
         commands = self.controller.handle(event, self.now_s)
         self.controller.audit()
         self.log(self.now_s, event, commands)
@@ -77,7 +78,7 @@ class ChaosDriver:
     def _dispatch(self, command: Command) -> None:
         match command:
             case LaunchInstance(_, instance_id, _, server_id):
-                self.homes[instance_id] = server_id
+                self.server_ids[instance_id] = server_id
                 self._enqueue(server_id, command)
             case EvictCopy(_, server_id):
                 self._enqueue(server_id, command)
@@ -86,26 +87,29 @@ class ChaosDriver:
                 | StartRequest(_, _, instance_id)
                 | StopRequest(_, _, instance_id)
             ):
-                self._enqueue(self.homes[instance_id], command)
+                self._enqueue(self.server_ids[instance_id], command)
             case StartMigration() | AbortMigration():
-                self._enqueue(self.homes[command.destination_id], command)
+                self._enqueue(self.server_ids[command.destination_id], command)
             case RejectRequest() | TimeOutRequest():
                 pass
 
     def _enqueue(self, server_id: str, command: Command) -> None:
-        if server_id in self.queues:  # else the server is gone, as the controller knows
+        if server_id in self.queues:  # else the server is lost, and the controller knows it
             self.queues[server_id].append(command)
 
     def deliver_one(self, server_id: str) -> None:
-        """The oldest command on its way to a server takes effect."""
+        """Carry out the oldest command on its way to a server."""
         command = self.queues[server_id].popleft()
         match command:
             case LaunchInstance():
                 self._load(command)
             case StopInstance(_, instance_id):
                 if (engine := self.engines.get(instance_id)) is not None:
-                    law(not engine.requests, f"{instance_id} is unloaded under {engine.requests}")
-                    self._let_go(instance_id)
+                    law(
+                        not engine.requests,
+                        f"{instance_id} is stopped while it runs {engine.requests}",
+                    )
+                    self._remove_instance(instance_id)
             case StartRequest(_, request_id, instance_id):
                 if (engine := self.engines.get(instance_id)) is not None:
                     law(engine.ready, f"{request_id} runs on {instance_id} before it is loaded")
@@ -130,65 +134,65 @@ class ChaosDriver:
                 law(not shared, f"{load} onto the GPUs of {engine.load.instance_id}")
         self.engines[load.instance_id] = Engine(load)
 
-    def _let_go(self, instance_id: str) -> None:
+    def _remove_instance(self, instance_id: str) -> None:
         del self.engines[instance_id]
         for move in [m for m in self.moves.values() if m.destination_id == instance_id]:
             del self.moves[move.move_id]
 
-    # What may happen by itself.
+    # Steps that are possible at any time.
 
     def finish_load(self, instance_id: str) -> None:
         engine = self.engines[instance_id]
         engine.ready = True
         seconds = self.rng.choice([0.5, 1.0, 4.0])
         source = engine.load.estimate.source
-        self.tell(LoadFinished(instance_id, source, self.rng.randrange(1, 64), seconds, 0.0))
+        self.report(LoadFinished(instance_id, source, self.rng.randrange(1, 64), seconds, 0.0))
 
     def fail_load(self, instance_id: str) -> None:
-        self._let_go(instance_id)
-        self.tell(LoadFailed(instance_id, "bad luck"))
+        self._remove_instance(instance_id)
+        self.report(LoadFailed(instance_id, "bad luck"))
 
     def lose_instance(self, instance_id: str) -> None:
-        self._let_go(instance_id)
-        self.tell(InstanceLost(instance_id, "bad luck"))
+        self._remove_instance(instance_id)
+        self.report(InstanceLost(instance_id, "bad luck"))
 
     def lose_server(self, server_id: str) -> None:
-        for instance_id in [i for i in self.engines if self.homes[i] == server_id]:
-            self._let_go(instance_id)
+        for instance_id in [i for i in self.engines if self.server_ids[i] == server_id]:
+            self._remove_instance(instance_id)
         for instance_id in [i for i, e in self.engines.items() if server_id in e.load.helpers]:
-            if self.rng.random() < 0.7:  # else its parts had joined already
+            if self.rng.random() < 0.7:  # else the consolidation had ended
                 self.lose_instance(instance_id)
         del self.queues[server_id]
-        self.tell(ServerLost(server_id))
+        self.report(ServerLost(server_id))
 
     def finish_inference(self, instance_id: str, request_id: str) -> None:
-        self._leave(instance_id, request_id)
+        self._remove_request(instance_id, request_id)
         tokens = self.rng.randrange(1, 40)
-        self.tell(InferenceFinished(request_id, instance_id, tokens, self.now_s - 0.5))
+        self.report(InferenceFinished(request_id, instance_id, tokens, self.now_s - 0.5))
 
     def fail_inference(self, instance_id: str, request_id: str) -> None:
-        self._leave(instance_id, request_id)
-        self.tell(InferenceFailed(request_id, instance_id, "bad luck"))
+        self._remove_request(instance_id, request_id)
+        self.report(InferenceFailed(request_id, instance_id, "bad luck"))
 
     def stop_inference(self, instance_id: str, request_id: str) -> None:
-        self._leave(instance_id, request_id)
-        self.tell(InferenceStopped(request_id, instance_id, self.rng.randrange(40)))
+        self._remove_request(instance_id, request_id)
+        self.report(InferenceStopped(request_id, instance_id, self.rng.randrange(40)))
 
-    def _leave(self, instance_id: str, request_id: str) -> None:
+    def _remove_request(self, instance_id: str, request_id: str) -> None:
         self.engines[instance_id].requests.discard(request_id)
         self.engines[instance_id].stopping.discard(request_id)
 
     def movable(self, move_id: str) -> bool:
-        """Whether the source still holds the request, so that it can arrive."""
+        """Return True if the source still runs the request."""
         move = self.moves[move_id]
         source = self.engines.get(move.source_id)
         return source is not None and move.request_id in source.requests
 
     def finish_migration(self, move_id: str) -> None:
         move = self.moves.pop(move_id)
-        self._leave(move.source_id, move.request_id)
+        self._remove_request(move.source_id, move.request_id)
         self.engines[move.destination_id].requests.add(move.request_id)
-        self.tell(
+        self.report(
             MigrationFinished(
                 move_id, move.request_id, move.source_id, move.destination_id, 8, 0.5, 0.125
             )
@@ -196,7 +200,7 @@ class ChaosDriver:
 
     def fail_migration(self, move_id: str) -> None:
         move = self.moves.pop(move_id)
-        self.tell(MigrationFailed(move_id, move.request_id, move.destination_id, "bad luck"))
+        self.report(MigrationFailed(move_id, move.request_id, move.destination_id, "bad luck"))
 
     def wake(self) -> None:
-        self.tell(WakeUp())
+        self.report(WakeUp())

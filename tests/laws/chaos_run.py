@@ -1,4 +1,4 @@
-"""Runs in which anything that the contract allows may come next; then a time to heal and drain."""
+"""Chaos runs: random steps that the contract allows, then steps that end all that is open."""
 
 from collections import deque
 from collections.abc import Callable
@@ -15,44 +15,44 @@ from sllmcore.events import (
 )
 from sllmcore.types import Checkpoint, Residency, ServerSpec
 from tests.builders import request_of
-from tests.laws.at_rest import check_at_rest
+from tests.laws.cases import Case
 from tests.laws.chaos import ChaosDriver
+from tests.laws.final_state import check_final_state
+from tests.laws.missed_starts import check_no_missed_start, decides_repeatably
 from tests.laws.observer import Observer
-from tests.laws.overlooked import can_be_asked_again, check_nobody_overlooked
 from tests.laws.runs import Log, fresh
-from tests.laws.worlds import World
 
 _Step = Callable[[], None]
 _MAX_DRAINING_STEPS = 5_000
 
 
 class ChaosRun:
-    """One run: `num_steps` of anything, then only what brings things to their end.
+    """A run of `num_steps` of any kind, then steps without new requests and failures.
 
     Args:
-        storms: How much likelier failures are than in calm weather, 0 for none.
+        storms: Factor on the frequency of failures, 0 for none.
     """
 
-    def __init__(self, world: World, seed: int, num_steps: int, storms: float) -> None:
+    def __init__(self, case: Case, seed: int, num_steps: int, storms: float) -> None:
         self.rng = Random(f"{seed}/chaos")
         self.log, self.observer = Log(), Observer()
-        self.driver = ChaosDriver(fresh(world.policy), self.rng, self.observer, self.log)
-        self._asks = can_be_asked_again(world)
+        self.driver = ChaosDriver(fresh(case.policy), self.rng, self.observer, self.log)
+        self._checks_starts = decides_repeatably(case)
         self._storms = storms
-        self._pace = self.rng.choice([0.01, 0.03, 0.3])  # of inferences
+        self._pace = self.rng.choice([0.01, 0.03, 0.3])  # weight of finishing a request
         self._demand = self.rng.choice([0.2, 1.0])
         self._num_steps = num_steps
-        self._models = [model.checkpoint for model in world.setup.models]
-        self._slots = world.setup.models[0].num_slots
+        self._models = [model.checkpoint for model in case.setup.models]
+        self._slots = case.setup.models[0].num_slots
         self._deployed: dict[str, Checkpoint] = {}
         self._offers: dict[str, tuple[ServerSpec, tuple[Residency, ...]]] = {
-            s.id: (s.hardware.spec(s.id), s.resident) for s in world.setup.servers
+            s.id: (s.hardware.spec(s.id), s.resident) for s in case.setup.servers
         }
         self._draining: set[str] = set()
         self._num_requests = 0
 
     def play(self) -> None:
-        """All of it; afterwards nothing may be open."""
+        """Run all steps and check the final state."""
         for model in self._models:
             self._deploy(model)
         for server_id in self._offers:
@@ -66,10 +66,10 @@ class ChaosRun:
             if not self._step(self._options(calm=True)):
                 break
         else:
-            raise AssertionError("it never comes to rest")
+            raise AssertionError("the run does not end")
         self.observer.check_over()
         assert not self.driver.moves and not any(self.driver.queues.values())
-        check_at_rest(self.driver.controller, self.observer)
+        check_final_state(self.driver.controller, self.observer)
 
     def _step(self, options: list[tuple[float, _Step]]) -> bool:
         driver = self.driver
@@ -84,8 +84,8 @@ class ChaosRun:
         weights = [weight for weight, _ in options]
         chosen = self.rng.choices([step for _, step in options], weights)[0]
         chosen()
-        if self._asks:
-            check_nobody_overlooked(driver.controller, driver.now_s)
+        if self._checks_starts:
+            check_no_missed_start(driver.controller, driver.now_s)
         driver.now_s += self.rng.choice([0.0, 0.0, 0.5, 0.5, 1.0])
         return True
 
@@ -97,7 +97,7 @@ class ChaosRun:
         return options
 
     def _answers(self) -> list[tuple[float, _Step]]:
-        """Commands that take effect, and what they bring about."""
+        """Return the steps that carry out commands and answer them."""
         driver = self.driver
         options: list[tuple[float, _Step]] = [
             (3.0, partial(driver.deliver_one, server_id))
@@ -140,11 +140,11 @@ class ChaosRun:
     def _requests(self) -> list[tuple[float, _Step]]:
         waiting = [r.id for r in self.observer.requests.values() if r.end is None]
         leaving: list[tuple[float, _Step]] = [
-            (0.03, partial(self.driver.tell, RequestCancelled(request_id)))
+            (0.03, partial(self.driver.report, RequestCancelled(request_id)))
             for request_id in waiting
         ]
-        leaving += [  # where most can cross
-            (0.3, partial(self.driver.tell, RequestCancelled(move.request_id)))
+        leaving += [  # where most events cross
+            (0.3, partial(self.driver.report, RequestCancelled(move.request_id)))
             for move in self.driver.moves.values()
         ]
         return [(self._demand, self._arrive), *leaving]
@@ -167,11 +167,11 @@ class ChaosRun:
         self._num_requests += 1
         model = self.rng.choice(self._models).model
         request = request_of(self._num_requests, model, self.driver.now_s)
-        self.driver.tell(RequestArrived(request))
+        self.driver.report(RequestArrived(request))
 
     def _join(self, server_id: str) -> None:
         self.driver.queues[server_id] = deque()
-        self.driver.tell(ServerJoined(*self._offers[server_id]))
+        self.driver.report(ServerJoined(*self._offers[server_id]))
 
     def _lose(self, server_id: str) -> None:
         self._draining.discard(server_id)
@@ -179,12 +179,12 @@ class ChaosRun:
 
     def _drain(self, server_id: str) -> None:
         self._draining.add(server_id)
-        self.driver.tell(ServerDraining(server_id))
+        self.driver.report(ServerDraining(server_id))
 
     def _deploy(self, model: Checkpoint) -> None:
         self._deployed[model.model] = model
-        self.driver.tell(ModelDeployed(model, self._slots))
+        self.driver.report(ModelDeployed(model, self._slots))
 
     def _delete(self, model: Checkpoint) -> None:
         del self._deployed[model.model]
-        self.driver.tell(ModelDeleted(model.model))
+        self.driver.report(ModelDeleted(model.model))

@@ -1,4 +1,4 @@
-"""Counts what a simulation does, in calls and not in seconds: the same on every machine."""
+"""Counts of operations in a simulation: calls instead of seconds, so the same on every machine."""
 
 import sys
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ COPIES = 4  # of each model, on as many servers
 
 @dataclass(frozen=True, slots=True)
 class Operations:
-    """Per request.
+    """Counts per request.
 
     Attributes:
-        calls: Of functions of the core.
-        estimates: Servers whose loading time was estimated.
-        timers: Events given to the kernel.
-        walked: Requests looked at among those that wait for a server.
+        calls: Calls of functions of the core.
+        estimates: Estimates of loading times.
+        timers: Timers set in the simulation kernel.
+        walked: Requests visited among those parked at servers.
     """
 
     calls: float
@@ -49,7 +49,7 @@ class Operations:
 def crowded(
     num_servers: int, num_models: int, num_requests: int, load: float
 ) -> tuple[SimSetup, list[WorkloadRequest]]:
-    """Models skewed in popularity, on SSDs here and there; `load` of 1 is all that the GPUs can."""
+    """Return models of skewed popularity on SSDs, and requests; `load` 1 saturates the GPUs."""
     rng = Random(0)
     models = [Checkpoint(f"m{i}", 16, 1 + (i % 7 == 0)) for i in range(num_models)]
     holders: list[list[Checkpoint]] = [[] for _ in range(num_servers)]
@@ -81,7 +81,7 @@ def operations(
     num_requests: int = 400,
     load: float = 0.75,
 ) -> Operations:
-    """Run such a cluster and count."""
+    """Run a crowded cluster and count its operations."""
     setup, jobs = crowded(num_servers, num_models, num_requests, load)
     cluster = sim_of(PolicySettings(name=policy), setup, jobs)
     counts = {"calls": 0, "estimates": 0, "timers": 0, "walked": 0}

@@ -1,4 +1,4 @@
-"""Plays a world in the simulator under all observers, and keeps what happened."""
+"""Runs of a case in the simulator, checked by all observers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,17 +10,17 @@ from sllmcore.controller import Controller
 from sllmcore.events import Event
 from sllmsim.cluster import SimCluster
 from sllmsim.fault_player import FaultPlayer
-from tests.laws.at_rest import check_at_rest
+from tests.laws.cases import Case
+from tests.laws.final_state import check_final_state
+from tests.laws.missed_starts import check_no_missed_start, decides_repeatably
 from tests.laws.observer import Observer
-from tests.laws.overlooked import can_be_asked_again, check_nobody_overlooked
-from tests.laws.worlds import World
 
-MAX_EVENTS = 20_000  # far more than any of these worlds needs: a run beyond does not terminate
+MAX_EVENTS = 20_000  # far more than any case needs
 
 
 @dataclass(slots=True)
 class Log:
-    """A sink that keeps everything."""
+    """A sink that keeps all entries."""
 
     entries: list[tuple[float, Event, tuple[Command, ...]]] = field(default_factory=list)
 
@@ -30,12 +30,12 @@ class Log:
 
 
 def fresh(policy: PolicySettings) -> Controller:
-    """A controller as every run here begins with."""
+    """Return a new controller for a run."""
     return build_controller(policy, Random(7))
 
 
 def rebuilt(policy: PolicySettings, log: Log) -> Controller:
-    """A controller that has been told everything in `log`."""
+    """Return a new controller that has handled all events of `log`."""
     controller = fresh(policy)
     for now_s, event, _ in log.entries:
         controller.handle(event, now_s)
@@ -44,31 +44,31 @@ def rebuilt(policy: PolicySettings, log: Log) -> Controller:
 
 @dataclass(slots=True)
 class Run:
-    """A simulation that is over."""
+    """A finished simulation."""
 
     log: Log
     observer: Observer
     cluster: SimCluster
 
 
-def play(world: World) -> Run:
-    """Run a world; every event is checked against the laws, and so is the state at the end."""
-    log, observer, asks = Log(), Observer(), can_be_asked_again(world)
+def play(case: Case) -> Run:
+    """Run a case; check the laws after every event and the final state."""
+    log, observer, checks_starts = Log(), Observer(), decides_repeatably(case)
 
     def audit(now_s: float, event: Event, commands: Sequence[Command]) -> None:
         cluster.control.controller.audit()
-        if asks:
-            check_nobody_overlooked(cluster.control.controller, now_s)
+        if checks_starts:
+            check_no_missed_start(cluster.control.controller, now_s)
 
     cluster = SimCluster(
-        fresh(world.policy),
-        world.setup,
-        world.jobs,
+        fresh(case.policy),
+        case.setup,
+        case.jobs,
         [log, observer, audit],
-        lambda: rebuilt(world.policy, log),
+        lambda: rebuilt(case.policy, log),
     )
-    FaultPlayer(cluster, world.setup.faults)
+    FaultPlayer(cluster, case.setup.faults)
     cluster.run()
     observer.check_over()
-    check_at_rest(cluster.control.controller, observer)
+    check_final_state(cluster.control.controller, observer)
     return Run(log, observer, cluster)

@@ -1,18 +1,18 @@
-"""Laws that the controller keeps whatever a driver does that the contract allows.
+"""Laws that the controller keeps with every driver that obeys the contract.
 
-Seeded bugs that this test has caught, one at a time: all that `test_simulated_runs` lists of the
-controller, and those that only crossings show: a request whose client left and that runs again when
-its engine crashes, a request that moves while it is being stopped and is not stopped where it went,
-requests that wait for a server that is lost.
-And bugs that nobody had seeded: a rejection of a request whose client had left; two victims of one
-newcomer, of which one was sent to an idle instance and the other given that instance's GPUs.
+Seeded bugs that this test has caught, one at a time: those of the controller that
+`test_simulated_runs` lists, and those that need crossing messages: a cancelled request that
+restarts when its engine crashes; a request that migrates while it is stopped and is not stopped at
+its destination; requests that wait for a lost server.
+Real bugs that it has found: a rejection of a cancelled request; two victims of one launch, of which
+one was sent to an idle instance and the other to the GPUs of that instance.
 """
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.laws.cases import CaseSize, case_of
 from tests.laws.chaos_run import ChaosRun
-from tests.laws.worlds import WorldSize, world_of
 
 
 @given(
@@ -25,6 +25,6 @@ from tests.laws.worlds import WorldSize, world_of
 def test_commands_and_answers_may_cross_in_every_way(
     seed: int, num_servers: int, num_steps: int, storms: float
 ) -> None:
-    world = world_of(seed, WorldSize(num_servers, 1, 0))
+    case = case_of(seed, CaseSize(num_servers, 1, 0))
 
-    ChaosRun(world, seed, num_steps, storms).play()
+    ChaosRun(case, seed, num_steps, storms).play()

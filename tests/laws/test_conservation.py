@@ -1,9 +1,9 @@
-"""Bytes and tokens are neither lost nor made.
+"""Conservation laws: bytes and tokens are neither lost nor created.
 
-Seeded bug that these tests have caught: a migration that forgets a token. (A link that is not
-shared again when a transfer is broken off is caught by `tests/sim/test_links.py`, an interrupt that
-drops an iteration by `tests/sim/test_engine.py`, a broken-off load that keeps its turn by
-`tests/sim/test_loading.py`.)
+Seeded bug that these tests have caught: a migration that loses a token. (Other tests catch a link
+that is not shared again after a transfer was cancelled, `tests/sim/test_links.py`; an interrupt
+that drops an iteration, `tests/sim/test_engine.py`; a cancelled load that keeps its place in the
+queue, `tests/sim/test_loading.py`.)
 """
 
 from collections import defaultdict
@@ -14,13 +14,13 @@ from hypothesis import given
 
 from sllmcore.events import InferenceFinished, LoadFinished
 from sllmsim.links import Link, Links, Transfer
+from tests.laws.cases import Case, cases
 from tests.laws.runs import play
-from tests.laws.worlds import World, worlds
 
 
-@given(worlds(max_faults=6))
-def test_links_have_carried_what_their_transfers_brought(world: World) -> None:
-    """Bytes that arrived, counted where transfers end and are broken off, times their weights."""
+@given(cases(max_faults=6))
+def test_links_have_carried_the_bytes_of_their_transfers(case: Case) -> None:
+    """The bytes are counted when a transfer finishes or is cancelled, times its weight per link."""
     carried: dict[Link, float] = defaultdict(float)
 
     def count(transfer: Transfer, num_bytes: float) -> None:
@@ -42,29 +42,29 @@ def test_links_have_carried_what_their_transfers_brought(world: World) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Links, "_finish", finishing)
         patch.setattr(Links, "stop", stopping)
-        run = play(world)
+        run = play(case)
 
     for link in run.cluster.all_links():
         assert link.transfers == {}
         assert link.bytes_moved == pytest.approx(carried[link])
 
 
-@given(worlds(max_faults=6))
-def test_every_answer_has_the_tokens_that_its_job_asked_for(world: World) -> None:
-    """However often it was moved, preempted or started again."""
-    run = play(world)
+@given(cases(max_faults=6))
+def test_every_answer_has_the_tokens_that_its_job_asked_for(case: Case) -> None:
+    """Migrations, preemptions and restarts do not change the number of tokens."""
+    run = play(case)
 
-    wanted = {job.request.id: job.output_tokens for job in world.jobs}
+    wanted = {job.request.id: job.output_tokens for job in case.jobs}
     for _, event, _ in run.log.entries:
         if isinstance(event, InferenceFinished):
             assert event.output_tokens == wanted[event.request_id]
 
 
-@given(worlds())
-def test_a_load_is_never_faster_than_its_slowest_link(world: World) -> None:
-    """Physics as a bound on truth: bytes over the bandwidth of the tier that they came from."""
-    setup = replace(world.setup, storage_bytes_per_s=None)
-    run = play(replace(world, setup=setup))
+@given(cases())
+def test_a_load_is_never_faster_than_its_slowest_link(case: Case) -> None:
+    """The lower bound is the number of bytes over the bandwidth of their source tier."""
+    setup = replace(case.setup, storage_bytes_per_s=None)
+    run = play(replace(case, setup=setup))
 
     for _, event, _ in run.log.entries:
         if isinstance(event, LoadFinished):

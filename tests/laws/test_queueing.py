@@ -1,7 +1,7 @@
-"""Simulated queues against queueing theory: the theory's number must lie in the interval.
+"""Simulated queues against queueing theory: the theoretical value lies in the interval.
 
-Seeded bugs that these tests have caught: a queue served last come first (the mean stays; the share
-that waits longer than four times the conditional mean shows it).
+Seeded bug that these tests have caught: a queue in last-come-first-served order. It keeps the mean,
+but changes the share of requests that wait longer than four times the conditional mean.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,15 +24,15 @@ from sllmsim.setup import SimModel, SimServerSetup, SimSetup
 from sllmsim.timing.linear import LinearTiming
 from tests.builders import hardware_of, in_dram, on_ssd, sim_of
 from tests.laws.batch_means import interval
+from tests.laws.cases import Case, cases
 from tests.laws.runs import fresh
-from tests.laws.worlds import World, worlds
 
-STEP_S = 2.0**-9  # so fine that a geometric number of tokens is as good as an exponential time
+STEP_S = 2.0**-9  # fine enough for tokens to approximate an exponential time
 PATIENT = ControllerSettings(startup_timeout_s=None)
 
 
 def poisson(models: Sequence[str], rate: float, num: int, seed: int) -> Iterator[WorkloadRequest]:
-    """Exponential service with a mean of one second, and the models in turn."""
+    """Yield Poisson arrivals with exponential service of mean 1 s, over the models in turn."""
     rng, at_s = Random(seed), 10.0
     for i in range(num):
         at_s += rng.expovariate(rate)
@@ -41,7 +41,7 @@ def poisson(models: Sequence[str], rate: float, num: int, seed: int) -> Iterator
 
 
 def erlang_c(servers: int, load: float) -> float:
-    """The share of arrivals that wait."""
+    """Return the share of arrivals that wait in an M/M/c queue."""
     last = load**servers / factorial(servers) / (1 - load / servers)
     return last / (sum(load**k / factorial(k) for k in range(servers)) + last)
 
@@ -70,7 +70,7 @@ def test_waiting_times_are_those_of_m_m_c(policy: str, servers: int, load: float
 
     steady = waits[2_000:]
     share, rate = erlang_c(servers, load), servers - load
-    assert interval(steady).half_width < 0.35 * share / rate  # or it would hold anything
+    assert interval(steady).half_width < 0.35 * share / rate  # else the test is too weak
     assert interval(steady).holds(share / rate)
     assert interval([float(wait_s > 0) for wait_s in steady]).holds(share)
     tail_s = 4 / rate  # first come first served: P(W > t) = C exp(-(c - load) t)
@@ -103,16 +103,16 @@ def test_loads_on_one_path_queue_as_m_d_1() -> None:
     brief = PolicySettings(residency=LruResidency(keep_alive_s=0.0), controller=PATIENT)
     sim_of(brief, setup, jobs, [observe]).run()
 
-    assert len(waits) == 8_000  # nobody found an instance
+    assert len(waits) == 8_000  # no request found an instance
     assert interval(waits).holds(utilisation * load_s / (2 * (1 - utilisation)))
 
 
-@given(worlds())
-def test_littles_law_holds_between_the_controllers_tickets_and_the_clients_waits(
-    world: World,
+@given(cases())
+def test_littles_law_holds_between_open_requests_and_the_times_of_clients(
+    case: Case,
 ) -> None:
-    """The integral of the number of open tickets is the sum of the times that clients spent."""
-    jobs = tuple(WorkloadRequest(job.request, job.output_tokens) for job in world.jobs)
+    """The integral of the number of open requests is the sum of the times that clients spent."""
+    jobs = tuple(WorkloadRequest(job.request, job.output_tokens) for job in case.jobs)
     inside, since_s, spent_s = 0.0, 0.0, 0.0
     num_open = 0
 
@@ -120,16 +120,16 @@ def test_littles_law_holds_between_the_controllers_tickets_and_the_clients_waits
         nonlocal inside, since_s, spent_s, num_open
         inside += num_open * (now_s - since_s)
         since_s = now_s
-        belief = cluster.control.controller.cluster
-        assert isinstance(belief, ClusterState)
-        num_open = len(belief.request_states)
+        state = cluster.control.controller.cluster
+        assert isinstance(state, ClusterState)
+        num_open = len(state.request_states)
         ended = [c.request_id for c in commands if isinstance(c, RejectRequest | TimeOutRequest)]
         if isinstance(event, InferenceFinished):
             ended.append(event.request_id)
         spent_s += sum(now_s - arrived_at_s[request_id] for request_id in ended)
 
     arrived_at_s = {job.request.id: job.request.arrived_at_s for job in jobs}
-    cluster = SimCluster(fresh(world.policy), world.setup, jobs, [observe])
+    cluster = SimCluster(fresh(case.policy), case.setup, jobs, [observe])
     cluster.run()
 
     assert num_open == 0

@@ -1,8 +1,7 @@
 """A controller that is saved and restored between any two events goes on with the same commands.
 
-Seeded bugs that these tests have caught, one at a time: an outbox that begins to number anew;
-chance that is seeded anew; an estimator that is the scheduler's no more; timers without their
-deadlines.
+Seeded bugs that these tests have caught, one at a time: an outbox that restarts its numbers; random
+numbers that are seeded again; a scheduler with a copy of the estimator; timers without deadlines.
 """
 
 import random
@@ -29,16 +28,16 @@ from sllmcore.types import Checkpoint, Request, ServerSpec, StorageTier
 from sllmreal.leader.peers import PeerTable
 from sllmreal.leader.state import LeaderState
 from sllmreal.leader.state_snapshot import pickled, unpickled
+from tests.laws.cases import CaseSize, case_of
 from tests.laws.chaos_run import ChaosRun
 from tests.laws.runs import fresh, play
-from tests.laws.worlds import WorldSize, world_of
 
-BUSY = WorldSize(num_servers=4, num_jobs=24, num_faults=6)
+BUSY = CaseSize(num_servers=4, num_jobs=24, num_faults=6)
 BUSY_SEEDS = (367, 253, 93, 259)  # migrations that finish and that fail, lost servers
 
 
-def reborn(controller: Controller) -> Controller:
-    """Through bytes and back, as from one leader to the next."""
+def restored(controller: Controller) -> Controller:
+    """Pickle and unpickle a controller, as between two leaders."""
     return unpickled(pickled(LeaderState(controller, PeerTable()).saved(()))).controller
 
 
@@ -49,7 +48,7 @@ def check_goes_on(
 ) -> None:
     for number, (now_s, event, expected) in enumerate(entries):
         if number % every == 0:
-            controller = reborn(controller)
+            controller = restored(controller)
         assert tuple(controller.handle(event, now_s)) == expected, f"entry {number}: {event}"
         _ = controller.next_wakeup_s
         controller.audit()
@@ -58,31 +57,31 @@ def check_goes_on(
 @given(st.integers(0, 2**32), st.integers(1, 7))
 @settings(max_examples=max(25, settings().max_examples // 4))
 def test_any_run_goes_on(seed: int, every: int) -> None:
-    world = world_of(seed, BUSY)
-    entries = play(world).log.entries
+    case = case_of(seed, BUSY)
+    entries = play(case).log.entries
 
-    check_goes_on(fresh(world.policy), entries, every)
+    check_goes_on(fresh(case.policy), entries, every)
 
 
 @pytest.mark.parametrize("seed", BUSY_SEEDS)
 def test_a_run_with_migrations_and_losses_goes_on_after_every_event(seed: int) -> None:
-    world = world_of(seed, BUSY)
+    case = case_of(seed, BUSY)
 
-    check_goes_on(fresh(world.policy), play(world).log.entries, 1)
+    check_goes_on(fresh(case.policy), play(case).log.entries, 1)
 
 
 @given(st.integers(0, 2**32), st.integers(1, 7))
 @settings(max_examples=max(25, settings().max_examples // 4))
 def test_a_chaotic_run_goes_on(seed: int, every: int) -> None:
-    world = world_of(seed, WorldSize(4, 1, 0))
-    run = ChaosRun(world, seed, 120, storms=0.5)
+    case = case_of(seed, CaseSize(4, 1, 0))
+    run = ChaosRun(case, seed, 120, storms=0.5)
     run.play()
 
-    check_goes_on(fresh(world.policy), run.log.entries, every)
+    check_goes_on(fresh(case.policy), run.log.entries, every)
 
 
 def served(policy: str, num_requests: int) -> Controller:
-    """A controller at rest that has served so many requests; a tenth of them waited in vain."""
+    """Return a controller that has served requests and has none open; a tenth were cancelled."""
     chosen = PolicySettings(name=policy, prewarming=PrewarmSettings(10.0, 20.0, 2))
     controller = build_controller(chosen, random.Random(0))
     controller.handle(ServerJoined(ServerSpec("s", 1, 100, 100, 100, 1.0, 1.0, 1.0)), 0.0)
@@ -109,11 +108,11 @@ def served(policy: str, num_requests: int) -> Controller:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_what_a_controller_remembers_does_not_grow_with_the_requests_it_served(policy: str) -> None:
-    """Seeded and seen to fail: deadlines and waiting requests that go only when they surface."""
+def test_a_saved_controller_does_not_grow_with_the_requests_it_served(policy: str) -> None:
+    """Seeded bug: heap entries of deadlines and waiting requests that only the top loses."""
     few, many = (
         len(pickled(LeaderState(served(policy, number), PeerTable()).saved(())))
         for number in (1_000, 4_000)
     )
 
-    assert many <= few + 8_000  # a heap may have some dozens that have gone
+    assert many <= few + 8_000  # a heap may have dozens of invalid entries

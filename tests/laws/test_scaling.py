@@ -1,9 +1,9 @@
 """The cost of a request does not grow with the run, the cluster, the catalogue or the queue.
 
-Counted in calls (of the core, of the estimator, of the kernel) and in requests walked over, at n,
-2n and 4n. A cost linear in n would grow fourfold.
+The cost is the number of calls (of the core, the estimator and the kernel) and of visited requests,
+measured at n, 2n and 4n. A cost linear in n would grow fourfold.
 
-Seeded bug that these tests have caught: a launch that estimates every server, not the holders.
+Seeded bug that these tests have caught: a launch that estimates every server, not only the holders.
 """
 
 import pytest

@@ -24,8 +24,8 @@ from sllmsim.faults import (
 )
 from sllmsim.setup import SimServerSetup
 from tests.builders import hardware_of, in_dram, job_of, on_ssd, setup_of
+from tests.laws.cases import Case
 from tests.laws.runs import Run, play
-from tests.laws.worlds import World
 
 A = Checkpoint("A", 16)  # a second from DRAM, two from SSD, four from remote storage
 B = Checkpoint("B", 16)
@@ -41,7 +41,7 @@ def run_of(
 ) -> Run:
     setup = setup_of(servers, (A, B), num_slots)
     setup = replace(setup, faults=tuple(faults), recovers_tokens=recovers_tokens)
-    return play(World(PolicySettings(name=policy), setup, tuple(jobs)))
+    return play(Case(PolicySettings(name=policy), setup, tuple(jobs)))
 
 
 def one_server(num_gpus: int = 1) -> list[SimServerSetup]:
@@ -157,7 +157,7 @@ def test_a_load_that_another_failure_has_called_off_does_not_fail_twice() -> Non
     jobs = (job_of(0, "A", 0.0, 90), job_of(1, "B", 0.0, 90), job_of(2, "W", 3.0, 9))
     setup = replace(setup, faults=(LoadFailure(3.5, "s1"),))
 
-    run = play(World(PolicySettings(), setup, jobs))
+    run = play(Case(PolicySettings(), setup, jobs))
 
     assert finished_at_s(run).keys() == {"r0", "r1", "r2"}
 

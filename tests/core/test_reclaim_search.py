@@ -23,8 +23,8 @@ def test_a_victim_that_needs_a_load_leaves_the_idle_instance_to_the_one_it_is_fo
     for number, model in enumerate("ABA", start=1):
         bench.arrive(number, model, 0.0)
     for instance_id in ("i1", "i2", "i3"):
-        bench.tell(LoadFinished(instance_id, StorageTier.DRAM, 16, 1.0, 0.0), 2.0)
-    bench.tell(InferenceFinished("r3", "i3", 15, 2.5), 3.0)
+        bench.handle(LoadFinished(instance_id, StorageTier.DRAM, 16, 1.0, 0.0), 2.0)
+    bench.handle(InferenceFinished("r3", "i3", 15, 2.5), 3.0)
 
     commands = bench.arrive(4, "W", 3.0)
 

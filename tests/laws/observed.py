@@ -1,4 +1,4 @@
-"""What an observer has seen of servers, instances, requests and moves."""
+"""Servers, instances, requests and migrations as an observer records them."""
 
 from collections.abc import Iterable
 
@@ -6,14 +6,14 @@ from sllmcore.types import CACHE_TIERS, Residency, ServerSpec, StorageTier
 
 
 class LawBrokenError(AssertionError):
-    """A run did what no run may."""
+    """A run broke a law."""
 
 
-class SeenInstance:
-    """An instance, from its `Load` on."""
+class ObservedInstance:
+    """An instance since its `LaunchInstance`."""
 
     def __init__(
-        self, instance_id: str, model: str, server: "SeenServer", gpu_indices: tuple[int, ...]
+        self, instance_id: str, model: str, server: "ObservedServer", gpu_indices: tuple[int, ...]
     ) -> None:
         self.id = instance_id
         self.model = model
@@ -24,26 +24,27 @@ class SeenInstance:
         self.reading: tuple[StorageTier, ...] = ()
 
 
-class SeenRequest:
-    """A request, from its arrival on; `end` says how it ended."""
+class ObservedRequest:
+    """A request since its arrival; `end` is the way in which it ended."""
 
     def __init__(self, request_id: str, model: str) -> None:
         self.id = request_id
         self.model = model
         self.end: str | None = None
-        self.instance: SeenInstance | None = None
+        self.instance: ObservedInstance | None = None
         self.attempt = 0
         self.stopping = False
 
     def at(self, instance_id: str) -> bool:
+        """Return True if the request runs on this instance."""
         return self.instance is not None and self.instance.id == instance_id
 
 
-class SeenMove:
-    """A migration, from its `Resume` to its answer."""
+class ObservedMigration:
+    """A migration from its `StartMigration` to its answer."""
 
     def __init__(
-        self, move_id: str, request_id: str, source: SeenInstance, destination: SeenInstance
+        self, move_id: str, request_id: str, source: ObservedInstance, destination: ObservedInstance
     ) -> None:
         self.id = move_id
         self.request_id = request_id
@@ -52,16 +53,16 @@ class SeenMove:
         self.aborted = False
 
 
-class SeenServer:
-    """GPUs with tenants, tiers with what they hold and what they promised."""
+class ObservedServer:
+    """The GPUs of a server with their occupants; its tiers with held and reserved bytes."""
 
     def __init__(self, spec: ServerSpec, resident: Iterable[Residency]) -> None:
         self.id = spec.id
         self.draining = False
-        self.occupants: list[SeenInstance | None] = [None] * spec.num_gpus
+        self.occupants: list[ObservedInstance | None] = [None] * spec.num_gpus
         self.capacity = {StorageTier.DRAM: spec.dram_bytes, StorageTier.SSD: spec.ssd_bytes}
         self.held: dict[StorageTier, dict[str, int]] = {tier: {} for tier in CACHE_TIERS}
-        self.promised: dict[StorageTier, dict[str, int]] = {tier: {} for tier in CACHE_TIERS}
+        self.reserved: dict[StorageTier, dict[str, int]] = {tier: {} for tier in CACHE_TIERS}
         self.readers: dict[StorageTier, dict[str, int]] = {tier: {} for tier in CACHE_TIERS}
         self._filling: dict[str, tuple[StorageTier, ...]] = {}
         for found in resident:
@@ -69,53 +70,58 @@ class SeenServer:
         self._check_tiers()
 
     def occupy(
-        self, instance: SeenInstance, size_bytes: int, cache_in: tuple[StorageTier, ...]
+        self, instance: ObservedInstance, size_bytes: int, cache_in: tuple[StorageTier, ...]
     ) -> None:
         for index in instance.gpu_indices:
-            tenant = self.occupants[index]
-            if tenant is not None:
-                raise LawBrokenError(f"GPU {index} of {self.id}: {tenant.id}, then {instance.id}")
+            occupant = self.occupants[index]
+            if occupant is not None:
+                names = f"{occupant.id}, then {instance.id}"
+                raise LawBrokenError(f"GPU {index} of {self.id} has two occupants: {names}")
             self.occupants[index] = instance
         model = instance.model
         instance.reading = tuple(t for t in CACHE_TIERS if self.held[t].get(model))
         for tier in instance.reading:
             self.readers[tier][model] = self.readers[tier].get(model, 0) + 1
         for tier in cache_in:
-            if model in self.promised[tier]:
-                raise LawBrokenError(f"{model} is promised room twice in {tier.name} of {self.id}")
-            self.promised[tier][model] = size_bytes - self.held[tier].get(model, 0)
-            if self.promised[tier][model] <= 0:
+            if model in self.reserved[tier]:
+                raise LawBrokenError(
+                    f"space for {model} is reserved twice in {tier.name} of {self.id}"
+                )
+            self.reserved[tier][model] = size_bytes - self.held[tier].get(model, 0)
+            if self.reserved[tier][model] <= 0:
                 raise LawBrokenError(f"{tier.name} of {self.id} holds all of {model} already")
         self._filling[instance.id] = cache_in
         self._check_tiers()
 
-    def arrived(self, instance: SeenInstance) -> None:
-        """Its bytes have come: what it was promised, it holds."""
+    def arrived(self, instance: ObservedInstance) -> None:
+        """Turn the reserved bytes of a finished load into held bytes."""
         for tier in self._filling.pop(instance.id):
-            promised = self.promised[tier].pop(instance.model)
-            self.held[tier][instance.model] = self.held[tier].get(instance.model, 0) + promised
+            reserved = self.reserved[tier].pop(instance.model)
+            self.held[tier][instance.model] = self.held[tier].get(instance.model, 0) + reserved
         self._end_reading(instance)
 
-    def vacate(self, instance: SeenInstance) -> None:
+    def vacate(self, instance: ObservedInstance) -> None:
         for tier in self._filling.pop(instance.id, ()):
-            del self.promised[tier][instance.model]
+            del self.reserved[tier][instance.model]
         self._end_reading(instance)
-        self.occupants = [None if tenant is instance else tenant for tenant in self.occupants]
+        self.occupants = [None if each is instance else each for each in self.occupants]
 
     def evict(self, tier: StorageTier, model: str, keep_bytes: int) -> None:
         held = self.held[tier].pop(model, 0)
         if held <= keep_bytes:
-            raise LawBrokenError(f"Evict of {model} to {keep_bytes} of {held} bytes in {tier.name}")
-        if model in self.promised[tier] or self.readers[tier].get(model):
-            raise LawBrokenError(f"Evict of {model}, which a load on {self.id} is using")
+            raise LawBrokenError(
+                f"EvictCopy of {model} to {keep_bytes} of {held} bytes in {tier.name}"
+            )
+        if model in self.reserved[tier] or self.readers[tier].get(model):
+            raise LawBrokenError(f"EvictCopy of {model}, which a load on {self.id} is using")
         if keep_bytes:
             self.held[tier][model] = keep_bytes
 
     def check_quiet(self) -> None:
-        if any(self.promised.values()) or any(self.readers.values()) or self._filling:
-            raise LawBrokenError(f"{self.id}: promised {self.promised}, read {self.readers}")
+        if any(self.reserved.values()) or any(self.readers.values()) or self._filling:
+            raise LawBrokenError(f"{self.id}: reserved {self.reserved}, read {self.readers}")
 
-    def _end_reading(self, instance: SeenInstance) -> None:
+    def _end_reading(self, instance: ObservedInstance) -> None:
         for tier in instance.reading:
             readers = self.readers[tier]
             readers[instance.model] -= 1
@@ -125,7 +131,7 @@ class SeenServer:
 
     def _check_tiers(self) -> None:
         for tier in CACHE_TIERS:
-            used = sum(self.held[tier].values()) + sum(self.promised[tier].values())
+            used = sum(self.held[tier].values()) + sum(self.reserved[tier].values())
             if not used <= self.capacity[tier]:
                 raise LawBrokenError(f"{tier.name} of {self.id}: {used} of {self.capacity[tier]}")
             if any(num_bytes <= 0 for num_bytes in self.held[tier].values()):

@@ -1,9 +1,8 @@
-"""Random clusters, traces and faults in which everything collides: few GPUs, tiny tiers, models of
-several GPUs, and instants from a grid of half seconds.
+"""Random cases: clusters, requests and faults in which events coincide.
 
-A world is drawn from one seed and three sizes. Hypothesis draws those four numbers: what it shrinks
-are the sizes, and each part of a world has a chance of its own, so that a smaller world is the same
-one with less in it.
+Cases have few GPUs, small tiers, models of several GPUs, and times on a grid of half seconds. A
+case is drawn from one seed and three sizes, which Hypothesis draws. It shrinks the sizes. Each part
+of a case has random numbers of its own, so that a smaller case is the same case with fewer parts.
 """
 
 from dataclasses import dataclass, replace
@@ -33,7 +32,7 @@ from sllmsim.setup import LoaderProfile, MigrationSettings, SimModel, SimServerS
 from sllmsim.timing.linear import LinearTiming
 from tests.builders import hardware_of, job_of
 
-_GPU_SHARES = (8, 8, 16, 32)  # bytes on each GPU of a model, of the 32 that it has
+_GPU_SHARES = (8, 8, 16, 32)  # bytes per GPU of a model; a GPU has 32
 _PHASED = PhaseModel(
     "phased",
     (
@@ -45,8 +44,8 @@ _PHASED = PhaseModel(
 
 
 @dataclass(frozen=True, slots=True)
-class World:
-    """A policy, a truth and a trace: all that a run needs."""
+class Case:
+    """A policy, a simulated cluster and its requests."""
 
     policy: PolicySettings
     setup: SimSetup
@@ -54,24 +53,24 @@ class World:
 
 
 @dataclass(frozen=True, slots=True)
-class WorldSize:
-    """What Hypothesis shrinks."""
+class CaseSize:
+    """The sizes that Hypothesis shrinks."""
 
     num_servers: int
     num_jobs: int
     num_faults: int
 
 
-def worlds(max_faults: int = 0, max_jobs: int = 24) -> st.SearchStrategy[World]:
-    """Worlds of 1 to 4 servers."""
+def cases(max_faults: int = 0, max_jobs: int = 24) -> st.SearchStrategy[Case]:
+    """Return cases of 1 to 4 servers."""
     sizes = st.builds(
-        WorldSize, st.integers(1, 4), st.integers(1, max_jobs), st.integers(0, max_faults)
+        CaseSize, st.integers(1, 4), st.integers(1, max_jobs), st.integers(0, max_faults)
     )
-    return st.builds(world_of, st.integers(0, 2**32), sizes)
+    return st.builds(case_of, st.integers(0, 2**32), sizes)
 
 
-def world_of(seed: int, size: WorldSize) -> World:
-    """The world of that seed and size. Half of them invite moves; of those, most are moved in."""
+def case_of(seed: int, size: CaseSize) -> Case:
+    """Return the case of this seed and size. Half of the cases are built to cause migrations."""
     rng = Random(f"{seed}/cluster")
     max_gpus = rng.choice([1, 2, 2, 3, 4])
     models = _models(rng, max_gpus)
@@ -104,11 +103,11 @@ def world_of(seed: int, size: WorldSize) -> World:
         _fault(Random(f"{seed}/fault{i}"), size.num_servers) for i in range(size.num_faults)
     )
     setup = replace(rests, faults=tuple(sorted(faults, key=lambda fault: fault.at_s)))
-    return World(policy, setup, _jobs(seed, size.num_jobs, models))
+    return Case(policy, setup, _jobs(seed, size.num_jobs, models))
 
 
 def _models(rng: Random, max_gpus: int) -> tuple[Checkpoint, ...]:
-    """The first one is as small as can be, so that there is room somewhere for something."""
+    """Return two to four models. The first needs one GPU, so that some model always fits."""
     counts = [1] + [rng.randint(1, max_gpus) for _ in range(rng.randint(1, 3))]
     return tuple(
         Checkpoint(name, num_gpus * rng.choice(_GPU_SHARES), num_gpus)
@@ -119,7 +118,7 @@ def _models(rng: Random, max_gpus: int) -> tuple[Checkpoint, ...]:
 def _server(
     seed: str, number: int, models: tuple[Checkpoint, ...], max_gpus: int
 ) -> SimServerSetup:
-    """The first fits every model, others may not; tiers with room for nothing, one model, all."""
+    """Return a server. The first fits every model; tiers hold nothing, one model or all."""
     rng = Random(seed)
     num_gpus = max_gpus if number == 0 else rng.randint(1, max_gpus)
     rooms = {
@@ -142,7 +141,7 @@ def _server(
 def _lopsided_server(
     seed: str, number: int, models: tuple[Checkpoint, ...], max_gpus: int
 ) -> SimServerSetup:
-    """What invites moves: everything in the DRAM of the first, the others slower and empty."""
+    """Return a server that causes migrations: the first has all models in DRAM, others on SSD."""
     num_gpus = max_gpus if number <= 1 else Random(seed).randint(1, max_gpus)
     dram_bytes, ssd_bytes = (512, 0) if number == 0 else (0, 512)
     tier = StorageTier.DRAM if number == 0 else StorageTier.SSD
@@ -152,7 +151,7 @@ def _lopsided_server(
 
 
 def policy_of(rng: Random) -> PolicySettings:
-    """All of them; those that move or stop others more often. A third plans ahead of demand."""
+    """Draw a policy, more often one that migrates or preempts. Some policies prewarm."""
     name = rng.choice([*POLICIES, *["serverlessllm"] * 5, "shepherd", "locality"])
     return PolicySettings(
         name=name,
@@ -175,7 +174,7 @@ def policy_of(rng: Random) -> PolicySettings:
 
 
 def _prewarming(rng: Random, policy: str) -> PrewarmSettings | None:
-    """Windows so short that some pass, of demand that repeats soon."""
+    """Draw windows so short that several end during a run."""
     if policy != "warmserve" and rng.random() < 0.8:
         return None
     window_s = rng.choice([1.0, 2.5, 6.0])
@@ -183,7 +182,7 @@ def _prewarming(rng: Random, policy: str) -> PrewarmSettings | None:
 
 
 def _residency(rng: Random) -> LruResidency:
-    """Keep-alive none, short or by loading time; with it, idle instances may be untouchable."""
+    """Draw no keep-alive, a short one or one by loading time; and whether it can be cut short."""
     keep = rng.choice(["none", "none", "short", "factor"])
     return LruResidency(
         keep_alive_s=rng.choice([0.0, 0.5, 3.0]) if keep == "short" else None,
@@ -216,7 +215,7 @@ def _fault(rng: Random, num_servers: int) -> Fault:
 
 def _jobs(seed: int, num_jobs: int, models: tuple[Checkpoint, ...]) -> tuple[WorkloadRequest, ...]:
     rng = Random(f"{seed}/jobs")
-    span = rng.choice([4, 16, 48])  # half seconds: a burst, or some room
+    span = rng.choice([4, 16, 48])  # half seconds: a burst or a spread
     share_impatient = rng.choice([0.0, 0.1, 0.5])
     drawn = []
     for number in range(num_jobs):

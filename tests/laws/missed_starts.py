@@ -1,23 +1,25 @@
-"""No lost wake-ups: who waits, waits because there is no room."""
+"""Missed starts: a request must not wait if it could start at once."""
 
 from sllmcore.cluster.request_state import RequestPhase
 from sllmcore.cluster.state import ClusterState
 from sllmcore.controller import Controller
 from sllmcore.decisions import Launch, Start
-from tests.laws.worlds import World
+from tests.laws.cases import Case
 
 
-def can_be_asked_again(world: World) -> bool:
-    """Whether a scheduler answers alike when asked twice: not if it draws lots or looks at a
-    rotating few of the servers."""
-    return world.policy.name != "serverless" and world.policy.max_candidates >= 4
+def decides_repeatably(case: Case) -> bool:
+    """Return True if the scheduler decides the same when it is asked twice.
+
+    It does not if it draws random numbers or considers a rotating selection of the servers.
+    """
+    return case.policy.name != "serverless" and case.policy.max_candidates >= 4
 
 
-def check_nobody_overlooked(controller: Controller, now_s: float) -> None:
-    """Ask the scheduler about every waiting request: none may have somewhere to go at once.
+def check_no_missed_start(controller: Controller, now_s: float) -> None:
+    """Ask the scheduler about every waiting request; fail if one could start at once.
 
-    Tolerated: an instance that is loading still will ask for the request when it is ready; and a
-    request that waits for named servers is not told of a copy that has appeared on another one.
+    Two cases are permitted: an instance that loads takes the request when it is ready; and a
+    request that is parked at servers may miss a launch on another server.
     """
     cluster = controller.cluster
     assert isinstance(cluster, ClusterState)
