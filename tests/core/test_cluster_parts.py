@@ -1,4 +1,4 @@
-"""The small structures that the belief about a cluster is made of, against plain ones."""
+"""The data structures of the cluster state, against simple models of them."""
 
 import pytest
 from hypothesis import given
@@ -27,7 +27,7 @@ def test_an_indexed_set_is_a_set(steps: list[tuple[bool, str]]) -> None:
 
 
 @given(st.sets(NAMES), st.integers(1, 6), st.integers(0, 20))
-def test_some_of_an_indexed_set_are_different_ones_and_as_many_as_asked_for(
+def test_a_window_has_distinct_items_and_at_most_the_limit(
     names: set[str], limit: int, offset: int
 ) -> None:
     ours = IndexedSet()
@@ -40,7 +40,7 @@ def test_some_of_an_indexed_set_are_different_ones_and_as_many_as_asked_for(
     assert set(some) <= names
 
 
-def test_the_window_into_an_indexed_set_comes_round_to_everyone() -> None:
+def test_windows_at_all_offsets_cover_an_indexed_set() -> None:
     ours = IndexedSet()
     for name in "abcde":
         ours.add(name)
@@ -57,7 +57,7 @@ def test_a_queue_waits_for_the_transfers_in_it() -> None:
     assert queue.last == "i2"
 
 
-def test_a_transfer_that_ends_early_moves_those_behind_it_up() -> None:
+def test_a_transfer_that_ends_early_shortens_the_wait_behind_it() -> None:
     queue = LoadQueue()
     queue.add("i1", 4.0, now_s=10.0)
     queue.add("i2", 2.0, now_s=10.0)
@@ -78,14 +78,14 @@ def test_a_transfer_that_never_began_takes_its_time_out_of_the_queue() -> None:
     assert queue.last == "i1"
 
 
-def test_a_transfer_that_is_late_makes_nobody_wait_negative_time() -> None:
+def test_a_late_transfer_gives_no_negative_wait() -> None:
     queue = LoadQueue()
     queue.add("i1", 4.0, now_s=10.0)
 
     assert queue.wait_s(99.0) == 0.0
 
 
-def test_removing_what_is_not_queued_changes_nothing() -> None:
+def test_removing_an_unknown_transfer_changes_nothing() -> None:
     queue = LoadQueue()
     queue.add("i1", 4.0, now_s=10.0)
 
@@ -94,7 +94,7 @@ def test_removing_what_is_not_queued_changes_nothing() -> None:
     assert queue.wait_s(11.0) == 3.0
 
 
-def test_an_empty_queue_keeps_nothing_of_the_past() -> None:
+def test_an_empty_queue_has_no_memory() -> None:
     queue = LoadQueue()
     queue.add("i1", 4.0, now_s=10.0)
     queue.remove("i1", now_s=20.0)
@@ -104,7 +104,7 @@ def test_an_empty_queue_keeps_nothing_of_the_past() -> None:
     assert queue.wait_s(30.0) == 1.0
 
 
-def test_concurrent_transfers_wait_for_nobody() -> None:
+def test_concurrent_transfers_do_not_wait() -> None:
     queue = LoadQueue(sequential=False)
     queue.add("i1", 4.0, now_s=10.0)
 
@@ -112,7 +112,7 @@ def test_concurrent_transfers_wait_for_nobody() -> None:
     assert queue.last is None
 
 
-def test_a_tier_counts_what_is_there_and_what_is_promised() -> None:
+def test_a_tier_counts_present_and_reserved_bytes() -> None:
     cache = TierCache(10)
     cache.put("a", 4)
     cache.reserve("b", 5)
@@ -121,7 +121,7 @@ def test_a_tier_counts_what_is_there_and_what_is_promised() -> None:
     assert (cache.resident_bytes("b"), cache.reserved("b")) == (0, True)
 
 
-def test_promised_bytes_arrive_on_top_of_those_present() -> None:
+def test_reserved_bytes_are_added_to_the_present_ones() -> None:
     cache = TierCache(10)
     cache.put("a", 4)
     cache.reserve("a", 3)
@@ -131,7 +131,7 @@ def test_promised_bytes_arrive_on_top_of_those_present() -> None:
     assert (cache.resident_bytes("a"), cache.used_bytes) == (7, 7)
 
 
-def test_released_room_is_free_again() -> None:
+def test_released_space_is_free_again() -> None:
     cache = TierCache(10)
     cache.reserve("a", 10)
 
@@ -140,7 +140,7 @@ def test_released_room_is_free_again() -> None:
     assert (cache.free_bytes, cache.reserved("a")) == (10, False)
 
 
-def test_nothing_is_promised_that_does_not_fit() -> None:
+def test_bytes_that_do_not_fit_are_refused() -> None:
     cache = TierCache(10)
     cache.put("a", 4)
 
@@ -150,7 +150,7 @@ def test_nothing_is_promised_that_does_not_fit() -> None:
         cache.put("b", 7)
 
 
-def test_the_least_recently_used_goes_first_and_what_is_in_use_not_at_all() -> None:
+def test_evictable_models_come_least_recently_used_first_without_those_in_use() -> None:
     cache = TierCache(10)
     for model in "abcd":
         cache.put(model, 2)
@@ -161,7 +161,7 @@ def test_the_least_recently_used_goes_first_and_what_is_in_use_not_at_all() -> N
     assert list(cache.evictable()) == ["d", "a"]
 
 
-def test_a_model_pinned_twice_is_free_when_both_have_let_go() -> None:
+def test_a_model_pinned_twice_is_evictable_after_two_unpins() -> None:
     cache = TierCache(10)
     cache.put("a", 2)
     cache.pin("a")
@@ -173,7 +173,7 @@ def test_a_model_pinned_twice_is_free_when_both_have_let_go() -> None:
     assert list(cache.evictable()) == ["a"]
 
 
-def test_what_is_in_use_cannot_be_evicted() -> None:
+def test_a_pinned_model_cannot_be_evicted() -> None:
     cache = TierCache(10)
     cache.put("a", 2)
     cache.pin("a")
@@ -183,7 +183,7 @@ def test_what_is_in_use_cannot_be_evicted() -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 3])
-def test_an_eviction_keeps_as_much_as_it_was_told(keep: int) -> None:
+def test_an_eviction_keeps_the_requested_bytes(keep: int) -> None:
     cache = TierCache(10)
     cache.put("a", 8)
 
@@ -192,7 +192,7 @@ def test_an_eviction_keeps_as_much_as_it_was_told(keep: int) -> None:
     assert (cache.resident_bytes("a"), cache.used_bytes) == (keep, keep)
 
 
-def test_holders_are_found_by_tier_and_gone_with_the_eviction() -> None:
+def test_holders_are_found_by_tier_until_the_eviction() -> None:
     a = Checkpoint("A", 16)
     state = state_of(
         [(spec_of("s0"), (in_dram("A", 16),)), (spec_of("s1"), (on_ssd("A", 8),))], [a]
@@ -218,6 +218,6 @@ def test_servers_come_with_the_most_available_first() -> None:
     assert {state.server_with(1, i).id for i in range(3)} == {"s1", "s2", "s3"}
 
 
-def test_nothing_rests_in_the_memory_of_a_gpu_when_a_server_joins() -> None:
+def test_a_server_cannot_join_with_a_model_in_gpu_memory() -> None:
     with pytest.raises(UsageError, match="cannot be resident"):
         state_of([(spec_of("s0"), (Residency(StorageTier.GPU, "A", 1),))], [])

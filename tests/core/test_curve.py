@@ -18,12 +18,12 @@ def taught(*samples: tuple[float, float], keep: float = 0.9) -> LearntCurve:
     return curve
 
 
-def test_a_belief_is_a_line() -> None:
+def test_the_prior_is_a_line() -> None:
     assert taught().at(1000) == pytest.approx(1.5)
 
 
 def test_a_parabola_is_learnt_over_two_decades_within_a_percent() -> None:
-    """Seeded: squares of absolute errors, by which the short ones come out three times too long."""
+    """Seeded bug: squares of absolute errors, which predict the short ones three times too long."""
     curve = taught(*((x, 0.02 + 3e-4 * x + 3e-8 * x * x) for x in SIZES * 20))
 
     for x in SIZES:
@@ -39,11 +39,11 @@ def test_noise_of_ten_per_cent_is_averaged() -> None:
         assert curve.at(x) == pytest.approx(true[x], rel=0.05)
 
 
-def test_the_first_sample_outweighs_the_belief() -> None:
+def test_the_first_sample_outweighs_the_prior() -> None:
     assert taught((1000, 0.1)).at(1000) == pytest.approx(0.1, rel=0.2)
 
 
-def test_samples_of_one_size_keep_the_shape_that_was_believed() -> None:
+def test_samples_of_one_size_keep_the_shape_of_the_prior() -> None:
     curve = taught(*[(1000, 3.0)] * 200)
 
     assert curve.at(1000) == pytest.approx(3.0, rel=0.01)
@@ -51,10 +51,10 @@ def test_samples_of_one_size_keep_the_shape_that_was_believed() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 100_000), st.floats(1e-6, 1e4)), min_size=1, max_size=40))
-def test_whatever_was_seen_it_never_falls_and_is_never_negative(
+def test_a_learnt_curve_does_not_fall_and_is_not_negative(
     samples: list[tuple[int, float]],
 ) -> None:
-    """Seeded: factors that may be negative."""
+    """Seeded bug: factors that may be negative."""
     curve = taught(*samples)
 
     values = [curve.at(x) for x in (0, 1, 10, 1000, 10_000, 100_000)]

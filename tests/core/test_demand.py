@@ -1,4 +1,4 @@
-"""What was seen of demand, and what WarmServe's formula makes of it."""
+"""Observed demand and its forecast by WarmServe's formula."""
 
 import pytest
 
@@ -6,8 +6,8 @@ from sllmcore.demand import Demand, OpenRequestCounts
 from sllmcore.errors import UsageError
 
 
-def _told(demand: Demand, *changes: tuple[float, str]) -> None:
-    """`+A`: a request for A comes; `-A`: one ends; `.`: time passes."""
+def _apply(demand: Demand, *changes: tuple[float, str]) -> None:
+    """Apply changes: `+A`: a request for A opens; `-A`: one closes; `.`: time passes."""
     for now_s, change in changes:
         demand.advance(now_s)
         if change[0] == "+":
@@ -19,15 +19,15 @@ def _told(demand: Demand, *changes: tuple[float, str]) -> None:
 def test_a_window_has_its_mean_and_its_peak() -> None:
     demand = Demand(8.0, 80.0, 1)
 
-    _told(demand, (0.0, "+A"), (2.0, "+A"), (4.0, "-A"), (6.0, "-A"), (8.0, "."))
+    _apply(demand, (0.0, "+A"), (2.0, "+A"), (4.0, "-A"), (6.0, "-A"), (8.0, "."))
 
     assert dict(demand.forecast()) == {"A": OpenRequestCounts(1.0, 2.0)}
 
 
-def test_what_is_open_at_the_end_of_a_window_counts_in_the_next() -> None:
+def test_requests_open_at_the_end_of_a_window_count_in_the_next() -> None:
     demand = Demand(8.0, 80.0, 1)
 
-    _told(demand, (6.0, "+A"), (10.0, "+B"), (12.0, "-A"), (16.0, "."))
+    _apply(demand, (6.0, "+A"), (10.0, "+B"), (12.0, "-A"), (16.0, "."))
 
     assert dict(demand.forecast()) == {
         "A": OpenRequestCounts(0.5, 1.0),
@@ -35,10 +35,10 @@ def test_what_is_open_at_the_end_of_a_window_counts_in_the_next() -> None:
     }
 
 
-def test_windows_that_nobody_was_told_of_are_closed_one_by_one() -> None:
+def test_windows_without_events_are_closed_one_by_one() -> None:
     demand = Demand(8.0, 80.0, 2)
 
-    _told(demand, (4.0, "+A"), (32.0, "."))
+    _apply(demand, (4.0, "+A"), (32.0, "."))
 
     assert dict(demand.forecast()) == {"A": OpenRequestCounts(1.0, 1.0)}
     assert demand.window_began_at_s == 32.0
@@ -47,7 +47,7 @@ def test_windows_that_nobody_was_told_of_are_closed_one_by_one() -> None:
 def test_older_windows_count_half_as_much_each() -> None:
     demand = Demand(8.0, 80.0, 3)
 
-    _told(demand, (0.0, "+A"), (8.0, "-A"), (16.0, "+A"), (16.0, "+A"), (24.0, "-A"), (24.0, "-A"))
+    _apply(demand, (0.0, "+A"), (8.0, "-A"), (16.0, "+A"), (16.0, "+A"), (24.0, "-A"), (24.0, "-A"))
 
     # Means 1, 0, 2, the newest last: (2 + 0 / 2 + 1 / 4) / (1 + 1 / 2 + 1 / 4)
     assert dict(demand.forecast())["A"].mean == pytest.approx(2.25 / 1.75)
@@ -56,23 +56,23 @@ def test_older_windows_count_half_as_much_each() -> None:
 def test_demand_of_a_period_ago_is_expected_again() -> None:
     demand = Demand(8.0, 24.0, 1)
 
-    _told(demand, (8.0, "+A"), (16.0, "-A"), (32.0, "."))
+    _apply(demand, (8.0, "+A"), (16.0, "-A"), (32.0, "."))
 
     # Window 4 repeats window 1, and window 3 was as window 0: the same, once more.
     assert dict(demand.forecast())["A"] == OpenRequestCounts(1.0, 1.0)
 
 
-def test_what_a_period_ago_promised_and_did_not_come_is_taken_off() -> None:
+def test_demand_that_did_not_repeat_is_subtracted() -> None:
     demand = Demand(8.0, 16.0, 1)
 
-    _told(demand, (0.0, "+A"), (16.0, "-A"), (24.0, "."))
+    _apply(demand, (0.0, "+A"), (16.0, "-A"), (24.0, "."))
 
     assert dict(demand.forecast())["A"] == OpenRequestCounts(0.0, 1.0)
 
 
-def test_quiet_windows_are_counted_and_forgotten_when_somebody_comes() -> None:
+def test_quiet_windows_are_counted_until_a_request_comes() -> None:
     demand = Demand(8.0, 80.0, 2)
-    _told(demand, (0.0, "+A"), (4.0, "-A"), (24.0, "."))
+    _apply(demand, (0.0, "+A"), (4.0, "-A"), (24.0, "."))
 
     assert demand.quiet_windows == 3
     demand.opened("A")
@@ -83,7 +83,7 @@ def test_old_windows_are_forgotten() -> None:
     demand = Demand(1.0, 4.0, 2)
 
     for second in range(100):
-        _told(demand, (float(second), "+A"), (second + 0.5, "-A"))
+        _apply(demand, (float(second), "+A"), (second + 0.5, "-A"))
 
     assert len(demand._by_number) == len(demand._closed) <= 4 + 2 + 1
 

@@ -1,4 +1,4 @@
-"""Loading time: the queue plus the bytes over the slowest stage, and what finished loads teach."""
+"""Loading time: queue plus bytes over the slowest stage, learnt from finished loads."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def finished(
 
 
 def taught(*loads: LoadFinished, checkpoint: Checkpoint = A) -> BandwidthEstimator:
-    """An estimator, smoothing 1/2, that has seen these loads on s0."""
+    """Return an estimator with smoothing 1/2 that has observed these loads on s0."""
     estimator = BandwidthEstimator(smoothing=0.5)
     state = state_of([(spec_of("s0", 2), ())], [checkpoint])
     for load in loads:
@@ -101,7 +101,7 @@ def test_a_bandwidth_is_learnt_per_tier_and_gpu_count_and_server() -> None:
     assert estimator.estimate(A, other.servers["s1"], 0.0).transfer_s == 4.0
 
 
-def test_a_load_of_a_part_does_not_tell_a_bandwidth() -> None:
+def test_a_load_of_a_part_teaches_no_bandwidth() -> None:
     estimator = taught(finished(SSD, 16, 8.0))
 
     assert estimate(on_ssd("A", 32), estimator=estimator).transfer_s == 4.0

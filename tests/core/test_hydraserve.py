@@ -1,4 +1,4 @@
-"""Loads split over servers: how many parts, over whose networks, and when not.
+"""Loads split over servers: the number of parts and the choice of networks.
 
 A network carries 4 bytes/s: a model of 32 bytes takes 8 s over one, 4 s over two, 2 s over four.
 
@@ -43,7 +43,7 @@ def _load(commands: list[Command]) -> LaunchInstance:
     return load
 
 
-def test_one_server_fetches_alone_where_that_is_soon_enough() -> None:
+def test_one_server_fetches_alone_if_that_meets_the_objective() -> None:
     load = _load(_bench(8.5).arrive(1, "A"))
 
     assert load == LaunchInstance(
@@ -64,7 +64,7 @@ def test_tokens_that_would_come_too_slowly_forbid_more_parts() -> None:
     # 1/32 s alone; 1.5 and 2.33 times as long over two and three servers
     load = _load(_bench(3.0, tpot_slo_s=0.0625).arrive(1, "A"))
 
-    assert load.helpers == ()  # two parts are too late, three too slow: as if nothing helped
+    assert load.helpers == ()  # two parts are too late, three too slow: no split
 
 
 def test_a_request_that_has_waited_needs_more_parts() -> None:
@@ -85,10 +85,10 @@ def test_a_busy_network_gives_its_share_and_others_are_preferred() -> None:
     assert load.server_id == "s1"
 
 
-def test_a_network_whose_fetch_would_miss_its_deadline_takes_no_other() -> None:
+def test_a_network_takes_no_fetch_that_breaks_a_deadline() -> None:
     bench = _bench(8.5, num_servers=2)  # A has half a second to spare
     assert _load(bench.arrive(1, "A")).server_id == "s0"
-    bench.arrive(2, "B")  # by s1, 4 s: half of the network would do as well
+    bench.arrive(2, "B")  # on s1, 4 s: half of the network would be enough
 
     loads = [_load(bench.arrive(number, "B", 0.0)) for number in (3, 4)]
 
@@ -105,7 +105,7 @@ def test_a_helper_may_have_no_gpu_left_if_a_part_fits_beside_what_runs() -> None
     assert (load.server_id, load.helpers) == ("s1", ("s0",))
 
 
-def test_a_server_whose_gpus_are_full_does_not_help() -> None:
+def test_a_server_with_full_gpus_does_not_help() -> None:
     bench = _bench(8.5, num_servers=2, gpus=1)
     first = _load(bench.arrive(1, "A", 0.0))
     bench.handle(LoadFinished("i1", REMOTE, 32, 8.0, 0.0), 8.0)
@@ -117,7 +117,7 @@ def test_a_server_whose_gpus_are_full_does_not_help() -> None:
     assert _load(other.arrive(2, "A", 30.0)).helpers == ()
 
 
-def test_a_model_in_a_cache_starts_there_whole() -> None:
+def test_a_model_in_a_cache_tier_is_loaded_there_without_a_split() -> None:
     bench = bench_of(
         PolicySettings(name="hydraserve", splitting=SplitSettings(ttft_slo_s=0.25, margin_s=0.0)),
         [A, B],
@@ -161,7 +161,7 @@ def test_a_request_joins_a_split_load_under_way() -> None:
     assert [type(command) for command in finished] == [StartRequest, StartRequest]
 
 
-def test_losing_a_helper_is_heard_of_as_losing_the_instance() -> None:
+def test_the_loss_of_a_helper_is_reported_as_the_loss_of_the_instance() -> None:
     bench = _bench(4.5, num_servers=2)
     bench.arrive(1, "A")
     bench.handle(ServerLost("s1"), 1.0)

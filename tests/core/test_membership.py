@@ -1,4 +1,4 @@
-"""Servers and models that come and go in good order."""
+"""Servers and models that join and leave in an orderly way."""
 
 import pytest
 
@@ -35,7 +35,7 @@ def test_a_request_for_a_model_that_is_not_deployed_is_rejected() -> None:
     assert bench().arrive(1, "Z") == [RejectRequest(1, "r1", "model Z is not deployed")]
 
 
-def test_a_server_that_joins_takes_who_has_waited() -> None:
+def test_a_server_that_joins_takes_a_waiting_request() -> None:
     one = bench_of(PolicySettings(), [A], [])
     before = one.arrive(1, "A", 0.0)
 
@@ -45,17 +45,17 @@ def test_a_server_that_joins_takes_who_has_waited() -> None:
     assert joined == [LaunchInstance(1, "i1", "A", "s0", (0,), FROM_DRAM, (), None)]
 
 
-def test_a_server_that_is_there_cannot_join() -> None:
+def test_a_server_cannot_join_twice() -> None:
     with pytest.raises(UsageError, match="s0"):
         bench().handle(ServerJoined(spec_of("s0")))
 
 
-def test_a_server_cannot_join_with_more_than_its_tiers_hold() -> None:
+def test_a_server_cannot_join_with_models_that_exceed_its_tiers() -> None:
     with pytest.raises(UsageError, match="exceed"):
         bench().handle(ServerJoined(spec_of("s1", dram_bytes=8), (in_dram("A", 16),)))
 
 
-def test_what_runs_on_a_draining_server_finishes_and_then_goes() -> None:
+def test_requests_on_a_draining_server_finish_and_then_its_instances_stop() -> None:
     one = bench()
     one.arrive(1, "A")
     one.handle(loaded("i1"), 1.0)
@@ -69,7 +69,7 @@ def test_what_runs_on_a_draining_server_finishes_and_then_goes() -> None:
     assert ended == [StopInstance(3, "i1")]
 
 
-def test_an_idle_instance_leaves_a_draining_server_at_once() -> None:
+def test_an_idle_instance_on_a_draining_server_stops_at_once() -> None:
     one = bench()
     one.arrive(1, "A")
     one.handle(loaded("i1"), 1.0)
@@ -78,7 +78,7 @@ def test_an_idle_instance_leaves_a_draining_server_at_once() -> None:
     assert one.handle(ServerDraining("s0"), 6.0) == [StopInstance(3, "i1")]
 
 
-def test_a_newcomer_whose_gpus_are_not_clear_yet_never_loads_on_a_draining_server() -> None:
+def test_a_reserved_instance_never_loads_on_a_draining_server() -> None:
     # r2 has preempted r1; before r1 has stopped, the server drains.
     one = bench_of(
         PolicySettings(name="shepherd"),
@@ -100,7 +100,7 @@ def test_a_newcomer_whose_gpus_are_not_clear_yet_never_loads_on_a_draining_serve
     assert stopped == [StopInstance(5, "i1")]
 
 
-def test_who_waits_for_a_server_looks_elsewhere_when_it_drains() -> None:
+def test_a_request_parked_at_a_draining_server_starts_elsewhere() -> None:
     one = bench_of(
         PolicySettings(name="locality"),
         [A, B],
@@ -118,7 +118,7 @@ def test_who_waits_for_a_server_looks_elsewhere_when_it_drains() -> None:
     ]
 
 
-def test_deleting_a_model_rejects_who_waits_and_lets_who_runs_finish() -> None:
+def test_deleting_a_model_rejects_waiting_requests_and_lets_running_ones_finish() -> None:
     one = bench()
     one.arrive(1, "A")
     one.handle(loaded("i1"), 1.0)
@@ -152,7 +152,7 @@ def test_a_deleted_model_may_be_deployed_again() -> None:
     assert [type(c) for c in one.arrive(1, "A")] == [LaunchInstance]
 
 
-def test_a_name_cannot_come_to_mean_another_checkpoint() -> None:
+def test_a_model_name_cannot_get_another_checkpoint() -> None:
     with pytest.raises(UsageError, match="cannot become"):
         bench().handle(ModelDeployed(Checkpoint("A", 17)))
 
@@ -162,7 +162,7 @@ def test_an_instance_has_at_least_one_slot() -> None:
         bench().handle(ModelDeployed(Checkpoint("C", 1), 0))
 
 
-def test_a_request_id_comes_once() -> None:
+def test_a_request_id_cannot_arrive_twice() -> None:
     one = bench()
     one.arrive(1, "A")
 
@@ -170,7 +170,7 @@ def test_a_request_id_comes_once() -> None:
         one.arrive(1, "A")
 
 
-def test_several_slots_are_filled_before_anything_else_is_loaded() -> None:
+def test_all_slots_are_filled_before_another_instance_is_launched() -> None:
     one = bench_of(PolicySettings(), [A], [(spec_of("s0", 2), (in_dram("A", 16),))], num_slots=2)
     one.arrive(1, "A")
     one.handle(loaded("i1"), 1.0)

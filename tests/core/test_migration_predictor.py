@@ -1,4 +1,4 @@
-"""Migration time: `a (t_in + t_out) + b`, with the output so far read off the clock."""
+"""Migration time: `a (t_in + t_out) + b`, with `t_out` estimated from the running time."""
 
 from random import Random
 
@@ -22,14 +22,14 @@ def running(input_tokens: int, since_s: float = 0.0, model: str = "A") -> Reques
     return request_state
 
 
-def test_the_profile_is_believed_until_something_was_measured() -> None:
+def test_the_profile_is_used_until_the_first_measurement() -> None:
     predictor = LinearMigrationPredictor(PROFILE)
 
     # 100 tokens in, 10 s at a quarter of a second each: 40 out
     assert predictor.resume_s(running(100), now_s=10.0) == pytest.approx(0.5 + 0.001 * 140)
 
 
-def test_a_model_of_its_own_profile_is_believed_by_that() -> None:
+def test_a_model_may_have_a_profile_of_its_own() -> None:
     own = MigrationProfile(per_token_s=0.002, fixed_s=1.0, output_token_s=0.5)
     predictor = LinearMigrationPredictor(PROFILE, {"B": own})
 
@@ -61,7 +61,7 @@ def test_one_measurement_does_not_tilt_the_line_wildly() -> None:
     assert predictor.resume_s(running(2000), 0.0) == pytest.approx(2.5, rel=0.25)
 
 
-def test_many_migrations_of_one_length_say_nothing_of_others_but_predict_their_own() -> None:
+def test_many_migrations_of_one_length_predict_that_length() -> None:
     predictor = LinearMigrationPredictor(PROFILE, smoothing=0.5)
     for _ in range(200):
         predictor.observe_resume("A", 300, 2.0)
@@ -77,7 +77,7 @@ def test_a_prediction_is_never_negative() -> None:
     assert predictor.resume_s(running(0), 0.0) == 0.0
 
 
-def test_the_time_per_token_is_learnt_from_finished_inferences() -> None:
+def test_the_time_per_token_is_learnt_from_finished_requests() -> None:
     predictor = LinearMigrationPredictor(PROFILE, smoothing=0.5)
     predictor.observe_decode("A", 11, 1.0)  # 0.1 s a token
     predictor.observe_decode("A", 11, 3.0)  # 0.3: on average 0.2
@@ -85,7 +85,7 @@ def test_the_time_per_token_is_learnt_from_finished_inferences() -> None:
     assert predictor.resume_s(running(0), 10.0) == pytest.approx(0.5 + 0.001 * 50)
 
 
-def test_an_inference_of_one_token_tells_no_time_per_token() -> None:
+def test_a_request_of_one_token_teaches_no_time_per_token() -> None:
     predictor = LinearMigrationPredictor(PROFILE)
 
     predictor.observe_decode("A", 1, 5.0)
@@ -106,8 +106,8 @@ def test_a_profile_is_checked() -> None:
         MigrationProfile(output_token_s=0.0)
 
 
-def test_the_quadratic_one_foresees_short_and_long_contexts_alike() -> None:
-    """0.2 ms a token and attention: a line that fits the long ones misses the short ones."""
+def test_the_quadratic_predictor_fits_short_and_long_contexts() -> None:
+    """Attention is quadratic: a line that fits the long migrations misses the short ones."""
     rng, predictor = Random(3), QuadraticMigrationPredictor(PROFILE)
     for _ in range(400):
         tokens = rng.choice((128, 512, 2048, 8192, 32768))
@@ -119,7 +119,7 @@ def test_the_quadratic_one_foresees_short_and_long_contexts_alike() -> None:
         assert predictor.resume_s(running(tokens), 0.0) == pytest.approx(expected_s, rel=0.02)
 
 
-def test_the_quadratic_one_reads_the_output_off_the_clock_too() -> None:
+def test_the_quadratic_predictor_also_estimates_the_output_from_the_time() -> None:
     predictor = QuadraticMigrationPredictor(PROFILE)
 
     assert predictor.resume_s(running(100), now_s=10.0) == pytest.approx(0.5 + 0.001 * 140)
@@ -127,8 +127,8 @@ def test_the_quadratic_one_reads_the_output_off_the_clock_too() -> None:
     assert predictor.resume_s(running(100), now_s=10.0) == pytest.approx(0.5 + 0.001 * 150)
 
 
-def test_short_migrations_show_the_quadratic_one_that_the_servers_are_slow_of_late() -> None:
-    """Seeded: a pace that stays where it is, which leaves the long ones at 1.0 of usual."""
+def test_slow_short_migrations_raise_the_predictions_for_long_ones() -> None:
+    """Seeded bug: a pace that does not change, which keeps the long ones at 1.0 of usual."""
     rng, predictor = Random(3), QuadraticMigrationPredictor(PROFILE)
     for _ in range(200):
         tokens = rng.choice((128, 512, 2048, 8192))

@@ -1,7 +1,7 @@
-"""A migration in its seven steps, and whatever can overtake it, as facts of the controller.
+"""The seven steps of a migration and the events that can overtake them.
 
-A runs on i1 of s0 as r1; B (r2) wants that GPU. i2 is A's destination on s1, i3 is B's instance:
-reserved until i1 has left.
+A runs on i1 of s0 as r1; B (r2) needs that GPU. i2 is A's destination on s1. i3 is B's instance,
+which is reserved until i1 has left.
 """
 
 import pytest
@@ -38,8 +38,8 @@ from tests.builders import Bench, bench_of, in_dram, on_ssd, spec_of
 
 A, B = Checkpoint("A", 8), Checkpoint("B", 32)
 FINISHED = InferenceFinished("r1", "i1", 15, 1.0)
-MOVED = MigrationFinished("m1", "r1", "i1", "i2", 8, 0.25, 0.0)
-NOT_MOVED = MigrationFailed("m1", "r1", "i2", "some reason")
+MIGRATED = MigrationFinished("m1", "r1", "i1", "i2", 8, 0.25, 0.0)
+NOT_MIGRATED = MigrationFailed("m1", "r1", "i2", "some reason")
 
 
 def loaded(instance_id: str) -> LoadFinished:
@@ -55,8 +55,8 @@ def two_servers(num_slots: int = 1) -> Bench:
     )
 
 
-def asked() -> Bench:
-    """Step 1: the destination loads (command 3)."""
+def planned() -> Bench:
+    """Return a bench after step 1: the destination loads (command 3)."""
     bench = two_servers()
     bench.arrive(1, "A", 0.0)
     bench.handle(loaded("i1"), 0.5)
@@ -64,29 +64,29 @@ def asked() -> Bench:
     return bench
 
 
-def resuming() -> Bench:
-    """Step 2: the destination is there and `StartMigration` is out (command 4)."""
-    bench = asked()
+def migrating() -> Bench:
+    """Return a bench after step 2: `StartMigration` was issued (command 4)."""
+    bench = planned()
     bench.handle(loaded("i2"), 3.0)
     return bench
 
 
 def kinds(commands: list[Command]) -> list[tuple[type[Command], str]]:
-    """Each command with the model it loads, or the instance or request that it is about."""
-    said: list[tuple[type[Command], str]] = []
+    """Return the type of each command, with its model, instance or request."""
+    found: list[tuple[type[Command], str]] = []
     for command in commands:
         match command:
             case LaunchInstance(_, _, model):
-                said.append((LaunchInstance, model))
+                found.append((LaunchInstance, model))
             case StopInstance(_, instance_id):
-                said.append((StopInstance, instance_id))
+                found.append((StopInstance, instance_id))
             case _:
-                said.append((type(command), getattr(command, "request_id", "")))
-    return said
+                found.append((type(command), getattr(command, "request_id", "")))
+    return found
 
 
 def placed(bench: Bench) -> dict[str, str | None]:
-    """Where each request is bound or runs."""
+    """Return the instance of each open request."""
     request_states = bench.controller.cluster.request_states
     return {
         request_id: next(
@@ -98,12 +98,12 @@ def placed(bench: Bench) -> dict[str, str | None]:
 
 
 def test_the_seven_steps() -> None:
-    bench = asked()
+    bench = planned()
 
     step_1 = bench.log[-1][2]
     step_2 = bench.handle(loaded("i2"), 3.0)
-    step_6 = bench.handle(MOVED, 3.25)
-    newcomer = bench.handle(loaded("i3"), 5.25)
+    step_6 = bench.handle(MIGRATED, 3.25)
+    launched = bench.handle(loaded("i3"), 5.25)
     finished = bench.handle(InferenceFinished("r1", "i2", 15, 1.0), 6.0)
 
     assert kinds(step_1) == [(LaunchInstance, "A")]
@@ -112,12 +112,12 @@ def test_the_seven_steps() -> None:
     assert resume == StartMigration(4, "m1", "r1", "i1", "i2", resume.expected_s)
     assert resume.expected_s == pytest.approx(0.05, rel=0.3)
     assert kinds(step_6) == [(StopInstance, "i1"), (LaunchInstance, "B")]
-    assert newcomer == [StartRequest(7, "r2", "i3", 1)]
+    assert launched == [StartRequest(7, "r2", "i3", 1)]
     assert finished == []
     assert bench.controller.cluster.instances["i2"].idle_since_s == 6.0
 
 
-def test_with_an_idle_instance_of_the_model_elsewhere_nothing_is_loaded() -> None:
+def test_an_idle_instance_of_the_model_is_a_destination_without_a_load() -> None:
     bench = two_servers()
     for number in (1, 2):
         bench.arrive(number, "A", 0.0)
@@ -129,8 +129,8 @@ def test_with_an_idle_instance_of_the_model_elsewhere_nothing_is_loaded() -> Non
     assert kinds(commands) == [(StartMigration, "r1")]
 
 
-def test_an_inference_that_moves_is_not_offered_to_anyone_else() -> None:
-    bench = asked()
+def test_a_migrating_request_is_not_chosen_as_a_victim_again() -> None:
+    bench = planned()
     bench.handle(ServerJoined(spec_of("s2"), (on_ssd("A", 8),)), 2.0)
     bench.arrive(3, "B", 2.0)
 
@@ -139,11 +139,11 @@ def test_an_inference_that_moves_is_not_offered_to_anyone_else() -> None:
     assert kinds(resumed) == [(StartMigration, "r1")]
 
 
-# Case 1: the inference completes at the source.
+# Case 1: the request finishes at the source.
 
 
-def test_a_source_that_finishes_before_the_destination_is_there_ends_the_move() -> None:
-    bench = asked()
+def test_a_request_that_finishes_before_its_destination_is_ready_ends_the_migration() -> None:
+    bench = planned()
 
     commands = bench.handle(FINISHED, 2.5)
 
@@ -152,23 +152,23 @@ def test_a_source_that_finishes_before_the_destination_is_there_ends_the_move() 
     )
 
 
-def test_a_source_that_finishes_while_resuming_has_the_destination_cleared() -> None:
-    bench = resuming()
+def test_a_request_that_finishes_during_its_migration_aborts_it() -> None:
+    bench = migrating()
 
     commands = bench.handle(FINISHED, 3.1)
-    cleared = bench.handle(NOT_MOVED, 3.2)
+    cleared = bench.handle(NOT_MIGRATED, 3.2)
 
     assert kinds(commands) == [(AbortMigration, "r1"), (StopInstance, "i1"), (LaunchInstance, "B")]
     assert cleared == []
     assert bench.controller.cluster.instances["i2"].idle_since_s == 3.2
 
 
-def test_the_slot_of_a_move_is_kept_until_the_destination_is_clean() -> None:
-    bench = resuming()
+def test_the_slot_of_a_migration_is_reserved_until_it_has_failed() -> None:
+    bench = migrating()
     bench.handle(FINISHED, 3.1)
 
     waits = bench.arrive(3, "A", 3.15)
-    cleared = bench.handle(NOT_MOVED, 3.2)
+    cleared = bench.handle(NOT_MIGRATED, 3.2)
 
     assert not any(isinstance(c, StartRequest) for c in waits)
     assert cleared == [StartRequest(8, "r3", "i2", 1)]
@@ -177,8 +177,8 @@ def test_the_slot_of_a_move_is_kept_until_the_destination_is_clean() -> None:
 # Cases 2 and 3: the source fails.
 
 
-def test_a_source_lost_while_the_destination_loads_makes_it_the_requests_new_home() -> None:
-    bench = asked()
+def test_a_source_lost_during_the_load_of_the_destination_restarts_the_request_there() -> None:
+    bench = planned()
 
     lost = bench.handle(ServerLost("s0"), 2.5)
     there = bench.handle(loaded("i2"), 3.0)
@@ -187,11 +187,11 @@ def test_a_source_lost_while_the_destination_loads_makes_it_the_requests_new_hom
     assert there == [StartRequest(4, "r1", "i2", 2)]
 
 
-def test_a_source_lost_while_resuming_has_the_destination_cleared_and_starts_again_there() -> None:
-    bench = resuming()
+def test_a_source_lost_during_a_migration_aborts_it_and_restarts_the_request_there() -> None:
+    bench = migrating()
 
     lost = bench.handle(InstanceLost("i1", "crash"), 3.1)
-    cleared = bench.handle(NOT_MOVED, 3.2)
+    cleared = bench.handle(NOT_MIGRATED, 3.2)
 
     assert kinds(lost) == [(AbortMigration, "r1"), (LaunchInstance, "B")]
     assert cleared == [StartRequest(7, "r1", "i2", 2)]
@@ -201,8 +201,8 @@ def test_a_source_lost_while_resuming_has_the_destination_cleared_and_starts_aga
 
 
 @pytest.mark.parametrize("event", [LoadFailed("i2", "disk"), InstanceLost("i2", "crash")])
-def test_a_destination_that_fails_to_load_leaves_the_inference_where_it_is(event: Event) -> None:
-    bench = asked()
+def test_a_destination_that_fails_to_load_leaves_the_request_at_its_source(event: Event) -> None:
+    bench = planned()
 
     again = bench.handle(event, 2.5)
 
@@ -211,10 +211,10 @@ def test_a_destination_that_fails_to_load_leaves_the_inference_where_it_is(event
 
 
 @pytest.mark.parametrize("event", [InstanceLost("i2", "crash"), ServerLost("s1")])
-def test_a_destination_that_fails_while_resuming_leaves_the_inference_where_it_is(
+def test_a_destination_lost_during_a_migration_leaves_the_request_at_its_source(
     event: Event,
 ) -> None:
-    bench = resuming()
+    bench = migrating()
 
     bench.handle(event, 3.1)
     where = placed(bench)["r1"]
@@ -224,21 +224,21 @@ def test_a_destination_that_fails_while_resuming_leaves_the_inference_where_it_i
     assert (LaunchInstance, "B") in kinds(finished)
 
 
-def test_who_wanted_the_room_asks_again_when_the_move_has_failed() -> None:
-    bench = resuming()
+def test_after_a_failed_migration_the_request_that_needs_the_gpus_is_decided_again() -> None:
+    bench = migrating()
 
-    commands = bench.handle(NOT_MOVED, 3.1)
+    commands = bench.handle(NOT_MIGRATED, 3.1)
 
-    # The destination is clean and ready: another move to it is as good as the first.
+    # The destination is ready again, so another migration to it is the best decision.
     assert kinds(commands) == [(StartMigration, "r1")]
     assert placed(bench) == {"r1": "i1", "r2": "i4"}
 
 
-# The newcomer and the clients.
+# Cancellations.
 
 
-def test_a_newcomer_that_leaves_before_the_move_has_begun_calls_it_off() -> None:
-    bench = asked()
+def test_cancelling_the_request_that_needs_the_gpus_cancels_a_planned_migration() -> None:
+    bench = planned()
 
     commands = bench.handle(RequestCancelled("r2"), 2.5)
 
@@ -246,19 +246,19 @@ def test_a_newcomer_that_leaves_before_the_move_has_begun_calls_it_off() -> None
     assert bench.controller.cluster.instances["i1"].leaving is False
 
 
-def test_a_newcomer_that_leaves_while_resuming_lets_the_move_go_on() -> None:
-    bench = resuming()
+def test_cancelling_the_request_that_needs_the_gpus_keeps_a_started_migration() -> None:
+    bench = migrating()
 
     commands = bench.handle(RequestCancelled("r2"), 3.1)
-    moved = bench.handle(MOVED, 3.25)
+    moved = bench.handle(MIGRATED, 3.25)
 
     assert commands == []
     assert kinds(moved) == [(StopInstance, "i1")]
     assert placed(bench) == {"r1": "i2"}
 
 
-def test_a_client_that_leaves_while_its_request_moves_has_it_stopped_where_it_is() -> None:
-    bench = resuming()
+def test_a_cancelled_request_is_stopped_at_its_source_and_its_migration_aborted() -> None:
+    bench = migrating()
 
     commands = bench.handle(RequestCancelled("r1"), 3.1)
     stopped = bench.handle(InferenceStopped("r1", "i1", 4), 3.2)
@@ -267,11 +267,11 @@ def test_a_client_that_leaves_while_its_request_moves_has_it_stopped_where_it_is
     assert kinds(stopped) == [(StopInstance, "i1"), (LaunchInstance, "B")]
 
 
-def test_a_request_that_has_moved_when_it_is_told_to_stop_is_stopped_at_the_destination() -> None:
-    bench = resuming()
+def test_a_stopped_request_that_has_migrated_is_stopped_at_its_destination() -> None:
+    bench = migrating()
     bench.handle(RequestCancelled("r1"), 3.1)
 
-    moved = bench.handle(MOVED, 3.2)
+    moved = bench.handle(MIGRATED, 3.2)
     stopped = bench.handle(InferenceStopped("r1", "i2", 4), 3.3)
 
     assert moved[0] == StopRequest(7, "r1", "i2")
@@ -280,23 +280,23 @@ def test_a_request_that_has_moved_when_it_is_told_to_stop_is_stopped_at_the_dest
     assert "r1" not in bench.controller.cluster.request_states
 
 
-def test_an_answer_about_a_move_that_was_let_go_is_ignored() -> None:
-    bench = resuming()
+def test_an_answer_about_an_ended_migration_is_ignored() -> None:
+    bench = migrating()
     bench.handle(InstanceLost("i2", "crash"), 3.1)
 
-    assert bench.handle(NOT_MOVED, 3.2) == []
-    assert bench.handle(MOVED, 3.2) == []
+    assert bench.handle(NOT_MIGRATED, 3.2) == []
+    assert bench.handle(MIGRATED, 3.2) == []
 
 
-def test_a_move_that_ends_after_its_request_is_a_driver_that_broke_the_contract() -> None:
-    bench = resuming()
+def test_a_migration_that_finishes_after_its_request_violates_the_contract() -> None:
+    bench = migrating()
     bench.handle(FINISHED, 3.1)
 
     with pytest.raises(ControlError, match="after its end"):
-        bench.handle(MOVED, 3.2)
+        bench.handle(MIGRATED, 3.2)
 
 
-def test_all_requests_of_an_instance_move_together() -> None:
+def test_all_requests_of_an_instance_migrate_together() -> None:
     bench = two_servers(num_slots=2)
     bench.arrive(1, "A", 0.0)
     bench.arrive(2, "A", 0.0)
@@ -304,7 +304,7 @@ def test_all_requests_of_an_instance_move_together() -> None:
     bench.arrive(3, "B", 2.0)
 
     resumed = bench.handle(loaded("i2"), 3.0)
-    first = bench.handle(MOVED, 3.25)
+    first = bench.handle(MIGRATED, 3.25)
     second = bench.handle(MigrationFinished("m2", "r2", "i1", "i2", 8, 0.25, 0.0), 3.5)
 
     assert kinds(resumed) == [(StartMigration, "r1"), (StartMigration, "r2")]
@@ -313,7 +313,7 @@ def test_all_requests_of_an_instance_move_together() -> None:
 
 
 def crowded() -> Bench:
-    """B fits nowhere but on s0, where A runs: who wants that room has no other way."""
+    """Return a bench in which B fits only on s0, where A runs."""
     small = spec_of("s1", dram_bytes=16, ssd_bytes=16)
     bench = bench_of(
         PolicySettings(residency=LruResidency(caches_dram=False)),
@@ -331,11 +331,11 @@ def failed(number: int) -> MigrationFailed:
     return MigrationFailed(f"m{number}", "r1", "i2", "the network is down")
 
 
-def resumes(commands: list[Command]) -> list[str]:
+def started_migrations(commands: list[Command]) -> list[str]:
     return [command.move_id for command in commands if isinstance(command, StartMigration)]
 
 
-def test_an_inference_that_could_not_be_moved_twice_in_a_row_stays_for_a_while() -> None:
+def test_two_failed_migrations_in_a_row_start_a_back_off() -> None:
     bench = crowded()
 
     once = bench.handle(failed(1), 3.0)
@@ -343,11 +343,15 @@ def test_an_inference_that_could_not_be_moved_twice_in_a_row_stays_for_a_while()
     woken_at_s = bench.controller.next_wakeup_s
     again = bench.handle(WakeUp(), 4.25)
 
-    assert (resumes(once), resumes(twice), resumes(again)) == (["m2"], [], ["m3"])
+    assert (started_migrations(once), started_migrations(twice), started_migrations(again)) == (
+        ["m2"],
+        [],
+        ["m3"],
+    )
     assert woken_at_s == 4.25
 
 
-def test_each_further_failure_doubles_the_while_up_to_a_minute() -> None:
+def test_each_further_failure_doubles_the_back_off_up_to_a_minute() -> None:
     bench = crowded()
     bench.handle(failed(1), 3.0)
     now_s, waits_s = 3.0, []
@@ -358,7 +362,7 @@ def test_each_further_failure_doubles_the_while_up_to_a_minute() -> None:
         assert woken_at_s is not None
         waits_s.append(woken_at_s - now_s)
         now_s = woken_at_s
-        assert resumes(bench.handle(WakeUp(), now_s)) == [f"m{number + 1}"]
+        assert started_migrations(bench.handle(WakeUp(), now_s)) == [f"m{number + 1}"]
 
     assert waits_s == [1, 2, 4, 8, 16, 32, 64, 64, 64]
 
@@ -373,7 +377,7 @@ def test_destinations_that_do_not_load_count_as_failures() -> None:
     assert [kinds(each) for each in commands] == [[(LaunchInstance, "A")], []]
 
 
-def test_a_migration_that_succeeds_forgives_those_that_failed() -> None:
+def test_a_finished_migration_resets_the_count_of_failures() -> None:
     bench = crowded()
     bench.handle(failed(1), 3.0)
     bench.handle(MigrationFinished("m2", "r1", "i1", "i2", 8, 0.25, 0.0), 4.0)

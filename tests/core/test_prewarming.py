@@ -1,7 +1,7 @@
-"""Launches ahead of demand: what WarmServe's subset plans, and how the controller carries it out.
+"""Prewarming: the plans of WarmServe's subset and their execution by the controller.
 
-Seeded bugs that these tests have caught: an instance warmed for nobody that does not ask who waits
-for its model when it is ready; a plan that evicts what scores as high as the newcomer.
+Seeded bugs that these tests have caught: a prewarmed instance that ignores waiting requests when it
+is ready; a plan that stops an instance with the same score as the new replica.
 """
 
 from sllmcore.build import PolicySettings
@@ -24,7 +24,7 @@ WINDOW_S = 64.0
 
 
 def _bench(num_gpus: int, *models: Checkpoint, keep_alive_s: float | None = 1.0) -> Bench:
-    """One server with everything in DRAM; idle instances go after `keep_alive_s`."""
+    """Return a bench with one server that has all models in DRAM."""
     policy = PolicySettings(
         name="warmserve",
         residency=LruResidency(keep_alive_s=keep_alive_s),
@@ -35,7 +35,7 @@ def _bench(num_gpus: int, *models: Checkpoint, keep_alive_s: float | None = 1.0)
 
 
 def _serve(bench: Bench, number: int, model: str, now_s: float, until_s: float) -> str:
-    """One request from its arrival to its end; returns its instance."""
+    """Serve a request from its arrival to its end. Return the id of its instance."""
     commands = bench.arrive(number, model, now_s)
     loads = [c for c in commands if isinstance(c, LaunchInstance)]
     if loads:
@@ -69,7 +69,7 @@ def test_a_model_with_demand_is_loaded_again_when_a_window_begins() -> None:
     assert _launched(commands) == ["A"]
 
 
-def test_a_request_runs_at_once_on_what_was_warmed_for_it() -> None:
+def test_a_request_starts_at_once_on_an_idle_instance_that_the_plan_counts() -> None:
     bench = _bench(1, A, keep_alive_s=None)
     first = _serve(bench, 1, "A", 0.0, 8.0)
     _serve(bench, 2, "A", 10.0, 12.0)
@@ -82,7 +82,7 @@ def test_a_request_runs_at_once_on_what_was_warmed_for_it() -> None:
     assert commands[0].instance_id == first  # type: ignore[union-attr]
 
 
-def test_who_needs_the_gpu_first_gets_it_and_the_load_is_broken_off() -> None:
+def test_another_model_gets_the_gpu_of_a_prewarmed_instance_and_its_load_is_cancelled() -> None:
     bench = _bench(1, A, B)
     _serve(bench, 1, "A", 0.0, 8.0)
     _due(bench, 9.0)
@@ -96,7 +96,7 @@ def test_who_needs_the_gpu_first_gets_it_and_the_load_is_broken_off() -> None:
     assert _launched(commands) == ["B"]
 
 
-def test_a_request_joins_an_instance_that_is_being_warmed() -> None:
+def test_a_request_joins_an_instance_that_is_being_prewarmed() -> None:
     bench = _bench(2, A)
     _serve(bench, 1, "A", 0.0, 8.0)
     _due(bench, 9.0)
@@ -109,7 +109,7 @@ def test_a_request_joins_an_instance_that_is_being_warmed() -> None:
     assert [type(c) for c in commands] == [StartRequest]
 
 
-def test_the_keep_alive_of_what_was_warmed_runs_from_when_it_is_ready() -> None:
+def test_the_keep_alive_of_a_prewarmed_instance_begins_when_it_is_ready() -> None:
     bench = _bench(1, A, keep_alive_s=4.0)
     _serve(bench, 1, "A", 0.0, 8.0)
     _due(bench, 12.0)
@@ -121,16 +121,16 @@ def test_the_keep_alive_of_what_was_warmed_runs_from_when_it_is_ready() -> None:
     assert [type(c) for c in _due(bench, WINDOW_S + 5.0)] == [StopInstance]
 
 
-def test_a_larger_score_takes_the_gpu_of_a_smaller_and_never_of_an_equal_one() -> None:
+def test_a_replica_takes_the_gpu_of_a_smaller_score_but_not_of_an_equal_one() -> None:
     for other, expected in ((B, []), (C, ["C"])):  # C is four times as long to load
         bench = _bench(1, A, other, keep_alive_s=None)
         _serve(bench, 1, other.model, 0.0, 2.0)
-        _serve(bench, 2, "A", 4.0, 6.0)  # in its place
+        _serve(bench, 2, "A", 4.0, 6.0)  # on the same GPU
 
         assert _launched(_due(bench, WINDOW_S)) == expected
 
 
-def test_as_many_are_warmed_as_the_peak_needs() -> None:
+def test_as_many_instances_are_prewarmed_as_the_peak_needs() -> None:
     bench = _bench(4, A)
     loads = [
         c for n in range(3) for c in bench.arrive(n, "A", 0.0) if isinstance(c, LaunchInstance)
@@ -144,7 +144,7 @@ def test_as_many_are_warmed_as_the_peak_needs() -> None:
     assert _launched(_due(bench, WINDOW_S)) == ["A"] * 3
 
 
-def test_plans_end_when_demand_has_been_forgotten() -> None:
+def test_plans_end_after_enough_quiet_windows() -> None:
     bench = _bench(1, A)
     _serve(bench, 1, "A", 0.0, 8.0)
 
@@ -157,7 +157,7 @@ def test_plans_end_when_demand_has_been_forgotten() -> None:
     assert [at_s for at_s in wakeups if at_s % WINDOW_S == 0] == [64.0, 128.0, 192.0]
 
 
-def test_a_plan_overtaken_by_an_event_at_the_same_instant_is_made_all_the_same() -> None:
+def test_a_plan_is_made_although_an_event_comes_first_at_the_same_time() -> None:
     bench = _bench(2, A, B)
     _serve(bench, 1, "A", 0.0, 8.0)
     _due(bench, 9.0)
@@ -167,7 +167,7 @@ def test_a_plan_overtaken_by_an_event_at_the_same_instant_is_made_all_the_same()
     assert _launched(_due(bench, WINDOW_S)) == ["A"]
 
 
-def test_nothing_is_warmed_of_a_deleted_model_or_on_a_draining_server() -> None:
+def test_nothing_is_prewarmed_for_a_deleted_model_or_on_a_draining_server() -> None:
     for event in (ModelDeleted("A"), ServerDraining("s0")):
         bench = _bench(1, A)
         _serve(bench, 1, "A", 0.0, 8.0)
@@ -177,7 +177,7 @@ def test_nothing_is_warmed_of_a_deleted_model_or_on_a_draining_server() -> None:
         assert _launched(_due(bench, WINDOW_S)) == []
 
 
-def test_a_deleted_model_is_not_warmed_to_its_end() -> None:
+def test_deleting_a_model_stops_its_prewarmed_instance() -> None:
     bench = _bench(1, A)
     _serve(bench, 1, "A", 0.0, 8.0)
     _due(bench, 9.0)
@@ -189,7 +189,7 @@ def test_a_deleted_model_is_not_warmed_to_its_end() -> None:
     assert [type(c) for c in commands if not isinstance(c, EvictCopy)] == [StopInstance]
 
 
-def test_a_request_that_leaves_before_it_is_decided_counts_no_more() -> None:
+def test_a_cancelled_request_is_not_counted_as_open() -> None:
     bench = _bench(1, A, B)
     bench.arrive(1, "A", 0.0)
     bench.arrive(2, "B", 0.0)
@@ -198,10 +198,10 @@ def test_a_request_that_leaves_before_it_is_decided_counts_no_more() -> None:
 
     commands = _due(bench, WINDOW_S)
 
-    assert len(_launched(commands)) == 1  # one GPU, for whichever: both peaked at 1, for no time
+    assert len(_launched(commands)) == 1  # one GPU; both models had a peak of 1
 
 
-def test_any_policy_can_launch_ahead_of_demand() -> None:
+def test_any_policy_can_prewarm() -> None:
     policy = PolicySettings(
         name="serverlessllm",
         residency=LruResidency(keep_alive_s=1.0),

@@ -1,4 +1,4 @@
-"""Whom to move, and where to, on clusters with one right answer."""
+"""Reclaim plans on clusters that have one right answer."""
 
 from sllmcore.build import PolicySettings
 from sllmcore.commands import LaunchInstance, StartMigration
@@ -9,9 +9,9 @@ from tests.builders import bench_of, in_dram, on_ssd, spec_of
 A, B, WIDE = Checkpoint("A", 16), Checkpoint("B", 16), Checkpoint("W", 32, 2)
 
 
-def test_a_victim_that_needs_a_load_leaves_the_idle_instance_to_the_one_it_is_for() -> None:
-    # A and B run on s0, whose GPUs W wants. A idles on s1 beside one free GPU: A can move to that
-    # instance, and B can be loaded onto the free GPU but not onto the idle one's.
+def test_two_victims_do_not_share_the_gpu_of_an_idle_destination() -> None:
+    # A and B run on s0, and W needs both GPUs. s1 has an idle instance of A and a free GPU. A can
+    # migrate to that instance; B can be launched on the free GPU, but not on the instance's.
     bench = bench_of(
         PolicySettings(),
         [A, B, WIDE],

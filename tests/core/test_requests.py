@@ -1,4 +1,4 @@
-"""How a request ends, and what crosses its end."""
+"""The ends of a request, and events that cross them."""
 
 from sllmcore.build import PolicySettings
 from sllmcore.commands import LaunchInstance, RejectRequest, StartRequest, StopInstance, StopRequest
@@ -33,7 +33,7 @@ def load(command_id: int, instance_id: str) -> LaunchInstance:
 
 
 def running() -> Bench:
-    """r1 runs on i1."""
+    """Return a bench in which r1 runs on i1."""
     one = bench()
     one.arrive(1, "A", 0.0)
     one.handle(loaded("i1"), 1.0)
@@ -43,24 +43,24 @@ def running() -> Bench:
 def test_a_cold_request_loads_then_runs_then_leaves_its_instance_idle() -> None:
     one = bench()
 
-    told = [
+    commands = [
         one.arrive(1, "A", 0.0),
         one.handle(loaded("i1"), 1.0),
         one.handle(InferenceFinished("r1", "i1", 15, 1.5), 5.0),
     ]
 
-    assert told == [[load(1, "i1")], [StartRequest(2, "r1", "i1", 1)], []]
+    assert commands == [[load(1, "i1")], [StartRequest(2, "r1", "i1", 1)], []]
     assert one.controller.cluster.instances["i1"].idle_since_s == 5.0
 
 
-def test_a_client_that_leaves_before_the_load_is_over_takes_the_load_along() -> None:
+def test_cancelling_the_only_request_cancels_the_load() -> None:
     one = bench()
     one.arrive(1, "A", 0.0)
 
     assert one.handle(RequestCancelled("r1"), 0.5) == [StopInstance(2, "i1")]
 
 
-def test_a_load_that_finishes_after_its_unload_is_ignored() -> None:
+def test_a_load_that_finishes_after_its_instance_was_stopped_is_ignored() -> None:
     one = bench()
     one.arrive(1, "A", 0.0)
     one.handle(RequestCancelled("r1"), 0.5)
@@ -69,7 +69,7 @@ def test_a_load_that_finishes_after_its_unload_is_ignored() -> None:
     assert one.controller.cluster.instances == {}
 
 
-def test_a_client_that_leaves_while_its_request_runs_has_it_stopped() -> None:
+def test_cancelling_a_running_request_stops_it() -> None:
     one = running()
 
     stop = one.handle(RequestCancelled("r1"), 2.0)
@@ -80,14 +80,14 @@ def test_a_client_that_leaves_while_its_request_runs_has_it_stopped() -> None:
     assert one.controller.cluster.request_states == {}
 
 
-def test_a_client_that_leaves_twice_has_left_once() -> None:
+def test_cancelling_a_request_twice_stops_it_once() -> None:
     one = running()
     one.handle(RequestCancelled("r1"), 2.0)
 
     assert one.handle(RequestCancelled("r1"), 2.0) == []
 
 
-def test_an_answer_that_crosses_a_stop_ends_the_request() -> None:
+def test_a_completion_that_crosses_a_stop_ends_the_request() -> None:
     one = running()
     one.handle(RequestCancelled("r1"), 2.0)
 
@@ -97,13 +97,13 @@ def test_an_answer_that_crosses_a_stop_ends_the_request() -> None:
     assert one.handle(InferenceStopped("r1", "i1", 3), 2.5) == []
 
 
-def test_an_engine_that_breaks_a_request_off_has_it_rejected() -> None:
+def test_a_request_that_fails_in_its_engine_is_rejected() -> None:
     assert running().handle(InferenceFailed("r1", "i1", "too long"), 2.0) == [
         RejectRequest(3, "r1", "too long")
     ]
 
 
-def test_a_client_that_has_left_is_not_told_that_its_request_failed() -> None:
+def test_a_cancelled_request_that_fails_is_not_rejected() -> None:
     one = running()
     one.handle(RequestCancelled("r1"), 2.0)
 
@@ -111,7 +111,7 @@ def test_a_client_that_has_left_is_not_told_that_its_request_failed() -> None:
     assert one.controller.cluster.request_states == {}
 
 
-def test_a_request_whose_client_left_is_not_run_again_when_its_engine_crashes() -> None:
+def test_a_cancelled_request_does_not_restart_after_a_crash() -> None:
     one = running()
     one.handle(RequestCancelled("r1"), 2.0)
 
@@ -119,7 +119,7 @@ def test_a_request_whose_client_left_is_not_run_again_when_its_engine_crashes() 
     assert one.controller.cluster.request_states == {}
 
 
-def test_a_request_whose_engine_crashed_starts_again() -> None:
+def test_a_request_restarts_after_a_crash_of_its_engine() -> None:
     one = running()
 
     again = one.handle(InstanceLost("i1", "crash"), 2.0)
@@ -128,7 +128,7 @@ def test_a_request_whose_engine_crashed_starts_again() -> None:
     assert one.handle(loaded("i2"), 3.0) == [StartRequest(4, "r1", "i2", 2)]
 
 
-def test_loads_are_tried_again_until_the_limit() -> None:
+def test_loads_are_repeated_up_to_the_limit() -> None:
     one = bench(max_load_failures=2)
     one.arrive(1, "A", 0.0)
 
@@ -139,7 +139,7 @@ def test_loads_are_tried_again_until_the_limit() -> None:
     assert second == [RejectRequest(3, "r1", "A cannot be loaded: bad disk")]
 
 
-def test_an_answer_from_an_instance_that_the_request_has_left_is_ignored() -> None:
+def test_an_answer_from_a_former_instance_is_ignored() -> None:
     one = running()
     one.handle(InstanceLost("i1", "crash"), 2.0)
 
@@ -147,7 +147,7 @@ def test_an_answer_from_an_instance_that_the_request_has_left_is_ignored() -> No
     assert "r1" in one.controller.cluster.request_states
 
 
-def test_who_waits_takes_the_slot_that_becomes_free() -> None:
+def test_a_waiting_request_takes_the_slot_that_becomes_free() -> None:
     one = running()
     one.arrive(2, "A", 2.0)
 

@@ -1,4 +1,4 @@
-"""Who stays: keep-alives, and evictions by least recent use."""
+"""Keep-alives, copies in cache tiers, and evictions by least recent use."""
 
 import pytest
 from hypothesis import given
@@ -19,24 +19,24 @@ def instance(load_s: float) -> Instance:
     return loaded
 
 
-def test_whole_models_go_least_recently_used_first_until_there_is_room() -> None:
+def test_whole_models_are_evicted_least_recently_used_first() -> None:
     evictable = [("a", 3), ("b", 4), ("c", 5)]
 
     assert LruResidency().evictions(evictable, 4) == [("a", 0), ("b", 0)]
 
 
-def test_partial_eviction_keeps_what_is_not_needed() -> None:
+def test_partial_eviction_frees_only_the_bytes_needed() -> None:
     evictable = [("a", 3), ("b", 4), ("c", 5)]
 
     assert LruResidency(partial=True).evictions(evictable, 4) == [("a", 0), ("b", 3)]
 
 
-def test_no_eviction_happens_if_it_would_not_be_enough() -> None:
+def test_nothing_is_evicted_if_it_would_not_be_enough() -> None:
     assert LruResidency().evictions([("a", 3)], 4) is None
 
 
 @given(SIZES, st.integers(1, 40), st.booleans())
-def test_evictions_free_what_is_needed_and_partial_ones_no_more(
+def test_evictions_free_enough_and_partial_ones_exactly_enough(
     sizes: list[int], needed: int, partial: bool
 ) -> None:
     evictable = [(f"m{i}", size) for i, size in enumerate(sizes)]
@@ -52,7 +52,7 @@ def test_evictions_free_what_is_needed_and_partial_ones_no_more(
     assert [model for model, _ in chosen] == [model for model, _ in evictable[: len(chosen)]]
 
 
-def test_loads_leave_copies_in_the_tiers_that_cache_and_are_nearer() -> None:
+def test_loads_leave_copies_in_the_caching_tiers_nearer_than_their_source() -> None:
     assert LruResidency().cache_in(REMOTE) == (DRAM, SSD)
     assert LruResidency().cache_in(SSD) == (DRAM,)
     assert LruResidency().cache_in(DRAM) == ()
@@ -60,7 +60,7 @@ def test_loads_leave_copies_in_the_tiers_that_cache_and_are_nearer() -> None:
     assert LruResidency(caches_ssd=False).cache_in(REMOTE) == (DRAM,)
 
 
-def test_keep_alive_is_for_ever_a_time_or_a_multiple_of_the_load() -> None:
+def test_a_keep_alive_is_unlimited_a_time_or_a_multiple_of_the_load() -> None:
     assert LruResidency().instance_keep_alive_s(instance(4.0)) is None
     assert LruResidency(keep_alive_s=7.0).instance_keep_alive_s(instance(4.0)) == 7.0
     assert LruResidency(keep_alive_load_factor=2.0).instance_keep_alive_s(instance(4.0)) == 8.0

@@ -1,8 +1,8 @@
-"""What each scheduler decides: the two servers of ServerlessLLM's figure 3, and the corners.
+"""Decisions of each scheduler on the two servers of ServerlessLLM's figure 3, and corner cases.
 
-In the figure model A runs on s0, whose DRAM holds B as well; s1 is free and has A and B on SSD. B
-is asked for. Availability takes the free server and loads slowly; locality waits for s0; preemption
-stops A; live migration moves A to s1 first.
+In the figure, model A runs on s0, which holds B in DRAM; s1 is free and has A and B on SSD. A
+request for B arrives. Availability takes the free server and loads slowly; locality waits for s0;
+preemption stops A; live migration migrates A to s1 first.
 """
 
 import pytest
@@ -37,7 +37,7 @@ A_FROM_SSD = LoadEstimate(SSD, 0.0, 1.0, 0.0)
 
 
 def figure_3(policy: str) -> tuple[Bench, list[Command]]:
-    """The cluster of the figure at 2 s, and what the policy does about B."""
+    """Return the cluster of the figure at 2 s, and the commands for the request for B."""
     bench = bench_of(
         PolicySettings(name=policy, residency=KEEPS_NO_DRAM),
         [A, B],
@@ -68,7 +68,7 @@ def test_locality_waits_for_the_server_that_holds_the_model() -> None:
     ]
 
 
-def test_preemption_stops_the_one_that_runs_there_and_starts_it_again_elsewhere() -> None:
+def test_preemption_stops_the_running_request_and_restarts_it_elsewhere() -> None:
     bench, commands = figure_3("shepherd")
 
     stopped = bench.handle(InferenceStopped("r1", "i1", 4), 2.25)
@@ -81,9 +81,9 @@ def test_preemption_stops_the_one_that_runs_there_and_starts_it_again_elsewhere(
     ]
 
 
-def test_live_migration_moves_it_first_and_then_loads() -> None:
-    # A is on s1 after a second and resumes in a twentieth, B then takes two: sooner than the four
-    # that B would take from s1's SSD.
+def test_live_migration_migrates_first_and_then_loads() -> None:
+    # A loads on s1 in 1 s and migrates in 0.05 s, then B loads in 2 s. From the SSD of s1, B would
+    # need 4 s.
     bench, commands = figure_3("serverlessllm")
 
     resumed = bench.handle(LoadFinished("i2", SSD, 8, 1.0, 0.0), 3.0)
@@ -98,7 +98,7 @@ def test_live_migration_moves_it_first_and_then_loads() -> None:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_a_ready_instance_is_taken_before_anything_is_loaded(policy: str) -> None:
+def test_a_ready_instance_is_preferred_to_a_load(policy: str) -> None:
     bench = bench_of(PolicySettings(name=policy), [A], [(spec_of("s0", 2), (in_dram("A", 8),))])
     bench.arrive(1, "A", 0.0)
     bench.handle(LoadFinished("i1", DRAM, 8, 0.5, 0.0), 1.0)
@@ -117,7 +117,7 @@ def test_a_model_that_fits_on_no_server_waits(policy: str) -> None:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_idle_instances_make_room_the_longest_idle_first(policy: str) -> None:
+def test_idle_instances_are_reclaimed_longest_idle_first(policy: str) -> None:
     bench = bench_of(PolicySettings(name=policy), [A, B], [(spec_of("s0", 2), ())])
     for number in (1, 2):
         bench.arrive(number, "A", 0.0)
@@ -133,7 +133,7 @@ def test_idle_instances_make_room_the_longest_idle_first(policy: str) -> None:
 
 
 @pytest.mark.parametrize("policy", ["serverlessllm", "shepherd"])
-def test_of_two_servers_the_sooner_one_is_chosen_queue_included(policy: str) -> None:
+def test_the_load_queue_counts_in_the_choice_between_two_servers(policy: str) -> None:
     # Both hold B in DRAM, but s0 is loading A from there for another second.
     both = (in_dram("A", 8), in_dram("B", 32))
     bench = bench_of(PolicySettings(name=policy), [A, B], [(spec_of(s, 2), both) for s in "st"])
@@ -144,7 +144,7 @@ def test_of_two_servers_the_sooner_one_is_chosen_queue_included(policy: str) -> 
     assert commands == [LaunchInstance(2, "i2", "B", "t", (0,), B_FROM_DRAM, (), None)]
 
 
-def test_who_has_been_preempted_often_enough_is_left_alone() -> None:
+def test_a_request_is_not_preempted_more_often_than_the_limit() -> None:
     once = PolicySettings(name="shepherd", max_preemptions=1, residency=KEEPS_NO_DRAM)
     bench = bench_of(
         once,

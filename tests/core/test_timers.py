@@ -1,4 +1,4 @@
-"""Deadlines and keep-alives: when the controller asks to be woken, and what it does then."""
+"""Deadlines and keep-alives: the times of wake-ups and the commands at them."""
 
 from dataclasses import replace
 
@@ -48,7 +48,7 @@ def test_waking_up_early_does_nothing() -> None:
     assert one.controller.next_wakeup_s == 10.0
 
 
-def test_nobody_wakes_the_controller_for_a_client_that_has_left() -> None:
+def test_a_cancelled_request_needs_no_wakeup() -> None:
     one = bench()
     one.arrive(1, "A", 0.0)
 
@@ -57,7 +57,7 @@ def test_nobody_wakes_the_controller_for_a_client_that_has_left() -> None:
     assert one.controller.next_wakeup_s is None
 
 
-def test_a_request_that_has_lost_its_last_server_gets_a_deadline_anew() -> None:
+def test_a_request_that_lost_its_last_server_gets_a_new_deadline() -> None:
     one = bench()
     one.arrive(1, "A", 0.0)
     one.handle(LOADED, 1.0)
@@ -69,9 +69,9 @@ def test_a_request_that_has_lost_its_last_server_gets_a_deadline_anew() -> None:
     assert one.handle(WakeUp(), 14.0) == [TimeOutRequest(3, "r1")]
 
 
-def test_a_request_that_finds_a_slot_in_the_event_that_cost_it_its_own_has_no_deadline() -> None:
-    # r1 is to move from i1 to i2 and make room for B; r3 has joined it on i2, which is lost. So
-    # r1 stays, and r3 gets the other slot of i1.
+def test_a_request_that_loses_one_slot_and_gets_another_in_one_event_has_no_deadline() -> None:
+    # r1 is to migrate from i1 to i2, to free a GPU for B. r3 is bound to i2, which is lost. So r1
+    # stays on i1, and r3 gets the other slot of i1.
     b = Checkpoint("B", 16)
     servers = [
         (spec_of("s0"), (in_dram("A", 16), in_dram("B", 16))),
@@ -90,7 +90,7 @@ def test_a_request_that_finds_a_slot_in_the_event_that_cost_it_its_own_has_no_de
     assert [c.request_id for c in woken if isinstance(c, TimeOutRequest)] == ["r2"]
 
 
-def test_a_request_whose_load_has_failed_keeps_its_first_deadline() -> None:
+def test_a_request_that_lost_its_load_keeps_its_first_deadline() -> None:
     one = bench()
     one.arrive(1, "A", 0.0)
 
@@ -99,7 +99,7 @@ def test_a_request_whose_load_has_failed_keeps_its_first_deadline() -> None:
     assert one.controller.next_wakeup_s == 10.0
 
 
-def test_without_a_time_out_nobody_is_given_up() -> None:
+def test_without_a_time_out_there_are_no_deadlines() -> None:
     patient = replace(PATIENT, controller=ControllerSettings(startup_timeout_s=None))
     one = bench(patient)
     one.arrive(1, "A", 0.0)
@@ -110,7 +110,7 @@ def test_without_a_time_out_nobody_is_given_up() -> None:
     assert one.controller.next_wakeup_s is None
 
 
-def test_an_idle_instance_goes_at_the_end_of_its_keep_alive() -> None:
+def test_an_idle_instance_stops_at_the_end_of_its_keep_alive() -> None:
     one = bench(replace(PATIENT, residency=LruResidency(keep_alive_s=5.0)))
     one.arrive(1, "A", 0.0)
     one.handle(LOADED, 1.0)
@@ -132,7 +132,7 @@ def test_keep_alive_by_load_factor_lasts_as_long_as_the_load_did() -> None:
     assert one.controller.next_wakeup_s == 5.0 + 2 * 1.5
 
 
-def test_a_request_in_time_ends_the_keep_alive_without_a_trace() -> None:
+def test_a_request_in_time_cancels_the_keep_alive() -> None:
     one = bench(replace(PATIENT, residency=LruResidency(keep_alive_s=5.0)))
     one.arrive(1, "A", 0.0)
     one.handle(LOADED, 1.0)
@@ -144,7 +144,7 @@ def test_a_request_in_time_ends_the_keep_alive_without_a_trace() -> None:
     assert one.controller.next_wakeup_s == 19.0
 
 
-def test_the_cheap_bound_never_lies_behind_the_next_wakeup() -> None:
+def test_the_lower_bound_is_not_after_the_next_wakeup() -> None:
     one = bench(replace(PATIENT, residency=LruResidency(keep_alive_s=5.0)))
 
     one.arrive(1, "A", 0.0)

@@ -41,7 +41,7 @@ def test_no_other_choice_of_victims_is_cheaper(victims: list[Victim], shortage: 
 
 
 @given(VICTIMS, st.integers(1, 8))
-def test_nobody_is_moved_for_nothing(victims: list[Victim], shortage: int) -> None:
+def test_no_victim_is_superfluous(victims: list[Victim], shortage: int) -> None:
     chosen = choose_victims(victims, shortage) or ()
 
     for spared in chosen:
@@ -54,7 +54,7 @@ def test_one_large_victim_beats_two_small_ones_that_cost_more() -> None:
     assert choose_victims(victims, 2) == (2,)
 
 
-def test_of_equal_choices_the_earlier_victims_go() -> None:
+def test_ties_go_to_the_earlier_victims() -> None:
     assert choose_victims([Victim(1, 1.0), Victim(1, 1.0)], 1) == (0,)
 
 
@@ -62,6 +62,6 @@ def test_victims_that_are_not_enough_are_not_chosen() -> None:
     assert choose_victims([Victim(1, 1.0)], 2) is None
 
 
-def test_no_shortage_needs_no_victims_and_is_a_mistake() -> None:
+def test_a_shortage_of_zero_gpus_is_an_error() -> None:
     with pytest.raises(UsageError, match="shortage_gpus"):
         choose_victims([], 0)

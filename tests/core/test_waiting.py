@@ -1,4 +1,4 @@
-"""Who waits is woken as soon as there is room: no wake-up is lost."""
+"""Waiting requests are decided again as soon as they can start."""
 
 from sllmcore.build import PolicySettings
 from sllmcore.cluster.request_state import RequestState
@@ -22,7 +22,7 @@ def loads(bench: Bench) -> list[tuple[str, str]]:
     return [(c.model, c.server_id) for c in commands if isinstance(c, LaunchInstance)]
 
 
-def test_of_several_busy_servers_that_hold_a_model_the_first_to_be_free_takes_it() -> None:
+def test_the_first_of_several_busy_holders_to_become_free_takes_the_model() -> None:
     holds_both = (in_dram("A", 16), in_dram("B", 16))
     bench = bench_of(LOCALITY, [A, B], [(spec_of(s), holds_both) for s in ("s0", "s1")])
     for number in (1, 2):
@@ -35,7 +35,7 @@ def test_of_several_busy_servers_that_hold_a_model_the_first_to_be_free_takes_it
     assert loads(bench) == [("A", "s0"), ("A", "s1"), ("B", "s1")]
 
 
-def test_a_wide_model_that_waits_does_not_keep_a_narrow_one_from_its_gpu() -> None:
+def test_a_waiting_model_of_two_gpus_does_not_block_one_of_one_gpu() -> None:
     holds = (in_dram("A", 8), in_dram("B", 16), in_dram("W", 32))
     a = Checkpoint("A", 8)
     bench = bench_of(LOCALITY, [a, B, WIDE], [(spec_of("s0", 2), holds)])
@@ -50,9 +50,9 @@ def test_a_wide_model_that_waits_does_not_keep_a_narrow_one_from_its_gpu() -> No
     assert loads(bench) == [("A", "s0"), ("A", "s0"), ("B", "s0")]
 
 
-def test_who_lost_its_instance_takes_a_free_slot_though_others_wait_for_gpus() -> None:
-    # Idle instances may not be reclaimed: r3, for B, waits for a GPU. The server of r4 is lost, and
-    # the other instance of A, which is idle, can serve it.
+def test_a_request_that_lost_its_instance_takes_a_free_slot_while_others_wait_for_gpus() -> None:
+    # Idle instances cannot be reclaimed, so r3, for B, waits for a GPU. The server of r4 is lost.
+    # The other instance of A is idle and can serve r4.
     keeps = PolicySettings(residency=LruResidency(keep_alive_s=100.0, reclaims_idle=False))
     bench = bench_of(
         keeps, [A, B], [(spec_of("s0"), (on_ssd("A", 16),)), (spec_of("s1"), (on_ssd("A", 16),))]
@@ -72,7 +72,7 @@ def request_state(number: int, model: str) -> RequestState:
     return RequestState(request_of(number, model), number)
 
 
-def test_the_oldest_request_is_the_one_that_arrived_first_whatever_came_back_later() -> None:
+def test_the_oldest_request_is_the_one_that_arrived_first_in_any_order_of_adding() -> None:
     queue, first, second = PendingQueue(), request_state(1, "A"), request_state(2, "A")
     queue.add(second, 1)
     queue.add(first, 1)
@@ -81,7 +81,7 @@ def test_the_oldest_request_is_the_one_that_arrived_first_whatever_came_back_lat
     assert queue.oldest_of("A") is first
 
 
-def test_only_requests_for_fewer_gpus_are_asked_for_below_a_bound() -> None:
+def test_the_oldest_request_below_a_bound_needs_fewer_gpus() -> None:
     queue, wide, narrow = PendingQueue(), request_state(1, "W"), request_state(2, "A")
     queue.add(wide, 2)
     queue.add(narrow, 1)
@@ -89,7 +89,7 @@ def test_only_requests_for_fewer_gpus_are_asked_for_below_a_bound() -> None:
     assert [queue.oldest(None), queue.oldest(2), queue.oldest(1)] == [wide, narrow, None]
 
 
-def test_a_request_that_was_removed_is_nowhere() -> None:
+def test_a_removed_request_is_in_no_index() -> None:
     queue, one = PendingQueue(), request_state(1, "A")
     queue.add(one, 1)
 
@@ -110,7 +110,7 @@ def test_a_request_may_wait_again_after_it_was_removed() -> None:
     assert queue.oldest(None) is one and queue.oldest_of("A") is one
 
 
-def test_a_server_that_joins_with_a_copy_takes_who_waits_for_another_holder() -> None:
+def test_a_server_that_joins_with_a_copy_takes_a_request_parked_at_another_holder() -> None:
     bench = bench_of(LOCALITY, [A, B], [(spec_of("s0"), (in_dram("A", 16), in_dram("B", 16)))])
     bench.arrive(1, "A", 0.0)
     load(bench, "i1", 1.0)
