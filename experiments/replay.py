@@ -5,8 +5,8 @@ import json
 import sys
 from pathlib import Path
 
-from experiments.simulation.files import JOURNAL
 from experiments.simulation.journal_file import journal_lines
+from experiments.simulation.run_folder import JOURNAL
 from sllmcore.build import PolicySettings, build_controller
 from sllmcore.errors import ControlError, UsageError
 from sllmcore.journal import (

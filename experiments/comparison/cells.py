@@ -19,7 +19,7 @@ from experiments.config.run_config import RunConfig
 from experiments.execution import execute
 from experiments.pool import run_pool
 from experiments.simulation.environment import command_line
-from experiments.simulation.files import SUMMARY
+from experiments.simulation.run_folder import SUMMARY
 from sllmcore.errors import SllmError, UsageError
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from experiments.comparison.results import PolicyResult
-from experiments.simulation.files import INSTANCES
+from experiments.simulation.run_folder import INSTANCES
 
 
 @dataclass(frozen=True, slots=True)

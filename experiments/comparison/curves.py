@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from experiments.comparison.results import PolicyResult
-from experiments.simulation.files import REQUESTS
+from experiments.simulation.run_folder import REQUESTS
 
 MAX_POINTS = 2000  # beyond the resolution of any picture
 

@@ -16,7 +16,7 @@ from experiments.comparison.results import PolicyResult
 from experiments.comparison.svg import Bar, SvgPart, cdf_panel, stacked_bars
 from experiments.comparison.table import columns_for, seconds
 from experiments.config.run_config import RunConfig, plain_config
-from experiments.simulation.files import CONFIG, ENV, INSTANCES, JOURNAL, REQUESTS, SUMMARY
+from experiments.simulation.run_folder import CONFIG, ENV, INSTANCES, JOURNAL, REQUESTS, SUMMARY
 
 _TEMPLATE = Path(__file__).with_name("report_template.html")
 _TIERS = (("warm", "#009E73"), ("DRAM", "#56B4E9"), ("SSD", "#E69F00"), ("REMOTE", "#D55E00"))

@@ -10,8 +10,8 @@ import msgspec
 
 from experiments.ray_serve.replica import LIVES, Life
 from experiments.real.sending import Sending
-from experiments.simulation.files import INSTANCES, REQUESTS
 from experiments.simulation.parquet_file import order_of_arrival, order_of_launch, write_table
+from experiments.simulation.run_folder import INSTANCES, REQUESTS
 from sllmcore.commands import (
     Command,
     LaunchInstance,

@@ -13,8 +13,8 @@ from experiments.real.bench_reading import read_bench
 from experiments.real.calibrate import calibrated, preset_text
 from experiments.real.possible import real_settings
 from experiments.simulation.calibrated import calibrated_timing, emulated_pace
-from experiments.simulation.files import INSTANCES, REQUESTS
 from experiments.simulation.parquet_file import write_table
+from experiments.simulation.run_folder import INSTANCES, REQUESTS
 from experiments.simulation.setup import sim_setup
 from sllmcore.metrics.tables import INSTANCE_COLUMNS, REQUEST_COLUMNS, Table
 from sllmreal.control.deployment import ModelDeployment

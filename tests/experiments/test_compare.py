@@ -25,7 +25,7 @@ from experiments.comparison.results import policy_results
 from experiments.composing import composed_run
 from experiments.config.run_config import RunConfig
 from experiments.simulation import execute
-from experiments.simulation.files import ENV, REQUESTS, SUMMARY
+from experiments.simulation.run_folder import ENV, REQUESTS, SUMMARY
 from tests.experiments.commands import SMALL, called, small_comparison
 
 

@@ -7,7 +7,7 @@ import pytest
 import zstandard
 
 from experiments import replay
-from experiments.simulation.files import JOURNAL
+from experiments.simulation.run_folder import JOURNAL
 from sllmcore.build import POLICIES
 from tests.experiments.commands import small_run
 
@@ -59,8 +59,8 @@ def test_the_first_difference_is_shown(
     assert replay.main([str(changed)]) == 1
     told = capsys.readouterr().out
     assert told.startswith(f"entry {number} (line {number + 1}) at ")
-    assert "\n  - Infer" in told
-    assert "\n  + Infer" in told
+    assert "\n  - StartRequest" in told
+    assert "\n  + StartRequest" in told
 
 
 def _text(path: Path) -> str:

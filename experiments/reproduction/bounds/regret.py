@@ -17,7 +17,7 @@ from experiments.reproduction.bounds.best import standing_of
 from experiments.reproduction.bounds.cost import RequestEnd, mean_delay_s, table_ends
 from experiments.reproduction.bounds.oracle import oracle_of, powers_of
 from experiments.reproduction.bounds.relaxed import all_remote, infinite_dram, uncached
-from experiments.simulation.files import CONFIG, REQUESTS, SUMMARY
+from experiments.simulation.run_folder import CONFIG, REQUESTS, SUMMARY
 from experiments.simulation.setup import policy_settings, sim_setup
 from sllmcore.build import PolicySettings
 from sllmcore.errors import ControlError, UsageError
