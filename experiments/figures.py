@@ -10,10 +10,10 @@ import sys
 import time
 from collections.abc import Sequence
 
-from experiments.reproduction.figures.campaign import carried_out
+from experiments.reproduction.figures.campaign import finished_runs
 from experiments.reproduction.figures.catalogue import grids
 from experiments.reproduction.figures.grid import FigureGrid, FigureRun, runs_of
-from experiments.reproduction.figures.scenes import SCENES
+from experiments.reproduction.figures.standalone import STANDALONE
 from experiments.reproduction.figures.store import ResultStore
 
 
@@ -21,16 +21,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     arguments = _arguments(argv)
     known = {grid.name: grid for grid in grids()}
-    names = arguments.names or [*known, *SCENES]
-    unknown = [name for name in names if name not in known and name not in SCENES]
+    names = arguments.names or [*known, *STANDALONE]
+    unknown = [name for name in names if name not in known and name not in STANDALONE]
     if unknown:
-        print(f"no figure {unknown[0]!r}; there are {', '.join([*known, *SCENES])}")
+        print(f"no figure {unknown[0]!r}; there are {', '.join([*known, *STANDALONE])}")
         return 2
     store = ResultStore()
     for name in names:
-        if name in SCENES:
-            _say_published(name, store.write(name, SCENES[name]()))
-    chosen = [known[name] for name in names if name in known and not store.stands(known[name])]
+        if name in STANDALONE:
+            _print_if_changed(name, store.write(name, STANDALONE[name]()))
+    chosen = [known[name] for name in names if name in known and not store.is_current(known[name])]
     try:
         return _run_grids(chosen, store, arguments.workers)
     except KeyboardInterrupt:
@@ -50,7 +50,7 @@ def _run_grids(chosen: Sequence[FigureGrid], store: ResultStore, workers: int) -
     missing = missing_runs([run for _, runs in waiting.values() for run in runs], store)
     failed = 0
     _publish(waiting, store)
-    for number, (run, problem) in enumerate(carried_out(missing, store, workers), start=1):
+    for number, (run, problem) in enumerate(finished_runs(missing, store, workers), start=1):
         if problem:
             failed += 1
             labels = dict(run.cell.labels)
@@ -73,10 +73,10 @@ def _publish(waiting: dict[str, tuple[FigureGrid, list[FigureRun]]], store: Resu
     for name, (grid, runs) in list(waiting.items()):
         if all(store.holds(run) for run in runs):
             del waiting[name]
-            _say_published(name, store.publish(grid, runs))
+            _print_if_changed(name, store.publish(grid, runs))
 
 
-def _say_published(name: str, changed: bool) -> None:
+def _print_if_changed(name: str, changed: bool) -> None:
     if changed:
         print(f"results/figures/{name}.json")
 

@@ -25,7 +25,7 @@ def page(picture: Picture, results: Results) -> str:
         }
     else:
         rows |= {
-            "config": "`experiments/reproduction/figures/scenes.py`",
+            "config": "`experiments/reproduction/figures/standalone.py`",
             "minutes of one core": "below 0.1",
         }
         rows["seeds"] = "none: nothing in it is random"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.reproduction.figures.catalogue import grids
-from experiments.reproduction.figures.scenes import SCENES
+from experiments.reproduction.figures.standalone import STANDALONE
 
 SEEDS = (0, 1)
 
@@ -28,8 +28,8 @@ def measured(value: float) -> dict[str, Any]:
 
 def write_results(folder: Path) -> None:
     folder.mkdir(parents=True)
-    for name, scene in SCENES.items():
-        (folder / f"{name}.json").write_text(json.dumps({"commit": "abc", **scene()}))
+    for name, content in STANDALONE.items():
+        (folder / f"{name}.json").write_text(json.dumps({"commit": "abc", **content()}))
     for grid in grids():
         runs = [
             {"labels": dict(cell.labels), "wall_s": 1.0, "measured": measured(1.0 + index + seed)}

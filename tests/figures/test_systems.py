@@ -72,7 +72,7 @@ def test_what_was_run_is_not_run_again(tmp_path: Path) -> None:
 
     assert all(run.key in fresh for run in runs)
     assert fresh.publish(grid, runs)
-    assert fresh.stands(grid)
+    assert fresh.is_current(grid)
     assert not fresh.publish(grid, runs)
 
 
@@ -97,7 +97,7 @@ def test_a_run_is_made_once_for_all_figures_and_measures(tmp_path: Path) -> None
         for name in ("few", "whole")
     }
     assert kept["few"].keys() == kept["whole"].keys() - {"quantiles_s"}
-    assert ResultStore(tmp_path / "results", tmp_path / "none").stands(few)
+    assert ResultStore(tmp_path / "results", tmp_path / "none").is_current(few)
 
 
 def test_regret_is_what_a_run_costs_above_its_bound() -> None:

@@ -1,4 +1,4 @@
-"""A simulation that is over, with what it was made from: what measures look at."""
+"""A finished simulation together with its inputs: the argument of every measure."""
 
 from dataclasses import dataclass
 
@@ -13,18 +13,18 @@ from traces.workload import build_jobs
 
 
 @dataclass(frozen=True, slots=True)
-class PlayedRun:
-    """One run."""
+class SimulatedRun:
+    """A simulation's policy, hardware and requests, and its result."""
 
     policy: PolicySettings
     setup: SimSetup
-    jobs: tuple[WorkloadRequest, ...]
+    requests: tuple[WorkloadRequest, ...]
     result: SimResult
 
 
-def played(config: RunConfig) -> PlayedRun:
-    """Simulate."""
+def simulated(config: RunConfig) -> SimulatedRun:
+    """Simulate a run, without writing any file."""
     setup = sim_setup(config)
     policy = policy_settings(config, setup)
-    jobs = tuple(build_jobs(config.workload, config.models.names, config.seed, Account()))
-    return PlayedRun(policy, setup, jobs, simulate(policy, setup, jobs, config.seed))
+    requests = tuple(build_jobs(config.workload, config.models.names, config.seed, Account()))
+    return SimulatedRun(policy, setup, requests, simulate(policy, setup, requests, config.seed))
