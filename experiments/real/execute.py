@@ -29,7 +29,7 @@ from experiments.simulation.run_folder import (
 )
 from experiments.simulation.summary_file import measured_summary
 from traces.account import Account
-from traces.workload import build_jobs
+from traces.workload import workload_requests
 
 
 def run_into(
@@ -72,7 +72,7 @@ def _system(config: RunConfig, settings: RealSettings) -> System:
 def _workload(
     config: RunConfig, settings: RealSettings, account: Account, weights: Path
 ) -> Workload:
-    jobs = tuple(build_jobs(config.workload, config.models.names, config.seed, account))
+    jobs = tuple(workload_requests(config.workload, config.models.names, config.seed, account))
     models = served_models(config, settings, weights)
     check_lengths(jobs, models)
     return Workload(models, jobs, settings.max_send_lag_s)

@@ -25,7 +25,7 @@ from experiments.simulation.setup import policy_settings, sim_setup
 from experiments.simulation.summary_file import simulated_summary
 from sllmsim.simulate import SimResult, simulate
 from traces.account import Account
-from traces.workload import build_jobs
+from traces.workload import workload_requests
 
 
 def run_into(folder: Path, config: RunConfig, command: Sequence[str] = ()) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def run_into(folder: Path, config: RunConfig, command: Sequence[str] = ()) -> di
 def _simulated(folder: Path, config: RunConfig, account: Account) -> SimResult:
     setup = sim_setup(config)
     policy = policy_settings(config, setup)
-    jobs = build_jobs(config.workload, config.models.names, config.seed, account)
+    jobs = workload_requests(config.workload, config.models.names, config.seed, account)
     with ExitStack() as stack:
         sinks = []
         if config.driver.journal:

@@ -23,7 +23,7 @@ from sllmcore.build import PolicySettings
 from sllmcore.errors import ControlError, UsageError
 from sllmsim.setup import SimSetup
 from sllmsim.simulate import simulate
-from traces.workload import build_jobs
+from traces.workload import workload_requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def _regret(run: Path) -> Regret:
     if config.policy.residency.partial:
         raise UsageError("bounds need whole models in the tiers: policy.residency.partial=false")
     setup = sim_setup(config)
-    jobs = list(build_jobs(config.workload, config.models.names, config.seed))
+    jobs = list(workload_requests(config.workload, config.models.names, config.seed))
     policy = policy_settings(config, setup)
     oracle, ends = oracle_of(setup, jobs, powers_of(policy)), _ends(run)
     try:

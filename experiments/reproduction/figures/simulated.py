@@ -9,7 +9,7 @@ from sllmcore.workload import WorkloadRequest
 from sllmsim.setup import SimSetup
 from sllmsim.simulate import SimResult, simulate
 from traces.account import Account
-from traces.workload import build_jobs
+from traces.workload import workload_requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,5 +26,7 @@ def simulated(config: RunConfig) -> SimulatedRun:
     """Simulate a run, without writing any file."""
     setup = sim_setup(config)
     policy = policy_settings(config, setup)
-    requests = tuple(build_jobs(config.workload, config.models.names, config.seed, Account()))
+    requests = tuple(
+        workload_requests(config.workload, config.models.names, config.seed, Account())
+    )
     return SimulatedRun(policy, setup, requests, simulate(policy, setup, requests, config.seed))
