@@ -1,4 +1,4 @@
-"""Small result files, as `experiments.figures` would write them, of made-up numbers."""
+"""Small result files of invented numbers, in the form of `experiments.figures`."""
 
 import json
 from pathlib import Path
@@ -11,6 +11,7 @@ SEEDS = (0, 1)
 
 
 def measured(value: float) -> dict[str, Any]:
+    """Return the numbers of all measures, invented from one value."""
     tier = {"loads": 3, "p1_s": -0.001, "p50_s": 0.0, "p99_s": 0.002, "worst_s": 0.01}
     return {
         "mean_s": value,
@@ -27,6 +28,7 @@ def measured(value: float) -> dict[str, Any]:
 
 
 def write_results(folder: Path) -> None:
+    """Write the results of every figure."""
     folder.mkdir(parents=True)
     for name, content in STANDALONE.items():
         (folder / f"{name}.json").write_text(json.dumps({"commit": "abc", **content()}))
