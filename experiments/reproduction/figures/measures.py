@@ -28,7 +28,7 @@ class Measure:
         take: Returns the numbers.
         sources: Files of the code that takes them, as glob patterns below
             `experiments/reproduction`; a change there makes stored results stale.
-        extends: The measure whose numbers this one contains; None: no other.
+        extends: Name of the measure that it extends: it contains all numbers of that measure.
         adds: Names of the numbers that it has beyond those of `extends`.
     """
 
