@@ -56,13 +56,13 @@ def run_into(folder: Path, config: RunConfig, command: Sequence[str] = ()) -> di
 def _simulated(folder: Path, config: RunConfig, account: Account) -> SimResult:
     setup = sim_setup(config)
     policy = policy_settings(config, setup)
-    jobs = workload_requests(config.workload, config.models.names, config.seed, account)
+    requests = workload_requests(config.workload, config.models.names, config.seed, account)
     with ExitStack() as stack:
         sinks = []
         if config.driver.journal:
             journal = written_journal(folder / JOURNAL, policy, config.seed)
             sinks.append(stack.enter_context(journal).observe)
-        return simulate(policy, setup, jobs, config.seed, sinks)
+        return simulate(policy, setup, requests, config.seed, sinks)
 
 
 def json_text(plain: object) -> str:

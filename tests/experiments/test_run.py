@@ -1,4 +1,4 @@
-"""`experiments.run`: its files, and what becomes of mistakes."""
+"""`experiments.run`: the files of a run, and errors."""
 
 import json
 import math
@@ -74,14 +74,14 @@ def test_the_summary_accounts_for_every_request_and_every_gpu_second(tmp_path: P
     assert set(summary["bytes_by_link"]) >= {"storage", "nic", "ssd_read", "ssd_write", "pcie"}
 
 
-def test_requests_that_vanish_are_an_error() -> None:
+def test_a_request_without_an_end_is_an_error() -> None:
     ended = {"requests": 3, "completed": 1, "rejected": 1, "timed_out": 0, "cancelled": 0}
 
     with pytest.raises(ControlError, match="workload has 3, the controller met 3, 2 ended"):
         check_accounting(ended, 3)
 
 
-def test_the_written_config_is_the_run_that_was_asked_for(tmp_path: Path) -> None:
+def test_the_written_config_is_that_of_the_run(tmp_path: Path) -> None:
     folder = small_run(tmp_path / "run", "policy=shepherd", "seed=7")
 
     config = run_config(yaml.safe_load((folder / run_folder.CONFIG).read_text()))
@@ -127,7 +127,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("override", "complaint"), MISTAKES.items())
-def test_a_mistake_is_told_in_one_line_and_leaves_nothing(
+def test_a_mistake_is_reported_in_one_line_and_leaves_no_file(
     override: str, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = [word for word in SMALL if word.partition("=")[0] != override.partition("=")[0]]
@@ -142,9 +142,7 @@ def test_a_mistake_is_told_in_one_line_and_leaves_nothing(
     assert re.search(complaint, captured.err), captured.err
 
 
-def test_a_trace_that_breaks_off_leaves_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_wrong_trace_leaves_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trace = tmp_path / "trace.csv"
     trace.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03,10,many\n")
 
@@ -169,7 +167,7 @@ def test_a_missing_trace_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "workload.path: there is no file 'nowhere.csv'" in capsys.readouterr().err
 
 
-def test_a_folder_with_files_is_not_written_over(
+def test_a_folder_with_files_is_not_overwritten(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "notes.txt").write_text("mine")
