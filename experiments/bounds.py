@@ -1,11 +1,15 @@
-"""`python -m experiments.bounds`: how far policies are from what is possible.
+"""Compare policies with lower bounds on the mean delay.
 
-    python -m experiments.bounds FOLDER                  regret beside each run of a comparison;
+    python -m experiments.bounds FOLDER                  the regret of each run of a comparison;
                                                          writes FOLDER/regret.csv and regret.json
-    python -m experiments.bounds certify --instances 50  the integer program against the policies
-                                                         on random small instances
+    python -m experiments.bounds certify --instances 50  the gap of each policy to the optimum of
+                                                         random small instances
 
-Exit codes: 0 done, 1 a policy beat a bound, 2 a mistake of the caller's, 130 interrupted.
+The delay of a request is (last token) - (arrival) - (time of the inference alone). The regret of a
+run is its mean delay minus the best bound. The bounds hold for the comparison of
+`python -m experiments.compare experiment=bounds`, among others.
+
+Exit codes: 0 done, 1 a policy beat a bound, 2 a mistake of the caller, 130 interrupted.
 """
 
 import argparse
@@ -20,7 +24,7 @@ from sllmcore.errors import UsageError
 
 
 def main(arguments: list[str]) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     if arguments[:1] == ["certify"]:
         options = _certify_options().parse_args(arguments[1:])
         return exit_code(lambda: _certify(options))
@@ -31,12 +35,20 @@ def main(arguments: list[str]) -> int:
 def _certify_options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.bounds certify",
-        description="The optimum of random small instances, and each policy's gap to it.",
+        description="Solve random small instances to optimality, and print the gap of each policy.",
+        epilog="Exit codes: 0 done, 1 a policy beat a bound, 2 wrong usage, 130 interrupted.",
     )
-    parser.add_argument("--instances", type=int, default=50)
-    parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--limit-s", type=float, default=60.0, help="of the solver, per instance")
-    parser.add_argument("--out", type=Path, help="a JSON file for the certificates")
+    parser.add_argument("--instances", type=int, default=50, help="number (default 50)")
+    parser.add_argument(
+        "--first-seed", type=int, default=0, help="seed of the first one (default 0)"
+    )
+    parser.add_argument(
+        "--limit-s",
+        type=float,
+        default=60.0,
+        help="seconds of the solver per instance (default 60)",
+    )
+    parser.add_argument("--out", type=Path, help="JSON file to write the results to")
     return parser
 
 
@@ -46,7 +58,7 @@ def _regret_options() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", type=Path, help="of python -m experiments.compare, or `certify`")
+    parser.add_argument("folder", type=Path, help="folder of a comparison, or the word certify")
     return parser
 
 
@@ -79,7 +91,7 @@ def _regret(folder: Path) -> int:
     )
     (folder / "regret.csv").write_text(csv_text(regrets))
     (folder / "regret.json").write_text(json_text(plain_regrets(regrets)))
-    print("mean delay per request, and the regret: what it is above the best bound\n")
+    print("mean delay per request, its best lower bound, and the regret: delay - bound\n")
     print(regret_table(regrets), end="")
     return OK
 

@@ -1,8 +1,8 @@
-"""What all Hydra commands share: composing, the output folder, exit codes, one line per mistake.
+"""The common part of the Hydra commands: config, output folder, exit codes, one-line errors.
 
-Exit codes: 0 done, 1 it failed, 2 the caller's mistake (a config, a file), 130 interrupted.
-Hydra itself leaves nothing behind: no working directory, no log, no `.hydra`; the sweep of `-m`
-writes `multirun.yaml` beside its jobs' folders.
+Exit codes: 0 done, 1 failed, 2 a mistake of the caller (config or file), 130 interrupted.
+Hydra writes no files of its own (working directory, log, `.hydra`), except `multirun.yaml` beside
+the folders of the runs of `-m`.
 """
 
 import os
@@ -28,12 +28,12 @@ OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """What a command is to do once.
+    """A single execution of a command; `-m` has one per combination.
 
     Args:
-        plain: The composed config as plain data, `out` apart.
-        folder: Where results go.
-        overrides: What the command line says, in Hydra's words.
+        plain: The composed config as plain data, without `out`.
+        folder: Folder for the results.
+        overrides: The overrides of the command line.
     """
 
     plain: dict[str, Any]
@@ -45,21 +45,21 @@ Task = Callable[[Invocation], int]
 
 
 def run_command(root: str, task: Task) -> int:
-    """Compose a config from the command line, hand it to a task, return the exit code.
+    """Compose a config from the command line, run a task on it, and return the exit code.
 
     Args:
         root: The root config in `configs/`.
-        task: Returns an exit code. With `-m` it is called once per job.
+        task: Returns an exit code. With `-m` it is called for each combination.
     """
     words = sys.argv[1:]
     if any(word.startswith("-") for word in words):  # -m, --help, --cfg and the like
         return _run_by_hydra(root, task)
-    # Hydra's own way would compose everything twice, the first time to learn that there is no -m.
-    return exit_code(lambda: task(_job(composed(root, words), words)))
+    # hydra.main would compose the config twice, the first time only to look for -m.
+    return exit_code(lambda: task(_invocation(composed(root, words), words)))
 
 
 def exit_code(action: Callable[[], int]) -> int:
-    """Of an action; what it raises is reported on stderr."""
+    """Return the exit code of an action, and report its exception on stderr."""
     try:
         return action()
     except UsageError as error:
@@ -70,7 +70,7 @@ def exit_code(action: Callable[[], int]) -> int:
         return _complain(str(error), FAILED)
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
-    except Exception:  # the top of the program: a bug is shown whole
+    except Exception:  # the top of the program: a bug is shown with its traceback
         traceback.print_exc()
         return FAILED
 
@@ -84,18 +84,18 @@ def _run_by_hydra(root: str, task: Task) -> int:
 
     def once(config: "DictConfig") -> None:
         running = HydraConfig.get()
-        job = _job(plain_data(config), running.overrides.task)
+        one = _invocation(plain_data(config), running.overrides.task)
         if running.mode is RunMode.MULTIRUN:
-            job = Invocation(job.plain, job.folder / str(running.job.num), job.overrides)
-        codes.append(exit_code(lambda: task(job)))
+            one = Invocation(one.plain, one.folder / str(running.job.num), one.overrides)
+        codes.append(exit_code(lambda: task(one)))
 
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # lets errors through, to be told in one line here
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions pass through Hydra to `exit_code`
     main = hydra.main(str(CONFIGS), root, version_base=HYDRA_VERSION)(once)
     codes.append(exit_code(lambda: main() or OK))
     return max(codes)
 
 
-def _job(plain: dict[str, Any], overrides: Sequence[str]) -> Invocation:
+def _invocation(plain: dict[str, Any], overrides: Sequence[str]) -> Invocation:
     folder = Path(str(plain.pop("out")))
     return Invocation(plain, folder, tuple(overrides))
 
@@ -106,7 +106,7 @@ def _complain(problem: str, code: int) -> int:
 
 
 def _one_line(error: Exception) -> str:
-    """Hydra's own messages take up to 30 lines, most of them its search path."""
+    """Return an error of Hydra as a line; its messages have up to 30, mostly the search path."""
     causes = [error]
     while isinstance(causes[-1].__cause__, Exception):
         causes.append(causes[-1].__cause__)

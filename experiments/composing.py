@@ -1,4 +1,4 @@
-"""YAML into plain data by Hydra: for the commands, for tests, and for programs that run a grid."""
+"""The composition of YAML files to a config by Hydra, for the commands and for programs."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -15,32 +15,36 @@ from experiments.config.compare_config import without_compare_keys
 from experiments.config.run_config import RunConfig, run_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-HYDRA_VERSION = "1.3"  # whose defaults hold
+HYDRA_VERSION = "1.3"  # the version of Hydra's defaults
 
 
 def plain_data(config: DictConfig) -> dict[str, Any]:
-    """A composed config without interpolations; a missing value is an error of OmegaConf."""
+    """Return a composed config as plain data, with interpolations resolved.
+
+    Raises:
+        MissingMandatoryValue: A value of the config is missing.
+    """
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 
 
 def composed(root: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """The config of a root (`run`, `compare`) under overrides."""
-    return plain_data(_put_together(root, overrides))
+    """Return the config of a root (`run`, `compare`) with overrides."""
+    return plain_data(_compose(root, overrides))
 
 
 def composed_run(overrides: Sequence[str]) -> RunConfig:
-    """A run as `python -m experiments.run OVERRIDES` would have it.
+    """Return the config of `python -m experiments.run OVERRIDES`.
 
-    Plain values are set as Hydra sets them, after the files have been put together: that takes 0.1
-    s, and a grid of a thousand runs needs few combinations of files.
+    Composing files takes 0.1 s, so each combination of files is composed once, and plain values are
+    set afterwards, as Hydra sets them. A grid of a thousand runs needs few combinations.
 
     Raises:
-        UsageError: Something in it is wrong.
+        UsageError: A key or value is wrong.
     """
-    choices = tuple(one for one in overrides if not _is_value(one))
-    values = [one for one in overrides if _is_value(one)]
+    choices = tuple(override for override in overrides if not _is_value(override))
+    values = [override for override in overrides if _is_value(override)]
     config = deepcopy(_files_of_run(choices))
     for value in OverridesParser.create().parse_overrides(values):
         OmegaConf.update(config, value.key_or_group, value.value(), merge=True)
@@ -50,18 +54,18 @@ def composed_run(overrides: Sequence[str]) -> RunConfig:
 
 
 def _is_value(override: str) -> bool:
-    """Whether it is plainly `key.of.a.setting=value`; anything else is Hydra's."""
+    """Return True for `key.of.a.setting=value`; Hydra itself handles other overrides."""
     key, equals, _ = override.partition("=")
     return bool(equals) and "." in key and key.replace(".", "").replace("_", "").isalnum()
 
 
 @cache
 def _files_of_run(choices: tuple[str, ...]) -> DictConfig:
-    return _put_together("run", choices)
+    return _compose("run", choices)
 
 
-def _put_together(root: str, overrides: Sequence[str]) -> DictConfig:
-    if GlobalHydra.instance().is_initialized():  # inside of a command
+def _compose(root: str, overrides: Sequence[str]) -> DictConfig:
+    if GlobalHydra.instance().is_initialized():  # inside a command
         return compose(root, list(overrides))
     with initialize_config_dir(str(CONFIGS), version_base=HYDRA_VERSION):
         return compose(root, list(overrides))

@@ -1,4 +1,4 @@
-"""One run, by whichever driver its config names."""
+"""The execution of a run by the driver that its config names."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +8,17 @@ from experiments.config.run_config import RunConfig
 
 
 def execute(folder: Path, config: RunConfig, command: Sequence[str] = ()) -> dict[str, Any]:
-    """Run, publish the folder, return the summary; see `run_into` of the driver's package."""
-    # What runs it is imported once the config is known to be right: refusals are quick.
+    """Run a config, write its files into `folder`, and return its summary.
+
+    Args:
+        command: Command line for env.json; default: that of this process.
+
+    Raises:
+        UsageError: The config or an input file is wrong, or `folder` is not empty.
+        ClusterError: A process of the real cluster broke, or requests were sent too late.
+        ControlError: A request is unaccounted for.
+    """
+    # Imported only when the config has been checked, so that errors appear quickly.
     if config.driver.kind == "real":
         from experiments.real.execute import run_into as replayed_into
 

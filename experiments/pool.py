@@ -1,4 +1,4 @@
-"""Processes that carry out runs: fresh ones, that end with this one however it ends."""
+"""A pool of processes for runs, which end when this process ends, even if it is killed."""
 
 import ctypes
 import signal
@@ -10,12 +10,12 @@ _PR_SET_PDEATHSIG = 1
 
 
 def run_pool(num_workers: int) -> ProcessPoolExecutor:
-    """A pool of so many; interrupts are left to this process."""
-    # A fork would copy the locks of numpy's and pyarrow's threads.
+    """Return a pool of processes that ignore interrupts, which this process handles."""
+    # A fork would copy locks held by threads of numpy and pyarrow.
     return ProcessPoolExecutor(max(1, num_workers), get_context("spawn"), _begin)
 
 
 def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":  # elsewhere one that is killed leaves them to end their run
+    if sys.platform == "linux":  # on other systems they finish their run
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,12 +1,12 @@
-"""`python -m experiments.replay RUN`: feed a journal's events to a fresh controller and compare."""
+"""`python -m experiments.replay RUN`: feed a journal's events to a new controller and compare."""
 
 import argparse
 import json
 import sys
 from pathlib import Path
 
-from experiments.simulation.files import JOURNAL
 from experiments.simulation.journal_file import journal_lines
+from experiments.simulation.run_folder import JOURNAL
 from sllmcore.build import PolicySettings, build_controller
 from sllmcore.errors import ControlError, UsageError
 from sllmcore.journal import (
@@ -28,18 +28,19 @@ examples:
   python -m experiments.replay journal.jsonl.zst
 
 exit codes: 0 all commands are identical, 1 they differ (the first difference is printed),
-2 the journal cannot be read"""
+2 the journal is missing or damaged"""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
         "python -m experiments.replay",
-        description="Replay a run's journal into a fresh controller: same events, same commands?",
+        description="Feed the events of a run's journal to a new controller, and check that it "
+        "gives the same commands.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run, or a journal file")
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run, or its journal")
     path: Path = parser.parse_args(arguments).run
     try:
         return replayed(path / JOURNAL if path.is_dir() else path)
@@ -47,29 +48,31 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return USAGE
     except ControlError as error:
-        print(f"the replay broke off, it differs from the journal: {error}", file=sys.stderr)
+        print(f"error: the replay differs from the journal and stopped: {error}", file=sys.stderr)
         return FAILED
 
 
 def replayed(path: Path) -> int:
-    """Replay one file and print what came; returns the exit code.
+    """Replay a journal, print the result, and return the exit code.
 
     Raises:
-        UsageError: There is no such file, or it is no journal.
-        ControlError: The controller refuses an event, since it decided otherwise before.
+        UsageError: There is no such file, or it is not a journal.
+        ControlError: The controller refuses an event, because its earlier commands differ.
     """
     if not path.is_file():
-        raise UsageError(f"there is no journal {path}")
+        raise UsageError(
+            f"there is no journal {path}: give the folder of a run with driver.journal=true"
+        )
     reader = JournalReader(journal_lines(path))
     policy = _policy(reader)
     controller = build_controller(policy, policy_chance(reader.seed))
-    counted = _Counted()
-    divergence = replay(controller, map(counted.seen, reader.entries()))
+    counts = _Counts()
+    divergence = replay(controller, map(counts.add, reader.entries()))
     if divergence is not None:
-        print(_told(divergence))
+        print(_divergence_text(divergence))
         return FAILED
     print(
-        f"{path}: {counted.entries} events, {counted.commands} commands of policy "
+        f"{path}: {counts.entries} events, {counts.commands} commands of policy "
         f"{policy.name}: 100 % identical"
     )
     return OK
@@ -83,32 +86,33 @@ def _policy(reader: JournalReader) -> PolicySettings:
     return settings
 
 
-class _Counted:
-    """Counts the entries that pass."""
+class _Counts:
+    """The numbers of entries and commands."""
 
     def __init__(self) -> None:
         self.entries = self.commands = 0
 
-    def seen(self, entry: JournalEntry) -> JournalEntry:
+    def add(self, entry: JournalEntry) -> JournalEntry:
+        """Count an entry and return it."""
         self.entries += 1
         self.commands += len(entry.commands)
         return entry
 
 
-def _told(divergence: Divergence) -> str:
+def _divergence_text(divergence: Divergence) -> str:
     def shown(value: object) -> str:
         return f"{type(value).__name__} {json.dumps(to_plain(value))}"
 
     written = [f"  - {shown(command)}" for command in divergence.written] or ["  - nothing"]
-    came = [f"  + {shown(command)}" for command in divergence.replayed] or ["  + nothing"]
+    replayed = [f"  + {shown(command)}" for command in divergence.replayed] or ["  + nothing"]
     return "\n".join(
         (
             f"entry {divergence.number} (line {divergence.number + 1}) at {divergence.now_s} s "
             f"differs, after {shown(divergence.event)}",
-            "written in the journal:",
+            "in the journal:",
             *written,
-            "answered by the replay:",
-            *came,
+            "in the replay:",
+            *replayed,
         )
     )
 

@@ -1,5 +1,4 @@
-"""`python -m experiments.run`: one simulation, or one replay against a real cluster; its files in a
-folder. `--help` says more."""
+"""`python -m experiments.run`: one simulation, or one run on a real cluster; see `--help`."""
 
 import sys
 
@@ -10,14 +9,14 @@ from experiments.execution import execute
 
 
 def main() -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     return run_command("run", _run)
 
 
-def _run(job: Invocation) -> int:
-    config = run_config(without_compare_keys(job.plain))
-    execute(job.folder, config)
-    print(job.folder)
+def _run(invocation: Invocation) -> int:
+    config = run_config(without_compare_keys(invocation.plain))
+    execute(invocation.folder, config)
+    print(invocation.folder)
     return OK
 
 

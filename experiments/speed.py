@@ -1,14 +1,18 @@
-"""Time the simulator.
+"""Measure the speed of the simulator.
 
     python -m experiments.speed                          16, 256, 4,096 GPUs, journal off and on
     python -m experiments.speed --gpus 256 --requests 10000 100000 1000000 --journal off --rounds 3
     python -m experiments.speed --rounds 1 --requests 2000     a quick look
 
-Each measurement runs in a process of its own, the rounds interleaved. CPUs differ and are shared:
-beside each stands the rate of bare SimPy timeouts in the same process, and the ratio of the two is
-what compares between machines. Writes speed.json into --out (rows of gpus, models, journal,
-requests, requests_per_cpu_s, peak_rss_bytes and the yardstick; the profile by module; the CPU time
-of a whole `experiments.run` of 1,000 requests) and prints that folder as its last line.
+Each measurement runs in a new process, and rounds are interleaved. To compare machines, divide the
+requests per CPU-second by the bare SimPy timeouts per CPU-second of the same process
+(requests_per_simpy_timeout).
+
+Writes speed.json into --out: a row per measurement with gpus, models, journal, requests,
+requests_per_cpu_s, peak_rss_bytes and the SimPy rate; a profile by module; the CPU time of a whole
+`experiments.run` of 1,000 requests. Prints that folder as its last line.
+
+Exit codes: 0 done, 1 a run failed, 2 wrong usage.
 """
 
 import argparse
@@ -29,7 +33,7 @@ from experiments.simulation.environment import Stopwatch, environment
 
 
 def main() -> int:
-    """Measure what the command line asks for."""
+    """Run the command and return its exit code."""
     options, stopwatch = _options(), Stopwatch()
     switches = {"off": (False,), "on": (True,), "both": (False, True)}[options.journal]
     cells = [
@@ -74,30 +78,45 @@ def _options() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--gpus", type=int, nargs="+", default=[16, 256, 4096])
-    parser.add_argument("--requests", type=int, nargs="+", default=[20_000])
     parser.add_argument(
-        "--traffic", choices=("azure_like", "cold"), nargs="+", default=["azure_like", "cold"]
+        "--gpus", type=int, nargs="+", default=[16, 256, 4096], help="sizes of the cluster"
     )
-    parser.add_argument("--journal", choices=("off", "on", "both"), default="both")
-    parser.add_argument("--rounds", type=int, default=5, help="medians over so many (default 5)")
-    parser.add_argument("--out", default="outputs/speed", help="folder (default outputs/speed)")
+    parser.add_argument(
+        "--requests", type=int, nargs="+", default=[20_000], help="requests per run (default 20000)"
+    )
+    parser.add_argument(
+        "--traffic",
+        choices=("azure_like", "cold"),
+        nargs="+",
+        default=["azure_like", "cold"],
+        help="Azure-like requests, or requests that are all cold (default both)",
+    )
+    parser.add_argument(
+        "--journal", choices=("off", "on", "both"), default="both", help="default both"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of the medians (default 5)")
+    parser.add_argument(
+        "--out", default="outputs/speed", help="folder to write to (default outputs/speed)"
+    )
     options = parser.parse_args()
     if min(options.gpus) < 4 or any(gpus % 4 for gpus in options.gpus):
         parser.error(f"--gpus must be multiples of 4, the GPUs of one server, got {options.gpus}")
     if min(options.requests) < 1 or options.rounds < 1:
-        parser.error("--requests and --rounds must be at least 1")
+        parser.error(
+            f"--requests and --rounds must be at least 1, got {options.requests} and "
+            f"{options.rounds}"
+        )
     return options
 
 
 def _alone(measure: Any, cell: SpeedCell) -> Any:
-    """In a fresh process, so that nothing of an earlier cell is warm or counted."""
+    """Measure a cell in a new process, so that earlier cells have no effect."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(measure, cell).result()
 
 
 def _whole_run_cpu_s() -> float:
-    """CPU time, imports and all, of one run of 1,000 requests with its files."""
+    """Return the CPU time of a run of 1,000 requests with its imports and files."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "experiments.run", "experiment=demo"]
         command += ["workload.max_requests=1000", f"out={folder}/run"]
@@ -121,7 +140,7 @@ def _line(row: dict[str, Any]) -> str:
 def _report(
     rows: list[dict[str, Any]], whole: list[float], profile: list[dict[str, Any]]
 ) -> Iterator[str]:
-    """Medians over the rounds, with the range."""
+    """Yield the lines of the report: medians over the rounds with their ranges, the profile."""
     names = ("traffic", "gpus", "requests", "journal")
     for key in dict.fromkeys(tuple(row[name] for name in names) for row in rows):
         same = [row for row in rows if tuple(row[name] for name in names) == key]

@@ -1,1 +1,1 @@
-"""Draws the paper's figures from stored results; runs nothing."""
+"""The paper's figures, drawn from stored results."""

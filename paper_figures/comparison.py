@@ -1,4 +1,4 @@
-"""`comparison.csv`: each published number beside ours."""
+"""comparison.csv: each published number beside ours."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ from paper_figures.statistics import (
     verdict,
 )
 
-POINTS = 0.1  # how far a share may be off
+POINTS = 0.1  # allowed difference of a share
 COLUMNS = (
     *("figure", "cell", "published", "grade", "ours", "low_95", "high_95", "ratio", "reach"),
     *("verdict", "seeds", "note"),
@@ -27,23 +27,25 @@ COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
-    """A published number and ours, one per seed."""
+class ComparedNumber:
+    """A published number and our values of it, one per seed."""
 
     published: Published
     values: tuple[float, ...]
 
     @property
     def ours(self) -> Estimate:
+        """The median of our values and its 95 % interval."""
         return estimate(self.values)
 
     @property
     def ratio(self) -> float:
+        """Our median over the published number."""
         return self.ours.value / self.published.value
 
     @property
     def band(self) -> Band:
-        """Where ours has to be: 10 points about a share, else 25 % for a firm source, or 2x."""
+        """The range in which ours agrees: 10 points around a share, a ratio around others."""
         value = self.published.value
         if self.published.points:
             return Band(value - POINTS, value + POINTS)
@@ -51,17 +53,19 @@ class Compared:
 
     @property
     def reach(self) -> str:
+        """The distance of our median, whatever its interval."""
         if self.published.points:
             return "within 10 points" if self.ours.value in self.band else "off"
         return reach(self.ours.value, self.published.value)
 
     @property
     def verdict(self) -> str:
+        """The result of the comparison (`statistics.verdict`)."""
         return verdict(self.values, self.band)
 
 
-def compared(folder: Path = RESULTS) -> Iterator[Compared]:
-    """All published numbers for which there are results."""
+def compared_numbers(folder: Path = RESULTS) -> Iterator[ComparedNumber]:
+    """Yield the published numbers for which results are stored in `folder`."""
     for published in published_cells():
         results = read_results(published.results, folder)
         if results is None:
@@ -70,11 +74,11 @@ def compared(folder: Path = RESULTS) -> Iterator[Compared]:
             ours = results.values(published.measure, **published.labels)
         else:
             ours = results.ratios(published.measure, published.labels, published.under)
-        yield Compared(published, tuple(ours))
+        yield ComparedNumber(published, tuple(ours))
 
 
-def csv_text(rows: Iterable[Compared]) -> str:
-    """As the file has it."""
+def csv_text(rows: Iterable[ComparedNumber]) -> str:
+    """Return the content of comparison.csv."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)

@@ -1,8 +1,8 @@
 """Figures 6a, 6b, 7 and LoRA, the platforms, and the phases of a cold start.
 
-6a, 6b and LoRA follow from the hardware model: bytes over the bandwidth share that the paper's own
-figure 6b gives a loader. That shows that sizes and shares fit together, not that a loader reaches
-them. What was measured, if results are stored, stands to the right, hatched; the picture says so.
+Plain bars of 6a, 6b and LoRA follow from the hardware model: bytes over the bandwidth share that
+the paper's figure 6b gives a loader. They show that sizes and shares fit together, not that a
+loader reaches them. Hatched bars to their right are measured, if such results are stored.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.marks import bars, published
+from paper_figures.marks import draw_bars, mark_published
+from paper_figures.picture import Picture
 from paper_figures.published import BANDWIDTH_USE, LOADING_S, LORA_S, STEPS
 from paper_figures.results import Results
 from paper_figures.statistics import Estimate, estimate
@@ -25,9 +26,9 @@ from paper_figures.style import (
     PINK,
     RED,
     SKY,
-    dress,
-    legend,
+    add_legend,
     new_figure,
+    style_axes,
 )
 
 LOADERS = ("pytorch", "safetensors", "serverlessllm")
@@ -55,12 +56,12 @@ def _origin(axes: Axes, results: Results) -> None:
 
 
 def _measured(results: Results) -> Mapping[str, Any]:
-    """Of `experiments.loading`; empty where nothing is stored."""
+    """Return the results of `experiments.loading`; empty if none are stored."""
     return results.plain.get("measured") or {}
 
 
 def _measured_bar(axes: Axes, at: float, width: float, loader: str, values: list[float]) -> None:
-    """The median of all rounds, with their spread."""
+    """Draw the median of all rounds, with its 95 % interval."""
     ours = estimate(values)
     axes.bar(
         [at],
@@ -81,7 +82,7 @@ def _model_label(model: str) -> str:
 
 
 def figure_6a(results: Results) -> Figure:
-    """Loading time per model and loader."""
+    """Draw the loading time per model and loader."""
     models = list(results.plain["size_bytes"])
     measured = _measured(results).get("seconds", {})
     ours = list(dict.fromkeys(model for of in measured.values() for model in of))
@@ -90,24 +91,24 @@ def figure_6a(results: Results) -> Figure:
     for position, loader in enumerate(LOADERS):
         at = [index + (position - 1) * 0.27 for index in range(len(models))]
         seconds = results.plain["seconds"][loader]
-        bars(axes, at, 0.27, loader, [_exact(seconds[model]) for model in models])
+        draw_bars(axes, at, 0.27, loader, [_exact(seconds[model]) for model in models])
         for x, model in zip(at, models, strict=True):
             if model in LOADING_S:
                 grade = "Q" if model in ("opt-2.7b", "llama-2-70b") else "M"
-                published(axes, x, LOADING_S[model][position], grade)
+                mark_published(axes, x, LOADING_S[model][position], grade)
         for index, model in enumerate(ours, start=len(models)):
             if values := measured[loader].get(model):
                 _measured_bar(axes, index + (position - 1) * 0.27, 0.27, loader, values)
     labels = [*map(_model_label, models), *(model.replace("-", "\n", 1) for model in ours)]
     axes.set_xticks(range(len(labels)), labels)
-    dress(axes, "", "loading time (s)", log=True)
+    style_axes(axes, "", "loading time (s)", log=True)
     _origin(axes, results)
-    legend(figure, axes, columns=4)
+    add_legend(figure, axes, columns=4)
     return figure
 
 
 def figure_6b(results: Results) -> Figure:
-    """Share of each medium's bandwidth."""
+    """Draw the share of each medium's bandwidth that a loader uses."""
     use = results.plain["bandwidth_use"]
     media = list(use["pytorch"])
     measured = _measured(results).get("bandwidth_use", {})
@@ -116,10 +117,10 @@ def figure_6b(results: Results) -> Figure:
     axes = figure.add_subplot()
     for position, loader in enumerate(LOADERS):
         at = [index + (position - 1) * 0.27 for index in range(len(media))]
-        bars(axes, at, 0.27, loader, [_exact(use[loader][medium]) for medium in media])
+        draw_bars(axes, at, 0.27, loader, [_exact(use[loader][medium]) for medium in media])
         for x, medium in zip(at, media, strict=True):
             if (loader, medium) in BANDWIDTH_USE:
-                published(axes, x, BANDWIDTH_USE[loader, medium], "Q")
+                mark_published(axes, x, BANDWIDTH_USE[loader, medium], "Q")
         for index, medium in enumerate(ours, start=len(media)):
             if values := measured[loader].get(medium):
                 _measured_bar(axes, index + (position - 1) * 0.27, 0.27, loader, values)
@@ -128,39 +129,39 @@ def figure_6b(results: Results) -> Figure:
         [medium.replace("-", "-\n").replace(" ", "\n") for medium in (*media, *ours)],
     )
     axes.set_ylim(0, 1.15)
-    dress(axes, "", "share of bandwidth")
+    style_axes(axes, "", "share of bandwidth")
     _origin(axes, results)
-    legend(figure, axes)
+    add_legend(figure, axes)
     return figure
 
 
 def figure_7(results: Results) -> Figure:
-    """Gain of each step over the one before: the published ones, for there is no model of them."""
+    """Draw the gain of each step over the previous one: published, and measured if stored."""
     figure = new_figure()
     axes = figure.add_subplot()
     ours = _measured(results).get("gains", {})
     for index, (step, gain) in enumerate(STEPS.items()):
         if step in ours:
             axes.bar([index], [ours[step]], 0.6, color=BLUE, label="measured")
-        published(axes, index, gain, "Q" if index else "")
+        mark_published(axes, index, gain, "Q" if index else "")
     axes.set_xticks(range(len(STEPS)), list(STEPS), rotation=20)
     axes.set_ylim(0, 2.8)
-    dress(axes, "", "gain over the step before")
+    style_axes(axes, "", "gain over the step before")
     if not ours:
-        axes.set_title("published only: nothing measured is stored", fontsize=7, color=RED)
-    legend(figure, axes)
+        axes.set_title("published only: no measured results are stored", fontsize=7, color=RED)
+    add_legend(figure, axes)
     return figure
 
 
 def lora(results: Results) -> Figure:
-    """A 1 GB adapter."""
+    """Draw the time of loading a 1 GB adapter."""
     seconds = results.plain["lora_seconds"]
     figure = new_figure(2.0)
     axes = figure.add_subplot()
     for index, loader in enumerate(LOADERS):
-        bars(axes, [index], 0.6, loader, [_exact(1e3 * seconds[loader])])
+        draw_bars(axes, [index], 0.6, loader, [_exact(1e3 * seconds[loader])])
         if loader in LORA_S:
-            published(axes, index, 1e3 * LORA_S[loader], "Q")
+            mark_published(axes, index, 1e3 * LORA_S[loader], "Q")
         if values := _measured(results).get("lora_seconds", {}).get(loader):
             _measured_bar(axes, index + 3.5, 0.6, loader, [1e3 * value for value in values])
     shown = 2 if _measured(results) else 1
@@ -169,30 +170,30 @@ def lora(results: Results) -> Figure:
         [NAMES[loader] for loader in LOADERS] * shown,
         rotation=20,
     )
-    dress(axes, "", "loading a 1 GB adapter (ms)")
+    style_axes(axes, "", "loading a 1 GB adapter (ms)")
     _origin(axes, results)
     return figure
 
 
 def platforms(results: Results) -> Figure:
-    """Time to the first token where nearly all requests find their model cold."""
+    """Draw the time to the first token when nearly all requests find their model cold."""
     names = ("kserve", "kserve_enhanced", "managed_endpoint", "ray_serve", "serverlessllm")
     figure = new_figure(2.2)
     axes = figure.add_subplot()
     for index, policy in enumerate(names):
         ours = results.estimate("ttft_p50_s", policy=policy)
-        bars(axes, [index], 0.6, policy, [ours])
+        draw_bars(axes, [index], 0.6, policy, [ours])
         value = {"kserve": 128.0, "kserve_enhanced": 28.0}.get(policy)
         if value is not None:
-            published(axes, index, value, "M")
+            mark_published(axes, index, value, "M")
     labels = [NAMES[name].replace(", ", ",\n").replace(" ", "\n") for name in names]
     axes.set_xticks(range(len(names)), labels)
-    dress(axes, "", "first token, median (s)", log=True)
+    style_axes(axes, "", "first token, median (s)", log=True)
     return figure
 
 
 def phases(results: Results) -> Figure:
-    """Where the time of a cold start goes, by preset; overlapped phases lie on a second row."""
+    """Draw the phases of a cold start by preset; overlapped phases are on a second row."""
     presets = results.plain["presets"]
     figure = new_figure(2.8)
     axes = figure.add_subplot()
@@ -200,17 +201,17 @@ def phases(results: Results) -> Figure:
     for lane, name in enumerate(names):
         _bar_of_phases(axes, lane, presets[name]["phases"], results.plain["transfer_s"])
     axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
-    dress(axes, "seconds (OPT-6.7B from SSD)", "")
+    style_axes(axes, "seconds (OPT-6.7B from SSD)", "")
     axes.grid(visible=False)
     axes.set_title("published figures, not measured", fontsize=7, color=RED, loc="right")
-    legend(figure, axes, columns=3)
+    add_legend(figure, axes, columns=3)
     return figure
 
 
 def _bar_of_phases(
     axes: Axes, lane: int, rows: Sequence[Mapping[str, str | float]], transfer_s: float
 ) -> None:
-    """Before, then transfer above what overlaps with it, then after."""
+    """Draw the phases before, the transfer above the overlapped phases, and the phases after."""
 
     def put(kind: str, left_s: float, seconds: float, height: float, shift: float) -> None:
         axes.barh(
@@ -239,3 +240,13 @@ def _bar_of_phases(
             put(str(row["kind"]), at_s, float(row["seconds"]), 0.8, 0.0)
             at_s += float(row["seconds"])
     axes.text(at_s + 0.3, lane, f"{at_s:.1f}", fontsize=6, va="center", color=BLACK)
+
+
+PICTURES = (
+    Picture("fig6a", "Loading time", "loaders", figure_6a),
+    Picture("fig6b", "Use of the storage's bandwidth", "loaders", figure_6b),
+    Picture("fig7", "Steps of the loader", "loaders", figure_7),
+    Picture("lora", "Loading a LoRA adapter", "loaders", lora),
+    Picture("kserve", "First token on other platforms", "kserve", platforms),
+    Picture("phases", "Phases of a cold start", "phases", phases),
+)

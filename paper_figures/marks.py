@@ -1,4 +1,4 @@
-"""Bars and lines with their 95 % intervals, and published numbers over them."""
+"""Marks in a figure: bars and lines with 95 % intervals, and published numbers."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,10 @@ from paper_figures.statistics import Estimate
 from paper_figures.style import BLACK, COLOURS, MARKERS, NAMES
 
 
-def bars(axes: Axes, at: Sequence[float], width: float, policy: str, ours: list[Estimate]) -> None:
-    """One bar per estimate."""
+def draw_bars(
+    axes: Axes, at: Sequence[float], width: float, policy: str, ours: list[Estimate]
+) -> None:
+    """Draw a bar per estimate."""
     axes.bar(
         at,
         [each.value for each in ours],
@@ -21,8 +23,8 @@ def bars(axes: Axes, at: Sequence[float], width: float, policy: str, ours: list[
     )
 
 
-def line(axes: Axes, at: Sequence[float], policy: str, ours: list[Estimate]) -> None:
-    """A line through the estimates."""
+def draw_line(axes: Axes, at: Sequence[float], policy: str, ours: list[Estimate]) -> None:
+    """Draw a line through the estimates."""
     axes.errorbar(
         at,
         [each.value for each in ours],
@@ -37,8 +39,8 @@ def line(axes: Axes, at: Sequence[float], policy: str, ours: list[Estimate]) -> 
     )
 
 
-def published(axes: Axes, at: float, value: float, grade: str) -> None:
-    """A dash where the paper has its number, with the number's grade."""
+def mark_published(axes: Axes, at: float, value: float, grade: str) -> None:
+    """Draw a dash at a published number, with its grade."""
     axes.plot(
         [at],
         [value],

@@ -1,7 +1,8 @@
-"""What the paper's evaluation gives, as known from secondary sources, each number with its grade.
+"""The numbers of the paper's evaluation, as known from secondary sources, each with a grade.
 
-Grades: Q read in a located source about the paper (secondary), M from memory, D derived by
-arithmetic, X sources conflict. `firm`: Q, with sources that agree: held to 25 %, others to 2x.
+Grades: Q read in a located secondary source, M from memory, D derived by arithmetic, X sources
+conflict. A number is `firm` if its grade is Q and the sources agree. Ours must be within 25 % of a
+firm number and within a factor of 2 of any other.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,14 +11,17 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One published number.
+    """A published number, and the cell of our results that corresponds to it.
 
     Args:
-        results: Which results have ours.
-        labels: Of our cell.
-        measure: Of our cell.
-        under: Labels of the cell that ours is divided by; None: it is no ratio.
-        points: The number is a share, met within 10 points in place of a ratio.
+        figure: The paper's figure.
+        cell: Description of the number.
+        results: Name of our results.
+        labels: Labels of our cell.
+        measure: Number of our cell that is compared.
+        under: For a ratio, the labels of the cell in the denominator; else None.
+        firm: Ours must be within 25 %, not within a factor of 2.
+        points: The number is a share: ours must be within 10 points.
     """
 
     figure: str
@@ -46,7 +50,7 @@ FIGURE_10: Mapping[tuple[str, str], tuple[float, float, float]] = {
 FIGURE_8_P99: Mapping[str, float] = {"shepherd": 1.27, "serverless": 1.95}
 SYSTEMS = ("ray_serve", "ray_serve_cache", "serverlessllm")
 
-# Figure 6a, round numbers of low grade but for the two models of the text
+# Figure 6a: rounded and of low grade, except the two models in the text of the paper
 LOADING_S: Mapping[str, tuple[float, float, float]] = {
     # PyTorch, Safetensors, ServerlessLLM
     "opt-2.7b": (3.0, 1.8, 0.5),
@@ -74,7 +78,7 @@ LORA_S: Mapping[str, float] = {"safetensors": 0.370, "serverlessllm": 0.0835}
 
 
 def published_cells() -> Iterator[Published]:
-    """Every number that a simulation of ours stands beside."""
+    """Yield all published numbers that a simulation corresponds to."""
     yield from _figure_8()
     yield from _allocation()
     yield from _figure_10()
@@ -93,7 +97,7 @@ def _figure_8() -> Iterator[Published]:
             "p99_s",
             ours,
             firm=True,
-            note="the pair is Q, which is whose is M",
+            note="the pair is Q, its assignment to policies M",
         )
     chat = {"dataset": "sharegpt", "rps": "0.8"}
     for policy, ratio in (("shepherd", 1.5), ("serverless", 2.0)):
@@ -113,7 +117,7 @@ def _figure_8() -> Iterator[Published]:
 
 
 def _allocation() -> Iterator[Published]:
-    """The project's brief: startup-aware allocation is 4 to 12 times better than random."""
+    """Yield the brief's claim: startup-aware allocation is 4 to 12 times better than random."""
     for cv in ("1", "2", "4", "8"):
         yield Published(
             *("allocation", f"mean of serverless / ServerlessLLM, RPS 1.4, CV {cv}", 4.0, "M"),
@@ -126,7 +130,7 @@ def _allocation() -> Iterator[Published]:
 
 
 def _figure_10() -> Iterator[Published]:
-    """As the parameters have it, and as it would be with one request per instance."""
+    """Yield figure 10 with our parameters, and with one request per instance."""
     yield from _figure_10_of("10", "fig10")
     yield from _figure_10_of("10, one slot", "fig10_single")
 
@@ -153,7 +157,7 @@ def _figures_11_and_12() -> Iterator[Published]:
         {**loaded, "policy": "ray_serve"},
         "mean_s",
         {**loaded, "policy": "serverlessllm"},
-        note="212 is Q, that it belongs to this figure M",
+        note="212 is Q, its place in this figure is M",
     )
     one = {"gpus": "1", "policy": "serverlessllm"}
     yield Published("12a", "ServerlessLLM, 1 GPU a node", 4.0, "Q", "fig12a", one, firm=True)

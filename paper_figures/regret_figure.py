@@ -1,10 +1,11 @@
-"""The regret figure: what policies cost, and how much of that none of their class could save."""
+"""The regret figure: the cost of policies, and the part of it that no policy could avoid."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from paper_figures.picture import Picture
 from paper_figures.results import Results
-from paper_figures.style import COLOURS, NAMES, dress, legend, new_figure
+from paper_figures.style import COLOURS, NAMES, add_legend, new_figure, style_axes
 
 SCENES = ("warm", "remote", "bare")
 POLICIES = (
@@ -14,15 +15,15 @@ POLICIES = (
 
 
 def regret(results: Results) -> Figure:
-    """A panel per scene: the mean delay as a bar, its lower part the bound."""
+    """Draw a panel per scene: the mean delay as a bar, with the bound as its lower part."""
     figure = new_figure(2.8, columns=2)
     panels = figure.subplots(1, len(SCENES))
     for axes, scene in zip(panels, SCENES, strict=True):
         _panel(axes, results, scene)
-        dress(axes, "", "mean delay (s)" if scene == SCENES[0] else "")
+        style_axes(axes, "", "mean delay (s)" if scene == SCENES[0] else "")
         axes.set_title(NAMES[scene], fontsize=8)
         axes.set_xticks([])
-    legend(figure, panels[0], columns=5)
+    add_legend(figure, panels[0], columns=5)
     return figure
 
 
@@ -50,3 +51,6 @@ def _panel(axes: Axes, results: Results, scene: str) -> None:
             linewidth=0.6,
             label="bound for such policies",
         )
+
+
+PICTURES = (Picture("regret", "Cost beside what is possible", "regret", regret),)

@@ -1,4 +1,4 @@
-"""Result files: `results/figures/NAME.json`, written by `python -m experiments.figures`."""
+"""Result files `results/figures/NAME.json`, written by `python -m experiments.figures`."""
 
 import json
 from collections.abc import Mapping
@@ -14,17 +14,17 @@ RESULTS = ROOT / "results" / "figures"
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """The results of one figure.
+    """The results of a figure.
 
     Attributes:
-        plain: The file as it is, for figures that are no grid of runs.
+        plain: The content of the file.
     """
 
     name: str
     plain: Mapping[str, Any]
 
     def measured(self, **labels: str) -> list[Mapping[str, Any]]:
-        """What was measured in a cell, one per seed, in the order of the seeds.
+        """Return the numbers of a cell, one mapping per seed in the order of the seeds.
 
         Raises:
             KeyError: There is no such cell.
@@ -39,27 +39,27 @@ class Results:
         return found
 
     def values(self, measure: str, **labels: str) -> list[float]:
-        """One number of a cell, one per seed."""
+        """Return a number of a cell, one value per seed."""
         return [float(measured[measure]) for measured in self.measured(**labels)]
 
     def estimate(self, measure: str, **labels: str) -> Estimate:
-        """The median of one number over the seeds."""
+        """Return the median of a number of a cell over the seeds."""
         return estimate(self.values(measure, **labels))
 
     def ratios(
         self, measure: str, over: Mapping[str, str], under: Mapping[str, str]
     ) -> list[float]:
-        """Of two cells that met the same requests, one per seed."""
+        """Return the ratios of a number in two cells that met the same requests, one per seed."""
         above, below = self.values(measure, **over), self.values(measure, **under)
         return [a / b for a, b in zip(above, below, strict=True) if b > 0]
 
     @property
     def wall_minutes(self) -> float:
-        """Of all runs, one after the other."""
+        """Sum of the wall times of all runs, in minutes."""
         return sum(float(row["wall_s"]) for row in self.plain.get("runs", ())) / 60.0
 
 
 def read_results(name: str, folder: Path = RESULTS) -> Results | None:
-    """A figure's results; None if there are none."""
+    """Return the results of a figure; None if there are none."""
     path = folder / f"{name}.json"
     return Results(name, json.loads(path.read_text())) if path.is_file() else None

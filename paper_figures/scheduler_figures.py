@@ -1,4 +1,4 @@
-"""Figures 3, 8 and 9, the readings of CV 8, and the estimator's error: schedulers alone."""
+"""Figures 3, 8 and 9, the readings of CV 8, and the errors of the loading estimate."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.marks import bars
+from paper_figures.marks import draw_bars
+from paper_figures.picture import Picture
 from paper_figures.results import Results
 from paper_figures.style import (
     BLUE,
@@ -19,25 +20,25 @@ from paper_figures.style import (
     ORANGE,
     RED,
     SKY,
-    dress,
-    legend,
+    add_legend,
     new_figure,
+    style_axes,
 )
 
 SCHEDULERS = ("serverless", "shepherd", "serverlessllm")
-LEFT_S = 0.1  # the left edge of a CDF's axis holds all that is less
+LEFT_S = 0.1  # left edge of the axis of a CDF; smaller latencies are drawn there
 MODEL_COLOURS = {"A": BLUE, "B": RED, "C": GREY}
 
 
 def figure_3(results: Results) -> Figure:
-    """Two servers under four policies: loading hatched, inference full, waiting of B as a line."""
+    """Draw two servers under four policies: loading hatched, inference filled."""
     timelines = results.plain["timelines"]
     figure = new_figure(3.6)
     panels = figure.subplots(len(timelines), 1, sharex=True)
     for axes, (policy, rows) in zip(panels, timelines.items(), strict=True):
         _timeline(axes, rows)
         axes.set_title(_title(policy, rows), fontsize=6.5, loc="left", pad=2)
-    dress(panels[-1], "time (s); hatched: loading; dotted: B arrives", "")
+    style_axes(panels[-1], "time (s); hatched: loading; dotted: B arrives", "")
     for axes in panels:
         axes.grid(visible=False)
         axes.tick_params(labelsize=7)
@@ -82,7 +83,7 @@ def _timeline(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def figure_8(results: Results) -> Figure:
-    """CDFs: data sets down, rates across."""
+    """Draw CDFs: a row per data set, a column per rate."""
     rates = ("0.2", "0.8", "1.4")
     panels = [
         ({"dataset": dataset, "rps": rps}, f"{NAMES[dataset]}, RPS {rps}")
@@ -93,7 +94,7 @@ def figure_8(results: Results) -> Figure:
 
 
 def figure_9(results: Results) -> Figure:
-    """CDFs of the larger models."""
+    """Draw CDFs of the larger models."""
     panels = [
         ({"dataset": dataset, "model": model}, f"{NAMES[model]}, {NAMES[dataset]}")
         for dataset in ("gsm8k", "sharegpt")
@@ -125,32 +126,32 @@ def _cdfs(
         axes.set_xscale("log")
         axes.set_xlim(LEFT_S, 300)
         axes.xaxis.set_major_formatter("{x:g}")
-        dress(axes, "", "")
+        style_axes(axes, "", "")
         axes.set_title(title, fontsize=7)
     for axes in grid[-columns:]:
         axes.set_xlabel("startup latency (s), with pauses", fontsize=7)
     figure.supylabel("share of requests", fontsize=8)
-    legend(figure, grid[0], columns=3)
+    add_legend(figure, grid[0], columns=3)
     return figure
 
 
 def burstiness(results: Results) -> Figure:
-    """P99 under several CVs, and how far random placement is behind."""
+    """Draw the P99 under several CVs, by scheduler."""
     readings = ("1", "2", "4", "8", "own", "own x 8")
     figure = new_figure(2.6)
     axes = figure.add_subplot()
     for position, policy in enumerate(SCHEDULERS):
         at = [index + (position - 1) * 0.27 for index in range(len(readings))]
         cells = [{"cv": reading, "policy": policy} for reading in readings]
-        bars(axes, at, 0.27, policy, [results.estimate("p99_s", **cell) for cell in cells])
+        draw_bars(axes, at, 0.27, policy, [results.estimate("p99_s", **cell) for cell in cells])
     axes.set_xticks(range(len(readings)), [name.replace("own", "own\n") for name in readings])
-    dress(axes, "CV of the gaps of each model", "P99 startup latency (s)", log=True)
-    legend(figure, axes, columns=3)
+    style_axes(axes, "CV of the gaps of each model", "P99 startup latency (s)", log=True)
+    add_legend(figure, axes, columns=3)
     return figure
 
 
 def estimator(results: Results) -> Figure:
-    """Errors of the loading estimate: 1 to 99 % of loads as a bar, the worst as a cross."""
+    """Draw errors of the loading estimate: 1 to 99 % of loads as a bar, the worst as a cross."""
     figure = new_figure(2.8)
     axes = figure.add_subplot()
     models = ("opt_6_7b", "opt_13b", "opt_30b")
@@ -170,6 +171,15 @@ def estimator(results: Results) -> Figure:
     axes.axhline(5, color=SKY, linewidth=0.8, linestyle=":", label="published bound, 5 ms (X)")
     axes.set_xticks(range(len(models)), [NAMES[model] for model in models])
     axes.set_yscale("symlog", linthresh=1)
-    dress(axes, "", "measured - expected transfer (ms)")
-    legend(figure, axes, columns=2)
+    style_axes(axes, "", "measured - expected transfer (ms)")
+    add_legend(figure, axes, columns=2)
     return figure
+
+
+PICTURES = (
+    Picture("fig3", "Four policies on two servers", "fig3", figure_3),
+    Picture("fig8", "Startup latency by scheduler, OPT-6.7B", "fig8", figure_8),
+    Picture("fig9", "Startup latency, larger models", "fig9", figure_9),
+    Picture("estimator", "Error of the loading estimate", "estimator", estimator),
+    Picture("burstiness", "Readings of CV 8", "burstiness", burstiness),
+)

@@ -1,4 +1,4 @@
-"""The search figures: figures 10, 8 and 11 at many points of what the paper leaves open."""
+"""The search figures: figures 10, 8 and 11 at many values of the unpublished parameters."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,23 +12,27 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator
 
+from paper_figures.picture import Picture
 from paper_figures.published import FIGURE_8_P99, FIGURE_10, SYSTEMS
 from paper_figures.results import Results
 from paper_figures.statistics import FIRM_RATIO, LOOSE_RATIO, ratio_band
-from paper_figures.style import BLUE, GREEN, RED, dress, legend, new_figure
+from paper_figures.style import BLUE, GREEN, RED, add_legend, new_figure, style_axes
 
 PARAMETERS = ("rps", "alpha", "slots", "pool_gb", "cv")
 _STYLES = {"2": ("^", GREEN), "4": ("s", BLUE), "8": ("o", RED)}  # by CV
-# A point's parameters and two ratios there.
+# The parameters of a point and two ratios of its results.
 _Pair = tuple[Mapping[str, str], float, float]
-_SAME = 1.05  # published values that differ by less are in no order
+_SAME = 1.05  # published values within this ratio count as equal
 
 
 def _medians(
     results: Results, measure: str, names: Sequence[str]
 ) -> Iterator[tuple[Mapping[str, str], Mapping[tuple[str, ...], float]]]:
-    """Of each point, in the order of the runs: its parameters, and its cells, by those labels, with
-    their medians over the seeds."""
+    """Yield each point in the order of the runs: its parameters, and the medians of its cells.
+
+    Args:
+        names: The labels that identify a cell.
+    """
     found: dict[tuple[str, ...], dict[tuple[str, ...], list[float]]] = {}
     parameters = [name for name in PARAMETERS if name not in names]
     for row in results.plain["runs"]:
@@ -43,11 +47,11 @@ def _medians(
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """How near one set of parameters comes to figure 10's 18 cells, medians over its seeds.
+    """The distance of a point from the 18 cells of figure 10, by medians over its seeds.
 
     Attributes:
-        distance: Mean of |log2(ours / published)|: 1 is a factor of 2.
-        num_in_order: Of the six columns, those whose systems are in the published order.
+        distance: Mean of |log2(ours / published)|; 1 is a factor of 2.
+        num_in_order: Number of the six columns with the systems in the published order.
     """
 
     parameters: Mapping[str, str]
@@ -58,7 +62,7 @@ class Point:
 
 
 def search_points(results: Results) -> Iterator[Point]:
-    """All of them, in the order of the runs."""
+    """Yield all points in the order of the runs."""
     for parameters, ours in _medians(results, "mean_s", ("model", "dataset", "policy")):
         yield _point(parameters, ours)
 
@@ -90,7 +94,7 @@ def _in_order(ours: list[float], published: tuple[float, ...]) -> bool:
 
 
 def search(results: Results) -> Figure:
-    """Points by their distance and the cells within 25 %; filled: all columns in order."""
+    """Draw points by distance and cells within 25 %; filled: all columns in order."""
     figure = new_figure(2.6)
     axes = figure.add_subplot()
     points = list(search_points(results))
@@ -114,13 +118,13 @@ def search(results: Results) -> Figure:
     axes.set_yticks(range(0, 19, 3))
     axes.set_xlim(left=0)
     axes.axhline(18, color="#444444", linewidth=0.7, linestyle=":")
-    dress(axes, "mean |log2(ours / published)| of 18 cells", "cells of figure 10 within 25 %")
-    legend(figure, axes)
+    style_axes(axes, "mean |log2(ours / published)| of 18 cells", "cells of figure 10 within 25 %")
+    add_legend(figure, axes)
     return figure
 
 
 def _scatter(axes: Axes, points: Sequence[_Pair]) -> None:
-    """Points of the search by two ratios, marked by their CV."""
+    """Draw points by their two ratios, with a marker per CV."""
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_minor_formatter("")
     for cv, (marker, colour) in _STYLES.items():
@@ -137,7 +141,7 @@ def _scatter(axes: Axes, points: Sequence[_Pair]) -> None:
 
 
 def scheduler_ratios(results: Results) -> list[_Pair]:
-    """Of each point: the P99 of Shepherd* and of Serverless over ServerlessLLM's, medians."""
+    """Return for each point the median P99 of Shepherd* and Serverless over ServerlessLLM's."""
     return [
         (
             parameters,
@@ -149,22 +153,26 @@ def scheduler_ratios(results: Results) -> list[_Pair]:
 
 
 def search_fig8(results: Results) -> Figure:
-    """Points by their two ratios; the box is what is within 25 % of both published ones."""
+    """Draw points by the two ratios; the box is within 25 % of both published ones."""
     figure = new_figure(2.9)
     axes = figure.add_subplot()
     bands = [ratio_band(FIGURE_8_P99[policy], FIRM_RATIO) for policy in ("shepherd", "serverless")]
     corner, opposite = [band.low for band in bands], [band.high for band in bands]
     size = [high - low for low, high in zip(corner, opposite, strict=True)]
     axes.add_patch(Rectangle((corner[0], corner[1]), *size, color="#dddddd", label="published"))
-    dress(axes, "P99 of Shepherd* / ServerlessLLM", "P99 of Serverless / ServerlessLLM", log=True)
+    style_axes(
+        axes, "P99 of Shepherd* / ServerlessLLM", "P99 of Serverless / ServerlessLLM", log=True
+    )
     _scatter(axes, scheduler_ratios(results))
-    legend(figure, axes)
+    add_legend(figure, axes)
     return figure
 
 
 def growths(results: Results) -> list[_Pair]:
-    """Of each point: how many times as long the mean is at 1.1/s as at 0.2/s, with ServerlessLLM
-    and with Ray Serve with Cache."""
+    """Return for each point the mean at 1.1/s over that at 0.2/s, for two systems.
+
+    The systems are ServerlessLLM and Ray Serve with Cache.
+    """
     return [
         (
             parameters,
@@ -176,10 +184,29 @@ def growths(results: Results) -> list[_Pair]:
 
 
 def search_fig11(results: Results) -> Figure:
-    """Points by both growths: flat against a knee would lie at the upper left."""
+    """Draw points by both growths; a flat line and a knee, as published, are at the upper left."""
     figure = new_figure(2.6)
     axes = figure.add_subplot()
-    dress(axes, "ServerlessLLM, mean at 1.1/s over 0.2/s", "Ray Serve w/ Cache, the same", log=True)
+    style_axes(
+        axes, "ServerlessLLM, mean at 1.1/s over 0.2/s", "Ray Serve w/ Cache, the same", log=True
+    )
     _scatter(axes, growths(results))
-    legend(figure, axes)
+    add_legend(figure, axes)
     return figure
+
+
+PICTURES = (
+    Picture("search", "Figure 10 over the unpublished parameters", "search", search),
+    Picture(
+        "search_fig8",
+        "Figure 8's ratios over the unpublished parameters",
+        "search_fig8",
+        search_fig8,
+    ),
+    Picture(
+        "search_fig11",
+        "Figure 11's ends over the unpublished parameters",
+        "search_fig11",
+        search_fig11,
+    ),
+)

@@ -1,4 +1,4 @@
-"""Medians over seeds, and how they compare with a published number.
+"""Medians over seeds, and their comparison with published numbers.
 
 The 95 % interval of a median is distribution-free: between the k-th smallest and the k-th largest
 of n values, with the largest k for which P(Binomial(n, 1/2) < k) <= 0.025. For n = 10, k is 2.
@@ -24,9 +24,13 @@ class Estimate:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Of one measure over its seeds. Fewer than 6 values span no 95 %: their whole range."""
+    """Return the median of values and its interval; for fewer than 6 values, their range.
+
+    Raises:
+        ValueError: There are no values.
+    """
     if not values:
-        raise ValueError("a median of no values")
+        raise ValueError("there is no median of no values")
     ranked = sorted(values)
     rank = max(1, _rank(len(ranked)))
     return Estimate(median(ranked), ranked[rank - 1], ranked[-rank])
@@ -44,7 +48,7 @@ def _rank(num: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """Where a number of ours agrees with a published one."""
+    """The range in which our number agrees with a published one."""
 
     low: float
     high: float
@@ -54,22 +58,22 @@ class Band:
 
 
 def ratio_band(published: float, ratio: float) -> Band:
-    """No more than that many times as much, or as little."""
+    """Return the band from published / ratio to published * ratio."""
     return Band(published / ratio, published * ratio)
 
 
 def reach(value: float, published: float) -> str:
-    """How near a number is, whatever its interval and the quality of the source."""
+    """Return the distance class of a number, whatever its interval and source."""
     if value in ratio_band(published, FIRM_RATIO):
         return "within 25 %"
     return "within 2x" if value in ratio_band(published, LOOSE_RATIO) else "off"
 
 
 def verdict(values: Sequence[float], band: Band) -> str:
-    """`agrees` if the 95 % interval lies in the band, `differs` if it lies outside of it.
+    """Return `agrees` if the 95 % interval is in the band, `differs` if it is outside.
 
-    `undecided` if it reaches across an end of the band, or if the medians of the even and of the
-    odd values do not lie on the same side: then other seeds would say something else.
+    Else, if the interval contains an end of the band, return `undecided`; likewise if the medians
+    of the even and of the odd values disagree, since other seeds could change the verdict.
     """
     ours = estimate(values)
     if ours.low in band and ours.high in band:

@@ -1,4 +1,4 @@
-"""How every figure looks: one column of a paper, Okabe and Ito's colours, 7-point type or more."""
+"""The style of all figures: a column of a paper wide, Okabe and Ito's colours, type of 7 points."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,14 +61,14 @@ FORMATS = ("pdf", "png")
 
 
 def new_figure(height_in: float = 2.4, columns: int = 1) -> Figure:
-    """Empty, as wide as so many columns."""
+    """Return an empty figure, `columns` columns of a paper wide."""
     figure = Figure(figsize=(COLUMN_IN * columns, height_in), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def dress(axes: Axes, xlabel: str, ylabel: str, *, log: bool = False) -> None:
-    """Labels, grid, type sizes."""
+def style_axes(axes: Axes, xlabel: str, ylabel: str, *, log: bool = False) -> None:
+    """Set labels, grid and type sizes."""
     axes.set_xlabel(xlabel, fontsize=8)
     axes.set_ylabel(ylabel, fontsize=8)
     axes.tick_params(labelsize=7)
@@ -81,8 +81,8 @@ def dress(axes: Axes, xlabel: str, ylabel: str, *, log: bool = False) -> None:
         axes.yaxis.set_major_formatter("{x:g}")
 
 
-def legend(figure: Figure, axes: Axes, columns: int = 2) -> None:
-    """Below the picture, each name once."""
+def add_legend(figure: Figure, axes: Axes, columns: int = 2) -> None:
+    """Add a legend below the figure, with each name once."""
     found = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     figure.legend(
         list(found.values()),
@@ -94,8 +94,8 @@ def legend(figure: Figure, axes: Axes, columns: int = 2) -> None:
     )
 
 
-def save(figure: Figure, stem: str, folder: Path) -> list[Path]:
-    """As PDF and PNG without a date: equal results give equal files."""
+def save_figure(figure: Figure, stem: str, folder: Path) -> list[Path]:
+    """Write a figure as PDF and PNG without a date, so equal results give equal files."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{stem}.{kind}" for kind in FORMATS]
     for path in paths:

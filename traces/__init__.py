@@ -1,8 +1,35 @@
-"""Readers of public trace formats and seeded generators: both yield `sllmcore.workload.Job`s.
+"""Workloads: readers of public traces and seeded generators, both as `WorkloadRequest`s.
+
+    from traces import WorkloadSpec, workload_requests
 
     spec = WorkloadSpec(kind="azure_like", target_rps=2.0, duration_s=600.0)
-    for job in build_jobs(spec, models=("opt-6.7b-0", "opt-6.7b-1"), seed=0): ...
+    for item in workload_requests(spec, models=("opt-6.7b-0", "opt-6.7b-1"), seed=0):
+        print(item.request.arrived_at_s, item.request.model, item.output_tokens)
 
-Everything is lazy, sorted by arrival and a function of (spec, models, seed) alone. The random
-streams are keyed by the name of what they drive, so another model does not disturb the rest.
+Requests are made as they are taken, sorted by arrival, and depend on (spec, models, seed) only.
+Each model has random streams of its own, so another model does not change them.
 """
+
+from traces.account import Account
+from traces.errors import FetchError, TraceError
+from traces.export import export_requests
+from traces.popularity import Popularity
+from traces.read import ReadOptions, read_trace
+from traces.rows import TraceRow
+from traces.spec import WorkloadSpec
+from traces.spec_dict import spec_from_dict
+from traces.workload import workload_requests
+
+__all__ = [
+    "Account",
+    "FetchError",
+    "Popularity",
+    "ReadOptions",
+    "TraceError",
+    "TraceRow",
+    "WorkloadSpec",
+    "export_requests",
+    "read_trace",
+    "spec_from_dict",
+    "workload_requests",
+]

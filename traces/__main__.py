@@ -1,4 +1,4 @@
-"""`python -m traces`: see `traces.cli`."""
+"""Entry point of `python -m traces`; the commands are in `traces.cli`."""
 
 import sys
 

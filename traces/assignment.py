@@ -1,4 +1,4 @@
-"""Which model a row of a trace calls."""
+"""The assignment of the rows of a trace to the deployed models."""
 
 import bisect
 from collections.abc import Callable, Iterator, Sequence
@@ -11,18 +11,24 @@ from traces.mapping import FunctionMapping, model_of_function, stripe
 from traces.popularity import Popularity, shares
 from traces.seeding import generator
 
-Assign = Callable[[str], str]  # source of a row -> model
+Assign = Callable[[str], str]  # the source that a row names -> the model
 
 _CHUNK = 1024
 
 
 def by_name(models: Sequence[str]) -> Assign:
-    """A source is a model's name. Raises TraceError for one that is not deployed."""
+    """Return the identity: sources are names of models.
+
+    Raises:
+        TraceError: When called with a model that is not deployed.
+    """
     known = frozenset(models)
 
     def assign(source: str) -> str:
         if source not in known:
-            raise TraceError(f"the trace calls model {source!r}, which is not among the models")
+            raise TraceError(
+                f"the trace calls model {source!r}, which is not among the models; deploy it"
+            )
         return source
 
     return assign
@@ -31,12 +37,12 @@ def by_name(models: Sequence[str]) -> Assign:
 def by_function(
     functions: Sequence[str], models: Sequence[str], mapping: FunctionMapping
 ) -> Assign:
-    """Functions known beforehand, numbered in the order given."""
+    """Return the mapping of functions that are known beforehand, numbered in the given order."""
     return model_of_function(functions, models, mapping).__getitem__
 
 
 def by_first_call(models: Sequence[str]) -> Assign:
-    """Stripe over functions numbered as they appear."""
+    """Return the mapping `stripe`, with functions numbered in the order of their first calls."""
     seen: dict[str, str] = {}
 
     def assign(source: str) -> str:
@@ -49,7 +55,7 @@ def by_first_call(models: Sequence[str]) -> Assign:
 
 
 def by_popularity(popularity: Popularity, models: Sequence[str], seed: int) -> Assign:
-    """Every row draws its model, whatever its source."""
+    """Return a function that draws a model for each row and ignores the row's source."""
     bounds = list(accumulate(shares(popularity, len(models), seed)))
     uniforms = _uniforms(generator(seed, "assignment"))
     last = len(models) - 1

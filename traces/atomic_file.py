@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic creation of files."""
 
 import os
 import tempfile
@@ -9,7 +9,10 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path`, which takes its name at the end; gone if an error comes."""
+    """Yield a temporary file beside `path` and rename it to `path` when the block ends.
+
+    If the block raises, the temporary file is removed and `path` stays as it was.
+    """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     os.close(handle)
     temporary = Path(name)

@@ -9,8 +9,8 @@ The parameters were found by a random search over runs as long as the trace, aga
 dispersion at 1, 10, 60 and 600 s, the correlation of successive minutes, its mean rate, the CV of
 its gaps and its share of empty 10-s windows (`python -m traces validate` shows the outcome).
 
-Another rate than the trace's 2.6/s: below it the silences stretch and the bursts stay as they are;
-above it everything is played faster.
+At a rate below the trace's 2.6/s the silences are longer and the bursts unchanged. At a higher rate
+everything is faster.
 """
 
 import math
@@ -22,12 +22,12 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-_WARM_UP_CYCLES = 10.0  # thrown away, so that time 0 is a random time and not the start of a burst
+_WARM_UP_CYCLES = 10.0  # discarded: time 0 must be a random time, not the start of a burst
 
 
 @dataclass(frozen=True, slots=True)
 class BurstLaw:
-    """Parameters as in the module's table; sizes in requests, times in seconds."""
+    """The parameters of the module's table; sizes in requests, times in seconds."""
 
     size_mu: float = 3.787
     size_sigma: float = 1.252
@@ -43,18 +43,19 @@ class BurstLaw:
 
     @property
     def mean_size(self) -> float:
-        """Requests in a burst; rounding up adds half a request."""
+        """Mean requests in a burst; rounding up adds half a request."""
         return _capped_lognormal_mean(self.size_mu, self.size_sigma, self.max_size) + 0.5
 
     @property
     def mean_silence_s(self) -> float:
+        """Mean seconds between bursts."""
         tail_s = _capped_lognormal_mean(self.silence_mu, self.silence_sigma, self.max_silence_s)
         return self.min_silence_s + tail_s
 
     @property
     def mean_gap_s(self) -> float:
-        """Inside a burst, over all speeds (Gauss-Hermite quadrature of the lognormal)."""
-        from scipy.special import gammainc  # a fifth of a second, which other traffic need not pay
+        """Mean gap in a burst over all speeds (Gauss-Hermite quadrature of the lognormal)."""
+        from scipy.special import gammainc  # importing takes 0.2 s, and only bursts need it
 
         nodes, weights = np.polynomial.hermite_e.hermegauss(31)
         sigma = self.speed_sigma
@@ -67,6 +68,7 @@ class BurstLaw:
 
     @property
     def mean_rate_rps(self) -> float:
+        """Mean requests per second over bursts and silences."""
         burst_s = self.mean_size * self.mean_gap_s
         return self.mean_size / (burst_s + self.mean_silence_s)
 
@@ -74,7 +76,7 @@ class BurstLaw:
 def burst_arrivals(
     rate: float, rng: Generator, law: BurstLaw | None = None
 ) -> Iterator[NDArray[np.float64]]:
-    """Chunks of arrival times, in seconds, of mean `rate` per second, without end."""
+    """Yield arrays of arrival times in seconds, of mean `rate` per second, without end."""
     law = law or BurstLaw()
     speed = max(1.0, rate / law.mean_rate_rps)
     burst_s = law.mean_size * law.mean_gap_s
@@ -102,7 +104,7 @@ def _silence_s(law: BurstLaw, rng: Generator) -> float:
 
 
 def _capped_lognormal_mean(mu: float, sigma: float, cap: float) -> float:
-    """E[min(X, cap)] of a lognormal X."""
+    """Return E[min(X, cap)] of a lognormal X."""
     normal = NormalDist()
     log_cap = math.log(cap)
     below = math.exp(mu + sigma**2 / 2) * normal.cdf((log_cap - mu - sigma**2) / sigma)

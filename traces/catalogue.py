@@ -1,7 +1,7 @@
-"""Official files of the public traces: where they are, and what their bytes should be.
+"""The official files of the public traces: URLs, sizes and digests.
 
-Sizes and digests are None where no source states them; a download is then checked by the length
-that the server announces. All Azure traces and BurstGPT are CC BY 4.0, Mooncake is Apache-2.0.
+A size or digest is None if no source states it. The download is then checked by the length that the
+server announces. The Azure traces and BurstGPT are CC BY 4.0, Mooncake is Apache-2.0.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _MOONCAKE = "https://raw.githubusercontent.com/kvcache-ai/Mooncake/main/FAST25-r
 
 @dataclass(frozen=True, slots=True)
 class OfficialFile:
-    """One file that `fetch` knows."""
+    """A file that `fetch` can download."""
 
     name: str
     url: str
@@ -27,6 +27,7 @@ class OfficialFile:
 
     @property
     def file_name(self) -> str:
+        """The last part of the URL."""
         return self.url.rsplit("/", 1)[-1]
 
 
@@ -102,7 +103,11 @@ CATALOGUE = (
 
 
 def official_file(name: str) -> OfficialFile:
-    """By name. Raises TraceError naming those there are."""
+    """Return the official file of a name.
+
+    Raises:
+        TraceError: There is none; the message lists the names.
+    """
     for each in CATALOGUE:
         if each.name == name:
             return each

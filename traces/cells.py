@@ -1,19 +1,20 @@
-"""Cells as values. Each parser raises ValueError saying what it expected; columns go faster.
+"""Parsers of table cells.
 
-A column parser reads many cells at once and raises ValueError without saying which is wrong: the
-caller then goes cell by cell.
+A cell parser raises ValueError with the expected kind of value as its text. A column parser reads
+many cells at once, faster, and raises ValueError without text: the caller then parses cell by cell
+to find the wrong one.
 """
 
 import math
 from collections.abc import Sequence
 
-MAX_TOKENS = 10_000_000  # the longest context window on offer; anything above is a broken cell
+MAX_TOKENS = 10_000_000  # the longest context window of any model; a larger number is a broken cell
 
 MAX_INVOCATIONS = 1_000_000_000  # of one function in one minute; the busiest of 2019 had 151,835
 
 
 def tokens(text: str) -> int:
-    """A token count. Whole floats ("12.0", what pandas writes after a gap) are read as whole."""
+    """Return a token count; "12.0", as pandas writes a column with gaps, is 12."""
     if text.isdigit() and text.isascii():
         count = int(text)
     else:
@@ -27,6 +28,7 @@ def tokens(text: str) -> int:
 
 
 def tokens_column(cells: Sequence[str]) -> list[int]:
+    """Return the token counts of a column."""
     digits = "".join(cells)
     if not (digits.isdigit() and digits.isascii()):
         raise ValueError
@@ -37,7 +39,7 @@ def tokens_column(cells: Sequence[str]) -> list[int]:
 
 
 def invocations(text: str) -> int:
-    """A count of calls; an empty cell is 0, as re-exports of the 2019 files leave it."""
+    """Return a count of calls; an empty cell, as in re-exports of the 2019 files, is 0."""
     if not text:
         return 0
     if not (text.isdigit() and text.isascii()):
@@ -48,7 +50,7 @@ def invocations(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """A finite number that is 0 or more."""
+    """Return a finite number that is 0 or more."""
     value = number(text)
     if value < 0:
         raise ValueError("a number that is 0 or more")
@@ -56,6 +58,7 @@ def seconds(text: str) -> float:
 
 
 def seconds_column(cells: Sequence[str]) -> list[float]:
+    """Return the numbers of a column, each finite and 0 or more."""
     values, text = list(map(float, cells)), "".join(cells)
     if "_" in text or not text.isascii():
         raise ValueError
@@ -65,7 +68,7 @@ def seconds_column(cells: Sequence[str]) -> list[float]:
 
 
 def number(text: str) -> float:
-    """A finite number; no underscores or foreign digits, which only Python would accept."""
+    """Return a finite number, without the underscores and foreign digits that `float` accepts."""
     try:
         value = float(text)
     except ValueError:
@@ -76,13 +79,14 @@ def number(text: str) -> float:
 
 
 def name(text: str) -> str:
-    """A name that is not empty."""
+    """Return a name; it must not be empty."""
     if not text:
         raise ValueError("a name")
     return text
 
 
 def name_column(cells: Sequence[str]) -> list[str]:
+    """Return the names of a column; none may be empty."""
     if "" in cells:
         raise ValueError
     return list(cells)

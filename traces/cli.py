@@ -1,4 +1,4 @@
-"""The command line of the package: `python -m traces`."""
+"""The command line `python -m traces`: describe, fetch, export, validate."""
 
 import argparse
 import json
@@ -17,7 +17,7 @@ from traces.catalogue import CATALOGUE, official_file
 from traces.describe import shown, summary_table
 from traces.detect import TraceFormat
 from traces.errors import TraceError
-from traces.export import export_jobs
+from traces.export import export_requests
 from traces.fetch import fetch
 from traces.ordering import DEFAULT_TOLERANCE_S
 from traces.read import ReadOptions, read_trace
@@ -26,16 +26,16 @@ from traces.spec_dict import spec_from_dict
 from traces.statistics import gathered
 from traces.summary import summary
 from traces.validate import NUM_SEEDS, Check, all_checks
-from traces.workload import build_jobs
+from traces.workload import workload_requests
 
-OK, FAILED, USAGE = 0, 1, 2  # exit codes; FAILED: the network, or a check that is not met
+OK, FAILED, USAGE = 0, 1, 2  # FAILED: a download failed, or a statistic is outside its range
 
 _DESCRIPTION = """\
-Public request traces: look at them, download them, turn them into workloads.
+Describe and download public request traces, and turn them into workloads.
 
-Files are plain or gzip, told by their content. Formats are told by the first line: Azure LLM
-2023/2024, Azure Functions 2019 and 2021, BurstGPT, Mooncake, ServeGen. Times are in seconds,
-lengths in tokens, rates in requests per second."""
+Formats: Azure LLM 2023 and 2024, Azure Functions 2019 and 2021, BurstGPT, Mooncake, ServeGen; the
+first line of a file identifies its format. Files may be plain or gzip, under any name. Times are in
+seconds, lengths in tokens, rates in requests per second."""
 
 _EXAMPLES = """\
 examples:
@@ -49,11 +49,14 @@ examples:
       path=data/AzureLLMInferenceTrace_code.csv --models 8
   python -m traces validate
 
-exit codes: 0 done; 1 the network failed, or a published figure is missed; 2 wrong usage or input"""
+exit codes:
+  0 done
+  1 a download failed, or a generated statistic is outside its allowed range (validate)
+  2 wrong usage, or a file that cannot be read"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code."""
+    """Run a command and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
@@ -72,38 +75,51 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     describe = commands.add_parser(
-        "describe", help="rates, burstiness, popularity and lengths of a trace, and a picture"
+        "describe",
+        help="print rates, burstiness, popularity and lengths of a trace; draw them with --out",
     )
-    describe.add_argument("paths", nargs="+", metavar="PATH", help="file, or successive parts")
-    describe.add_argument("--format", choices=get_args(TraceFormat), help="default: first line")
-    describe.add_argument("--out", type=Path, metavar="DIR", help="write a PNG and a PDF there")
-    describe.add_argument("--keep-failed", action="store_true", help="count BurstGPT's failures")
+    describe.add_argument(
+        "paths", nargs="+", metavar="PATH", help="file of a trace, or its parts in order"
+    )
+    describe.add_argument(
+        "--format", choices=get_args(TraceFormat), help="default: as the first line shows"
+    )
+    describe.add_argument("--out", type=Path, metavar="DIR", help="also draw a PNG and a PDF there")
+    describe.add_argument(
+        "--keep-failed", action="store_true", help="keep BurstGPT's failed requests"
+    )
     describe.add_argument(
         "--tolerance-s",
         type=float,
         default=DEFAULT_TOLERANCE_S,
         metavar="S",
-        help="how far times may go back and be sorted in (default %(default)s)",
+        help="seconds by which a row may be earlier than rows before it (default %(default)s)",
     )
-    describe.add_argument("--json", action="store_true", help="the numbers as JSON")
+    describe.add_argument("--json", action="store_true", help="print JSON, not a table")
     describe.set_defaults(run=_describe)
     _add_fetch(commands)
     _add_export(commands)
     validate = commands.add_parser(
-        "validate", help="compare the generator azure_like with the published statistics"
+        "validate", help="compare generated azure_like workloads with the published statistics"
     )
-    validate.add_argument("--seeds", type=int, default=NUM_SEEDS, help="default %(default)s")
-    validate.add_argument("--json", action="store_true", help="the table as JSON")
+    validate.add_argument(
+        "--seeds", type=int, default=NUM_SEEDS, help="seeds per statistic, default %(default)s"
+    )
+    validate.add_argument("--json", action="store_true", help="print JSON, not a table")
     validate.set_defaults(run=_validate)
     return parser
 
 
 def _add_fetch(commands: Any) -> None:
-    command = commands.add_parser("fetch", help="download an official trace file, with resume")
-    command.add_argument("name", nargs="?", help="as in --list")
-    command.add_argument("--list", action="store_true", help="show what can be fetched")
-    command.add_argument("--to", type=Path, default=Path(), metavar="DIR", help="default: here")
-    command.add_argument("--json", action="store_true", help="the list as JSON")
+    command = commands.add_parser("fetch", help="download an official trace file; resumes")
+    command.add_argument("name", nargs="?", help="a name from --list")
+    command.add_argument(
+        "--list", action="store_true", help="list the files that can be downloaded"
+    )
+    command.add_argument(
+        "--to", type=Path, default=Path(), metavar="DIR", help="folder, default: the current one"
+    )
+    command.add_argument("--json", action="store_true", help="with --list: print JSON")
     command.set_defaults(run=_fetch)
 
 
@@ -111,14 +127,14 @@ def _add_export(commands: Any) -> None:
     command = commands.add_parser(
         "export",
         help="write a workload as Mooncake-style JSON lines",
-        description="Fields of --set are those of traces.spec.WorkloadSpec: "
-        f"kind ({', '.join(get_args(Kind))}), path, target_rps, duration_s, max_requests, ...; "
-        "popularity.kind, popularity.sigma and the like for nested ones; lists as a,b,c.",
+        description="The fields of --set are those of traces.spec.WorkloadSpec: "
+        f"kind ({', '.join(get_args(Kind))}), path, target_rps, duration_s, max_requests and "
+        "others. Nested fields are written popularity.kind=uniform, lists a,b,c.",
     )
-    command.add_argument("out", type=Path, help="JSON lines: timestamp in ms, lengths in tokens")
+    command.add_argument("out", type=Path, help="file to write: a JSON object per line")
     command.add_argument("--set", nargs="+", required=True, metavar="FIELD=VALUE", dest="fields")
-    command.add_argument("--models", default="1", help="how many, or their names as a,b,c")
-    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--models", default="1", help="number of models, or their names as a,b,c")
+    command.add_argument("--seed", type=int, default=0, help="default %(default)s")
     command.set_defaults(run=_export)
 
 
@@ -149,7 +165,7 @@ def _fetch(options: argparse.Namespace) -> int:
         _print_catalogue(options.json)
         return OK
     if options.name is None:
-        raise TraceError("fetch what? See fetch --list")
+        raise TraceError("fetch needs the name of a file; fetch --list shows the names")
     file = official_file(options.name)
     columns = (TextColumn(file.name), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
@@ -184,13 +200,17 @@ def _export(options: argparse.Namespace) -> int:
     if options.models.isdigit():
         names = [f"model-{index}" for index in range(int(options.models))]
     with Console(stderr=True).status("writing"):
-        num = export_jobs(build_jobs(spec, names, options.seed), options.out)
+        num = export_requests(workload_requests(spec, names, options.seed), options.out)
     print(f"wrote {num} requests to {options.out}", file=sys.stderr)  # noqa: T201
     return OK
 
 
 def parsed_spec(fields: Sequence[str]) -> WorkloadSpec:
-    """`kind=azure_like popularity.sigma=2` and so on. Raises TraceError."""
+    """Return the spec of FIELD=VALUE arguments, such as `kind=azure_like popularity.sigma=2`.
+
+    Raises:
+        TraceError: An argument has no `=`, or a field or value is wrong.
+    """
     values: dict[str, Any] = {}
     for field in fields:
         name, equals, text = field.partition("=")
@@ -206,7 +226,7 @@ def parsed_spec(fields: Sequence[str]) -> WorkloadSpec:
 
 def _validate(options: argparse.Namespace) -> int:
     if options.seeds < 1:
-        raise TraceError(f"--seeds must be positive, got {options.seeds}")
+        raise TraceError(f"--seeds must be at least 1, got {options.seeds}")
     with Console(stderr=True).status("generating"):
         checks = all_checks(options.seeds)
     if options.json:
@@ -219,8 +239,8 @@ def _validate(options: argparse.Namespace) -> int:
 def _check_table(checks: Sequence[Check]) -> Table:
     table = Table(
         title="azure_like against the published traces",
-        caption="dispersion: variance over mean of the counts per window; "
-        "correlation: of successive minutes; ours: median over seeds",
+        caption="dispersion: variance / mean of the requests per window; minute correlation: of "
+        "the counts of successive minutes; ours: median over seeds",
     )
     table.add_column("quantity", no_wrap=True)
     for column in ("published", "ours", "off by", "allowed", "met"):

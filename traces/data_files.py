@@ -1,4 +1,4 @@
-"""The JSON files that ship with the package."""
+"""The JSON files of the package."""
 
 import json
 from importlib import resources
@@ -6,5 +6,5 @@ from typing import Any
 
 
 def load_json(file_name: str) -> Any:
-    """A file of `traces/data`, parsed."""
+    """Return the content of a file of `traces/data`."""
     return json.loads(resources.files("traces").joinpath("data", file_name).read_text("utf-8"))

@@ -1,4 +1,4 @@
-"""A `TraceSummary` as a table for people."""
+"""A `TraceSummary` as a table on a terminal."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from traces.summary import LengthSummary, TraceSummary
 
 
 def summary_table(title: str, summary: TraceSummary) -> Table:
-    """Two columns: quantity, with its unit, and value."""
+    """Return a table of two columns: a quantity with its unit, and its value."""
     table = Table(title=title, title_justify="left")
     table.add_column("quantity")
     table.add_column("value", justify="right")
@@ -18,7 +18,7 @@ def summary_table(title: str, summary: TraceSummary) -> Table:
 
 
 def shown(value: float | None) -> str:
-    """A number to four digits; a dash where the trace is too short to tell."""
+    """Return a number with four digits; a dash for None (the trace is too short)."""
     if value is None:
         return "-"
     if value == int(value) and abs(value) < 1e9:

@@ -1,4 +1,4 @@
-"""What goes wrong with a trace: the file is bad (the caller's mistake), or the network is."""
+"""Errors of traces: a wrong file or setting (TraceError), a failed download (FetchError)."""
 
 from pathlib import Path
 
@@ -6,7 +6,12 @@ from sllmcore.errors import ClusterError, UsageError
 
 
 class TraceError(UsageError):
-    """A trace file that cannot be read as asked. Names file, line, column and value if known."""
+    """A trace or workload that cannot be read or made as asked.
+
+    Args:
+        problem: The problem, in words.
+        path, line, column, value: The place in a file and the wrong value, if known.
+    """
 
     def __init__(
         self,
@@ -25,7 +30,7 @@ class TraceError(UsageError):
 
 
 class FetchError(ClusterError):
-    """A download failed: no connection, a server that refuses, or bytes with a wrong digest."""
+    """A failed download: no connection, a refusal, or bytes with a wrong length or digest."""
 
 
 def _sentence(

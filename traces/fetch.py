@@ -1,9 +1,8 @@
-"""Downloads that survive a broken connection and never leave a wrong file behind.
+"""Downloads that resume after a broken connection and never leave a wrong file.
 
-Bytes go to `NAME.part`; what is there is resumed by an HTTP Range request, in the same call after
-a dropped connection and in a later call after a crash. A server that ignores the range sends the
-file from its beginning, and so it is written. The part takes its final name when its length and
-its digest are right; a part with a wrong digest is deleted.
+Bytes are written to `NAME.part`. If a part exists, after a dropped connection or a crash of an
+earlier process, an HTTP Range request continues it. If the server ignores the range, the part is
+written from its beginning. The part is renamed if its length and digest are right, else deleted.
 """
 
 import hashlib
@@ -21,15 +20,20 @@ from traces.errors import FetchError, TraceError
 
 CHUNK_BYTES = 1 << 18
 TIMEOUT_S = 30.0
-MAX_ATTEMPTS = 5  # without a byte of progress in between
+MAX_ATTEMPTS = 5  # in a row without a byte of progress
 
-# Told after every chunk: bytes there, and bytes of the whole file if known.
+# Called after each chunk with the bytes that are there, and the bytes of the whole file if known.
 Progress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What a server said to a request for the bytes from an offset on."""
+    """A server's answer to a request for the bytes of a file from an offset on.
+
+    Args:
+        offset: The first byte of the answer; 0 if the server ignored the range.
+        total_bytes: Length of the whole file; None if not announced.
+    """
 
     response: HTTPResponse
     offset: int
@@ -42,12 +46,18 @@ def fetch(
     progress: Progress | None = None,
     pause_s: float = 1.0,
 ) -> Path:
-    """The file in `folder`, downloaded unless it is there already with the right digest.
+    """Return the path of a file in `folder`, and download it if it is not there.
 
-    Raises FetchError for what the network or the server does, TraceError for a bad folder.
+    Args:
+        progress: Called after each chunk.
+        pause_s: Pause after the first failed attempt; it grows with each further one.
+
+    Raises:
+        FetchError: The download failed, or the bytes that are there are not the official ones.
+        TraceError: There is no such folder.
     """
     if not folder.is_dir():
-        raise TraceError("no such directory to download into", folder)
+        raise TraceError("no such directory; create it first", folder)
     target = folder / file.file_name
     if target.exists():
         _check(file, target, target.stat().st_size)
@@ -64,11 +74,11 @@ def fetch(
 
 
 def _silent(done_bytes: int, total_bytes: int | None) -> None:
-    """No progress shown."""
+    """Show no progress."""
 
 
 def _download(file: OfficialFile, part: Path, progress: Progress, pause_s: float) -> int | None:
-    """Completes `part`; returns the length the server announced."""
+    """Complete `part`; return the length that the server announced."""
     attempts = 0
     while True:
         before = part.stat().st_size if part.exists() else 0
@@ -81,19 +91,23 @@ def _download(file: OfficialFile, part: Path, progress: Progress, pause_s: float
             if attempts >= MAX_ATTEMPTS:
                 raise FetchError(
                     f"{file.url}: {attempts} attempts failed in a row, the last with {error!r}; "
-                    f"{part} keeps what came, run it again to resume"
+                    f"{part} has the bytes received so far; run the command again to resume"
                 ) from error
             time.sleep(pause_s * attempts)
 
 
 def _give_up_if_refused(file: OfficialFile, error: Exception) -> None:
-    """An answer of 4xx will be the same next time, except for "too many requests"."""
+    """Raise FetchError for a status 4xx other than 429, which another attempt cannot change."""
     if isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code != 429:
         raise FetchError(f"{file.url}: the server answers {error.code} {error.reason}") from error
 
 
 def _receive(file: OfficialFile, part: Path, progress: Progress) -> int | None:
-    """One connection. Raises OSError or HTTPException if it breaks before the end."""
+    """Download over one connection; return the length that the server announced.
+
+    Raises:
+        OSError, HTTPException: The connection broke before the end.
+    """
     offset = part.stat().st_size if part.exists() else 0
     answer = _ask(file, offset)
     if answer is None:
@@ -111,7 +125,10 @@ def _receive(file: OfficialFile, part: Path, progress: Progress) -> int | None:
 
 
 def _ask(file: OfficialFile, offset: int) -> _Answer | None:
-    """None when the file ends at `offset`. Asks for all of it when it ends before."""
+    """Request the bytes from `offset` on; return None if the file ends there.
+
+    If the file is shorter than `offset`, request all of it.
+    """
     headers = {"User-Agent": "serverless-llm-toolkit", "Accept-Encoding": "identity"}
     if offset:
         headers["Range"] = f"bytes={offset}-"
@@ -132,11 +149,13 @@ def _ask(file: OfficialFile, offset: int) -> _Answer | None:
 
 
 def _check(file: OfficialFile, path: Path, expected_bytes: int | None) -> None:
-    """Raises FetchError if the bytes are not the official ones."""
+    """Raise FetchError if the bytes are not the official ones."""
     size = path.stat().st_size
     for known in (file.size_bytes, expected_bytes):
         if known is not None and size != known:
-            raise FetchError(f"{path} has {size} bytes, but {file.name} has {known}: delete it")
+            raise FetchError(
+                f"{path} has {size} bytes, but {file.name} has {known}: delete it and retry"
+            )
     if file.sha256 is None:
         return
     with path.open("rb") as stream:

@@ -1,8 +1,8 @@
-"""Maximum-likelihood Gamma fit of gaps with location 0.
+"""The maximum-likelihood fit of a Gamma distribution with location 0 to gaps.
 
     ln k - psi(k) = ln(mean x) - mean(ln x),   scale = mean / k
 
-solved by the generalised Newton steps of Minka, Estimating a Gamma distribution, 2002.
+solved by the generalised Newton steps of Minka, "Estimating a Gamma distribution", 2002.
 """
 
 import math
@@ -19,15 +19,19 @@ _EQUAL = 1e-12  # log-mean minus mean-log below which all gaps are the same
 
 @dataclass(frozen=True, slots=True)
 class GammaFit:
-    """Rate (1 / mean gap) and CV of a renewal process."""
+    """The rate (1 / mean gap) and the CV of a renewal process."""
 
     rate: float
     cv: float
 
 
 def fit_gamma(gaps: NDArray[np.float64]) -> GammaFit:
-    """Fit to positive gaps `(n,)`, n >= 2. Gaps that are all equal have CV 0."""
-    from scipy.special import polygamma, psi  # a fifth of a second, which others need not pay
+    """Return the fit to positive gaps `(n,)`, n >= 2; equal gaps have CV 0.
+
+    Raises:
+        TraceError: There are fewer than two gaps, or one is not positive.
+    """
+    from scipy.special import polygamma, psi  # importing takes 0.2 s, and only fits need it
 
     if len(gaps) < 2 or not float(gaps.min()) > 0:
         raise TraceError("a Gamma fit needs two gaps or more, all positive")

@@ -1,14 +1,14 @@
-"""Arrivals that need no data: every model, or every function, is a stream of its own.
+"""Generated arrivals: each model, or each function that calls a model, has a stream of its own.
 
     poisson     Gamma gaps of CV 1
     gamma       Gamma gaps of one CV, or of one CV per model
-    azure_like  conv       Gamma gaps of CV 1.02, the rate moved by an Ornstein-Uhlenbeck process
-                           of CV 0.29 and 700 s: the Azure conversation service of 2023
+    azure_like  conv       Gamma gaps of CV 1.02 under a rate that follows an Ornstein-Uhlenbeck
+                           process (CV 0.29, 700 s): the Azure conversation service of 2023
                 code       bursts and silences: the Azure code service of 2023 (see `bursts`)
                 functions  Gamma gaps, each function with a CV drawn from those of the Azure
                            Functions apps without timers (median 1.7, 11 % above 8)
 
-Rates are `target_rps` times the shares of the popularity, over functions if there are any.
+The rate of a stream is `target_rps` times its share of the popularity.
 """
 
 import heapq
@@ -33,22 +33,29 @@ from traces.spec import WorkloadSpec
 
 GAMMA_CV = 8.0  # the paper's burstiness
 CONV_CV = 1.02  # median CV inside 60-s windows of the conversation trace
-CONV_FLUCTUATION = OrnsteinUhlenbeck(cv=0.29, tau_s=700.0)  # meets its index of dispersion
+CONV_FLUCTUATION = OrnsteinUhlenbeck(cv=0.29, tau_s=700.0)  # fitted to its index of dispersion
 _HORIZON_GROWTH = 4.0
 
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """A source of arrivals: a model, or a function that calls one."""
+    """A source of arrivals: a model, or a function that calls a model.
+
+    Args:
+        cv: CV of its gaps; None: the default of the workload's kind.
+    """
 
     name: str
     model: str
     rate_rps: float
-    cv: float | None  # None: the kind's own
+    cv: float | None
 
 
 def generated_rows(spec: WorkloadSpec, models: Sequence[str], seed: int) -> Iterator[TraceRow]:
-    """Arrivals in order of time, by model, without lengths; endless if the spec has no end."""
+    """Yield arrivals in order of time, with the model as source and without lengths.
+
+    They have no end if the spec has no `duration_s`.
+    """
     assert spec.target_rps is not None
     entities = workload_entities(spec, models, seed)
     if spec.duration_s is not None:
@@ -59,11 +66,15 @@ def generated_rows(spec: WorkloadSpec, models: Sequence[str], seed: int) -> Iter
 
 
 def workload_entities(spec: WorkloadSpec, models: Sequence[str], seed: int) -> list[Entity]:
-    """The streams of a workload, and their rates."""
+    """Return the sources of a workload with their rates.
+
+    Raises:
+        TraceError: The spec has a CV per model, and not as many as there are models.
+    """
     assert spec.target_rps is not None
     assert spec.mapping != "popularity"
     if isinstance(spec.cv, tuple) and len(spec.cv) != len(models):
-        raise TraceError(f"{len(spec.cv)} values of cv for {len(models)} models")
+        raise TraceError(f"{len(spec.cv)} values of cv for {len(models)} models: give one for each")
     if spec.num_functions is None:
         names, model_of = list(models), {model: model for model in models}
         popularity = spec.popularity
@@ -89,7 +100,7 @@ def _of_functions(popularity: Popularity) -> Popularity:
 
 
 def _endless(make: Callable[[float], Iterator[TraceRow]], horizon_s: float) -> Iterator[TraceRow]:
-    """Rows of ever later horizons; each horizon repeats what the one before it gave."""
+    """Yield rows without end: make them up to ever later horizons, and skip those already given."""
     given = 0
     while True:
         for index, row in enumerate(make(horizon_s)):
@@ -102,7 +113,7 @@ def _endless(make: Callable[[float], Iterator[TraceRow]], horizon_s: float) -> I
 def _merged(
     spec: WorkloadSpec, entities: Sequence[Entity], seed: int, until_s: float
 ) -> Iterator[TraceRow]:
-    """Arrivals of all entities before `until_s`; at equal times, the earlier entity first."""
+    """Yield the arrivals of all entities before `until_s`; ties: the order of the entities."""
     modulation = _modulation(spec)
     streams = [entity_times(spec, entity, modulation, until_s, seed) for entity in entities]
     heap = [(at_s, index) for index, stream in enumerate(streams) for at_s in _first(stream)]
@@ -131,7 +142,7 @@ def _modulation(spec: WorkloadSpec) -> Modulation:
 def entity_times(
     spec: WorkloadSpec, entity: Entity, modulation: Modulation, until_s: float, seed: int
 ) -> Iterator[float]:
-    """Arrivals of one entity before `until_s`; they depend on its name, rate and the seed only."""
+    """Yield arrivals of an entity before `until_s`; they depend on name, rate and seed only."""
     rng = generator(seed, "arrivals", entity.name)
     chunks = _unit_arrivals(spec, entity, rng)
     if modulation.week is None and modulation.fluctuation is None:
@@ -143,7 +154,7 @@ def entity_times(
 def _unit_arrivals(
     spec: WorkloadSpec, entity: Entity, rng: Generator
 ) -> Iterator[NDArray[np.float64]]:
-    """The entity's process at rate 1, in operational time."""
+    """Yield arrivals of the entity's process at rate 1, in operational time."""
     if spec.kind == "poisson":
         return gamma_arrivals(1.0, rng)
     if spec.kind == "gamma":

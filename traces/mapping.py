@@ -1,4 +1,4 @@
-"""Functions to models: the two meanings of "round robin" in the literature.
+"""The mapping of functions to models: the two meanings of "round robin" in the literature.
 
 stripe   function i goes to models[i % M]       (the AlpaServe paper; true round robin)
 blocks   function i goes to models[M * i // F]  (AlpaServe's code, Clockwork, HydraServe)
@@ -14,21 +14,25 @@ FunctionMapping = Literal["stripe", "blocks"]
 
 
 def stripe(function: int, num_models: int) -> int:
-    """Model index of a function; needs no total, so it works while a trace is read."""
+    """Return the model index of a function; it does not depend on the number of functions."""
     return function % num_models
 
 
 def blocks(function: int, num_models: int, num_functions: int) -> int:
-    """Model index of a function among `num_functions`."""
+    """Return the model index of a function among `num_functions`."""
     return num_models * function // num_functions
 
 
 def model_of_function(
     functions: Sequence[str], models: Sequence[str], mapping: FunctionMapping
 ) -> dict[str, str]:
-    """Model by function name; functions are numbered in the order given."""
+    """Return the model of each function; functions are numbered in the given order.
+
+    Raises:
+        TraceError: There are no models.
+    """
     if not models:
-        raise TraceError("no models to map functions to")
+        raise TraceError("there are no models to map functions to; deploy at least one")
     match mapping:
         case "stripe":
             places = [stripe(i, len(models)) for i in range(len(functions))]

@@ -1,11 +1,11 @@
-"""Rates that move: an hour-of-week profile, an Ornstein-Uhlenbeck log-rate, or their product.
+"""Rates that vary: an hour-of-week profile, an Ornstein-Uhlenbeck log-rate, or their product.
 
     r(t) = rate * profile(t) * exp(x(t) - s^2 / 2),   s^2 = ln(1 + c^2)
 
 where x is an Ornstein-Uhlenbeck process of variance s^2 and time constant tau, so that the factor
-has mean 1 and coefficient of variation c. Arrivals of a rate-1 process are made in operational
-time u and moved to the clock by inverting L(t) = integral of r, linear inside a step: burstiness
-of the gaps and movement of the rate stay apart.
+has mean 1 and coefficient of variation c. Arrivals of a rate-1 process, in operational time u, are
+mapped to clock times by inverting L(t) = integral of r (linear inside a step). So the burstiness of
+the gaps and the variation of the rate are independent settings.
 """
 
 import math
@@ -22,13 +22,18 @@ from traces.errors import TraceError
 
 DiurnalProfile = Literal["code", "conv"]
 
-STEP_S = 10.0  # of the rate: a 70th of the time constant below
+STEP_S = 10.0  # the rate is constant for a step: 1/70 of the time constant of azure_like
 _BLOCK_STEPS = 360
 
 
 @dataclass(frozen=True, slots=True)
 class OrnsteinUhlenbeck:
-    """Fluctuation of the rate: its coefficient of variation and time constant."""
+    """A random variation of the rate.
+
+    Args:
+        cv: Coefficient of variation of the factor on the rate.
+        tau_s: Time constant.
+    """
 
     cv: float
     tau_s: float
@@ -38,7 +43,7 @@ class OrnsteinUhlenbeck:
             raise TraceError(f"cv must be >= 0 and tau_s > 0, got {self.cv} and {self.tau_s}")
 
     def factors(self, rng: Generator) -> Iterator[NDArray[np.float64]]:
-        """Blocks of the factor at successive steps, `(_BLOCK_STEPS,)`, without end."""
+        """Yield the factors of successive steps in blocks `(_BLOCK_STEPS,)`, without end."""
         sigma = math.sqrt(math.log1p(self.cv**2))
         keep = math.exp(-STEP_S / self.tau_s)
         kick = sigma * math.sqrt(1.0 - keep**2)
@@ -52,7 +57,7 @@ class OrnsteinUhlenbeck:
 
 
 def steady() -> Iterator[NDArray[np.float64]]:
-    """The factor 1, for ever."""
+    """Yield blocks of the factor 1 without end."""
     while True:
         yield np.ones(_BLOCK_STEPS)
 
@@ -64,7 +69,7 @@ class WeekProfile:
     hourly: tuple[float, ...]
 
     def at(self, times_s: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Factor at each time, linear between the middles of hours."""
+        """Return the factor at each time, linear between the middles of hours."""
         hours: NDArray[np.float64] = (times_s / 3600.0 - 0.5) % 168.0
         factors: NDArray[np.float64] = np.interp(
             hours, np.arange(169), [*self.hourly, self.hourly[0]]
@@ -73,7 +78,7 @@ class WeekProfile:
 
 
 def week_profile(name: DiurnalProfile) -> WeekProfile:
-    """The Azure LLM week of May 2024: `code` (10:1 over a weekday) or `conv` (2:1)."""
+    """Return the Azure LLM week of May 2024: `code` (10:1 over a weekday) or `conv` (2:1)."""
     data = load_json("diurnal_profiles.json")["profiles"][name]
     weekend = [hour * data["weekend_over_weekday"] for hour in data["weekend"]]
     week = [*data["weekday"] * 5, *weekend * 2]
@@ -83,12 +88,12 @@ def week_profile(name: DiurnalProfile) -> WeekProfile:
 
 @dataclass(frozen=True, slots=True)
 class Modulation:
-    """What moves a rate; the default moves nothing.
+    """The variation of a rate over time; by default none.
 
     Args:
-        week: Profile of the load over the week, shared by all models.
+        week: Profile of the load over the week, common to all models.
         start_hour: Hour of the week (0: Monday 00:00 UTC) at which the workload starts.
-        fluctuation: Random movement, of each model on its own.
+        fluctuation: Random variation, independent for each model.
     """
 
     week: WeekProfile | None = None
@@ -102,9 +107,9 @@ class Modulation:
         until_s: float,
         rng: Generator,
     ) -> Iterator[float]:
-        """Clock times before `until_s` of rate-1 `arrivals` at mean `rate` per second.
+        """Yield the clock times before `until_s` of rate-1 `arrivals` at mean `rate` per second.
 
-        What is yielded before one horizon is the same under a later one.
+        A later `until_s` only adds times at the end.
         """
         if rate <= 0:
             return
@@ -140,5 +145,7 @@ class Modulation:
 
 @dataclass(frozen=True, slots=True)
 class _Grid:
-    load: NDArray[np.float64]  # expected arrivals until times_s, (_BLOCK_STEPS + 1,)
+    """Expected arrivals `load` until `times_s`, each `(_BLOCK_STEPS + 1,)`."""
+
+    load: NDArray[np.float64]
     times_s: NDArray[np.float64]

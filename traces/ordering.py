@@ -1,9 +1,8 @@
-"""Rows in order of time: small steps back are sorted away, larger ones are an error.
+"""Rows in order of time: small steps back are sorted, larger ones are an error.
 
 Times in public traces go back by microseconds (starts computed as end - duration) up to seconds
-(stamps taken by several front ends). A row may lie up to `tolerance_s` behind the latest time
-before it; rows of one instant keep the file's order. Anything further back is an error, so that
-nothing moves far in silence.
+(stamps of several front ends). A row may be up to `tolerance_s` earlier than the latest row before
+it. Rows of the same time keep the order of the file.
 """
 
 import bisect
@@ -22,7 +21,11 @@ _AT_S = attrgetter("at_s")
 
 
 class TimeOrder:
-    """A buffer that sorts within `tolerance_s`; one serves the successive files of a trace."""
+    """A buffer that sorts rows within `tolerance_s`, over all files of a trace.
+
+    Raises:
+        TraceError: `tolerance_s` is negative.
+    """
 
     def __init__(self, tolerance_s: float = DEFAULT_TOLERANCE_S) -> None:
         if not tolerance_s >= 0:
@@ -32,14 +35,18 @@ class TimeOrder:
         self._latest_s = 0.0
 
     def ordered(self, batches: Iterator[RowBatch], source: TextSource) -> Iterator[TraceRow]:
-        """Rows of one file, in order; those of the last `tolerance_s` stay for the next file."""
+        """Yield the rows of a file in order; keep those of the last `tolerance_s` for `rest`.
+
+        Raises:
+            TraceError: A row is more than `tolerance_s` too early.
+        """
         for batch in batches:
             if batch.rows:
                 self._take(batch, source)
                 yield from self._release(self._latest_s - self._tolerance_s)
 
     def rest(self) -> Iterator[TraceRow]:
-        """What is still held, after the last file."""
+        """Yield the rows that are still held after the last file."""
         yield from self._release(self._latest_s)
 
     def _take(self, batch: RowBatch, source: TextSource) -> None:
@@ -66,7 +73,7 @@ class TimeOrder:
         return TraceError(
             f"time goes back by {latest_s - at_s:.6f} s, from {latest_s:.6f} s to {at_s:.6f} s, "
             f"more than the tolerance of {self._tolerance_s:g} s "
-            "(raise the tolerance, or sort the file)",
+            "(raise tolerance_s, or sort the file)",
             source.path,
             line_number,
         )

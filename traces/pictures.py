@@ -1,4 +1,4 @@
-"""A trace in one picture: load over time, burstiness, gaps, popularity, lengths."""
+"""The picture of a trace: load over time, burstiness, gaps, popularity, lengths."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ _BLUE, _ORANGE = "#1f5fa8", "#d1690e"
 
 
 def draw(title: str, found: TraceStatistics, folder: Path, stem: str) -> list[Path]:
-    """Writes `stem.png` and `stem.pdf` into `folder`, each whole or not at all."""
+    """Write `stem.png` and `stem.pdf` into `folder`, atomically; return their paths."""
     figure = Figure(figsize=(10, 7.5), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
@@ -28,11 +28,11 @@ def draw(title: str, found: TraceStatistics, folder: Path, stem: str) -> list[Pa
     _draw_popularity(axes["P"], found)
     _draw_lengths(axes["T"], (("input", found.inputs), ("output", found.outputs)))
     for each in axes.values():
-        each.minorticks_off()  # a third of the time, and the decades say enough
+        each.minorticks_off()  # minor ticks take a third of the drawing time
     engine = figure.get_layout_engine()
     assert engine is not None
     engine.execute(figure)
-    figure.set_layout_engine("none")  # laid out once for both files
+    figure.set_layout_engine("none")  # one layout serves both files
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for suffix in ("png", "pdf"):

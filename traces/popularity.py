@@ -1,13 +1,13 @@
-"""How the load spreads over models: shares in falling order that add up to 1.
+"""The popularity of models: shares of the load in falling order that add up to 1.
 
     power_law   share_i ~ (i + 1) ** -alpha                 (MuxServe: alpha 0.7 to 2.1)
     lognormal   share_i ~ exp(sigma * z_i), z_i the standard normal quantile at 1 - (i + 1/2) / n
     uniform     share_i = 1 / n
 
-The lognormal quantiles are exact ones, not draws, so that a workload's popularity does not change
-with its seed. Lognormal fits every public trace better than a power law; sigma 3.8 for serverless
-functions (Azure 2019), 2.1 to 2.7 for LLM clients and base models (ServeGen, GenTD26), 1.4 for
-the 27 models of LMSYS Arena.
+The lognormal quantiles are exact, not drawn, so a workload's popularity does not change with its
+seed. Lognormal fits every public trace better than a power law: sigma 3.8 for serverless functions
+(Azure 2019), 2.1 to 2.7 for LLM clients and base models (ServeGen, GenTD26), 1.4 for the 27 models
+of LMSYS Arena.
 """
 
 import math
@@ -31,11 +31,14 @@ class Popularity:
     """A family of shares.
 
     Args:
-        kind: See the module.
+        kind: One of the formulas of the module.
         alpha: Exponent of the power law.
-        sigma: Standard deviation of the logarithm, for lognormal; None: FUNCTIONS_SIGMA where
-            functions are drawn, MODELS_SIGMA where models are.
-        shuffled: Which model is how popular is drawn by the seed; else the first is most popular.
+        sigma: Standard deviation of the logarithm, for lognormal. None: FUNCTIONS_SIGMA for
+            functions, MODELS_SIGMA for models.
+        shuffled: Draw the ranks of the models by the seed; else the first is the most popular.
+
+    Raises:
+        TraceError: `alpha` or `sigma` is negative or not finite.
     """
 
     kind: Literal["power_law", "lognormal", "uniform"] = "lognormal"
@@ -50,7 +53,11 @@ class Popularity:
 
 
 def shares(popularity: Popularity, num: int, seed: int) -> list[float]:
-    """Shares of `num` models; the seed matters only if shuffled."""
+    """Return the shares of `num` models; the seed matters only if shuffled.
+
+    Raises:
+        TraceError: `num` is below 1.
+    """
     if num < 1:
         raise TraceError(f"popularity needs at least one model, got {num}")
     weights = _weights(popularity, num)
@@ -68,7 +75,7 @@ def _weights(popularity: Popularity, num: int) -> list[float]:
             return [math.pow(rank + 1, -popularity.alpha) for rank in range(num)]
         case "lognormal":
             quantile = NormalDist().inv_cdf
-            peak = quantile(1 - 0.5 / num)  # taken off the exponents: no overflow
+            peak = quantile(1 - 0.5 / num)  # subtracted from the exponents to avoid overflow
             sigma = MODELS_SIGMA if popularity.sigma is None else popularity.sigma
             return [
                 math.exp(sigma * (quantile(1 - (rank + 0.5) / num) - peak)) for rank in range(num)
@@ -80,7 +87,7 @@ def _weights(popularity: Popularity, num: int) -> list[float]:
 
 
 def top_share(counts: Sequence[float], fraction: float) -> float:
-    """Share of all requests that the top `fraction` of the items carries, rounded up to items."""
+    """Return the share of all counts in the top `fraction` of the items, rounded up to items."""
     ranked: NDArray[np.float64] = np.sort(np.asarray(counts, np.float64))[::-1]
     total = float(np.sum(ranked))
     num = math.ceil(fraction * len(ranked) - 1e-9)  # 0.07 * 100 is a little over 7

@@ -1,9 +1,9 @@
-"""A trace at another rate.
+"""A trace at `f` times its rate.
 
-rate   Each row is kept with probability f (f < 1), or has floor(f) - 1 or ceil(f) - 1 copies,
-       so that f rows stand for one on average. Copies lie uniformly in the gap before their
-       row: the movement of the rate over time is kept, as TraceUpscaler does it.
-time   Times are divided by f: everything is f times as fast, the day included.
+rate   f < 1: each row is kept with probability f. f > 1: each row gets floor(f) - 1 or
+       ceil(f) - 1 copies, f - 1 on average, at uniform times in the gap before the row. The
+       variation of the rate over time stays as it was (TraceUpscaler's method).
+time   All times are divided by f; a day of the trace takes 1/f days.
 """
 
 import math
@@ -20,7 +20,7 @@ from traces.rows import TraceRow
 def at_rate(
     rows: Iterator[TraceRow], factor: float, rng: Generator, account: Account
 ) -> Iterator[TraceRow]:
-    """Rows thinned or copied, in order of time; their times start at 0."""
+    """Yield rows, thinned or copied, in order of time; times of `rows` start at 0."""
     _check(factor)
     whole, rest = divmod(factor, 1.0)
     previous_s = 0.0
@@ -36,7 +36,7 @@ def at_rate(
 def _copies(
     row: TraceRow, num: int, previous_s: float, rng: Generator, account: Account
 ) -> Iterator[TraceRow]:
-    """`num` copies before the row, and the row."""
+    """Yield `num` copies before the row, and the row."""
     done = False
     try:
         gap_s = row.at_s - previous_s
@@ -46,12 +46,12 @@ def _copies(
         done = True
         yield row
     finally:
-        if not done:  # the reader had enough before the row itself came
+        if not done:  # the reader stopped before it took the row itself
             account.after_end += 1
 
 
 def at_speed(rows: Iterator[TraceRow], factor: float) -> Iterator[TraceRow]:
-    """Rows with their times divided by `factor`."""
+    """Yield rows with their times divided by `factor`."""
     _check(factor)
     for row in rows:
         yield msgspec.structs.replace(row, at_s=row.at_s / factor)
@@ -59,4 +59,4 @@ def at_speed(rows: Iterator[TraceRow], factor: float) -> Iterator[TraceRow]:
 
 def _check(factor: float) -> None:
     if not (math.isfinite(factor) and factor > 0):
-        raise TraceError(f"a rate can be scaled by a positive factor, not by {factor}")
+        raise TraceError(f"the factor on a rate must be positive, got {factor}")

@@ -1,8 +1,8 @@
-"""Rows of one trace, from one file or several, in order of time.
+"""The rows of a trace in order of time, from one file or several.
 
-Several files are the successive parts of one trace, on one clock: day files of Functions 2019
-follow each other, Azure LLM stamps carry their date, BurstGPT parts count on. ServeGen files are
-the clients of one workload, side by side.
+Several files are successive parts of a trace on one clock: the day files of Functions 2019 follow
+each other, Azure LLM stamps have a date, BurstGPT parts continue to count. ServeGen files are the
+clients of one workload, at the same time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,15 +32,15 @@ FailedRows = Literal["drop", "keep"]
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How a trace is read.
+    """Options of reading a trace.
 
     Args:
-        format: Told by the first line if None.
-        failed_rows: BurstGPT rows with 0 response tokens are failures: drop and count, or keep.
-        tolerance_s: How far times may go back and still be sorted in.
-        minute_gaps: How the counts of a minute are spread (Functions 2019; ServeGen windows
-            without a gap law).
-        seed: For the spreading of counts.
+        format: Format of the files; None: as their first lines show.
+        failed_rows: Drop (and count) or keep BurstGPT rows with 0 response tokens.
+        tolerance_s: Seconds by which a row may be earlier than rows before it.
+        minute_gaps: Placement of the arrivals of a count inside its window (Functions 2019, and
+            ServeGen windows without a gap law).
+        seed: Seed of that placement.
     """
 
     format: TraceFormat | None = None
@@ -53,7 +53,11 @@ class ReadOptions:
 def read_trace(
     paths: Sequence[Path | str], options: ReadOptions | None = None, account: Account | None = None
 ) -> Iterator[TraceRow]:
-    """All rows; `account` is filled while they are taken. Raises TraceError."""
+    """Yield all rows in order of time, and count them in `account`.
+
+    Raises:
+        TraceError: A file is missing, or has an unknown format or a wrong cell.
+    """
     options, account = options or ReadOptions(), account or Account()
     chosen = trace_format(paths, options.format)
     counts = read_counts(paths, chosen)
@@ -66,7 +70,7 @@ def read_trace(
 def kept_rows(
     paths: Sequence[Path | str], chosen: TraceFormat, options: ReadOptions, account: Account
 ) -> Iterator[TraceRow]:
-    """Rows of a format that has one line per request, failures dropped if asked."""
+    """Yield the rows of a format with a line per request, without failures if so asked."""
     drop_failed = chosen == "burstgpt" and options.failed_rows == "drop"
     for row in _ordered_rows(paths, chosen, options):
         account.rows_read += 1
@@ -77,9 +81,13 @@ def kept_rows(
 
 
 def trace_format(paths: Sequence[Path | str], override: TraceFormat | None = None) -> TraceFormat:
-    """The format of all files, which must be the same."""
+    """Return the format of the files.
+
+    Raises:
+        TraceError: There are no files, or they differ in format.
+    """
     if not paths:
-        raise TraceError("no trace file was named")
+        raise TraceError("no trace file is named; give at least one path")
     if override is not None:
         return override
     formats = [detect_format(path) for path in paths]
@@ -90,7 +98,7 @@ def trace_format(paths: Sequence[Path | str], override: TraceFormat | None = Non
 
 
 def read_counts(paths: Sequence[Path | str], chosen: TraceFormat) -> WindowCounts | None:
-    """The counts of a format that has counts in place of arrivals; None for the others."""
+    """Return the counts of a format that has counts, not arrivals; None for other formats."""
     sources = [TextSource(path) for path in paths]
     if chosen == "azure_functions_2019":
         return azure_functions_2019.read_counts(sources)

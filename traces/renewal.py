@@ -1,9 +1,9 @@
-"""Arrival times of renewal processes, in stationary state from time 0 on.
+"""Arrival times of renewal processes that are stationary from time 0 on.
 
-Gamma gaps of mean 1 and coefficient of variation `cv`: shape = 1 / cv^2, scale = cv^2; cv 1 is
-the Poisson process, cv 0 a steady beat. The first arrival is uniform inside a length-biased gap
-(Gamma of shape + 1), which is what an observer who comes at a random time finds; a process that
-starts as if a request had come at 0 has too high a rate in a short window when cv is large.
+Gaps are Gamma of mean 1 and coefficient of variation `cv`: shape = 1 / cv^2, scale = cv^2. cv 1 is
+the Poisson process, cv 0 has equal gaps. The first arrival is uniform inside a length-biased gap
+(Gamma of shape + 1), as seen from a random time. A process that started with an arrival at 0 would
+have too high a rate in short windows when cv is large.
 """
 
 import math
@@ -15,11 +15,15 @@ from numpy.typing import NDArray
 
 from traces.errors import TraceError
 
-_FIRST_CHUNK, _LAST_CHUNK = 2, 1024  # a model called once a day must not pay for 1,024 draws
+_FIRST_CHUNK, _LAST_CHUNK = 2, 1024  # a model that is called once a day needs few draws
 
 
 def gamma_arrivals(cv: float, rng: Generator) -> Iterator[NDArray[np.float64]]:
-    """Chunks of arrival times of a process of rate 1, rising, without end."""
+    """Yield arrays of rising arrival times of a process of rate 1, without end.
+
+    Raises:
+        TraceError: `cv` is negative or not finite.
+    """
     if not (math.isfinite(cv) and cv >= 0):
         raise TraceError(f"cv must be 0 or more, got {cv}")
     if cv == 0:
@@ -41,7 +45,7 @@ def gamma_arrivals(cv: float, rng: Generator) -> Iterator[NDArray[np.float64]]:
 def scaled_times(
     chunks: Iterator[NDArray[np.float64]], rate: float, until_s: float
 ) -> Iterator[float]:
-    """Times before `until_s` of a rate-1 process played at `rate` per second; none at rate 0."""
+    """Yield the times before `until_s` of a rate-1 process scaled to `rate` per second."""
     if not (math.isfinite(rate) and rate >= 0):
         raise TraceError(f"a rate must be 0 or more, got {rate}")
     if rate == 0:

@@ -1,15 +1,15 @@
-"""The AlpaServe recipe: arrivals per model and window replaced by a Gamma process.
+"""AlpaServe's re-sampling: a Gamma process replaces the arrivals of each model and window.
 
     absolute   rate = factor * count / window,  CV = cv             (its azure_v1, Functions 2019)
     fitted     rate = factor * fitted rate,     CV = cv * fitted CV (its azure_v2, Functions 2021)
 
-"CV 8" can mean either: ServerlessLLM's text reads as the first, HydraServe's code is the second.
-The fit is the maximum-likelihood Gamma of the window's gaps + 1 us; a window of 2 arrivals or
-fewer yields nothing, so that under `fitted` rarely called models all but vanish, as there. (The
-fitted rate is 1 / mean gap, at most (n - 1) / n off AlpaServe's shape * scale.)
+"CV 8" can mean either: ServerlessLLM's text suggests the first, HydraServe's code does the second.
+The fit is the maximum-likelihood Gamma of the window's gaps + 1 us. A window with 2 arrivals or
+fewer yields no arrivals, so under `fitted` rarely called models nearly vanish, as in AlpaServe. The
+fitted rate is 1 / mean gap, at most (n - 1) / n off AlpaServe's shape * scale.
 
-One departure: the process is stationary inside its window (see `renewal`), so that a large CV does
-not raise the rate; a window's bursts still do not show the CV they are drawn with if it is short.
+One difference: the process is stationary inside its window (see `renewal`), so a large CV does not
+raise the rate. In a short window the arrivals do not show the CV that they are drawn with.
 """
 
 from collections.abc import Iterator
@@ -32,13 +32,18 @@ from traces.windows import WindowCounts
 
 ABSOLUTE_WINDOW_S, FITTED_WINDOW_S = 60.0, 600.0  # AlpaServe v1; HydraServe's default
 DEFAULT_CV = 8.0
-_GAP_FLOOR_S = 1e-6  # AlpaServe adds it, so that equal times can be fitted
-_MAX_FIT_FACTOR = 5.0  # a fitted rate over 5 times the empirical one gives way to it
+_GAP_FLOOR_S = 1e-6  # added by AlpaServe, so that equal times can be fitted
+_MAX_FIT_FACTOR = 5.0  # a fitted rate above 5 times the empirical one is replaced by it
 
 
 @dataclass(frozen=True, slots=True)
 class Resampling:
-    """How windows are re-sampled; `factor` scales the rate."""
+    """The settings of a re-sampling.
+
+    Args:
+        reading: `absolute` or `fitted`, see the module.
+        factor: Factor on the rate.
+    """
 
     reading: CvReading
     cv: float
@@ -48,7 +53,7 @@ class Resampling:
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """Arrivals of each model in one window: how many, and when if known."""
+    """The arrivals of each model in a window: their number, and their times if known."""
 
     start_s: float
     counts: dict[str, int]
@@ -58,7 +63,7 @@ class _Window:
 def resampled_rows(
     rows: Iterator[TraceRow], how: Resampling, assign: Assign, seed: int, account: Account
 ) -> Iterator[TraceRow]:
-    """Arrivals in place of `rows`, by model. One window of rows is in memory at a time."""
+    """Yield arrivals that replace `rows`; one window of rows is in memory at a time."""
     windows = _windows_of_rows(rows, how.window_s, assign, account)
     yield from _resampled(windows, how, seed, account)
 
@@ -66,9 +71,10 @@ def resampled_rows(
 def resampled_counts(
     counts: WindowCounts, how: Resampling, assign: Assign, seed: int, account: Account
 ) -> Iterator[TraceRow]:
-    """The same from counts, under `absolute`: no arrival is spelled out that is only counted.
+    """Yield arrivals that replace counts, under `absolute`; no single count is spread first.
 
-    Raises TraceError unless `how.window_s` is a multiple of the counts' windows.
+    Raises:
+        TraceError: `how.window_s` is not a multiple of the counts' windows.
     """
     if how.window_s % counts.window_s:
         raise TraceError(f"window_s must be a multiple of {counts.window_s:g}, got {how.window_s}")
@@ -95,7 +101,7 @@ def _resampled(
 
 
 def _model_times(window: _Window, model: str, how: Resampling, rng: Generator) -> list[float]:
-    """Arrivals of a model inside a window, from 0."""
+    """Return the times of a model's arrivals, in seconds from the start of the window."""
     rate, cv = window.counts[model] / how.window_s, how.cv
     match how.reading:
         case "absolute":
@@ -130,7 +136,9 @@ def _windows_of_rows(
         if times:
             yield _window(index, window_s, times)
     finally:
-        account.after_end += pending  # read, and then the taker had enough
+        account.after_end += (
+            pending  # read, but the reader stopped before their window was complete
+        )
 
 
 def _window(index: int, window_s: float, times: dict[str, list[float]]) -> _Window:

@@ -1,4 +1,4 @@
-"""One arrival of a trace, whatever format it came from, and rows in batches as they are read."""
+"""The rows of a trace, the same for all formats, and batches of rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 import msgspec
 
 
-# A Struct where the project would write a frozen dataclass: built in 0.3 us instead of 1.8 us, and
-# out of sight of the garbage collector, which is most of the cost of a week of 27 million rows.
+# A Struct, not a frozen dataclass: it takes 0.3 us instead of 1.8 us to make, and the garbage
+# collector does not visit it, which is most of the cost of a week of 27 million rows.
 class TraceRow(msgspec.Struct, frozen=True, gc=False):
-    """One request of a trace.
+    """A request of a trace.
 
     Args:
-        at_s: Arrival, seconds on the trace's clock (each reader says where its zero is).
+        at_s: Arrival in seconds on the trace's clock; its zero is defined by the reader.
         source: The function, app, model or client that was called; "" if the trace names none.
-        input_tokens: Prompt length; None where the trace has no lengths.
-        output_tokens: Answer length, 0 for a request that failed or said nothing; None as above.
+        input_tokens: Prompt length; None if the trace has no lengths.
+        output_tokens: Answer length, 0 for a failed request or an empty answer; None as above.
     """
 
     at_s: float
@@ -26,7 +26,7 @@ class TraceRow(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class RowBatch:
-    """Successive rows of a file, in file order, and the line that each stands on."""
+    """Successive rows of a file in file order, with the line number of each."""
 
     rows: list[TraceRow]
     line_numbers: Sequence[int]

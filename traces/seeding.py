@@ -1,8 +1,8 @@
-"""Random streams keyed by name: the stream of one model does not depend on which others exist.
+"""Random streams keyed by name: a model's stream does not depend on the other models.
 
-`SeedSequence(seed, spawn_key=...)` is what `SeedSequence.spawn` builds, with the words of a hash
-of the names in place of a running index. The same (seed, names) gives the same stream on every
-Python version and PYTHONHASHSEED.
+`SeedSequence(seed, spawn_key=...)` is what `SeedSequence.spawn` makes, with the words of a hash of
+the names in place of a running index. Equal (seed, names) give equal streams on every Python
+version and PYTHONHASHSEED.
 """
 
 from hashlib import blake2b
@@ -13,7 +13,11 @@ from traces.errors import TraceError
 
 
 def generator(seed: int, *names: str) -> Generator:
-    """The stream that belongs to `names` under `seed`."""
+    """Return the random stream of `names` under `seed`.
+
+    Raises:
+        TraceError: `seed` is negative.
+    """
     if seed < 0:
         raise TraceError(f"seed must be 0 or more, got {seed}")
     digest = blake2b("\x1f".join(names).encode(), digest_size=16).digest()

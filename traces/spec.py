@@ -1,15 +1,16 @@
-"""What a workload is made of, in plain typed values that `msgspec.convert` reads from a dict.
+"""The specification of a workload, in plain typed values that `msgspec.convert` reads from a dict.
 
-Kinds that generate need `target_rps`, and `duration_s` or `max_requests`:
+Generated kinds need `target_rps`, and `duration_s` or `max_requests`:
 
-    poisson     steady arrivals per model
-    gamma       Gamma gaps of CV `cv` (8 if not given; one for all models, or one for each)
-    azure_like  `pattern` conv or code (an Azure LLM service) or functions (many CVs), with
-                `diurnal` load if asked; `num_functions` functions mapped to the models if given
+    poisson     Poisson arrivals for each model
+    gamma       Gamma gaps of CV `cv` (default 8; one value for all models, or one for each)
+    azure_like  like an Azure service, by `pattern`: conv or code (LLM services), or functions (a
+                CV for each function). `diurnal` adds the load of a week. `num_functions` draws
+                that many functions, which are mapped to the models.
 
-Kinds that read need `path` (one file, or the successive parts of a trace): azure_llm,
-azure_functions_2019, azure_functions_2021, burstgpt, mooncake, servegen, `trace` (format told by
-the first line), and `jobs` (what `traces export` wrote: models keep their names).
+Kinds that read files need `path` (a file, or the parts of a trace in order): azure_llm,
+azure_functions_2019, azure_functions_2021, burstgpt, mooncake, servegen, `trace` (the first line
+identifies the format), and `jobs` (written by `traces export`; the models keep their names).
 """
 
 import math
@@ -44,8 +45,8 @@ Pattern = Literal["conv", "code", "functions"]
 CvReading = Literal["absolute", "fitted"]
 Scaling = Literal["rate", "time"]
 
-DEFAULT_LENGTHS = "sharegpt"  # where neither the trace nor the spec says
-MAX_CV = 1000.0  # bursts grow with its square
+DEFAULT_LENGTHS = "sharegpt"  # where neither the trace nor the spec has lengths
+MAX_CV = 1000.0  # the size of bursts grows with the square of the CV
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,31 +54,34 @@ class WorkloadSpec:
     """A workload.
 
     Args:
-        kind: See the module.
+        kind: Generator or trace format, see the module.
         path: File or files of a trace.
-        target_rps: Mean rate of all models together. A trace is brought to it by `scaling`.
-        rate_factor: A factor on the rate of a trace, in place of `target_rps`.
-        scaling: `rate` drops rows at random, or copies them into the gap to the next row, so that
-            the movement over time stays; `time` plays the trace faster or slower.
-        start_s: Where a trace is cut in, on its own clock; earlier rows are left out and counted.
-        duration_s: Length of the workload; later arrivals are left out.
-        max_requests: At most so many requests, the first ones.
-        pattern: Of azure_like.
-        cv: CV of the gaps, in place of the kind's own: one number, or one per model.
+        target_rps: Mean rate of all models together. A trace is scaled to it (`scaling`).
+        rate_factor: Factor on the rate of a trace, instead of `target_rps`.
+        scaling: `rate` drops rows at random, or copies them into the gap before them, so that the
+            variation of the rate over time stays. `time` scales the times.
+        start_s: Start of the workload on the trace's clock. Earlier rows are dropped and counted.
+        duration_s: Length of the workload; later arrivals are dropped.
+        max_requests: Limit on the number of requests; the first ones are kept.
+        pattern: The service that azure_like resembles.
+        cv: CV of the gaps, instead of the default of the kind: one number, or one per model.
         cv_reading: Re-sample a functions trace per model and window by a Gamma process.
-            `absolute`: its CV is `cv`. `fitted`: its CV is the window's own times `cv`.
-        window_s: Of the re-sampling; 60 for absolute, 600 for fitted if None.
-        mapping: Functions to models. Rows that name no function, or all rows with `popularity`,
-            go to models drawn by their popularity.
-        num_functions: Functions that azure_like draws; None: each model is one.
-        minute_gaps: How a count is spread over its minute.
-        popularity: Shares of the models; also says who gets the rows of a trace without models.
-        diurnal: Load over the week that azure_like follows, from hour `start_hour` of it.
-        lengths: A length profile; None: the trace's own lengths, or ShareGPT's if it has none.
+            `absolute`: its CV is `cv`. `fitted`: its CV is that of the window times `cv`.
+        window_s: Window of the re-sampling; None: 60 for absolute, 600 for fitted.
+        mapping: Mapping of functions to models. Rows that name no function, or all rows with
+            `popularity`, are assigned to models drawn by popularity.
+        num_functions: Number of functions of azure_like; None: each model is a function.
+        minute_gaps: Placement of the arrivals of a count inside its minute.
+        popularity: Shares of the models, also for rows of a trace that names no models.
+        diurnal: Load over the week for azure_like, from hour `start_hour` of the week on.
+        lengths: A length profile. None: the lengths of the trace, or `DEFAULT_LENGTHS`.
         context_limit_tokens, total_limit_tokens: See LengthLimits.
-        failed_rows: What becomes of BurstGPT's failed requests.
-        tolerance_s: How far times of a trace may go back.
-        patience_s: A client leaves when it was not served so long after its arrival.
+        failed_rows: Drop or keep BurstGPT's failed requests.
+        tolerance_s: Seconds by which a row of a trace may be earlier than rows before it.
+        patience_s: A client cancels a request that is not served so long after its arrival.
+
+    Raises:
+        TraceError: A value is out of range, or contradicts another field.
     """
 
     kind: Kind
@@ -117,16 +121,17 @@ class WorkloadSpec:
 
     @property
     def generated(self) -> bool:
-        """Whether the workload needs no file."""
+        """True for a generated workload, which reads no file."""
         return self.kind in get_args(GeneratorKind)
 
     @property
     def paths(self) -> tuple[str, ...]:
+        """The files of the trace; empty for a generated workload."""
         return (self.path,) if isinstance(self.path, str) else tuple(self.path)
 
     @property
     def format(self) -> TraceFormat | None:
-        """Format of the files; None if their first line has to tell."""
+        """Format of the files; None: to be detected from their first line."""
         if self.kind == "jobs":
             return "mooncake"
         formats: tuple[TraceFormat, ...] = get_args(TraceFormat)
@@ -134,6 +139,7 @@ class WorkloadSpec:
 
     @property
     def limits(self) -> LengthLimits:
+        """The limits on lengths."""
         return LengthLimits(self.context_limit_tokens, self.total_limit_tokens)
 
 
@@ -168,35 +174,40 @@ def _check_generated(spec: WorkloadSpec) -> None:
         raise TraceError(f"kind {spec.kind} never ends: give duration_s or max_requests")
     for name in ("rate_factor", "cv_reading"):
         if getattr(spec, name) is not None:
-            raise TraceError(f"{name} has no meaning for kind {spec.kind}, which reads no trace")
+            raise TraceError(
+                f"{name} has no meaning for kind {spec.kind}, which reads no trace; remove it"
+            )
     only_azure_like = spec.diurnal is not None or spec.num_functions is not None
     if only_azure_like and spec.kind != "azure_like":
         raise TraceError(f"diurnal and num_functions belong to azure_like, not {spec.kind}")
     if spec.kind == "poisson" and spec.cv is not None:
         raise TraceError("a Poisson process has CV 1: use kind gamma for another cv")
     if spec.kind == "azure_like" and spec.pattern == "code" and spec.cv is not None:
-        raise TraceError("the pattern code is made of bursts: it takes no cv")
+        raise TraceError("pattern code takes no cv, since its bursts have a law of their own")
     if spec.mapping == "popularity":
-        raise TraceError("mapping popularity deals out the rows of a trace; here there are none")
+        raise TraceError(
+            f"mapping popularity assigns the rows of a trace, and kind {spec.kind} reads none: use "
+            "stripe or blocks"
+        )
     if isinstance(spec.cv, tuple) and spec.num_functions is not None:
-        raise TraceError("a cv per model cannot be had together with num_functions")
+        raise TraceError("a cv per model excludes num_functions: give one cv for all functions")
 
 
 def _check_read(spec: WorkloadSpec) -> None:
     if not spec.paths:
-        raise TraceError(f"kind {spec.kind} needs the path of a file")
+        raise TraceError(f"kind {spec.kind} needs the path of a file: give path")
     if spec.target_rps is not None and spec.rate_factor is not None:
-        raise TraceError("target_rps and rate_factor exclude each other")
+        raise TraceError("target_rps and rate_factor exclude each other: give one of them")
     if spec.diurnal is not None or spec.num_functions is not None:
         raise TraceError(f"diurnal and num_functions belong to azure_like, not {spec.kind}")
     functions = spec.kind in ("azure_functions_2019", "azure_functions_2021")
     if spec.cv_reading is not None and not functions:
         raise TraceError(f"cv_reading belongs to the Azure Functions traces, not {spec.kind}")
     if spec.cv_reading is not None and spec.scaling == "time":
-        raise TraceError("a re-sampled trace is scaled by its rate, not by time")
+        raise TraceError("cv_reading needs scaling=rate, got time: it scales by rate, not by time")
     if spec.cv_reading is None and (spec.cv is not None or spec.window_s is not None):
         raise TraceError("cv and window_s of a trace need a cv_reading: absolute or fitted")
     if spec.cv_reading is not None and spec.mapping == "popularity":
-        raise TraceError("re-sampling needs functions mapped to models: stripe or blocks")
+        raise TraceError("cv_reading needs mapping stripe or blocks, got popularity")
     if isinstance(spec.cv, tuple):
-        raise TraceError("a cv per model belongs to the kinds that generate")
+        raise TraceError("a cv per model is for generated kinds: give one cv for all models")

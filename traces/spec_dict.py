@@ -1,7 +1,6 @@
-"""A `WorkloadSpec` out of plain data, with misspelt fields refused.
+"""A `WorkloadSpec` from plain data; misspelt fields are errors.
 
-`msgspec.convert` on its own passes over a key it does not know, and the default would silently
-stand in its place.
+`msgspec.convert` alone ignores unknown keys, so a misspelt field would silently keep its default.
 """
 
 from collections.abc import Mapping
@@ -16,11 +15,14 @@ from traces.spec import WorkloadSpec
 
 
 def spec_from_dict(values: Mapping[str, Any], *, from_text: bool = False) -> WorkloadSpec:
-    """The spec. Raises TraceError naming the field that is wrong.
+    """Return the spec of a mapping of field names to values.
 
     Args:
-        values: As YAML or JSON gives them; `popularity` is a mapping again.
-        from_text: Whether numbers may come as text, as on a command line.
+        values: Data as read from YAML or JSON; `popularity` is a mapping itself.
+        from_text: Accept numbers as text, as on a command line.
+
+    Raises:
+        TraceError: A field is unknown, or has a wrong value.
     """
     _check_names(values, WorkloadSpec, "")
     popularity = values.get("popularity")

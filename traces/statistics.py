@@ -1,8 +1,8 @@
-"""What describes a trace, gathered in one pass and in memory that does not grow with its rows.
+"""Statistics of a trace, gathered in one pass and in memory that does not grow with its rows.
 
-Index of dispersion: variance over mean of the counts in whole windows, 1 for a Poisson process.
-Autocorrelation: of the counts per minute. Counts are kept per second and lengths per token count,
-so these and the length quantiles are exact; quantiles of gaps come from 200 bins a decade (1 %).
+Index of dispersion: variance / mean of the counts in whole windows, 1 for a Poisson process.
+Autocorrelation: of the counts per minute. Both are exact (a count per second is kept), and so are
+the quantiles of lengths (a count per length). Quantiles of gaps have 200 bins a decade (1 %).
 """
 
 import math
@@ -21,7 +21,7 @@ from traces.rows import TraceRow
 DISPERSION_WINDOWS_S = (1, 10, 60, 600)
 CORRELATION_LAGS = (1, 2, 5)
 QUANTILES = (0.5, 0.9, 0.99)
-MAX_SPAN_S = 1000 * 86_400  # a count per second: 350 MB
+MAX_SPAN_S = 1000 * 86_400  # a count per second takes 350 MB
 
 _CHUNK_ROWS = 16_384
 _BINS_PER_DECADE, _LOW_EXPONENT, _HIGH_EXPONENT = 200, -9, 8
@@ -30,7 +30,7 @@ _AT_S, _SOURCE = attrgetter("at_s"), attrgetter("source")
 
 
 class GapStatistics:
-    """Moments of the gaps between arrivals (Chan's merge of chunk moments), and a histogram."""
+    """Moments of the gaps between arrivals (Chan's merge of chunk moments) and a histogram."""
 
     def __init__(self) -> None:
         self.num = 0
@@ -41,7 +41,7 @@ class GapStatistics:
         self._bins = np.zeros((_HIGH_EXPONENT - _LOW_EXPONENT) * _BINS_PER_DECADE, np.int64)
 
     def add(self, times: NDArray[np.float64]) -> None:
-        """The next arrivals, `(n,)`, not before those of earlier calls."""
+        """Add the next arrivals, `(n,)`, none before those of earlier calls."""
         gaps = np.diff(times) if self._last_s is None else np.diff(times, prepend=self._last_s)
         self._last_s = float(times[-1])
         if not len(gaps):
@@ -59,12 +59,13 @@ class GapStatistics:
 
     @property
     def cv(self) -> float | None:
+        """Coefficient of variation; None for fewer than two gaps or a mean of 0."""
         if self.num < 2 or self.mean_s == 0:
             return None
         return math.sqrt(self._squares / self.num) / self.mean_s
 
     def quantile_s(self, q: float) -> float:
-        """Within 1 %; 0 where gaps are 0."""
+        """Return a quantile of the gaps in seconds, within 1 %."""
         above = q * self.num - self._zero
         if above <= 0:
             return 0.0
@@ -72,7 +73,7 @@ class GapStatistics:
         return float(10 ** (_LOW_EXPONENT + (place + 0.5) / _BINS_PER_DECADE))
 
     def survival(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Gap lengths in s and the fraction of gaps above each, where there are any."""
+        """Return gap lengths in seconds, and the fraction of gaps above each."""
         used = np.flatnonzero(self._bins)
         edges = 10.0 ** (_LOW_EXPONENT + (used + 1) / _BINS_PER_DECADE)
         return edges, 1.0 - (self._zero + np.cumsum(self._bins)[used]) / max(1, self.num)
@@ -87,12 +88,18 @@ class SecondCounts:
         self.last_s = 0.0
 
     def add(self, times: NDArray[np.float64]) -> None:
-        """The next arrivals, `(n,)`. Raises TraceError for a trace of over 1,000 days."""
+        """Add the next arrivals, `(n,)`.
+
+        Raises:
+            TraceError: The trace spans more than `MAX_SPAN_S`.
+        """
         if self.first_s is None:
             self.first_s = float(times[0])
         self.last_s = float(times[-1])
         if self.span_s > MAX_SPAN_S:
-            raise TraceError(f"the trace spans {self.span_s:.0f} s, over {MAX_SPAN_S} s")
+            raise TraceError(
+                f"the trace spans {self.span_s:.0f} s, more than {MAX_SPAN_S} s: check its times"
+            )
         seconds = (times - self.first_s).astype(np.int64)
         while seconds[-1] >= len(self._counts):
             self._counts = np.concatenate((self._counts, np.zeros_like(self._counts)))
@@ -101,10 +108,11 @@ class SecondCounts:
 
     @property
     def span_s(self) -> float:
+        """Seconds from the first arrival to the last."""
         return 0.0 if self.first_s is None else self.last_s - self.first_s
 
     def per_window(self, window_s: int) -> NDArray[np.float64]:
-        """Counts of the whole windows, `(floor(span / window),)`."""
+        """Return the counts of the whole windows, `(floor(span / window),)`."""
         num = int(self.span_s // window_s)
         whole = self._counts[: num * window_s].reshape(num, window_s)
         sums: NDArray[np.float64] = whole.sum(axis=1).astype(np.float64)
@@ -112,30 +120,34 @@ class SecondCounts:
 
 
 class LengthCounts:
-    """How often each token count occurs."""
+    """The number of requests of each length in tokens."""
 
     def __init__(self) -> None:
         self.counts = np.zeros(1, np.int64)
 
     def add(self, lengths: Sequence[int]) -> None:
+        """Add lengths in tokens."""
         added = np.bincount(np.array(lengths, np.int64), minlength=len(self.counts))
         added[: len(self.counts)] += self.counts
         self.counts = added
 
     @property
     def num(self) -> int:
+        """Number of lengths."""
         return int(self.counts.sum())
 
     @property
     def mean(self) -> float:
+        """Mean length in tokens."""
         return float(np.dot(self.counts, np.arange(len(self.counts)))) / self.num
 
     @property
     def largest(self) -> int:
+        """Largest length in tokens."""
         return int(np.flatnonzero(self.counts)[-1])
 
     def quantile(self, q: float) -> float:
-        """Linear between order statistics, as numpy's default."""
+        """Return a quantile, linear between order statistics (numpy's default)."""
         place = q * (self.num - 1)
         low = math.floor(place)
         ends = np.searchsorted(np.cumsum(self.counts), [low, math.ceil(place)], side="right")
@@ -144,7 +156,7 @@ class LengthCounts:
 
 @dataclass(slots=True)
 class TraceStatistics:
-    """All accumulators of one trace."""
+    """All statistics of a trace."""
 
     gaps: GapStatistics
     seconds: SecondCounts
@@ -155,7 +167,7 @@ class TraceStatistics:
 
 
 def gathered(rows: Iterable[TraceRow]) -> TraceStatistics:
-    """Drains `rows`, which must be in order of time."""
+    """Return the statistics of `rows`, which must be in order of time."""
     found = TraceStatistics(
         GapStatistics(), SecondCounts(), LengthCounts(), LengthCounts(), Counter()
     )
@@ -172,14 +184,14 @@ def gathered(rows: Iterable[TraceRow]) -> TraceStatistics:
 
 
 def index_of_dispersion(counts: NDArray[np.float64]) -> float | None:
-    """Sample variance over mean; None with fewer than two windows or no arrivals."""
+    """Return sample variance / mean; None for fewer than two windows or no arrivals."""
     if len(counts) < 2 or not counts.any():
         return None
     return float(np.var(counts, ddof=1) / np.mean(counts))
 
 
 def autocorrelation(counts: NDArray[np.float64], lag: int) -> float | None:
-    """Of counts in successive windows; None if too few or all equal."""
+    """Return the autocorrelation of counts in successive windows; None if few or all equal."""
     if len(counts) <= lag + 1:
         return None
     centred = counts - np.mean(counts)

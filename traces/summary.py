@@ -1,4 +1,4 @@
-"""A trace in numbers: the values behind `python -m traces describe`."""
+"""The summary of a trace that `python -m traces describe` prints."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -36,13 +36,15 @@ class Correlation:
 
 @dataclass(frozen=True, slots=True)
 class Quantile:
+    """A quantile of a distribution."""
+
     probability: float
     value: float
 
 
 @dataclass(frozen=True, slots=True)
 class LengthSummary:
-    """Token counts of all requests."""
+    """The distribution of a trace's lengths in tokens."""
 
     mean: float
     quantiles: tuple[Quantile, ...]
@@ -51,7 +53,7 @@ class LengthSummary:
 
 @dataclass(frozen=True, slots=True)
 class TraceSummary:
-    """What `describe` prints. Gaps are in seconds, lengths in tokens."""
+    """The numbers that describe a trace. Gaps are in seconds, lengths in tokens."""
 
     num_rows: int
     span_s: float
@@ -70,11 +72,20 @@ class TraceSummary:
 
 
 def summary_of(rows: Iterable[TraceRow]) -> TraceSummary:
-    """Drains `rows`. Raises TraceError if there are none."""
+    """Return the summary of `rows`.
+
+    Raises:
+        TraceError: There are no rows.
+    """
     return summary(gathered(rows))
 
 
 def summary(found: TraceStatistics) -> TraceSummary:
+    """Return the summary of gathered statistics.
+
+    Raises:
+        TraceError: The trace has no rows.
+    """
     if not found.num_rows:
         raise TraceError("the trace has no rows")
     seconds, gaps = found.seconds, found.gaps

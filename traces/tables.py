@@ -1,7 +1,7 @@
-"""CSV tables by column name, read a block at a time, with the wrong cell found when one is wrong.
+"""CSV tables, read by column name in blocks of lines.
 
-A block whose cells all parse costs about 1 us a row; a block with something odd in it is gone
-through line by line, so that the error names line, column and value.
+A block in which all cells can be parsed costs about 1 us a row. Any other block is parsed line by
+line, so that the error names line, column and value.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,7 @@ from traces.text_source import TextSource
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column that a format needs, and how its cells are read, one or many at a time."""
+    """A column that a format needs, with the parsers of one cell and of many."""
 
     name: str
     parse: Callable[[str], object]
@@ -23,7 +23,11 @@ class Column:
 
 
 class TableHeader:
-    """The names in line 1. Order does not matter; a name twice, or a missing one, is an error."""
+    """The column names in line 1, in any order.
+
+    Raises:
+        TraceError: A name appears twice.
+    """
 
     def __init__(self, source: TextSource, names: Sequence[str]) -> None:
         self.names = tuple(name.strip() for name in names)
@@ -35,26 +39,35 @@ class TableHeader:
             seen.add(name)
 
     def place(self, name: str) -> int:
-        """Index of a column that must be there."""
+        """Return the index of a column.
+
+        Raises:
+            TraceError: The column is missing.
+        """
         if name not in self.names:
             known = ", ".join(self.names[:8]) + (", ..." if len(self.names) > 8 else "")
             raise self._source.error(f"the column is missing; the file has {known}", name)
         return self.names.index(name)
 
     def check_width(self, cells: Sequence[str]) -> None:
+        """Raise TraceError if a line has more or fewer cells than the header."""
         if len(cells) != len(self.names):
             problem = f"{len(cells)} cells under a header of {len(self.names)} columns"
             raise self._source.error(problem)
 
 
-# Values of the asked columns, in the order asked for -> one row per value.
+# Values of the requested columns, in the requested order -> a row per value.
 RowBuilder = Callable[[Sequence[Sequence[object]]], list[TraceRow]]
 
 
 def table_batches(
     source: TextSource, columns: Sequence[Column], build: RowBuilder
 ) -> Iterator[RowBatch]:
-    """All rows of a table with a header. Raises TraceError for what cannot be read."""
+    """Yield all rows of a table with a header.
+
+    Raises:
+        TraceError: The file is empty, lacks a column, or has a wrong line or cell.
+    """
     blocks = source.blocks()
     first = next(blocks, None)
     if first is None:
@@ -77,13 +90,13 @@ def _fast_rows(
     columns: Sequence[Column],
     build: RowBuilder,
 ) -> list[TraceRow] | None:
-    """None as soon as anything is odd: a blank or ragged line, a quote, a cell that is wrong."""
+    """Return the rows of a block; None if it has a blank or ragged line, a quote or a bad cell."""
     width = len(header.names)
     text = "".join(lines)
     if '"' in text or set(map(str.count, lines, repeat(","))) != {width - 1}:
         return None
-    # One flat list of all cells: half the time of csv.reader, whose list per line wakes the
-    # garbage collector.
+    # A flat list of all cells takes half the time of csv.reader, which makes a list per line and so
+    # triggers the garbage collector.
     cells = text.removesuffix("\n").replace("\n", ",").split(",")
     try:
         pairs = zip(columns, places, strict=True)
@@ -115,7 +128,11 @@ def _slow_batch(
 def parsed_cell(
     source: TextSource, header: TableHeader, column: Column, cells: Sequence[str]
 ) -> object:
-    """One cell, or a TraceError that names it."""
+    """Return the value of a cell.
+
+    Raises:
+        TraceError: The cell is wrong; the error has its line, column and value.
+    """
     cell = cells[header.place(column.name)]
     try:
         return column.parse(cell)

@@ -1,4 +1,4 @@
-"""Lines of a trace file, plain or gzip by its magic bytes, with the number of the current line."""
+"""The lines of a trace file, plain or gzip, with the number of the current line."""
 
 import csv
 import gzip
@@ -19,28 +19,31 @@ FOREIGN_MAGICS = {  # containers that the public archives come in
     b"7z\xbc\xaf": "a 7z archive: unpack it first",
     b"PAR1": "a Parquet file: export it as CSV first",
 }
-BLOCK_LINES = 2048  # best of 256..16384 for a 1 M row file; more only delays the first row
+BLOCK_LINES = 2048  # best of 256 to 16384 for a file of 1 M rows; more only delays the first row
 
 
 class TextSource:
-    """The lines of one file, read once.
+    """The lines of a file, read once.
 
-    Bytes are UTF-8, with or without a byte order mark. Raises TraceError for a file that is
-    missing, a directory, unreadable, cut off inside its gzip stream, or not UTF-8.
+    Text is UTF-8, with or without a byte order mark. Gzip is recognised by its magic bytes.
+
+    Raises:
+        TraceError: While reading: the file is missing, a directory, unreadable, another kind of
+            archive, cut off inside its gzip stream, or not UTF-8.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self.line_number = 0  # of the last line handed out; 1 is the header
+        self.line_number = 0  # of the last line yielded; 1 is the header
 
     def first_line(self) -> str | None:
-        """Line 1 alone; None for an empty file. The file is closed again."""
+        """Return line 1; None for an empty file."""
         blocks = self.blocks()
         block = next(blocks, None)
         return None if block is None else block[0]
 
     def blocks(self) -> Iterator[list[str]]:
-        """Lines with their ends: the first alone (a header), then BLOCK_LINES at a time.
+        """Yield lines with their ends: the first alone (a header), then BLOCK_LINES at a time.
 
         `line_number` is that of the block's last line.
         """
@@ -62,7 +65,7 @@ class TextSource:
             raise TraceError(_why_unreadable(error), self.path) from error
 
     def csv_rows(self) -> Iterator[list[str]]:
-        """Cells of each line, blank lines left out (they carry nothing)."""
+        """Yield the cells of each line that is not blank."""
         for block in self.blocks():
             first = self.line_number - len(block) + 1
             for line_number, line in enumerate(block, start=first):
@@ -72,7 +75,7 @@ class TextSource:
                     yield cells
 
     def cells(self, line: str) -> list[str]:
-        """Cells of one line; none for a blank one. A quoted cell may not span lines."""
+        """Return the cells of a line; none for a blank line. A quoted cell must not span lines."""
         try:
             return next(csv.reader((line,), strict=True), [])
         except csv.Error as error:
@@ -81,7 +84,7 @@ class TextSource:
     def error(
         self, problem: str, column: str | None = None, value: str | None = None
     ) -> TraceError:
-        """A TraceError at the current line."""
+        """Return a TraceError at the current line."""
         return TraceError(problem, self.path, self.line_number or None, column, value)
 
     def _opened(self) -> io.TextIOWrapper:
@@ -99,5 +102,5 @@ def _why_unreadable(error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, IsADirectoryError):
-        return "this is a directory: name the file or files inside it"
+        return "this is a directory: give the file or files in it"
     return f"cannot be read ({error.strerror or error})"

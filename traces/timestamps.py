@@ -1,9 +1,9 @@
-"""Wall-clock stamps of the Azure LLM traces as seconds since the first of them.
+"""Wall-clock stamps of the Azure LLM traces, as seconds since the first stamp.
 
 `2023-11-16 18:17:03.9799600` (2023: no zone, 7 decimals), `2024-05-10 00:00:00.009930+00:00` and
-`2024-05-10 00:00:01+00:00` (2024: UTC, 6 decimals or none) may be mixed in one file. A stamp
-without a zone is UTC. The sum is split in whole seconds and fraction, since a double that holds
-seconds since 1970 has no room for seven decimals.
+`2024-05-10 00:00:01+00:00` (2024: UTC, 6 decimals or none) may be mixed in a file. A stamp without
+a zone is UTC. Whole seconds and fractions are summed separately, because a double of the seconds
+since 1970 cannot hold seven decimals.
 """
 
 import re
@@ -17,7 +17,7 @@ _EXPECTED = "a time like 2024-05-10 00:00:00.009930+00:00"
 
 
 class TimestampClock:
-    """Turns stamps into seconds since the first stamp it saw; one clock serves several files."""
+    """Converts stamps to seconds since its first stamp, over all files of a trace."""
 
     def __init__(self) -> None:
         self._prefix = ""  # `2023-11-16 18:17:03`, shared by the rows of one second
@@ -27,7 +27,11 @@ class TimestampClock:
         self._zero_fraction_s = 0.0
 
     def seconds(self, stamp: str) -> float:
-        """Raises ValueError, saying what was expected, for anything but the three forms above."""
+        """Return a stamp as seconds since the first one.
+
+        Raises:
+            ValueError: The stamp has none of the three forms; the text is the expected form.
+        """
         prefix, tail = stamp[:19], stamp[19:]
         if prefix != self._prefix:
             self._prefix_s = _epoch_s(prefix)
@@ -49,7 +53,7 @@ class TimestampClock:
         return (whole_s - self._zero_s) + (fraction_s - self._zero_fraction_s)
 
     def seconds_column(self, stamps: Sequence[str]) -> list[float]:
-        """The same for many stamps; three times as fast where they share their second."""
+        """Return many stamps as seconds; three times as fast where they share their second."""
         times = [self.seconds(stamps[0])]
         for stamp in islice(stamps, 1, None):
             tail = stamp[19:-6] if stamp.endswith("+00:00") else stamp[19:]

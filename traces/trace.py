@@ -1,4 +1,4 @@
-"""A trace that is read more than once: for its rate and its functions first, for its rows then."""
+"""A trace that is read twice: first for its rate and functions, then for its rows."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from traces.windows import window_rows
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a stretch of a trace holds.
+    """The content of a stretch of a trace.
 
     Args:
-        num_rows: Rows in it, dropped failures not counted.
-        span_s: From the start asked for to the last row (or to the end asked for, if earlier).
-        sources: Those that have a row in it, in the order of their first.
+        num_rows: Rows in the stretch, without dropped failures.
+        span_s: Seconds from the start of the stretch to its end or its last row, if earlier.
+        sources: Sources with a row in the stretch, in the order of their first rows.
     """
 
     num_rows: int
@@ -26,11 +26,12 @@ class Survey:
 
     @property
     def rate_rps(self) -> float:
+        """Rows per second; 0 for a stretch without length."""
         return self.num_rows / self.span_s if self.span_s > 0 else 0.0
 
 
 class Trace:
-    """The files of one trace. Formats that hold counts are loaded once, the others streamed."""
+    """The files of a trace. Formats with counts are loaded once, other formats are streamed."""
 
     def __init__(self, paths: Sequence[Path | str], options: ReadOptions) -> None:
         self.format = trace_format(paths, options.format)
@@ -39,21 +40,25 @@ class Trace:
         self._options = options
 
     def thins_counts(self, factor: float) -> bool:
-        """Whether `rows` can thin by `factor` itself, without spelling out what it drops."""
+        """Return True if `rows` can drop arrivals before it spreads the counts."""
         uniform = self.counts is not None and self.counts.uniform
         return factor < 1.0 and uniform and self._options.minute_gaps == "uniform"
 
     def rows(self, account: Account, keep: float = 1.0) -> Iterator[TraceRow]:
-        """All rows, in order; `account` learns what was read and dropped."""
+        """Yield all rows in order of time, and count them in `account`.
+
+        Args:
+            keep: Probability of keeping an arrival; below 1 only if `thins_counts`.
+        """
         options = self._options
         if self.counts is None:
             return kept_rows(self._paths, self.format, options, account)
         return window_rows(self.counts, options.minute_gaps, options.seed, account, keep)
 
     def survey(self, start_s: float, until_s: float | None) -> Survey:
-        """One pass over the stretch [start_s, until_s), or over all from start_s on.
+        """Read the stretch [start_s, until_s), or all from `start_s` on, and return its content.
 
-        Of a trace of counts, the whole windows that overlap the stretch.
+        For a trace of counts: the windows that overlap the stretch.
         """
         if self.counts is not None:
             cut = self.counts.cut(start_s, until_s)

@@ -1,9 +1,8 @@
-"""`azure_like` against the published statistics it is meant to match.
+"""A comparison of `azure_like` with the published statistics of the Azure traces.
 
-Each service is generated for as long as the trace it imitates, under several seeds, and the median
-of each statistic is compared with the trace's. Popularity is that of many functions called through
-the same entry point as any workload. The figures compared with are in
-`data/published_targets.json`, with their sources.
+Each service is generated for the length of its trace under several seeds, and the median of each
+statistic is compared with that of the trace. Popularity is measured over the requests of many
+functions. The published statistics and their sources are in `data/published_targets.json`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,9 +17,9 @@ from traces.popularity import FUNCTIONS_SIGMA, Popularity
 from traces.rows import TraceRow
 from traces.spec import WorkloadSpec
 from traces.summary import TraceSummary, summary_of
-from traces.workload import build_jobs
+from traces.workload import workload_requests
 
-NUM_SEEDS = 60  # five windows of 600 s a run: the median of fewer runs wanders by a third
+NUM_SEEDS = 60  # a run has five windows of 600 s; medians of fewer runs differ by a third
 NUM_LENGTH_SEEDS = 3
 NUM_FUNCTIONS, FUNCTION_REQUESTS = 2_000, 40_000
 
@@ -29,13 +28,13 @@ Service = Literal["conv", "code"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One published figure beside the generator's.
+    """A published statistic and the generator's.
 
     Args:
-        quantity: What it is.
-        published, ours: The figures; ours is a median over seeds.
-        allowed: How far they may be apart.
-        relative: Whether `allowed` is a fraction of the published figure, or absolute.
+        quantity: Name of the statistic.
+        published, ours: Its values; ours is a median over seeds.
+        allowed: Allowed difference of the two.
+        relative: True if `allowed` is a fraction of the published value.
     """
 
     quantity: str
@@ -46,16 +45,18 @@ class Check:
 
     @property
     def difference(self) -> float:
+        """Ours minus published, as a fraction of published if `relative`."""
         gap = self.ours - self.published
         return gap / self.published if self.relative else gap
 
     @property
     def met(self) -> bool:
+        """True if the difference is allowed."""
         return abs(self.difference) <= self.allowed
 
 
 def all_checks(num_seeds: int = NUM_SEEDS) -> list[Check]:
-    """Every check of the package; ten seconds for 60 seeds on a slow core."""
+    """Return all checks; 60 seeds take ten seconds on a slow core."""
     seeds = range(num_seeds)
     return [
         *service_checks("conv", seeds),
@@ -65,7 +66,7 @@ def all_checks(num_seeds: int = NUM_SEEDS) -> list[Check]:
 
 
 def service_checks(service: Service, seeds: Sequence[int]) -> list[Check]:
-    """Burstiness, movement and lengths of one Azure LLM service."""
+    """Check rate, burstiness and lengths of an Azure LLM service."""
     target = load_json("published_targets.json")["services"][service]
     spec = WorkloadSpec(
         kind="azure_like",
@@ -75,8 +76,8 @@ def service_checks(service: Service, seeds: Sequence[int]) -> list[Check]:
         lengths=f"azure_{service}",
     )
     arrivals = [summary_of(generated_rows(spec, ("model",), seed)) for seed in seeds]
-    jobs = (build_jobs(spec, ("model",), seed) for seed in seeds[:NUM_LENGTH_SEEDS])
-    lengths = [summary_of(_rows(each)) for each in jobs]
+    workloads = (workload_requests(spec, ("model",), seed) for seed in seeds[:NUM_LENGTH_SEEDS])
+    lengths = [summary_of(_rows(each)) for each in workloads]
     return [
         *_arrival_checks(service, target, arrivals),
         *_length_checks(service, target, lengths),
@@ -112,7 +113,7 @@ def _median(values: Iterable[float | None]) -> float:
 
 
 def popularity_checks(seeds: Sequence[int]) -> list[Check]:
-    """Share of the calls that go to the most popular functions, as in Azure Functions 2019."""
+    """Check the share of calls of the most popular functions against Azure Functions 2019."""
     target = load_json("published_targets.json")["functions"]
     functions = tuple(f"function-{index}" for index in range(NUM_FUNCTIONS))
     spec = WorkloadSpec(
@@ -125,8 +126,8 @@ def popularity_checks(seeds: Sequence[int]) -> list[Check]:
     tops: dict[float, list[float]] = {0.01: [], 0.1: []}
     for seed in seeds:
         calls = dict.fromkeys(functions, 0)
-        for job in build_jobs(spec, functions, seed):
-            calls[job.request.model] += 1
+        for item in workload_requests(spec, functions, seed):
+            calls[item.request.model] += 1
         ranked = sorted(calls.values(), reverse=True)
         for fraction, found in tops.items():
             found.append(sum(ranked[: round(fraction * NUM_FUNCTIONS)]) / FUNCTION_REQUESTS)
@@ -141,7 +142,7 @@ def popularity_checks(seeds: Sequence[int]) -> list[Check]:
     ]
 
 
-def _rows(jobs: Iterable[WorkloadRequest]) -> Iterator[TraceRow]:
-    for job in jobs:
-        request = job.request
-        yield TraceRow(request.arrived_at_s, request.model, request.input_tokens, job.output_tokens)
+def _rows(requests: Iterable[WorkloadRequest]) -> Iterator[TraceRow]:
+    for item in requests:
+        asked = item.request
+        yield TraceRow(asked.arrived_at_s, asked.model, asked.input_tokens, item.output_tokens)

@@ -1,14 +1,14 @@
-"""Traces that give a count per source and window, and how counts become arrivals.
+"""Traces of counts per source and window, and the conversion of counts to arrivals.
 
-`n` arrivals inside a window of `W` seconds, so that each count is met exactly:
+A count n gives exactly n arrivals inside its window of W seconds:
 
     uniform      n independent uniform times
     exponential  n exponential gaps, scaled to sum to W, rotated by a uniform part of the first
     equidistant  (i + 1/2) W / n
 
 A source with its own gap law (ServeGen: Gamma or Weibull of a given shape) uses that law in place
-of the exponential; the scale of the law drops out in the scaling. After the loader of vHive's
-invitro, which scales its gaps to the minute in the same way.
+of the exponential; the scaling cancels the scale of the law. The scaling of gaps to the window is
+that of the loader of vHive's invitro.
 """
 
 import math
@@ -29,31 +29,31 @@ MinuteGaps = Literal["uniform", "exponential", "equidistant"]
 
 
 class GapLaw(IntEnum):
-    """How the gaps inside one window are spread."""
+    """The distribution of the gaps inside a window."""
 
-    AS_ASKED = 0  # the caller's MinuteGaps
+    AS_ASKED = 0  # by the MinuteGaps of the caller
     GAMMA = 1
     WEIBULL = 2
 
 
-# Token counts of n requests of one source from an instant on: (generator, at_s, n) -> n pairs.
+# Token counts of n requests of a source from `at_s` on: (generator, at_s, n) -> input, output.
 LengthDraw = Callable[[Generator, float, int], "tuple[NDArray[np.int64], NDArray[np.int64]] | None"]
 
 
 @dataclass(frozen=True, slots=True)
 class WindowCounts:
-    """Counts of all sources, one entry per source and window that is not empty.
+    """The counts of a trace: an entry for each source and window with arrivals.
 
-    The four arrays have the same length and are sorted by window, then by source.
+    The five arrays have the same length and are sorted by window, then by source.
 
     Args:
-        sources: Names, in the order of their first appearance.
-        window_s: Length of a window.
-        num_windows: Windows covered, empty ones at the end included.
-        window, source: Indices, int32.
-        count: Arrivals, int64.
-        law, shape: Gap law of the entry (int8) and its shape (float64, of no meaning if AS_ASKED).
-        lengths: Token counts per source, for the sources that have them.
+        sources: Names of the sources, in the order of their first appearance.
+        window_s: Length of a window in seconds.
+        num_windows: Number of windows, with empty ones at the end.
+        window, source: Indices of each entry, int32.
+        count: Arrivals of each entry, int64.
+        law, shape: Gap law of each entry (int8) and its shape (float64, unused for AS_ASKED).
+        lengths: Draws of token counts, for the sources that have lengths.
     """
 
     sources: tuple[str, ...]
@@ -68,24 +68,26 @@ class WindowCounts:
 
     @property
     def num_arrivals(self) -> int:
+        """Sum of all counts."""
         return int(self.count.sum())
 
     @property
     def uniform(self) -> bool:
-        """Whether no entry has a gap law of its own."""
+        """True if no entry has a gap law of its own."""
         return not self.law.any()
 
     @property
     def span_s(self) -> float:
+        """Seconds that the windows cover."""
         return self.num_windows * self.window_s
 
     def called(self) -> tuple[str, ...]:
-        """Sources with at least one arrival, in the order of their first window."""
+        """Return the sources with an arrival, in the order of their first windows."""
         present, first = np.unique(self.source, return_index=True)
         return tuple(self.sources[index] for index in present[np.argsort(first)].tolist())
 
     def cut(self, start_s: float, until_s: float | None) -> "WindowCounts":
-        """The windows that overlap [start_s, until_s), numbered from 0."""
+        """Return the windows that overlap [start_s, until_s), numbered from 0."""
         first = int(start_s // self.window_s)
         last = self.num_windows
         if until_s is not None:
@@ -102,7 +104,7 @@ class WindowCounts:
         )
 
     def entries(self, window: int) -> slice:
-        """Where the entries of a window lie in the arrays."""
+        """Return the slice of the arrays with the entries of a window."""
         low, high = np.searchsorted(self.window, [window, window + 1])
         return slice(int(low), int(high))
 
@@ -110,10 +112,12 @@ class WindowCounts:
 def window_rows(
     counts: WindowCounts, gaps: MinuteGaps, seed: int, account: Account, keep: float = 1.0
 ) -> Iterator[TraceRow]:
-    """Every arrival of every window, in order of time; one window is in memory at a time.
+    """Yield all arrivals in order of time; one window is in memory at a time.
 
-    `keep` < 1 thins the counts (binomially) before they are spelled out. For uniform times that is
-    the same as dropping arrivals one by one, and a day of 900 million invocations needs it.
+    Args:
+        keep: Probability of keeping an arrival. The counts are thinned (binomially) before they
+            are spread, which for uniform times equals dropping single arrivals, and makes a day
+            of 900 million invocations possible.
     """
     kept = counts.count if keep >= 1.0 else _thinned(counts, keep, seed)
     streams: dict[int, Generator] = {}
@@ -135,7 +139,10 @@ def window_rows(
 
 
 def _thinned(counts: WindowCounts, keep: float, seed: int) -> NDArray[np.int64]:
-    """Counts with every arrival kept with probability `keep`, a stream for each source."""
+    """Return the counts after keeping each arrival with probability `keep`.
+
+    Each source has its own random stream.
+    """
     kept = np.zeros_like(counts.count)
     by_source = np.argsort(counts.source, kind="stable")
     present, first, sizes = np.unique(
@@ -169,7 +176,7 @@ def _entry_rows(
 def offsets(
     num: int, window_s: float, law: GapLaw, shape: float, gaps: MinuteGaps, *, rng: Generator
 ) -> NDArray[np.float64]:
-    """Offsets of `num` arrivals inside a window, `(num,)`, sorted, in [0, window_s)."""
+    """Return the offsets of `num` arrivals in a window: `(num,)`, sorted, in [0, window_s)."""
     match law:
         case GapLaw.GAMMA:
             return _scaled(rng.gamma(shape, size=num), window_s, rng)
@@ -192,7 +199,7 @@ def offsets(
 
 def _scaled(gaps: NDArray[np.float64], window_s: float, rng: Generator) -> NDArray[np.float64]:
     total = float(np.sum(gaps))
-    if total <= 0.0:  # all gaps underflowed (a shape near 0): one burst
+    if total <= 0.0:  # all gaps underflowed (a shape near 0): all arrivals at once
         return np.full(gaps.shape, rng.random() * window_s)
     ends: NDArray[np.float64] = np.cumsum(gaps) - gaps[0] * rng.random()
     return np.clip(ends * (window_s / total), 0.0, float(np.nextafter(window_s, 0.0)))

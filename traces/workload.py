@@ -1,11 +1,11 @@
-"""Jobs out of a spec: the entry point of the package.
+"""The requests of a workload: the entry point of the package.
 
-    rows of a trace -> cut -> scaled -> given to models (or re-sampled) -> lengths -> jobs
-    arrivals of a generator                                             -> lengths -> jobs
+    rows of a trace -> cut -> scaled -> assigned to models (or re-sampled) -> lengths -> requests
+    arrivals of a generator                                                -> lengths -> requests
 
-Readings: a row with 0 output tokens (a request that was answered with nothing, or a failure that
-was kept) becomes a job of 1 token, since a model that runs makes at least one; a row with 0 input
-tokens has 1. Every row is one job, apart from those that `Account` counts elsewhere.
+Each row is a request, except the rows that `Account` counts elsewhere. A row with 0 output tokens
+(an empty answer, or a failure that is kept) becomes a request with 1, because a running model
+generates at least one token. A row with 0 input tokens becomes a request with 1.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -36,22 +36,22 @@ from traces.spec import DEFAULT_LENGTHS, WorkloadSpec
 from traces.trace import Survey, Trace
 
 
-def build_jobs(
+def workload_requests(
     spec: WorkloadSpec, models: Sequence[str], seed: int, account: Account | None = None
 ) -> Iterator[WorkloadRequest]:
-    """Jobs in order of arrival, with ids r0, r1, ...; the same for the same arguments.
+    """Yield requests in order of arrival, with ids r0, r1, ...; equal arguments, equal requests.
 
     Args:
-        spec: What the workload is made of.
+        spec: The workload.
         models: Names of the deployed models, most popular first unless the spec shuffles them.
-        seed: Of everything drawn; 0 or more.
-        account: Filled while the jobs are taken.
+        seed: Seed of all random draws; 0 or more.
+        account: Counters, filled while the requests are taken.
 
     Raises:
         TraceError: At once for a bad argument or file header, while iterating for a bad row.
     """
     _check_models(models)
-    generator(seed)  # refuses a bad seed before any file is read
+    generator(seed)  # checks the seed before any file is read
     account = account or Account()
     rows = (
         _counted(generated_rows(spec, models, seed), account)
@@ -59,15 +59,15 @@ def build_jobs(
         else _trace_rows(spec, models, seed, account)
     )
     profile = None if spec.lengths is None else length_profile(spec.lengths)
-    return _jobs(spec, islice(rows, spec.max_requests), profile, seed, account)
+    return _with_lengths(spec, islice(rows, spec.max_requests), profile, seed, account)
 
 
 def _check_models(models: Sequence[str]) -> None:
     if not models:
-        raise TraceError("a workload needs at least one model")
+        raise TraceError("a workload needs at least one model, got none")
     if len(set(models)) != len(models):
         twice = next(model for model in models if list(models).count(model) > 1)
-        raise TraceError(f"model {twice!r} is named twice")
+        raise TraceError(f"model {twice!r} is named twice: the names of models must differ")
 
 
 def _counted(rows: Iterator[TraceRow], account: Account) -> Iterator[TraceRow]:
@@ -76,7 +76,7 @@ def _counted(rows: Iterator[TraceRow], account: Account) -> Iterator[TraceRow]:
         yield row
 
 
-def _jobs(
+def _with_lengths(
     spec: WorkloadSpec,
     rows: Iterator[TraceRow],
     profile: LengthProfile | None,
@@ -97,7 +97,7 @@ def _jobs(
 
 
 class _LengthDraws:
-    """Lengths of rows: their own, or those of a profile, a stream for each model."""
+    """The lengths of rows: those of the trace, or drawn from a profile per model."""
 
     def __init__(self, profile: LengthProfile | None, seed: int) -> None:
         self._profile = profile
@@ -119,7 +119,7 @@ class _LengthDraws:
 def _trace_rows(
     spec: WorkloadSpec, models: Sequence[str], seed: int, account: Account
 ) -> Iterator[TraceRow]:
-    """Rows with their model as source, times from 0."""
+    """Yield rows with their model as source and times from 0."""
     options = ReadOptions(spec.format, spec.failed_rows, spec.tolerance_s, spec.minute_gaps, seed)
     trace = Trace(spec.paths, options)
     stretch_s = None if spec.scaling == "time" else spec.duration_s
@@ -144,7 +144,7 @@ def _trace_rows(
 
 
 def _rate_factor(spec: WorkloadSpec, survey: Survey | None) -> float | None:
-    """The factor on the rate; None to leave it alone."""
+    """Return the factor on the rate; None: the rate stays."""
     if spec.target_rps is None:
         return spec.rate_factor
     assert survey is not None
@@ -162,15 +162,15 @@ def _assignment(
 ) -> Assign:
     if spec.kind == "jobs":
         return by_name(models)
-    dealt = by_popularity(spec.popularity, models, seed)
+    drawn = by_popularity(spec.popularity, models, seed)
     if spec.mapping == "popularity":
-        return dealt
+        return drawn
     named = (
         by_first_call(models)
         if survey is None
         else by_function(survey.sources, models, spec.mapping)
     )
-    return lambda source: named(source) if source else dealt(source)
+    return lambda source: named(source) if source else drawn(source)
 
 
 def _resampled(

@@ -1,1 +1,1 @@
-"""Several runs side by side: policies on the same requests, in parallel, resumable."""
+"""Comparisons: several policies on the same requests, in parallel processes, resumable."""

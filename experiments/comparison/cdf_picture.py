@@ -1,4 +1,4 @@
-"""The CDF of startup latency as a picture: PNG and PDF, one column of a paper wide."""
+"""The picture of the CDFs of startup latency, a column of a paper wide."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart with any colour vision; yellow is too light for lines
+# Okabe and Ito's colours, distinct with any colour vision; without yellow, too light for lines
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1)))
 WIDTH_IN, HEIGHT_IN = 3.4, 2.9
@@ -18,7 +18,7 @@ FORMATS = ("png", "pdf")
 
 
 def draw_cdf(curves: Sequence[Curve], folder: Path, stem: str) -> list[Path]:
-    """Write STEM.png and STEM.pdf; returns their paths."""
+    """Draw the curves, write STEM.png and STEM.pdf, and return their paths."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -27,8 +27,8 @@ def draw_cdf(curves: Sequence[Curve], folder: Path, stem: str) -> list[Path]:
     axes = figure.add_subplot()
     edge_s, end_s = left_edge_s(curves), right_edge_s(curves)
     for index, curve in enumerate(curves):
-        _add(axes, curve, index, (edge_s, end_s))
-    _dress(axes, edge_s, end_s)
+        _draw_curve(axes, curve, index, (edge_s, end_s))
+    _style_axes(axes, edge_s, end_s)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(
         handles,
@@ -44,16 +44,16 @@ def draw_cdf(curves: Sequence[Curve], folder: Path, stem: str) -> list[Path]:
 
 
 def save_picture(figure: "Figure", folder: Path, stem: str) -> list[Path]:
-    """Write STEM.png and STEM.pdf; returns their paths."""
+    """Write a figure as STEM.png and STEM.pdf; return their paths."""
     paths = [folder / f"{stem}.{kind}" for kind in FORMATS]
     for path in paths:
-        # without a date, so that equal results give equal files
+        # no date: equal results give equal files
         metadata = {"CreationDate": None} if path.suffix == ".pdf" else {}
         figure.savefig(path, dpi=300, metadata=metadata)
     return paths
 
 
-def _add(axes: "Axes", curve: Curve, index: int, edges_s: tuple[float, float]) -> None:
+def _draw_curve(axes: "Axes", curve: Curve, index: int, edges_s: tuple[float, float]) -> None:
     colour = COLOURS[index % len(COLOURS)]
     lost = f" ({100 * curve.never_started:.1f} % never)" if curve.never_started else ""
     edge_s, end_s = edges_s
@@ -72,7 +72,7 @@ def _add(axes: "Axes", curve: Curve, index: int, edges_s: tuple[float, float]) -
         axes.plot(latency_s[-1], curve.shares[-1], "x", color=colour, markersize=4)
 
 
-def _dress(axes: "Axes", left_s: float, right_s: float) -> None:
+def _style_axes(axes: "Axes", left_s: float, right_s: float) -> None:
     axes.set_xscale("log")
     axes.set_xlim(left_s, right_s)
     axes.set_ylim(0, 1.02)

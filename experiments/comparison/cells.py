@@ -1,7 +1,7 @@
-"""Runs many configs in parallel processes, each into a folder that its content names.
+"""The cells of a comparison: runs in parallel processes, each with a folder named by its content.
 
-A cell whose folder is there already is not run again, so whatever was interrupted resumes where it
-stood: folders appear whole or not at all.
+Folders are created atomically. A cell with an existing folder is not run again, so an interrupted
+comparison resumes.
 """
 
 import json
@@ -19,17 +19,18 @@ from experiments.config.run_config import RunConfig
 from experiments.execution import execute
 from experiments.pool import run_pool
 from experiments.simulation.environment import command_line
-from experiments.simulation.files import SUMMARY
+from experiments.simulation.run_folder import SUMMARY
 from sllmcore.errors import SllmError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
 class ComparisonCell:
-    """One run of a comparison.
+    """A run of a comparison.
 
     Args:
-        label: Of its row: the option of the group `policy`.
-        folder: Where its files are, or will be.
+        label: Label of its row: the option of the group `policy`.
+        config: Config of the run.
+        folder: Folder of its files, which may not exist yet.
     """
 
     label: str
@@ -38,36 +39,42 @@ class ComparisonCell:
 
     @property
     def real(self) -> bool:
-        """Measured on a real cluster, not simulated."""
+        """True for a run on a real cluster, False for a simulation."""
         return self.config.driver.kind == "real"
 
     @property
     def done(self) -> bool:
+        """True if the cell has been run."""
         return (self.folder / SUMMARY).is_file()
 
     def summary(self) -> dict[str, Any]:
-        """Of a cell that is done."""
+        """Return the content of summary.json of a cell that is done."""
         plain: dict[str, Any] = json.loads((self.folder / SUMMARY).read_text())
         return plain
 
 
 @dataclass(frozen=True, slots=True)
 class CellOutcome:
-    """How a cell went; `problem` is None if well."""
+    """The outcome of running a cell.
+
+    Args:
+        problem: The error; None if the run succeeded.
+        usage: True if the error is a mistake of the caller.
+    """
 
     cell: ComparisonCell
     problem: str | None = None
-    usage: bool = False  # the problem is the caller's mistake
+    usage: bool = False
 
 
 def cell_in(folder: Path, label: str, config: RunConfig) -> ComparisonCell:
-    """A cell of the comparison in `folder`.
+    """Return a cell of the comparison in `folder`.
 
     Raises:
-        UsageError: There is a file of that name.
+        UsageError: `folder` is a file.
     """
     if folder.is_file():
-        raise UsageError(f"out: {folder} is a file")
+        raise UsageError(f"out: {folder} is a file; give the name of a folder")
     name = f"{label}-seed{config.seed}-{digest(config)}"
     return ComparisonCell(label, config, folder / "cells" / name)
 
@@ -75,23 +82,20 @@ def cell_in(folder: Path, label: str, config: RunConfig) -> ComparisonCell:
 def run_cells(
     cells: Sequence[ComparisonCell], workers: int | None, on_done: Callable[[CellOutcome], None]
 ) -> list[CellOutcome]:
-    """Run what is not done yet.
+    """Run the cells that are not done, and return their outcomes.
 
     Args:
-        workers: Processes; None: one per CPU that this process may use.
-        on_done: Called in this process as each cell that was run ends.
-
-    Returns:
-        The outcomes of the cells that were run.
+        workers: Number of processes; None: one per CPU.
+        on_done: Called in this process with each outcome.
     """
     waiting = [cell for cell in cells if not cell.done]
     num_workers = min(len(waiting), workers or (os.cpu_count() or 1))
     outcomes = _in_turn(waiting) if num_workers <= 1 else _in_parallel(waiting, num_workers)
-    seen: list[CellOutcome] = []
+    ended: list[CellOutcome] = []
     for outcome in outcomes:
-        seen.append(outcome)
+        ended.append(outcome)
         on_done(outcome)
-    return seen
+    return ended
 
 
 def _in_turn(cells: Sequence[ComparisonCell]) -> Iterator[CellOutcome]:
@@ -110,7 +114,8 @@ def _in_parallel(cells: Sequence[ComparisonCell], num_workers: int) -> Iterator[
                     yield future.result()
                 except BrokenProcessPool:
                     yield CellOutcome(
-                        futures[future], "its process died, perhaps for lack of memory"
+                        futures[future],
+                        "its process died, perhaps for lack of memory; try fewer workers",
                     )
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -120,7 +125,7 @@ def _run_cell_interruptibly(cell: ComparisonCell, command: Sequence[str]) -> Cel
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return _run_cell(cell, command)
-    finally:  # an idle process has nothing to clean up
+    finally:  # an idle process ignores interrupts: it has nothing to clean up
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -1,21 +1,21 @@
-"""Where the time of cold starts went, per policy, from the tables of instances."""
+"""The phases of cold starts per policy, from the tables of instances."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from experiments.comparison.results import PolicyResult
-from experiments.simulation.files import INSTANCES
+from experiments.simulation.run_folder import INSTANCES
 
 
 @dataclass(frozen=True, slots=True)
 class ColdStarts:
-    """Finished loads of a policy from one tier; means over them.
+    """The finished loads of a policy from a tier: their number, and means in seconds.
 
     Attributes:
-        launch_s: From the command to the instance being ready: queue, transfer and phases.
-        transfer_s: Of that, until the last byte had come.
-        startup_s: Of that, phases that moved no bytes.
-        error_s: How far the expected transfer was off, either way.
+        launch_s: From the command until the instance is ready: queue, transfer and phases.
+        transfer_s: The part until the last byte has arrived.
+        startup_s: The part of the phases that transfer no bytes.
+        error_s: Absolute difference of expected and real transfer time.
     """
 
     label: str
@@ -28,7 +28,7 @@ class ColdStarts:
 
 
 def cold_starts(result: PolicyResult) -> list[ColdStarts]:
-    """By tier, over all seeds of a policy."""
+    """Return the cold starts of a policy by tier, over all its seeds."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq

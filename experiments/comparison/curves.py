@@ -1,7 +1,8 @@
-"""Cumulative distributions of startup latency: what share of all requests had started by then.
+"""Cumulative distributions of startup latency and of the time to the first token.
 
-A request that never started (timed out, rejected, left) counts in the whole but never rises the
-curve, so that a curve ends below 1 by what it lost. The same for the time to the first token.
+A point is the share of all requests that have started within a latency. A request that never starts
+(timed out, rejected, cancelled) counts in the total, so a curve ends below 1 by the share of such
+requests.
 """
 
 from bisect import bisect_right
@@ -9,19 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from experiments.comparison.results import PolicyResult
-from experiments.simulation.files import REQUESTS
+from experiments.simulation.run_folder import REQUESTS
 
-MAX_POINTS = 2000  # beyond the resolution of any picture
+MAX_POINTS = 2000  # more than the resolution of any picture
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Points of a CDF, rising in both.
+    """A CDF: points with rising latencies and shares.
 
     Attributes:
-        latency_s: Startup latencies; 0 where a warm instance took the request at once.
-        shares: Of all requests that had started by then.
-        never_started: Share of all requests.
+        latency_s: Startup latencies; 0 for a request that starts on a warm instance at once.
+        shares: Share of all requests that start within each latency.
+        never_started: Share of requests that never start.
     """
 
     label: str
@@ -31,10 +32,10 @@ class Curve:
 
 
 def startup_curve(result: PolicyResult, until: str = "started_at_s") -> Curve:
-    """Of all requests of a policy, over all its seeds.
+    """Return the curve of all requests of a policy, over all its seeds.
 
     Args:
-        until: The column that ends the wait: `first_token_at_s` gives the time to first token.
+        until: Column of the end of the wait; `first_token_at_s`: the time to the first token.
     """
     import numpy as np
     import pyarrow.parquet as pq
@@ -58,7 +59,7 @@ def startup_curve(result: PolicyResult, until: str = "started_at_s") -> Curve:
 
 
 def distance(one: Curve, other: Curve) -> float:
-    """The largest vertical distance of two curves (Kolmogorov and Smirnov's), in [0, 1]."""
+    """Return the largest vertical distance of two curves (Kolmogorov-Smirnov), in [0, 1]."""
     at_s = sorted({*one.latency_s, *other.latency_s})
     return max((abs(_share(one, s) - _share(other, s)) for s in at_s), default=0.0)
 
@@ -69,7 +70,7 @@ def _share(curve: Curve, latency_s: float) -> float:
 
 
 def left_edge_s(curves: Sequence[Curve]) -> float:
-    """Where a logarithmic axis begins: a decade that holds nearly all waits that are not zero."""
+    """Return the left edge of a logarithmic axis: a power of ten below nearly all waits over 0."""
     positive = sorted(s for curve in curves for s in curve.latency_s if s > 0)
     if not positive:
         return 0.01
@@ -80,6 +81,6 @@ def left_edge_s(curves: Sequence[Curve]) -> float:
 
 
 def right_edge_s(curves: Sequence[Curve]) -> float:
-    """The longest wait, and some room; at least a decade from the left edge."""
+    """Return the right edge of the axis: beyond the longest wait, a decade from the left edge."""
     longest_s = max((curve.latency_s[-1] for curve in curves if curve.latency_s), default=0.0)
     return max(1.3 * longest_s, 10 * left_edge_s(curves))

@@ -1,6 +1,6 @@
-"""The identity of a run: runs with the same digest give the same results.
+"""The identity of a run: runs with equal digests have equal results.
 
-sha256(config, bytes of the workload's files, code of everything that simulates)
+    digest = sha256(config, bytes of the workload's files, code of the simulator and its inputs)
 
 Code is hashed without docstrings and comments, so that a reworded docstring makes no result stale.
 """
@@ -15,7 +15,7 @@ from sllmcore.code_text import code_text
 
 _ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("sllmcore", "sllmsim", "traces", "experiments/config", "experiments/simulation")
-SYSTEM_SOURCES = {  # of a replay against a real cluster as well
+SYSTEM_SOURCES = {  # additional sources of a replay against a real cluster
     "sllm": ("sllmreal", "experiments/real"),
     "ray_serve": ("sllmreal", "experiments/real", "experiments/ray_serve"),
 }

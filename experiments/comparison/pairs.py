@@ -1,4 +1,4 @@
-"""Measured beside predicted: pairs of results of one policy, and how far apart they are."""
+"""Pairs of measured and predicted results of a policy, and their differences."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,26 +7,26 @@ from typing import Any
 from experiments.comparison.curves import distance, startup_curve
 from experiments.comparison.results import PolicyResult
 
-PREDICTED = "predicted"  # ends the label of a simulated cell that predicts a real one
+PREDICTED = "predicted"  # suffix of the label of a simulated cell that predicts a real one
 RATIOS = ("startup_latency_s", "ttft_s")
 COUNTS = ("warm_starts", "migrations", "preemptions")
 
 
 def predicted_label(policy: str) -> str:
-    """Of the row below that of the policy."""
+    """Return the label of the row with the prediction for a policy."""
     return f"{policy}-{PREDICTED}"
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A policy as it was measured and as it was predicted."""
+    """The measured and the predicted results of a policy."""
 
     measured: PolicyResult
     predicted: PolicyResult
 
 
 def pairs_of(results: Sequence[PolicyResult]) -> list[Pair]:
-    """Those results that have both, in the order of the measured ones."""
+    """Return the pairs of policies that have both, in the order of the measured results."""
     by_label = {result.label: result for result in results}
     return [
         Pair(result, by_label[predicted_label(result.label)])
@@ -36,7 +36,7 @@ def pairs_of(results: Sequence[PolicyResult]) -> list[Pair]:
 
 
 def plain_pair(pair: Pair) -> dict[str, Any]:
-    """As JSON has it: measured over predicted, differences of counts, distance of the CDFs."""
+    """Return plain data for JSON: ratios, differences of counts, distance of the CDFs."""
     measured, predicted = pair.measured, pair.predicted
     ratios = {
         f"{name}.{part}": _ratio(measured.number(f"{name}.{part}"), predicted, f"{name}.{part}")

@@ -1,4 +1,4 @@
-"""Measured and predicted CDFs as a picture: a panel per policy, a row per kind of wait."""
+"""The picture of measured and predicted CDFs: a column per policy, a row per kind of wait."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,11 @@ PANEL_WIDTH_IN, PANEL_HEIGHT_IN = 1.75, 1.7
 
 @dataclass(frozen=True, slots=True)
 class PanelRow:
-    """One kind of wait: what its axis says, and per policy the measured and the predicted curve."""
+    """A row of panels: a kind of wait, and the measured and predicted curve of each policy.
+
+    Args:
+        wait: Name of the wait, for the axis.
+    """
 
     wait: str
     measured: tuple[Curve, ...]
@@ -24,7 +28,7 @@ class PanelRow:
 
 
 def draw_pairs(rows: Sequence[PanelRow], folder: Path, stem: str) -> list[Path]:
-    """Write STEM.png and STEM.pdf; returns their paths. Measured solid, predicted dashed."""
+    """Draw measured curves solid and predicted ones dashed; return the paths of PNG and PDF."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""Writes what a comparison came to beside its cells, and prints it."""
+"""The output of a comparison: its files beside the cells, and the printed table."""
 
 import json
 from collections.abc import Sequence
@@ -26,9 +26,10 @@ PREDICTION = "prediction.json"
 
 
 def write_prediction(folder: Path, cells: Sequence[ComparisonCell]) -> None:
-    """prediction.json: what the simulator says, and when that was written: before the real runs.
+    """Write prediction.json: the simulated results, and the time of writing.
 
-    One that holds these cells already, of a comparison that was interrupted, stays.
+    It is written before the real runs. A file of an interrupted comparison that has these cells
+    already is kept.
     """
     file = folder / PREDICTION
     if file.is_file() and {f"cells/{cell.folder.name}" for cell in cells} <= _predicted(file):
@@ -39,7 +40,7 @@ def write_prediction(folder: Path, cells: Sequence[ComparisonCell]) -> None:
 
 
 def _predicted(file: Path) -> set[str]:
-    """Folders of the cells in a prediction; a cell's folder is named by its content."""
+    """Return the folders of the cells in a prediction."""
     policies = json.loads(file.read_text())["policies"]
     return {cell["folder"] for policy in policies for cell in policy["cells"]}
 
@@ -47,7 +48,16 @@ def _predicted(file: Path) -> set[str]:
 def publish(
     folder: Path, cells: Sequence[ComparisonCell], stream: IO[str], *, as_json: bool
 ) -> None:
-    """comparison.json, comparison.csv, the CDF as PNG and PDF, report.html; and the table."""
+    """Write the files of a comparison, and print the table.
+
+    The files are comparison.json, comparison.csv, the CDFs as PNG and PDF, and report.html.
+
+    Args:
+        as_json: Print JSON in place of the table.
+
+    Raises:
+        ControlError: The policies did not meet the same requests.
+    """
     results = policy_results(cells)
     config = cells[0].config
     pairs = [plain_pair(pair) for pair in pairs_of(results)]
@@ -65,7 +75,7 @@ def publish(
 
 
 def _pictures(results: Sequence[PolicyResult], curves: Sequence[Curve], folder: Path) -> list[Path]:
-    """All in one; where there are predictions, a panel per policy."""
+    """Draw all curves in one panel, or a panel per policy if there are predictions."""
     pairs = pairs_of(results)
     if not pairs:
         return draw_cdf(curves, folder, PICTURE)

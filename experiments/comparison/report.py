@@ -1,4 +1,4 @@
-"""report.html: the whole comparison on one page that opens anywhere, offline."""
+"""report.html: a comparison on a single page that needs no other file and no network."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ from experiments.comparison.results import PolicyResult
 from experiments.comparison.svg import Bar, SvgPart, cdf_panel, stacked_bars
 from experiments.comparison.table import columns_for, seconds
 from experiments.config.run_config import RunConfig, plain_config
-from experiments.simulation.files import CONFIG, ENV, INSTANCES, JOURNAL, REQUESTS, SUMMARY
+from experiments.simulation.run_folder import CONFIG, ENV, INSTANCES, JOURNAL, REQUESTS, SUMMARY
 
 _TEMPLATE = Path(__file__).with_name("report_template.html")
 _TIERS = (("warm", "#009E73"), ("DRAM", "#56B4E9"), ("SSD", "#E69F00"), ("REMOTE", "#D55E00"))
@@ -31,7 +31,7 @@ _GPU_TIME = (
 def report_html(
     folder: Path, results: Sequence[PolicyResult], curves: Sequence[Curve], picture: Path
 ) -> str:
-    """The page; links in it are relative to the folder."""
+    """Return the page; its links are relative to `folder`."""
     first = results[0].cells[0].cell
     environment = json.loads((first.folder / ENV).read_text())
     return Template(_TEMPLATE.read_text()).substitute(
@@ -62,7 +62,7 @@ def _setting(config: RunConfig, results: Sequence[PolicyResult]) -> str:
         f"{result.number('requests'):,.0f} requests for {len(config.models.names)} models in "
         f"{_length(result)}; {num_servers} servers with "
         f"{num_gpus} {config.cluster.gpu.name} in all; workload {config.workload.kind}; "
-        f"seed {seeds}. All policies met the same requests. {_kind_of(results)}"
+        f"seed {seeds}. All policies have the same requests. {_kind_of(results)}"
     )
 
 
@@ -73,14 +73,14 @@ def _length(result: PolicyResult) -> str:
 
 
 def _kind_of(results: Sequence[PolicyResult]) -> str:
-    """What the reader has before him."""
+    """Return a sentence: simulated, or measured on which kind of cluster."""
     real = [result.cells[0].cell.config.driver.real for result in results if result.real]
     if not real:
         return "Simulated, not measured."
     engines = "emulated by sleeping" if real[0] and real[0].engine == "timed" else "on this CPU"
     return (
-        f"Measured on a cluster of processes on one machine, inferences {engines}; rows that end "
-        "with predicted were simulated before."
+        f"Measured on a cluster of processes on one machine, with inferences {engines}. Rows with "
+        "the suffix -predicted were simulated before the measurement."
     )
 
 
@@ -171,7 +171,7 @@ def _shown(value: float | str | None) -> str:
 
 
 def _configs(results: Sequence[PolicyResult]) -> str:
-    """Sections that all share once, and per policy those in which they differ."""
+    """Return the sections of the config that are equal for all, then those of each policy."""
     plain = [plain_config(result.cells[0].cell.config) for result in results]
     shared = [key for key in plain[0] if all(other[key] == plain[0][key] for other in plain)]
     blocks = [_details("shared by all", {key: plain[0][key] for key in shared})]
@@ -204,7 +204,7 @@ def _files(folder: Path, results: Sequence[PolicyResult]) -> str:
 
 
 def table_html(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
-    """Text to the left, numbers to the right, as the style sheet has it."""
+    """Return a table; the style sheet aligns text left and numbers right."""
     lines = (escape(heading.strip("\n")).replace("\n", "<br>") for heading in headings)
     head = "".join(f"<th>{heading}</th>" for heading in lines)
     body = "".join(

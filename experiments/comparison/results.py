@@ -1,4 +1,4 @@
-"""The figures of a comparison: a row per cell, and per policy the median over its seeds."""
+"""The numbers of a comparison: a row per cell, and the medians of each policy over its seeds."""
 
 import csv
 import io
@@ -10,12 +10,12 @@ from typing import Any, TypeAlias
 from experiments.comparison.cells import ComparisonCell
 from sllmcore.errors import ControlError
 
-Figures: TypeAlias = dict[str, float | str | None]  # "startup_latency_s.p99" -> 1.5
+Figures: TypeAlias = dict[str, float | str | None]  # {"startup_latency_s.p99": 1.5}
 
 
 @dataclass(frozen=True, slots=True)
 class CellResult:
-    """A cell that is done."""
+    """The numbers of a cell that is done."""
 
     cell: ComparisonCell
     figures: Figures
@@ -23,7 +23,7 @@ class CellResult:
 
 @dataclass(frozen=True, slots=True)
 class PolicyResult:
-    """A policy over its seeds; `figures` are medians of what is a number."""
+    """The results of a policy: its cells, one per seed, and the medians of their numbers."""
 
     label: str
     cells: tuple[CellResult, ...]
@@ -31,20 +31,20 @@ class PolicyResult:
 
     @property
     def real(self) -> bool:
-        """Measured on a real cluster, not simulated."""
+        """True for results of a real cluster, False for simulated ones."""
         return self.cells[0].cell.real
 
     def number(self, name: str) -> float:
-        """A figure; 0 if no request had any, or this kind of run has none."""
+        """Return a number; 0 if there are no samples, or this kind of run has no such number."""
         value = self.figures.get(name)
         return value if isinstance(value, int | float) else 0.0
 
 
 def policy_results(cells: Iterable[ComparisonCell]) -> list[PolicyResult]:
-    """In the order of their first cells.
+    """Return the results of each policy, in the order of their first cells.
 
     Raises:
-        ControlError: Policies did not meet the same number of requests.
+        ControlError: The policies did not meet the same number of requests.
     """
     by_label: dict[str, list[CellResult]] = {}
     for cell in cells:
@@ -57,7 +57,7 @@ def policy_results(cells: Iterable[ComparisonCell]) -> list[PolicyResult]:
 
 
 def flat(plain: Mapping[str, Any], prefix: str = "") -> Figures:
-    """Nested keys joined by dots."""
+    """Return a flat mapping; nested keys are joined by dots."""
     figures: Figures = {}
     for key, value in plain.items():
         if isinstance(value, Mapping):
@@ -68,7 +68,7 @@ def flat(plain: Mapping[str, Any], prefix: str = "") -> Figures:
 
 
 def csv_text(results: Sequence[PolicyResult]) -> str:
-    """A row per cell."""
+    """Return CSV text with a row per cell."""
     rows = [
         {
             "label": result.label,
@@ -88,7 +88,7 @@ def csv_text(results: Sequence[PolicyResult]) -> str:
 
 
 def plain_results(name: str, results: Sequence[PolicyResult]) -> dict[str, Any]:
-    """As JSON has it."""
+    """Return plain data for JSON."""
     return {
         "name": name,
         "policies": [

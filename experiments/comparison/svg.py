@@ -1,4 +1,4 @@
-"""Small pictures for the report, as SVG that needs nothing from outside."""
+"""Small pictures for the report, as SVG without external references."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,11 @@ PANEL_WIDTH, PANEL_HEIGHT, MARGIN = 300, 160, 44
 
 @dataclass(frozen=True, slots=True)
 class SvgPart:
-    """A piece of a bar; `shown` is what a reader sees of its amount."""
+    """A part of a stacked bar.
+
+    Args:
+        shown: Text of its amount.
+    """
 
     name: str
     amount: float
@@ -30,11 +34,12 @@ class Bar:
 
     @property
     def total(self) -> float:
+        """Sum of the amounts of its parts."""
         return sum(part.amount for part in self.parts)
 
 
 def stacked_bars(bars: Sequence[Bar]) -> str:
-    """One bar under the other on a common scale, with a key above."""
+    """Return horizontal bars on a common scale, with a key above them."""
     longest = max((bar.total for bar in bars), default=0.0) or 1.0
     height = (BAR_HEIGHT + 6) * len(bars) + 26
     pieces = [_key(bars[0].parts)] if bars else []
@@ -69,7 +74,7 @@ def _key(parts: Sequence[SvgPart]) -> str:
 
 
 def cdf_panel(curve: Curve, colour: str, left_s: float, right_s: float) -> str:
-    """One policy's CDF over a logarithmic axis."""
+    """Return the CDF of a policy over a logarithmic axis."""
     decades = log10(right_s / left_s)
 
     def x(latency_s: float) -> float:

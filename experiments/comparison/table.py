@@ -1,4 +1,4 @@
-"""The comparison on a terminal, or as plain text where there is none."""
+"""The table of a comparison, for a terminal or as plain text."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,17 @@ from experiments.comparison.results import PolicyResult
 if TYPE_CHECKING:
     from rich.table import Table
 
-SMALL_S = 0.001  # less is rounding, or does not matter to anybody
+SMALL_S = 0.001  # smaller times are shown as <0.001
 
 
 @dataclass(frozen=True, slots=True)
 class TableColumn:
-    """A column of the table: two lines of heading, and how a policy fills it."""
+    """A column of the table.
+
+    Args:
+        heading: Heading of up to two lines.
+        cell: Returns the text for a policy.
+    """
 
     heading: str
     cell: Callable[[PolicyResult], str]
@@ -41,7 +46,7 @@ def _gpu(part: str) -> Callable[[PolicyResult], str]:
 
 
 def seconds(value: float) -> str:
-    """Three digits that matter."""
+    """Return seconds with three significant digits."""
     if abs(value) < SMALL_S:
         return "0" if value == 0 else f"<{SMALL_S:g}"
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
@@ -70,7 +75,7 @@ def _cold(result: PolicyResult) -> str:
     return f"{sum(result.number(f'loads.{tier}') for tier in ('REMOTE', 'SSD', 'DRAM')):,.0f}"
 
 
-# Of a comparison in which some results were measured and others predicted.
+# Columns of a comparison with measured and predicted results.
 MEASURED_COLUMNS = (
     *COLUMNS[:5],
     TableColumn("first token\nmean s", _seconds("ttft_s.mean")),
@@ -81,17 +86,17 @@ MEASURED_COLUMNS = (
     *COLUMNS[5:10],
 )
 
-NARROW_COLUMNS = (range(7), (0, *range(7, len(COLUMNS))))  # on two tables, each with its policies
-WIDE_CHARACTERS = 114  # that all columns take
+NARROW_COLUMNS = (range(7), (0, *range(7, len(COLUMNS))))  # two tables, each with the policies
+WIDE_CHARACTERS = 114  # width of all columns
 
 
 def columns_for(results: Sequence[PolicyResult]) -> Sequence[TableColumn]:
-    """What a table of these results shows."""
+    """Return the columns for results: those of measured ones if any is measured."""
     return MEASURED_COLUMNS if any(result.real for result in results) else COLUMNS
 
 
 def print_table(title: str, results: Sequence[PolicyResult], stream: IO[str]) -> None:
-    """Rich on a terminal, in two tables where it is narrow; aligned text otherwise."""
+    """Print the table: on a terminal by Rich (two tables if narrow), else as aligned text."""
     columns = columns_for(results)
     rows = [[column.cell(result) for column in columns] for result in results]
     if not stream.isatty():
@@ -124,7 +129,7 @@ def _rich_table(
 def plain_table(
     title: str, rows: Sequence[Sequence[str]], columns: Sequence[TableColumn] = COLUMNS
 ) -> str:
-    """Columns two blanks apart, numbers to the right."""
+    """Return aligned text: columns two blanks apart, numbers right-aligned."""
     headings = [("\n" + column.heading).split("\n")[-2:] for column in columns]
     lines = [[heading[0] for heading in headings], [heading[1] for heading in headings], *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]

@@ -1,1 +1,1 @@
-"""Ray Serve itself as a system that workloads are replayed against: a baseline that is not ours."""
+"""Ray Serve itself, as a baseline system that workloads are replayed against."""

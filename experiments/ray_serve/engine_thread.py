@@ -1,4 +1,4 @@
-"""An engine that steps in a thread of its own; its tokens go to coroutines."""
+"""An engine that steps in a thread and delivers its tokens to coroutines."""
 
 import asyncio
 import threading
@@ -11,9 +11,10 @@ Change = Callable[[], None]
 
 
 class EngineThread:
-    """Generates for as many requests at once as the engine has slots.
+    """An engine in a thread. `generate` must always be called in the same event loop.
 
-    `generate` is called in one event loop.
+    Args:
+        engine: Serves as many sequences at once as it has slots.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -23,7 +24,7 @@ class EngineThread:
         threading.Thread(target=self._run, name="engine", daemon=True).start()
 
     async def generate(self, spec: SequenceSpec) -> AsyncIterator[int]:
-        """One token after the other. Closing it, or being cancelled, frees the slot."""
+        """Yield the tokens of a sequence. Closing or cancelling the generator frees its slot."""
         loop = asyncio.get_running_loop()
         tokens: asyncio.Queue[OutputToken] = asyncio.Queue()
         request_id = spec.request_id

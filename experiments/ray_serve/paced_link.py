@@ -1,9 +1,10 @@
-"""A link that the processes of one machine share, each paced as if bytes went over it.
+"""An emulated link that the processes of a machine share.
 
-A transfer takes turns of a chunk with whoever else is there. The file says until when the link is
-taken; a chunk is booked behind that, and its process sleeps until the chunk is through:
+A transfer is a series of chunks, which take turns with the chunks of other transfers. A file holds
+the time until which the link is in use. A process books a chunk after that time and sleeps until
+the chunk ends:
 
-    end = max(the link's, the transfer's last end) + chunk / bytes_per_s
+    end = max(end of the link's use, end of the transfer's last chunk) + chunk / bytes_per_s
 """
 
 import fcntl
@@ -13,19 +14,23 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-_TURN_S = 0.05  # of the link's time; a transfer alone is woken so often
+_TURN_S = 0.05  # time of a chunk on an unshared link
 _TIME = struct.Struct("<d")
 
 
 @dataclass(frozen=True, slots=True)
 class PacedLink:
-    """Equal shares of `bytes_per_s` for all that move at once. `file` is the link's alone."""
+    """A link that gives concurrent transfers equal shares of `bytes_per_s`.
+
+    Args:
+        file: File of this link, shared by the processes that use it.
+    """
 
     file: Path
     bytes_per_s: float
 
     def move(self, num_bytes: int, limit_bytes_per_s: float) -> None:
-        """Return when so many bytes have come through; no faster than the limit."""
+        """Sleep as long as a transfer takes, at `limit_bytes_per_s` at most."""
         chunk_bytes = max(1, int(self.bytes_per_s * _TURN_S))
         moved, end_s = 0, time.monotonic()
         limit_end_s = end_s
@@ -41,7 +46,7 @@ class PacedLink:
             os.close(fd)
 
     def _booked(self, fd: int, not_before_s: float, num_bytes: int) -> float:
-        """Until when a turn lasts that begins as soon as the link is free."""
+        """Book a chunk as soon as the link is free, and return the time of its end."""
         fcntl.flock(fd, fcntl.LOCK_EX)
         try:
             taken = os.pread(fd, _TIME.size, 0)

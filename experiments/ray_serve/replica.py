@@ -1,4 +1,4 @@
-"""What Ray Serve runs: a replica that loads its model when it is made, then serves it."""
+"""The deployment that Ray Serve runs: a replica that loads its model, then serves it."""
 
 import itertools
 import time
@@ -16,11 +16,17 @@ from sllmreal.control.deployment import ModelDeployment
 from sllmreal.engine.protocol import SequenceSpec
 from sllmreal.worker.engines import make_engine
 
-LIVES = "lives.jsonl"
+EVENTS = "replica_events.jsonl"
 
 
-class Life(msgspec.Struct, frozen=True):
-    """A step in a replica's life, as it writes it down itself. Times are of the wall clock."""
+class ReplicaEvent(msgspec.Struct, frozen=True):
+    """An event that a replica writes to `EVENTS`: it was made, became ready, or ended.
+
+    Attributes:
+        at_s: Time by the wall clock.
+        source: For `ready`, the tier that the model was loaded from.
+        transfer_s: For `ready`, seconds of the load.
+    """
 
     step: Literal["made", "ready", "ended"]
     at_s: float
@@ -33,12 +39,12 @@ class Life(msgspec.Struct, frozen=True):
 
 
 class Replica:
-    """One instance of a model on one of the nodes.
+    """An instance of a model on a node.
 
     Args:
-        model: What it serves.
-        nodes: By Ray's node id.
-        directory: Where its life is written down, beside those of all others.
+        model: The model to serve.
+        nodes: Nodes by Ray's node id.
+        directory: Folder of `EVENTS`, which all replicas append to.
     """
 
     def __init__(self, model: ModelDeployment, nodes: Mapping[str, Node], directory: Path) -> None:
@@ -48,19 +54,19 @@ class Replica:
         actor_id = context.get_actor_id()
         assert actor_id is not None, "Ray Serve makes actors"
         self._id = actor_id[:12]
-        self._file = directory / LIVES
+        self._file = directory / EVENTS
         self._numbers = itertools.count()
-        self._live("made")
+        self._record("made")
         began_at_s = time.time()
         source = self._node.load(model.name, model.size_bytes, model.num_gpus)
         transfer_s = time.time() - began_at_s
         self._engine = EngineThread(make_engine(model, None, None))
-        self._live("ready", source, transfer_s)
+        self._record("ready", source, transfer_s)
 
     async def generate(
         self, request_id: str, prompt: tuple[int, ...], max_output_tokens: int
     ) -> AsyncIterator[tuple[str, float] | int]:
-        """The replica's id and when the request began to run, then its tokens."""
+        """Yield the replica's id and the start time of the request, then its tokens."""
         yield self._id, time.time()
         sequence_id = f"{request_id}/{next(self._numbers)}"  # Ray may send a request again
         spec = SequenceSpec(sequence_id, prompt, max_output_tokens)
@@ -68,16 +74,16 @@ class Replica:
             yield token
 
     def __del__(self) -> None:
-        """What Ray Serve calls before it ends a replica."""
-        self._live("ended")
+        """Record the end; Ray Serve calls this before it stops a replica."""
+        self._record("ended")
 
-    def _live(
+    def _record(
         self,
         step: Literal["made", "ready", "ended"],
         source: StorageTier | None = None,
         transfer_s: float = 0.0,
     ) -> None:
-        life = Life(
+        event = ReplicaEvent(
             step,
             time.time(),
             self._id,
@@ -88,4 +94,4 @@ class Replica:
             transfer_s,
         )
         with self._file.open("ab") as file:
-            file.write(msgspec.json.encode(life) + b"\n")
+            file.write(msgspec.json.encode(event) + b"\n")

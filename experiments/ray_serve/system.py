@@ -1,8 +1,8 @@
-"""Ray Serve as a system to replay workloads against: one application per model, scaled to zero.
+"""Ray Serve as a system to replay workloads against: an application per model, scaled to zero.
 
-Each model may have as many replicas as there are GPUs for; a replica that has nothing to do goes
-after as long as it takes to load it, as ServerlessLLM's keep-alive is. Requests come through a
-handle, as they come through our desk, without HTTP on either side.
+A model may have as many replicas as fit on the GPUs. The keep-alive of an idle replica is the time
+that its load takes, as in ServerlessLLM. Requests are sent through a handle, without HTTP, as they
+are to our request router.
 """
 
 import asyncio
@@ -18,10 +18,16 @@ from ray.serve.config import AutoscalingConfig
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from experiments.config.run_config import RunConfig
-from experiments.ray_serve.loopback import ray_cluster
+from experiments.ray_serve.local_cluster import ray_cluster
 from experiments.ray_serve.node import Node
 from experiments.ray_serve.replica import Replica
-from experiments.ray_serve.told import LEFT, TIMED_OUT, Started, Told, read_lives
+from experiments.ray_serve.run_record import (
+    LEFT,
+    TIMED_OUT,
+    RayServeRun,
+    RequestStart,
+    read_events,
+)
 from experiments.real.sending import Elapsed, Sending, check_lags, sent_on_time, write_sendings
 from experiments.real.system import Workload, prompt_of
 from experiments.simulation.setup import sim_setup
@@ -32,29 +38,29 @@ from sllmreal.control.deployment import ModelDeployment
 from sllmsim.setup import LoaderProfile, SimServerSetup
 
 BEGIN_IN_S = 0.5
-# Ray's own 10 s and 30 s would lag behind bursts of seconds: set in Ray Serve's favour.
-_PUSH_S = 1.0  # how often a handle tells the autoscaler of its requests
-_LOOK_BACK_S = 2.0  # over which the autoscaler averages
+# In Ray Serve's favour: its defaults of 10 s and 30 s would lag behind bursts of seconds.
+_PUSH_S = 1.0  # interval at which a handle reports its requests to the autoscaler
+_LOOK_BACK_S = 2.0  # window over which the autoscaler averages
 
 
 @dataclass(frozen=True, slots=True)
 class RayServe:
-    """A `System`.
+    """A `System` that runs Ray Serve.
 
     Args:
-        servers: One Ray node each; they begin with empty caches.
-        loader: Its shares of their bandwidths.
-        keeps: Tiers that keep what was downloaded.
-        startup_timeout_s: A request that has not begun by then is given up.
+        servers: Servers, each a Ray node; their caches are empty at the start.
+        loader: The loader's shares of their bandwidths.
+        cache_tiers: Tiers that keep downloaded checkpoints.
+        startup_timeout_s: Seconds after which a client cancels a request that has not started.
     """
 
     servers: tuple[SimServerSetup, ...]
     loader: LoaderProfile
-    keeps: tuple[StorageTier, ...]
+    cache_tiers: tuple[StorageTier, ...]
     startup_timeout_s: float | None
 
     def replay(self, workload: Workload, folder: Path) -> Summary:
-        """Also writes instances.parquet."""
+        """Replay a workload; see `System.replay`. Also writes instances.parquet."""
         gpus = {server.id: server.hardware.num_gpus for server in self.servers}
         with tempfile.TemporaryDirectory(prefix="sllm-") as name, ray_cluster(gpus) as node_ids:
             directory = Path(name)
@@ -62,14 +68,14 @@ class RayServe:
             clients = _Clients(handles, self.startup_timeout_s)
             sendings = asyncio.run(clients.sent(workload))
             end_s = time.time() - clients.start_s
-            lives = read_lives(directory)
+            events = read_events(directory)
         write_sendings(sendings, folder)
         check_lags(sendings, workload.max_send_lag_s)
         specs = tuple(server.hardware.spec(server.id) for server in self.servers)
-        told = Told(
-            specs, workload.models, lives, sendings, clients.started, clients.start_s, end_s
+        run = RayServeRun(
+            specs, workload.models, events, sendings, clients.started, clients.start_s, end_s
         )
-        return told.written(folder)
+        return run.write_tables(folder)
 
     def _deployed(
         self, models: tuple[ModelDeployment, ...], node_ids: Mapping[str, str], directory: Path
@@ -91,12 +97,12 @@ class RayServe:
     def _node(self, server: SimServerSetup, directory: Path) -> Node:
         own = directory / server.id
         own.mkdir()
-        return Node(server.id, server.hardware, self.loader, self.keeps, own)
+        return Node(server.id, server.hardware, self.loader, self.cache_tiers, own)
 
     def _scaling(self, model: ModelDeployment) -> AutoscalingConfig:
         hardware = [server.hardware for server in self.servers]
         slowest_bytes_per_s = min(one.nic_bytes_per_s for one in hardware)
-        stay_s = model.size_bytes / slowest_bytes_per_s
+        keep_alive_s = model.size_bytes / slowest_bytes_per_s
         return AutoscalingConfig(
             min_replicas=0,
             initial_replicas=0,
@@ -105,31 +111,35 @@ class RayServe:
             look_back_period_s=_LOOK_BACK_S,
             metrics_interval_s=_PUSH_S,
             upscale_delay_s=0.0,
-            downscale_delay_s=stay_s,
-            downscale_to_zero_delay_s=stay_s,
+            downscale_delay_s=keep_alive_s,
+            downscale_to_zero_delay_s=keep_alive_s,
         )
 
 
 def ray_serve(config: RunConfig) -> RayServe:
-    """The system of a config with `driver.system=ray_serve`; its policy says what nodes keep."""
+    """Return the system of a config with `driver.system=ray_serve`.
+
+    The config's residency policy determines the tiers that cache.
+    """
     policy = config.policy
     residency = policy.residency
-    keeps = (*((DRAM,) * residency.caches_dram), *((SSD,) * residency.caches_ssd))
+    cache_tiers = (*((DRAM,) * residency.caches_dram), *((SSD,) * residency.caches_ssd))
     servers = tuple(sim_setup(config).servers)
-    return RayServe(servers, config.driver.loader, keeps, policy.controller.startup_timeout_s)
+    timeout_s = policy.controller.startup_timeout_s
+    return RayServe(servers, config.driver.loader, cache_tiers, timeout_s)
 
 
 @dataclass(slots=True)
 class _Clients:
-    """Everybody who asks."""
+    """The clients of a replay."""
 
     handles: Mapping[str, DeploymentHandle[Replica]]
     startup_timeout_s: float | None
     start_s: float = 0.0  # the workload's 0 s by the wall clock
-    started: dict[str, Started] = field(default_factory=dict)
+    started: dict[str, RequestStart] = field(default_factory=dict)
 
     async def sent(self, workload: Workload) -> list[Sending]:
-        """All requests, each at its time, to their ends."""
+        """Send each request at its time, and return when all have ended."""
         self.start_s = time.time() + BEGIN_IN_S
         return await sent_on_time(workload.jobs, self._ask, BEGIN_IN_S)
 
@@ -146,7 +156,9 @@ class _Clients:
             sending.problem = f"{type(error).__name__}: {error}"[:200]
             return
         if not sending.problem and sending.output_tokens != job.output_tokens:
-            raise ClusterError(f"{job.request.id} got {sending.output_tokens} tokens")
+            raise ClusterError(
+                f"{job.request.id} got {sending.output_tokens} tokens, expected {job.output_tokens}"
+            )
 
     async def _answered(self, sending: Sending, elapsed_s: Elapsed) -> None:
         job = sending.job
@@ -160,10 +172,10 @@ class _Clients:
             except TimeoutError:
                 sending.problem = TIMED_OUT
                 return
-            self.started[job.request.id] = Started(replica_id, at_s - self.start_s)
+            self.started[job.request.id] = RequestStart(replica_id, at_s - self.start_s)
             async for _ in stream:
                 if not sending.output_tokens:
                     sending.first_token_at_s = elapsed_s()
                 sending.output_tokens += 1
         finally:
-            stream.cancel()  # type: ignore[no-untyped-call]  # nothing where it has ended
+            stream.cancel()  # type: ignore[no-untyped-call]  # no effect on a stream that has ended

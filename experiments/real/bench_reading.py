@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from experiments.config.real import Calibration, Measured
 from experiments.real.bench import LONG_TOKENS, SHORT_TOKENS
-from experiments.simulation.files import INSTANCES, REQUESTS
+from experiments.simulation.run_folder import INSTANCES, REQUESTS
 from sllmreal.control.deployment import ModelDeployment
 
 Row = dict[str, Any]

@@ -1,9 +1,7 @@
 """Runs a config on a real cluster; leaves the files of a simulation, and the clients' own."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from math import fsum
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +16,20 @@ from experiments.real.possible import check_lengths, real_settings
 from experiments.real.sending import CLIENTS
 from experiments.real.served import served_models
 from experiments.real.system import System, Workload
+from experiments.simulation.energy import held_gpu_s
 from experiments.simulation.environment import Stopwatch, environment
 from experiments.simulation.execute import json_text
-from experiments.simulation.files import CONFIG, ENV, INSTANCES, SUMMARY
-from experiments.simulation.run_folder import check_free, published_folder
-from experiments.simulation.summary_file import check_accounting
-from sllmcore.metrics import Summary
-from sllmcore.metrics.summary import distribution
+from experiments.simulation.run_folder import (
+    CONFIG,
+    ENV,
+    INSTANCES,
+    SUMMARY,
+    check_free,
+    published_folder,
+)
+from experiments.simulation.summary_file import measured_summary
 from traces.account import Account
-from traces.workload import build_jobs
+from traces.workload import workload_requests
 
 
 def run_into(
@@ -49,7 +52,8 @@ def run_into(
     with published_folder(folder) as new, tempfile.TemporaryDirectory() as weights:
         workload = _workload(config, settings, account, Path(weights))
         served = (system or _system(config, settings)).replay(workload, new)
-        summary = _plain_summary(config, served, account, new)
+        held_s = _held_gpu_s(new, served.ended_at_s)
+        summary = measured_summary(config, served, account, held_s, _lags_s(new))
         (new / CONFIG).write_text(yaml.safe_dump(plain_config(config), sort_keys=False))
         summary["wall_s"] = stopwatch.wall_s()
         (new / SUMMARY).write_text(json_text(summary))
@@ -68,48 +72,19 @@ def _system(config: RunConfig, settings: RealSettings) -> System:
 def _workload(
     config: RunConfig, settings: RealSettings, account: Account, weights: Path
 ) -> Workload:
-    jobs = tuple(build_jobs(config.workload, config.models.names, config.seed, account))
+    jobs = tuple(workload_requests(config.workload, config.models.names, config.seed, account))
     models = served_models(config, settings, weights)
     check_lengths(jobs, models)
     return Workload(models, jobs, settings.max_send_lag_s)
 
 
-def _plain_summary(
-    config: RunConfig, summary: Summary, account: Account, folder: Path
-) -> dict[str, Any]:
-    """As JSON has it: the keys of a simulation that were measured, and how well requests were sent.
-
-    Raises:
-        ControlError: A request is unaccounted for.
-    """
-    plain = asdict(summary)
-    measured_s = plain.pop("ended_at_s")
-    check_accounting(plain, account.jobs)
-    return {
-        "name": config.name,
-        "policy": config.policy.name,
-        "seed": config.seed,
-        **plain,
-        "gpu_resident_s": min(plain["gpu_idle_s"], _resident_s(folder, plain, measured_s)),
-        "workload": asdict(account),
-        "send_lag_s": asdict(distribution(_lags_s(folder))),
-        "measured_s": measured_s,
-    }
-
-
-def _resident_s(folder: Path, summary: Mapping[str, Any], end_s: float) -> float:
-    """GPU-seconds of instances with nothing to do; 0 where the system writes no instances."""
+def _held_gpu_s(folder: Path, end_s: float) -> float:
+    """Return the GPU-seconds that instances held; 0 if the system wrote no table of instances."""
     if not (folder / INSTANCES).is_file():
         return 0.0
     table = pq.read_table(folder / INSTANCES).to_pydict()
-    held_s = fsum(
-        num_gpus * ((end_s if ended_s is None else ended_s) - launched_s)
-        for num_gpus, launched_s, ended_s in zip(
-            table["num_gpus"], table["launched_at_s"], table["ended_at_s"], strict=True
-        )
-    )
-    used_s: float = summary["gpu_busy_s"] + summary["gpu_loading_s"]
-    return max(0.0, held_s - used_s)
+    ended_at_s = (end_s if at_s is None else at_s for at_s in table["ended_at_s"])
+    return held_gpu_s(table["num_gpus"], table["launched_at_s"], ended_at_s)
 
 
 def _lags_s(folder: Path) -> list[float]:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from experiments.simulation.files import INSTANCES, JOURNAL, REQUESTS
 from experiments.simulation.journal_file import written_journal
 from experiments.simulation.parquet_file import order_of_arrival, order_of_launch, write_table
+from experiments.simulation.run_folder import INSTANCES, JOURNAL, REQUESTS
 from sllmcore.build import PolicySettings
 from sllmcore.events import Event, InferenceFinished
 from sllmcore.journal import JournalEntry, JournalReader

@@ -1,1 +1,1 @@
-"""One run: from its config to the files in its folder."""
+"""Simulated runs: from a config to the files in a folder."""

@@ -1,9 +1,9 @@
-"""How fast a real cluster's engines are: what they emulate, and what was measured on top of it.
+"""The speed of a real cluster's engines: their emulated pace plus the measured overhead.
 
-A timed engine sleeps along a straight line, prefill_token_s n for a prompt of n tokens and
-decode_step_s + decode_sequence_s B for an iteration over B sequences, whatever their contexts. It
-is the roofline at `TYPICAL_TOKENS`, exact there and at batch 1. An engine that computes has no such
-line: all its time is measured.
+A timed engine sleeps prefill_token_s n for a prompt of n tokens, and decode_step_s +
+decode_sequence_s B for an iteration over B sequences, whatever their contexts. This linear pace
+equals the roofline at `TYPICAL_TOKENS` and batch 1. An engine that computes has no emulated pace:
+all its time is measured.
 """
 
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from experiments.config.real import RealSettings
 from sllmsim.timing import InferenceTiming
 from sllmsim.timing.linear import LinearTiming
 
-TYPICAL_TOKENS = 250  # of prompt, and of context while decoding: GSM8K's mean prompt and answer
-_SHORTEST_STEP_S = 1e-6  # an iteration takes time, even where none has been measured yet
+TYPICAL_TOKENS = 250  # of a prompt and of a context: GSM8K's mean prompt and answer
+_SHORTEST_STEP_S = 1e-6  # an iteration must take time, even before any measurement
 
 
 @dataclass(frozen=True, slots=True)
 class EmulatedPace:
-    """What a timed engine is told to sleep."""
+    """The pace of a timed engine: seconds of sleep per token, iteration and sequence."""
 
     prefill_token_s: float = 0.0
     decode_step_s: float = 0.0
@@ -26,7 +26,7 @@ class EmulatedPace:
 
 
 def emulated_pace(timing: InferenceTiming) -> EmulatedPace:
-    """The straight line for a model's timing."""
+    """Return the linear pace for a model's timing."""
     return EmulatedPace(
         timing.prefill_s(TYPICAL_TOKENS) / TYPICAL_TOKENS,
         timing.fixed_s,
@@ -35,7 +35,11 @@ def emulated_pace(timing: InferenceTiming) -> EmulatedPace:
 
 
 def calibrated_timing(timing: InferenceTiming, real: RealSettings) -> LinearTiming:
-    """Of an engine of a real cluster whose config's model and GPU have `timing`."""
+    """Return the timing of a real cluster's engine.
+
+    Args:
+        timing: Timing of the config's model and GPU.
+    """
     pace = emulated_pace(timing) if real.engine == "timed" else EmulatedPace()
     measured = real.calibration
     sequence_s = pace.decode_sequence_s + measured.sequence_s

@@ -1,4 +1,4 @@
-"""env.json: where and when a run took place. All that may differ between equal runs is here."""
+"""env.json: machine, versions and times of a run, which may differ between equal runs."""
 
 import os
 import platform
@@ -30,29 +30,36 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Stopwatch:
-    """Started when it is made."""
+    """A stopwatch that starts when it is made."""
 
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     started_s: float = field(default_factory=time.perf_counter)
 
     def wall_s(self) -> float:
+        """Return the seconds since the start."""
         return time.perf_counter() - self.started_s
 
 
 def command_line() -> tuple[str, ...]:
-    """How this process was called."""
+    """Return the command line of this process."""
     return (Path(sys.executable).name, *sys.orig_argv[1:])
 
 
 def environment(stopwatch: Stopwatch, command: Sequence[str] = ()) -> dict[str, Any]:
-    """As JSON has it. `command` is what the run is part of, if not what this process was called."""
+    """Return the content of env.json.
+
+    Args:
+        command: Command line of the run; default: that of this process.
+    """
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": _cpu(),
         "num_cpus": os.cpu_count(),
-        "load_average": os.getloadavg()[0],  # of the last minute; more than the CPUs: crowded
+        "load_average": os.getloadavg()[
+            0
+        ],  # of the last minute; above num_cpus, the machine was overloaded
         "packages": {name: _version(name) for name in PACKAGES},
         "git": _git(),
         "command": list(command or command_line()),
@@ -81,7 +88,7 @@ def _version(package: str) -> str | None:
 
 
 def _git() -> dict[str, Any] | None:
-    """Commit of the checkout that this file is in; None outside of one."""
+    """Return the commit of this checkout, and whether it is dirty; None outside of one."""
     if not (_ROOT / ".git").exists():
         return None
     status = ["git", "-C", str(_ROOT), "status", "--porcelain=v2", "--branch", "-uno"]

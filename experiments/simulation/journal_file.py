@@ -1,4 +1,4 @@
-"""A journal on disk: JSON lines under zstd, written as the run goes, read as a stream."""
+"""The file of a journal: JSON lines under zstd, written during the run and read as a stream."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,32 +12,33 @@ from sllmcore.commands import Command
 from sllmcore.events import Event
 from sllmcore.journal import JournalError, entry_line, header_line
 
-LEVEL = 3  # zstd's default: 12 times smaller, at a tenth of the time that the lines take
+LEVEL = 3  # zstd's default: 12 times smaller, in a tenth of the time of making the lines
 _LINES_AT_ONCE = 512
 _CHUNK_BYTES = 1 << 16
 
 
 class JournalWriter:
-    """A sink for a simulation."""
+    """A sink for journal entries."""
 
     def __init__(self, stream: IO[bytes], policy: PolicySettings, seed: int) -> None:
         self._stream = stream
         self._lines = [header_line(policy, seed)]
 
     def observe(self, now_s: float, event: Event, commands: Sequence[Command]) -> None:
+        """Add an entry."""
         self._lines.append(entry_line(now_s, event, commands))
         if len(self._lines) >= _LINES_AT_ONCE:
             self.flush()
 
     def flush(self) -> None:
-        """Hand on what is held back; the last call of a run."""
+        """Write the buffered lines. Must be called at the end of a run."""
         self._stream.write("".join(f"{line}\n" for line in self._lines).encode())
         self._lines.clear()
 
 
 @contextmanager
 def written_journal(path: Path, policy: PolicySettings, seed: int) -> Iterator[JournalWriter]:
-    """A journal that is complete when the block ends."""
+    """Yield the writer of a journal that is complete when the block ends."""
     compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
     with path.open("wb") as file, compressor.stream_writer(file) as stream:
         writer = JournalWriter(stream, policy, seed)
@@ -46,10 +47,10 @@ def written_journal(path: Path, policy: PolicySettings, seed: int) -> Iterator[J
 
 
 def journal_lines(path: Path) -> Iterator[str]:
-    """The lines of a journal, plain or under zstd (told by the first bytes).
+    """Yield the lines of a journal, plain or under zstd (detected by the first bytes).
 
     Raises:
-        JournalError: While iterating: the file ends too early, or its bytes are damaged.
+        JournalError: While iterating: the file is empty, cut off or damaged.
     """
     rest, number = b"", 0
     for chunk in _unpacked(path):

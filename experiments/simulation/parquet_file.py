@@ -1,7 +1,7 @@
-"""Tables on disk: parquet whose bytes depend on nothing but the table and pyarrow's version.
+"""Parquet files of tables; their bytes depend on the table and pyarrow's version only.
 
-A float that is not known is null. Columns of kind "s" become strings, "i" 64-bit integers, "f"
-doubles. Columns are made of buffers, for `pyarrow.array` imports pandas: half a second.
+NaN is written as null. Columns of kind "s" become strings, "i" 64-bit integers, "f" doubles.
+Columns are made from buffers, because `pyarrow.array` imports pandas, which takes half a second.
 """
 
 from array import array
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 
 def write_table(table: Table, path: Path, order: Sequence[int]) -> None:
-    """Write the rows of a table in an order, given by their numbers."""
+    """Write a table.
+
+    Args:
+        order: Row numbers in the order to write them.
+    """
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -60,7 +64,7 @@ def _strings(values: Sequence[str]) -> "pa.Array[Any]":
 
 
 def order_of_arrival(requests: Table) -> list[int]:
-    """Row numbers by arrival; requests of the same instant by their number."""
+    """Return row numbers by arrival; ties: by the number of the request."""
     arrived_at_s, ids = requests.numbers("arrived_at_s"), requests.columns["request_id"]
     return sorted(
         range(len(requests)), key=lambda row: (arrived_at_s[row], len(str(ids[row])), ids[row])
@@ -68,6 +72,6 @@ def order_of_arrival(requests: Table) -> list[int]:
 
 
 def order_of_launch(instances: Table) -> list[int]:
-    """Row numbers by launch; those of the same instant in the order in which they ended."""
+    """Return row numbers by launch; ties: in the order of the rows, which is that of the ends."""
     launched_at_s = instances.numbers("launched_at_s")
     return sorted(range(len(instances)), key=launched_at_s.__getitem__)

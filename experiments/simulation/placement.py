@@ -1,4 +1,4 @@
-"""Where checkpoints lie at the start: models in order of popularity, servers filled in turn."""
+"""The placement of checkpoints in a tier at the start of a run."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from sllmcore.types import Residency, StorageTier
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
-    """The room of one tier of one server."""
+class TierCapacity:
+    """The capacity of a tier of a server."""
 
     server_id: str
     size_bytes: int
@@ -19,16 +19,16 @@ def placed(
     rule: PlacementRule,
     tier: StorageTier,
     size_bytes: Mapping[str, int],
-    shelves: Sequence[Shelf],
+    capacities: Sequence[TierCapacity],
 ) -> dict[str, tuple[Residency, ...]]:
-    """What a tier of each server holds, by server.
+    """Return the content of a tier, by server.
 
     Args:
-        size_bytes: Of every model, the most popular first.
+        size_bytes: Size of every model, the most popular first.
     """
-    content: dict[str, list[str]] = {shelf.server_id: [] for shelf in shelves}
-    free_bytes = {shelf.server_id: shelf.size_bytes for shelf in shelves}
-    for model, server_ids in _wishes(rule, size_bytes, shelves):
+    content: dict[str, list[str]] = {each.server_id: [] for each in capacities}
+    free_bytes = {each.server_id: each.size_bytes for each in capacities}
+    for model, server_ids in _candidates(rule, size_bytes, list(free_bytes)):
         for server_id in server_ids:
             if size_bytes[model] <= free_bytes[server_id] and model not in content[server_id]:
                 content[server_id].append(model)
@@ -40,11 +40,10 @@ def placed(
     }
 
 
-def _wishes(
-    rule: PlacementRule, models: Iterable[str], shelves: Sequence[Shelf]
+def _candidates(
+    rule: PlacementRule, models: Iterable[str], server_ids: list[str]
 ) -> Iterator[tuple[str, Sequence[str]]]:
-    """Models, each with the servers that are tried for one copy of it, in turn."""
-    server_ids = [shelf.server_id for shelf in shelves]
+    """Yield a model for each copy, with the servers to try in turn."""
     if rule.kind == "everywhere":
         yield from ((model, [server_id]) for model in models for server_id in server_ids)
     if rule.kind == "round_robin":

@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all."""
+"""The folder of a run: the names of its files, and its atomic creation."""
 
 import shutil
 import tempfile
@@ -8,23 +8,31 @@ from pathlib import Path
 
 from sllmcore.errors import UsageError
 
+CONFIG, ENV, SUMMARY = "config.yaml", "env.json", "summary.json"
+REQUESTS, INSTANCES, JOURNAL = "requests.parquet", "instances.parquet", "journal.jsonl.zst"
+
 
 def check_free(folder: Path) -> None:
-    """Refuse a folder that holds something already.
+    """Check that results can be written to `folder`.
 
     Raises:
-        UsageError: It is a file, or a folder that is not empty.
+        UsageError: `folder` is a file, or a folder that is not empty.
     """
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"out: {folder} is a file")
+        raise UsageError(f"out: {folder} is a file; give the name of a new folder")
     if folder.is_dir() and any(folder.iterdir()):
         raise UsageError(f"out: {folder} holds files already; give another folder or remove it")
 
 
 @contextmanager
 def published_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` to write into, which takes its name when the block ends; if that
-    ends in an error, it goes, and so do the parents made for it."""
+    """Yield a temporary folder beside `folder`, and rename it to `folder` when the block ends.
+
+    If the block raises, the temporary folder and the parents that were made for it are removed.
+
+    Raises:
+        UsageError: `folder` is not free (`check_free`).
+    """
     check_free(folder)
     folder = folder.absolute()
     parents = [parent for parent in folder.parents if not parent.exists()]

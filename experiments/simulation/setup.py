@@ -1,4 +1,4 @@
-"""A run's config into the truth that the simulator plays: servers, models, faults."""
+"""The conversion of a run's config to a simulator's setup: servers, models, faults."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 from experiments.config.models import Deployment, PlacementRule
 from experiments.config.run_config import RunConfig
 from experiments.simulation.calibrated import calibrated_timing
-from experiments.simulation.placement import Shelf, placed
+from experiments.simulation.placement import TierCapacity, placed
 from sllmcore.build import PolicySettings
 from sllmcore.migration_predictor import MigrationProfile
 from sllmcore.types import Checkpoint, StorageTier
@@ -16,11 +16,11 @@ from sllmsim.setup import ServerHardware, SimModel, SimServerSetup, SimSetup
 from sllmsim.timing import EngineEfficiency, InferenceTiming, roofline, step_s
 from traces.popularity import shares
 
-PROFILED_TOKENS = 1000  # the length at which the paper compares recomputing with generating
+PROFILED_TOKENS = 1000  # length at which the paper compares recomputing with generating
 
 
 def sim_setup(config: RunConfig) -> SimSetup:
-    """Everything that a simulation needs besides the policy and the jobs."""
+    """Return the inputs of a simulation other than the policy and the requests."""
     driver = config.driver
     models = _models(config)
     servers = _servers(config, {m.checkpoint.model: m.checkpoint.size_bytes for m in models})
@@ -38,7 +38,7 @@ def sim_setup(config: RunConfig) -> SimSetup:
 
 
 def policy_settings(config: RunConfig, setup: SimSetup) -> PolicySettings:
-    """The policy, with the migration profile of each model where the config asks for it."""
+    """Return the settings of the policy, with a migration profile of each model if configured."""
     if not config.driver.profiled_migration:
         return config.policy
     profiles: dict[str, MigrationProfile] = {}
@@ -53,7 +53,10 @@ def policy_settings(config: RunConfig, setup: SimSetup) -> PolicySettings:
 
 
 def _migration_profile(timing: InferenceTiming) -> MigrationProfile:
-    """What a bench of an idle GPU would measure: two prefills, and a token at half the length."""
+    """Return the profile that a benchmark would measure on an idle GPU.
+
+    The benchmark has two prefills, and a decode step at half of `PROFILED_TOKENS`.
+    """
     short_s, long_s = timing.prefill_s(1), timing.prefill_s(PROFILED_TOKENS)
     per_token_s = (long_s - short_s) / (PROFILED_TOKENS - 1)
     return MigrationProfile(
@@ -82,7 +85,7 @@ def _models(config: RunConfig) -> tuple[SimModel, ...]:
 
 
 def roofline_timing(config: RunConfig, deployment: Deployment) -> InferenceTiming:
-    """Of one instance of a deployment on the config's GPUs."""
+    """Return the timing of an instance of a deployment on the config's GPUs."""
     num_gpus = deployment.gpus_per_instance(config.cluster.gpu)
     num_slots = deployment.slots_per_instance(config.cluster.gpu)
     efficiency = EngineEfficiency(expert_batch=max(2, num_slots))
@@ -105,7 +108,9 @@ def _servers(config: RunConfig, size_bytes: Mapping[str, int]) -> tuple[SimServe
             tier,
             ranked,
             [
-                Shelf(name, each.ssd_bytes if tier is StorageTier.SSD else each.dram_pool_bytes)
+                TierCapacity(
+                    name, each.ssd_bytes if tier is StorageTier.SSD else each.dram_pool_bytes
+                )
                 for name, each in hardware.items()
             ],
         )
@@ -118,8 +123,11 @@ def _servers(config: RunConfig, size_bytes: Mapping[str, int]) -> tuple[SimServe
 
 
 def _most_popular_first(config: RunConfig, size_bytes: Mapping[str, int]) -> dict[str, int]:
-    """Popularity as the workload draws it; where a trace names its functions, that is unknown
-    before the run, and the order is that of the deployments."""
+    """Return the sizes of the models, the most popular first.
+
+    For a trace that names its functions the popularity is unknown before the run; then the order
+    is that of the deployments.
+    """
     weights = shares(config.workload.popularity, len(size_bytes), config.seed)
     names = list(size_bytes)
     order = sorted(range(len(names)), key=lambda index: -weights[index])

@@ -1,4 +1,4 @@
-"""Small instances by hand: models of 12 GB that take 1 s from DRAM, 4 s from SSD."""
+"""Small instances with models of 12 GB that load in 1 s from DRAM and 4 s from SSD."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from experiments.reproduction.bounds.instances import (
     TIMING,
     SmallInstance,
     hardware_of,
-    job_of,
+    request_of,
 )
 from experiments.reproduction.bounds.oracle import oracle_of
 from experiments.reproduction.bounds.program import PlacementProgram
@@ -20,37 +20,38 @@ from sllmsim.setup import SimModel, SimServerSetup, SimSetup
 SIZE_BYTES = 12 * GB
 
 
-def asked(*requests: tuple[str, float, int]) -> tuple[WorkloadRequest, ...]:
-    """Jobs from (model, arrival, service)."""
-    return tuple(job_of(i, *request) for i, request in enumerate(requests))
+def workload(*requests: tuple[str, float, int]) -> tuple[WorkloadRequest, ...]:
+    """Return requests, each given by model, arrival and service time in seconds."""
+    return tuple(request_of(i, *request) for i, request in enumerate(requests))
 
 
 def server_of(
     number: int, num_gpus: int = 1, models: str = "AB", dram: int = 2, in_dram: str = ""
 ) -> SimServerSetup:
-    """All `models` on SSD; room for `dram` of them in DRAM, where some are already."""
+    """Return a server with `models` on SSD, and DRAM for `dram` models that holds `in_dram`."""
     resident = [Residency(SSD, model, SIZE_BYTES) for model in models]
     resident += [Residency(DRAM, model, SIZE_BYTES) for model in in_dram]
     return SimServerSetup(f"s{number}", hardware_of(num_gpus, dram * SIZE_BYTES), tuple(resident))
 
 
 def instance_of(
-    servers: Sequence[SimServerSetup], jobs: Sequence[WorkloadRequest], num_gpus: int = 1
+    servers: Sequence[SimServerSetup], requests: Sequence[WorkloadRequest], num_gpus: int = 1
 ) -> SmallInstance:
-    """Of all models that are asked for, each on `num_gpus`."""
-    names = sorted({job.request.model for job in jobs})
+    """Return an instance with the models of the requests, each on `num_gpus` GPUs."""
+    names = sorted({item.request.model for item in requests})
     models = tuple(SimModel(Checkpoint(n, SIZE_BYTES * num_gpus, num_gpus), TIMING) for n in names)
-    return SmallInstance(SimSetup(tuple(servers), models), tuple(jobs))
+    return SmallInstance(SimSetup(tuple(servers), models), tuple(requests))
 
 
 def grid_within(instance: SmallInstance, total_delay_s: float) -> TimeGrid:
-    return grid_of(oracle_of(instance.setup, instance.jobs), SLOT_S, total_delay_s)
+    """Return the grid of an instance for schedules of at most this total delay."""
+    return grid_of(oracle_of(instance.setup, instance.requests), SLOT_S, total_delay_s)
 
 
 def optimum_s(
     instance: SmallInstance, total_delay_s: float = 16.0, *, sequential: bool = True
 ) -> float:
-    """The least total delay, solved to optimality; `total_delay_s` must not be less."""
+    """Return the least total delay; `total_delay_s` is a known upper bound of it."""
     program = PlacementProgram(grid_within(instance, total_delay_s), sequential=sequential)
     solved = program.solve()
     assert solved.exact

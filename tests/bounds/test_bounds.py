@@ -1,4 +1,4 @@
-"""The bounds for large traces, and the oracle that they see the truth through."""
+"""The bounds for large traces, and the oracle with the knowledge of the future."""
 
 from dataclasses import replace
 
@@ -16,66 +16,66 @@ from sllmcore.prewarming import PrewarmSettings
 from sllmcore.types import DRAM, REMOTE, Residency
 from sllmsim.faults import EngineCrash
 from sllmsim.simulate import simulate
-from tests.bounds.small import asked, instance_of, server_of
+from tests.bounds.small import instance_of, server_of, workload
 
 
-def test_an_oracle_knows_what_the_engine_will_take() -> None:
-    instance = instance_of([server_of(0, in_dram="A")], asked(("A", 0, 5)))
+def test_an_oracle_knows_the_time_of_an_inference() -> None:
+    instance = instance_of([server_of(0, in_dram="A")], workload(("A", 0, 5)))
 
-    oracle = oracle_of(instance.setup, instance.jobs)
-    recorder = simulate(patient("serverlessllm"), instance.setup, instance.jobs).recorder
+    oracle = oracle_of(instance.setup, instance.requests)
+    recorder = simulate(patient("serverlessllm"), instance.setup, instance.requests).recorder
 
     assert oracle.requests[0].service_s == 5
     assert recorder.requests.numbers("ended_at_s")[0] == 1 + 5
     assert mean_delay_s(oracle, table_ends(recorder.requests)) == 1
 
 
-def test_chains_put_requests_behind_each_other() -> None:
-    jobs = asked(("A", 0, 5), ("A", 2, 5), ("B", 20, 3))
-    one_gpu = instance_of([server_of(0)], jobs)
-    two_gpus = instance_of([server_of(0, num_gpus=2)], jobs)
+def test_chains_order_requests_on_pooled_gpus() -> None:
+    requests = workload(("A", 0, 5), ("A", 2, 5), ("B", 20, 3))
+    one_gpu = instance_of([server_of(0)], requests)
+    two_gpus = instance_of([server_of(0, num_gpus=2)], requests)
 
     # A from SSD by 4; the second A after the first, at 9, or from DRAM; B from SSD.
-    assert chains_bound_s(oracle_of(one_gpu.setup, jobs), None) == (4 + 7 + 4) / 3
-    assert chains_bound_s(oracle_of(two_gpus.setup, jobs), None) == (4 + 2 + 4) / 3
+    assert chains_bound_s(oracle_of(one_gpu.setup, requests), None) == (4 + 7 + 4) / 3
+    assert chains_bound_s(oracle_of(two_gpus.setup, requests), None) == (4 + 2 + 4) / 3
 
 
-def test_a_time_out_limits_what_chains_cost() -> None:
-    jobs = asked(("A", 0, 50), ("A", 1, 50), ("A", 2, 50))
-    oracle = oracle_of(instance_of([server_of(0)], jobs).setup, jobs)
+def test_a_time_out_limits_the_cost_of_chains() -> None:
+    requests = workload(("A", 0, 50), ("A", 1, 50), ("A", 2, 50))
+    oracle = oracle_of(instance_of([server_of(0)], requests).setup, requests)
 
     # Behind each other all end at 54 s; within 10 s only one is served, at best the last, at 4 s.
-    # A time-out may have spared somebody else a load of 1 s.
+    # A time-out may have saved another request a load of 1 s.
     assert chains_bound_s(oracle, None) == (4 + 53 + 52) / 3
     assert chains_bound_s(oracle, 10.0) == (9 + 9 + 2) / 3
 
 
 def test_pooled_work_serves_the_shortest_first() -> None:
-    jobs = asked(("B", 0, 10), ("A", 0, 2))
-    oracle = oracle_of(instance_of([server_of(0)], jobs).setup, jobs)
+    requests = workload(("B", 0, 10), ("A", 0, 2))
+    oracle = oracle_of(instance_of([server_of(0)], requests).setup, requests)
 
     assert pooled_bound_s(oracle) == (0 + 2) / 2
 
 
-def test_bounds_refuse_what_they_do_not_cover() -> None:
-    instance = instance_of([server_of(0)], asked(("A", 0, 5)))
-    setup, jobs = instance.setup, instance.jobs
+def test_bounds_refuse_settings_without_a_proof() -> None:
+    instance = instance_of([server_of(0)], workload(("A", 0, 5)))
+    setup, requests = instance.setup, instance.requests
     slots = replace(setup, models=(replace(setup.models[0], num_slots=2),))
     half = replace(setup.servers[0], resident=(Residency(DRAM, "A", 1),))
 
     with pytest.raises(UsageError, match="faults"):
-        oracle_of(replace(setup, faults=(EngineCrash(1.0, "s0"),)), jobs)
+        oracle_of(replace(setup, faults=(EngineCrash(1.0, "s0"),)), requests)
     with pytest.raises(UsageError, match="one slot"):
-        oracle_of(slots, jobs)
+        oracle_of(slots, requests)
     with pytest.raises(UsageError, match="whole models"):
-        oracle_of(replace(setup, servers=(half,)), jobs)
+        oracle_of(replace(setup, servers=(half,)), requests)
     with pytest.raises(UsageError, match="patient"):
-        oracle_of(setup, [replace(jobs[0], cancel_at_s=3.0)])
+        oracle_of(setup, [replace(requests[0], cancel_at_s=3.0)])
 
 
-def test_more_dram_is_sooner_and_no_cache_later() -> None:
+def test_infinite_dram_lowers_the_delay_and_no_cache_raises_it() -> None:
     instance = random_instance(2)
-    oracle = oracle_of(instance.setup, instance.jobs)
+    oracle = oracle_of(instance.setup, instance.requests)
 
     def delay_s(name: str) -> float:
         policy, setup = patient("serverlessllm"), instance.setup
@@ -84,39 +84,39 @@ def test_more_dram_is_sooner_and_no_cache_later() -> None:
         if name == "remote":
             policy, setup = uncached(policy), all_remote(setup)
         return mean_delay_s(
-            oracle, table_ends(simulate(policy, setup, instance.jobs).recorder.requests)
+            oracle, table_ends(simulate(policy, setup, instance.requests).recorder.requests)
         )
 
     assert delay_s("infinite") < delay_s("as it is") < delay_s("remote")
 
 
-def test_who_launches_ahead_of_demand_has_loaded_before_the_request_comes() -> None:
-    jobs = asked(("A", 10, 5), ("B", 16, 3))
-    setup = instance_of([server_of(0)], jobs).setup
+def test_a_policy_that_prewarms_may_have_loaded_before_the_arrival() -> None:
+    requests = workload(("A", 10, 5), ("B", 16, 3))
+    setup = instance_of([server_of(0)], requests).setup
 
-    # On demand: A by 4, then B from SSD by 4 too. Ahead: A is there; B begins to load at 15, for 1.
-    assert chains_bound_s(oracle_of(setup, jobs), None) == (4 + 4) / 2
-    assert chains_bound_s(oracle_of(setup, jobs, Powers(ahead=True)), None) == 0.0
-    soon = asked(("A", 10, 5), ("B", 15, 3))
+    # On demand each waits 4 s for SSD. Prewarmed: A is ready, and B loads from 15 to 16.
+    assert chains_bound_s(oracle_of(setup, requests), None) == (4 + 4) / 2
+    assert chains_bound_s(oracle_of(setup, requests, Powers(ahead=True)), None) == 0.0
+    soon = workload(("A", 10, 5), ("B", 15, 3))
     assert chains_bound_s(oracle_of(setup, soon, Powers(ahead=True)), None) == (0 + 1) / 2
 
 
-def test_who_splits_loads_has_several_networks() -> None:
-    jobs = asked(("A", 0, 5))
-    oracle = oracle_of(instance_of([server_of(0), server_of(1)], jobs).setup, jobs)
+def test_a_policy_that_splits_loads_uses_several_networks() -> None:
+    requests = workload(("A", 0, 5))
+    oracle = oracle_of(instance_of([server_of(0), server_of(1)], requests).setup, requests)
     server = oracle.setup.servers[0].hardware
     checkpoint = oracle.requests[0].checkpoint
     whole_s = oracle.least_load_s(checkpoint, server, REMOTE)
 
-    split = replace(oracle, powers=Powers(max_parts=4))  # of which there are two
+    split = replace(oracle, powers=Powers(max_parts=4))  # there are two servers
 
     assert split.least_load_s(checkpoint, server, REMOTE) == whole_s / 2
 
 
-def test_who_leaves_no_copies_loads_from_afar_each_time() -> None:
-    jobs = asked(("A", 0, 5), ("B", 6, 3), ("A", 20, 5))
-    setup = instance_of([server_of(0)], jobs).setup
-    oracle = oracle_of(setup, jobs)
+def test_a_policy_without_caches_loads_from_the_first_tier_each_time() -> None:
+    requests = workload(("A", 0, 5), ("B", 6, 3), ("A", 20, 5))
+    setup = instance_of([server_of(0)], requests).setup
+    oracle = oracle_of(setup, requests)
 
     bare = replace(oracle, powers=Powers(caches=False))
 
@@ -134,9 +134,9 @@ def test_policies_with_powers_do_not_beat_their_bounds(policy: str, seed: int) -
     else:
         bare = tuple(replace(server, resident=()) for server in instance.setup.servers)
         instance = replace(instance, setup=replace(instance.setup, servers=bare))
-    oracle = oracle_of(instance.setup, instance.jobs, powers_of(settings))
+    oracle = oracle_of(instance.setup, instance.requests, powers_of(settings))
 
-    recorder = simulate(settings, instance.setup, instance.jobs).recorder
+    recorder = simulate(settings, instance.setup, instance.requests).recorder
     standing = standing_of(oracle, table_ends(recorder.requests), None)
 
     assert 0 <= standing.bound_s <= standing.delay_s

@@ -1,4 +1,4 @@
-"""No policy beats the optimum; `certificate_of` fails where one does."""
+"""No policy beats the optimum: `certificate_of` would raise."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Regret beside the runs of a comparison."""
+"""The regrets of the runs of a comparison."""
 
 import json
 from dataclasses import replace
@@ -11,7 +11,7 @@ from experiments.comparison.cells import cell_in, run_cells
 from experiments.composing import composed_run
 
 
-def test_regret_stands_beside_each_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_run_has_a_regret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = composed_run(["experiment=bounds", "workload.max_requests=60"])
     shepherd = replace(run, policy=replace(run.policy, name="shepherd"))
     cells = [
@@ -39,7 +39,7 @@ def test_regret_stands_beside_each_run(tmp_path: Path, capsys: pytest.CaptureFix
     assert (tmp_path / "regret.csv").read_text().count("\n") == 5
 
 
-def test_a_folder_without_runs_is_a_mistake(
+def test_a_folder_without_runs_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(tmp_path)]) == 2

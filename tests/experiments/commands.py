@@ -1,4 +1,4 @@
-"""Runs the commands inside the test's process, as from a shell."""
+"""Calls of the commands inside the process of the test."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ SMALL = (
 
 @contextmanager
 def arguments(*words: str) -> Iterator[None]:
-    """The command line, for the length of a block; Hydra reads it from `sys.argv`."""
+    """Set the command line for a block; Hydra reads it from `sys.argv`."""
     before = sys.argv
     sys.argv = ["command", *words]
     try:
@@ -28,18 +28,18 @@ def arguments(*words: str) -> Iterator[None]:
 
 
 def called(command: Callable[[], int], *words: str) -> int:
-    """The exit code of a command."""
+    """Call a command with arguments; return its exit code."""
     with arguments(*words):
         return command()
 
 
 def small_run(folder: Path, *overrides: str) -> Path:
-    """A small run that must succeed; returns its folder."""
+    """Make a small run, which must succeed; return its folder."""
     assert called(run.main, *SMALL, *overrides, f"out={folder}") == 0
     return folder
 
 
 def small_comparison(folder: Path, *overrides: str) -> int:
-    """A small comparison of two policies, in this process."""
+    """Make a small comparison of two policies in this process; return the exit code."""
     base = ("policies=[serverless,serverlessllm]", "workers=1", f"out={folder}")
     return called(compare.main, *SMALL, *base, *overrides)

@@ -1,4 +1,4 @@
-"""Replays that take a second: small models on a cluster within this process."""
+"""Runs on a cluster inside this process with small models; each takes a second."""
 
 from pathlib import Path
 
@@ -22,12 +22,12 @@ SMALL_REAL = (
 
 
 def real_run(folder: Path, *overrides: str) -> Path:
-    """A replay that must succeed; returns its folder."""
+    """Replay a workload, which must succeed; return the folder."""
     assert called(run.main, *SMALL_REAL, *overrides, f"out={folder}") == 0
     return folder
 
 
 def real_comparison(folder: Path, *overrides: str) -> int:
-    """Two policies, predicted in this process and then measured."""
+    """Predict and measure two policies in this process; return the exit code."""
     base = ("policies=[serverless,serverlessllm]", "workers=1", f"out={folder}")
     return called(compare.main, *SMALL_REAL, *base, *overrides)

@@ -1,4 +1,4 @@
-"""Calibration: what a bench's files say, and a bench on a cluster within this process."""
+"""Calibration: the reading of a benchmark's files, and a benchmark inside this process."""
 
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from experiments.real.bench_reading import read_bench
 from experiments.real.calibrate import calibrated, preset_text
 from experiments.real.possible import real_settings
 from experiments.simulation.calibrated import calibrated_timing, emulated_pace
-from experiments.simulation.files import INSTANCES, REQUESTS
 from experiments.simulation.parquet_file import write_table
+from experiments.simulation.run_folder import INSTANCES, REQUESTS
 from experiments.simulation.setup import sim_setup
 from sllmcore.metrics.tables import INSTANCE_COLUMNS, REQUEST_COLUMNS, Table
 from sllmreal.control.deployment import ModelDeployment
@@ -23,7 +23,7 @@ from sllmsim.timing.linear import LinearTiming
 from tests.experiments.real_runs import SMALL_REAL
 
 PACE = {"prefill_token_s": 0.001, "decode_step_s": 0.02, "decode_sequence_s": 0.005}
-# What the cluster of the literal tables below takes beyond that.
+# The overhead of the cluster in the literal tables below.
 TRUE = Calibration(
     boot=Measured(0.5, 0.7),
     ready=Measured(0.1, 0.125),
@@ -34,7 +34,7 @@ TRUE = Calibration(
     load_share=0.75,
 )
 DECLARED = {"SSD": 4e9}
-LARGE_BYTES = 9_000_000_000  # three seconds of three quarters of that
+LARGE_BYTES = 9_000_000_000  # three seconds at three quarters of the declared rate
 
 
 def _model(name: str) -> ModelDeployment:
@@ -64,7 +64,7 @@ def _answer(
     }
 
 
-def test_a_bench_gives_back_what_the_cluster_takes(tmp_path: Path) -> None:
+def test_a_benchmark_finds_the_overhead_of_its_cluster(tmp_path: Path) -> None:
     starts = [("small", 0.0, 0.6), ("small", 0.0, 0.6), ("small", 0.0, 0.8)]
     starts += [("large", 3.0, 0.1), ("large", 3.0, 0.1), ("large", 3.0, 0.125)]
     instances: list[dict[str, float | int | str]] = [
@@ -94,7 +94,7 @@ def test_a_bench_gives_back_what_the_cluster_takes(tmp_path: Path) -> None:
         assert getattr(read, name) == pytest.approx(getattr(TRUE, name)), name
 
 
-def test_the_simulator_takes_what_was_calibrated_on_top_of_the_emulated_pace() -> None:
+def test_the_simulator_adds_the_calibration_to_the_emulated_pace() -> None:
     truth = LinearTiming(
         fixed_s=0.02, per_request_s=0.005, prefill_per_token_s=0.001, prefill_fixed_s=0.0
     )
@@ -110,8 +110,8 @@ def test_the_simulator_takes_what_was_calibrated_on_top_of_the_emulated_pace() -
     assert step_s(computing, 1, 250) == pytest.approx(0.004)
 
 
-def test_a_bench_runs_on_a_cluster_in_this_process() -> None:
-    """How much it finds depends on the machine; that it reads rightly is proved above."""
+def test_a_benchmark_runs_on_a_cluster_in_this_process() -> None:
+    """Check ranges only, since the values depend on the machine."""
     config = composed_run(SMALL_REAL)
     bench = Bench(cold_starts=1, answers=1, gap_s=0.5)
 
@@ -124,7 +124,7 @@ def test_a_bench_runs_on_a_cluster_in_this_process() -> None:
     assert calibration.checkpoint_bytes is None
 
 
-def test_a_preset_is_a_driver_that_the_simulator_believes(tmp_path: Path) -> None:
+def test_a_preset_is_read_back_as_a_driver_config(tmp_path: Path) -> None:
     machine = {"num_cpus": 2, "cpu": "some", "python": "3", "git": None, "command": ["calibrate"]}
     text = preset_text(RealSettings(), TRUE, machine)
 
@@ -134,7 +134,7 @@ def test_a_preset_is_a_driver_that_the_simulator_believes(tmp_path: Path) -> Non
     assert text.startswith("# Measured ")
 
 
-def test_a_simulated_cold_start_takes_what_was_calibrated() -> None:
+def test_a_simulated_cold_start_takes_the_calibrated_time() -> None:
     boot, ready = "driver.real.calibration.boot", "driver.real.calibration.ready"
     config = composed_run(
         [
@@ -150,7 +150,7 @@ def test_a_simulated_cold_start_takes_what_was_calibrated() -> None:
     assert cold_start.startup_s(transfer_s=2.0) == pytest.approx(2.0 + 0.25)
 
 
-def test_a_bench_warms_the_model_that_it_asks(tmp_path: Path) -> None:
+def test_a_benchmark_sends_requests_to_the_model_that_it_has_loaded(tmp_path: Path) -> None:
     config = composed_run(SMALL_REAL)
     models = bench_models(config, real_settings(config), tmp_path, 3.0)
     jobs = list(bench_jobs(Bench(cold_starts=2, answers=1), models))

@@ -1,4 +1,4 @@
-"""`experiments.compare`: the same requests for all, resumable, and a page that needs nothing."""
+"""`experiments.compare`: equal requests for all policies, resuming, and the report."""
 
 import csv
 import json
@@ -25,13 +25,13 @@ from experiments.comparison.results import policy_results
 from experiments.composing import composed_run
 from experiments.config.run_config import RunConfig
 from experiments.simulation import execute
-from experiments.simulation.files import ENV, REQUESTS, SUMMARY
+from experiments.simulation.run_folder import ENV, REQUESTS, SUMMARY
 from tests.experiments.commands import SMALL, called, small_comparison
 
 
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two policies, two seeds; some requests time out."""
+    """Return the folder of a comparison of two policies and two seeds; some requests time out."""
     folder = tmp_path_factory.mktemp("compare") / "out"
     overrides = ("seeds=[0,1]", "policy.controller.startup_timeout_s=4", "name='a <b> & c'")
     assert small_comparison(folder, *overrides) == 0
@@ -42,7 +42,7 @@ def _cells(folder: Path) -> list[Path]:
     return sorted((folder / "cells").iterdir())
 
 
-def test_every_policy_meets_the_same_requests(comparison: Path) -> None:
+def test_every_policy_has_the_same_requests(comparison: Path) -> None:
     columns = ["request_id", "model", "arrived_at_s", "input_tokens"]
     tables = {
         path.name: pq.read_table(path / REQUESTS, columns=columns) for path in _cells(comparison)
@@ -58,7 +58,7 @@ def test_every_policy_meets_the_same_requests(comparison: Path) -> None:
     assert not by_seed[0][0].equals(by_seed[1][0])
 
 
-def test_the_results_are_there_for_people_and_programs(comparison: Path) -> None:
+def test_csv_and_json_have_the_results_of_all_cells(comparison: Path) -> None:
     plain = json.loads((comparison / "comparison.json").read_text())
     with (comparison / "comparison.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -82,7 +82,7 @@ def test_the_picture_is_drawn(comparison: Path) -> None:
     assert min(len(png), len(pdf)) > 5000
 
 
-def test_requests_that_never_start_never_raise_the_curve(comparison: Path) -> None:
+def test_requests_that_never_start_lower_the_end_of_the_curve(comparison: Path) -> None:
     cells = [ComparisonCell("all", composed_run(SMALL), path) for path in _cells(comparison)[:1]]
     curve = startup_curve(policy_results(cells)[0])
 
@@ -94,7 +94,7 @@ def test_requests_that_never_start_never_raise_the_curve(comparison: Path) -> No
 
 
 class _Page(HTMLParser):
-    """Collects what a page would fetch, and whether its tags match."""
+    """A parser that collects the links of a page and checks that its tags match."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,13 +107,13 @@ class _Page(HTMLParser):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Closed at once: shapes within an SVG."""
+        """Ignore shapes in an SVG, which are closed at once."""
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
 
-def test_the_report_stands_alone_and_its_links_lead_somewhere(comparison: Path) -> None:
+def test_the_report_needs_no_network_and_its_links_are_valid(comparison: Path) -> None:
     text = (comparison / "report.html").read_text()
     page = _Page()
     page.feed(text)
@@ -127,7 +127,7 @@ def test_the_report_stands_alone_and_its_links_lead_somewhere(comparison: Path) 
         assert (comparison / link).is_file()
 
 
-def test_what_is_done_is_not_run_again(comparison: Path, tmp_path: Path) -> None:
+def test_a_cell_that_is_done_is_not_run_again(comparison: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(comparison, tmp_path / "out")
     cells = [cell_in(folder, "serverless", composed_run([*SMALL, f"seed={i}"])) for i in (0, 5)]
     assert [outcome.problem for outcome in run_cells(cells[1:], 1, lambda _: None)] == [None]
@@ -140,7 +140,7 @@ def test_what_is_done_is_not_run_again(comparison: Path, tmp_path: Path) -> None
     assert (cells[1].folder / ENV).read_bytes() == before
 
 
-def test_an_interrupted_comparison_goes_on_where_it_stood(
+def test_an_interrupted_comparison_resumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_cell = cells_module._run_cell
@@ -162,7 +162,7 @@ def test_an_interrupted_comparison_goes_on_where_it_stood(
     assert (first / ENV).read_bytes() == before
 
 
-def test_a_cell_is_named_by_all_that_its_results_depend_on(tmp_path: Path) -> None:
+def test_the_name_of_a_cell_depends_on_all_inputs_of_its_results(tmp_path: Path) -> None:
     trace = tmp_path / "trace.csv"
     trace.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03,10,20\n")
     reads = ["experiment=azure_llm", f"workload.path={trace}"]
@@ -177,7 +177,7 @@ def test_a_cell_is_named_by_all_that_its_results_depend_on(tmp_path: Path) -> No
     assert digest(composed_run([*SMALL, "name=other"])) == digests[0]
 
 
-def test_processes_and_turns_give_the_same_results(tmp_path: Path) -> None:
+def test_parallel_and_sequential_runs_give_the_same_results(tmp_path: Path) -> None:
     config = composed_run(SMALL)
     digests = []
     for workers in (1, 2):
@@ -190,7 +190,7 @@ def test_processes_and_turns_give_the_same_results(tmp_path: Path) -> None:
     assert digests[0] == digests[1]
 
 
-def test_a_cell_that_fails_is_named_and_the_others_stay(
+def test_a_cell_that_fails_is_named_and_the_others_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_into = execute.run_into
@@ -220,7 +220,7 @@ def test_a_cell_that_fails_is_named_and_the_others_stay(
         ("workers=0", "workers must be at least 1"),
     ],
 )
-def test_a_mistake_is_told_before_anything_runs(
+def test_a_mistake_is_reported_before_any_run(
     override: str, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert called(compare.main, *SMALL, override, f"out={tmp_path / 'out'}") == 2
@@ -238,7 +238,7 @@ def test_json_in_place_of_the_table(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert json.loads("\n".join(lines))["policies"][1]["label"] == "serverlessllm"
 
 
-def test_in_a_pipe_it_says_nothing_but_the_table_and_the_folder(tmp_path: Path) -> None:
+def test_in_a_pipe_only_the_table_and_the_folder_are_printed(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "experiments.compare", *SMALL, "workers=2"]
     done = subprocess.run(
         [*command, "policies=[serverless,locality]", "out=out"],

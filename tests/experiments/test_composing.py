@@ -1,4 +1,4 @@
-"""Configs that are put together once and then given values are those that Hydra would compose."""
+"""`composed_run` gives the configs that Hydra itself would compose."""
 
 import pytest
 
@@ -18,6 +18,7 @@ KINDS = (
 
 
 def by_hydra(overrides: tuple[str, ...]) -> RunConfig:
+    """Return a config composed by Hydra alone."""
     plain = composed("run", overrides)
     del plain["out"]
     return run_config(without_compare_keys(plain))
@@ -28,7 +29,7 @@ def test_values_are_set_as_hydra_sets_them(overrides: tuple[str, ...]) -> None:
     assert composed_run(overrides) == by_hydra(overrides)
 
 
-def test_values_of_one_run_are_not_those_of_the_next() -> None:
+def test_the_values_of_a_run_do_not_affect_the_next() -> None:
     composed_run(("workload.target_rps=5",))
 
     assert composed_run(("workload.cv=3",)) == by_hydra(("workload.cv=3",))

@@ -1,4 +1,4 @@
-"""Results go stale when code or settings change, never when only words do."""
+"""Results become stale when code or settings change, but not when comments do."""
 
 from pathlib import Path
 
@@ -12,6 +12,7 @@ CODE = '"""Words."""\nx = 1  # a reason\n'
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder of a package with a module and a data file."""
     monkeypatch.setattr(identity, "_ROOT", tmp_path)
     folder = tmp_path / "package"
     folder.mkdir()
@@ -21,6 +22,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def digest_of(folder: Path) -> str:
+    """Return the digest of a package, computed again."""
     identity.source_digest.cache_clear()
     try:
         return identity.source_digest((folder.name,))

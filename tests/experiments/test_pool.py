@@ -1,4 +1,4 @@
-"""A pool of runs does not outlive the command."""
+"""The processes of a pool end with the command."""
 
 import os
 import select

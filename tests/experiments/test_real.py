@@ -14,7 +14,7 @@ from experiments.real.execute import run_into
 from experiments.real.sending import CLIENTS, Sending, write_sendings
 from experiments.real.system import Workload
 from experiments.replay import replayed
-from experiments.simulation import files
+from experiments.simulation import run_folder as files
 from experiments.simulation.parquet_file import write_table
 from sllmcore.errors import ControlError, UsageError
 from sllmcore.metrics import Recorder, Summary
@@ -174,7 +174,7 @@ def test_another_system_is_measured_behind_the_same_seam(tmp_path: Path) -> None
 
 
 def test_a_system_that_loses_a_request_is_found_out(tmp_path: Path) -> None:
-    with pytest.raises(ControlError, match="20 jobs, 19 requests"):
+    with pytest.raises(ControlError, match="workload has 20, the controller met 19"):
         run_into(tmp_path / "run", composed_run(SMALL_REAL), system=_Elsewhere(loses=1))
 
     assert list(tmp_path.iterdir()) == []

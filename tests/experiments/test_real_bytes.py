@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from experiments import run
 from experiments.real.sending import CLIENTS
 from experiments.replay import replayed
-from experiments.simulation import files
+from experiments.simulation import run_folder as files
 from tests.experiments.commands import called
 
 TINY = (

@@ -12,7 +12,7 @@ from experiments.comparison.cells import ComparisonCell
 from experiments.comparison.curves import Curve, distance
 from experiments.comparison.publish import PICTURE, PREDICTION, write_prediction
 from experiments.composing import composed_run
-from experiments.simulation.files import ENV, SUMMARY
+from experiments.simulation.run_folder import ENV, SUMMARY
 from tests.experiments.real_runs import SMALL_REAL, real_comparison
 
 ROWS = ["serverless", "serverless-predicted", "serverlessllm", "serverlessllm-predicted"]

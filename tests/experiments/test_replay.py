@@ -1,4 +1,4 @@
-"""`experiments.replay`: the same commands again, or where they differ, or why it cannot tell."""
+"""`experiments.replay`: equal commands, the first difference, and damaged journals."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 import zstandard
 
 from experiments import replay
-from experiments.simulation.files import JOURNAL
+from experiments.simulation.run_folder import JOURNAL
 from sllmcore.build import POLICIES
 from tests.experiments.commands import small_run
 
@@ -25,7 +25,7 @@ FAULTS = (
 
 @pytest.fixture(scope="module")
 def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a run with faults."""
+    """Return the journal of a run with faults."""
     return small_run(tmp_path_factory.mktemp("replay") / "run", *FAULTS) / JOURNAL
 
 
@@ -57,10 +57,10 @@ def test_the_first_difference_is_shown(
     changed.write_text("".join(lines))
 
     assert replay.main([str(changed)]) == 1
-    told = capsys.readouterr().out
-    assert told.startswith(f"entry {number} (line {number + 1}) at ")
-    assert "\n  - Infer" in told
-    assert "\n  + Infer" in told
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"entry {number} (line {number + 1}) at ")
+    assert "\n  - StartRequest" in printed
+    assert "\n  + StartRequest" in printed
 
 
 def _text(path: Path) -> str:
@@ -86,7 +86,7 @@ DAMAGE: dict[str, tuple[Callable[[str], str], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_journal_is_told_in_one_line(
+def test_a_damaged_journal_is_reported_in_one_line(
     damage: str, journal: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change, complaint = DAMAGE[damage]
@@ -94,13 +94,13 @@ def test_a_damaged_journal_is_told_in_one_line(
     path.write_text(change(_text(journal)))
 
     assert replay.main([str(path)]) == 2
-    told = capsys.readouterr().err
-    assert complaint in told
-    assert told.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert complaint in printed
+    assert printed.count("\n") == 1
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.9, 0.999])
-def test_a_file_that_ends_too_early_is_told(
+def test_a_file_that_ends_too_early_is_reported(
     keep: float, journal: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     packed = journal.read_bytes()
@@ -111,7 +111,7 @@ def test_a_file_that_ends_too_early_is_told(
     assert "cut off" in capsys.readouterr().err
 
 
-def test_flipped_bits_are_told(
+def test_flipped_bits_are_reported(
     journal: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     packed = bytearray(journal.read_bytes())
@@ -123,6 +123,6 @@ def test_flipped_bits_are_told(
     assert "is damaged" in capsys.readouterr().err
 
 
-def test_a_journal_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_journal_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert replay.main(["nowhere"]) == 2
     assert "there is no journal nowhere" in capsys.readouterr().err

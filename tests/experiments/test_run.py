@@ -1,4 +1,4 @@
-"""`experiments.run`: its files, and what becomes of mistakes."""
+"""`experiments.run`: the files of a run, and errors."""
 
 import json
 import math
@@ -16,7 +16,7 @@ import yaml
 from experiments import run
 from experiments.composing import composed_run
 from experiments.config.run_config import plain_config, run_config
-from experiments.simulation import files
+from experiments.simulation import run_folder
 from experiments.simulation.summary_file import check_accounting
 from sllmcore.errors import ControlError
 from sllmcore.metrics.tables import INSTANCE_COLUMNS, REQUEST_COLUMNS
@@ -32,12 +32,12 @@ def test_a_run_leaves_its_six_files_and_prints_its_folder_last(
 
     names = {path.name for path in folder.iterdir()}
     assert names == {
-        files.CONFIG,
-        files.ENV,
-        files.SUMMARY,
-        files.REQUESTS,
-        files.INSTANCES,
-        files.JOURNAL,
+        run_folder.CONFIG,
+        run_folder.ENV,
+        run_folder.SUMMARY,
+        run_folder.REQUESTS,
+        run_folder.INSTANCES,
+        run_folder.JOURNAL,
     }
     assert list(folder.parent.iterdir()) == [folder]
     captured = capsys.readouterr()
@@ -48,8 +48,8 @@ def test_a_run_leaves_its_six_files_and_prints_its_folder_last(
 def test_the_tables_have_the_documented_columns_in_order_of_arrival(tmp_path: Path) -> None:
     folder = small_run(tmp_path / "run")
 
-    requests = pq.read_table(folder / files.REQUESTS)
-    instances = pq.read_table(folder / files.INSTANCES)
+    requests = pq.read_table(folder / run_folder.REQUESTS)
+    instances = pq.read_table(folder / run_folder.INSTANCES)
     for table, columns in ((requests, REQUEST_COLUMNS), (instances, INSTANCE_COLUMNS)):
         assert {field.name: str(field.type) for field in table.schema} == {
             name: ARROW[kind] for name, kind in columns.items()
@@ -62,7 +62,7 @@ def test_the_tables_have_the_documented_columns_in_order_of_arrival(tmp_path: Pa
 def test_the_summary_accounts_for_every_request_and_every_gpu_second(tmp_path: Path) -> None:
     folder = small_run(tmp_path / "run", "workload.patience_s=3")
 
-    summary = json.loads((folder / files.SUMMARY).read_text())
+    summary = json.loads((folder / run_folder.SUMMARY).read_text())
     ended = [summary[key] for key in ("completed", "rejected", "timed_out", "cancelled")]
     assert sum(ended) == summary["requests"] == summary["workload"]["jobs"] == 30
     gpu_s = math.fsum(summary[key] for key in ("gpu_busy_s", "gpu_loading_s", "gpu_idle_s"))
@@ -74,17 +74,17 @@ def test_the_summary_accounts_for_every_request_and_every_gpu_second(tmp_path: P
     assert set(summary["bytes_by_link"]) >= {"storage", "nic", "ssd_read", "ssd_write", "pcie"}
 
 
-def test_requests_that_vanish_are_an_error() -> None:
+def test_a_request_without_an_end_is_an_error() -> None:
     ended = {"requests": 3, "completed": 1, "rejected": 1, "timed_out": 0, "cancelled": 0}
 
-    with pytest.raises(ControlError, match="unaccounted for: 3 jobs, 3 requests, 2 ended"):
+    with pytest.raises(ControlError, match="workload has 3, the controller met 3, 2 ended"):
         check_accounting(ended, 3)
 
 
-def test_the_written_config_is_the_run_that_was_asked_for(tmp_path: Path) -> None:
+def test_the_written_config_is_that_of_the_run(tmp_path: Path) -> None:
     folder = small_run(tmp_path / "run", "policy=shepherd", "seed=7")
 
-    config = run_config(yaml.safe_load((folder / files.CONFIG).read_text()))
+    config = run_config(yaml.safe_load((folder / run_folder.CONFIG).read_text()))
     assert config == composed_run([*SMALL, "policy=shepherd", "seed=7"])
     assert plain_config(config)["seed"] == 7
 
@@ -94,14 +94,14 @@ def test_a_sweep_puts_each_job_into_its_own_folder(tmp_path: Path) -> None:
 
     assert called(run.main, "-m", *SMALL, "policy=serverless,locality", f"out={out}") == 0
 
-    policies = [json.loads((out / job / files.SUMMARY).read_text())["policy"] for job in "01"]
+    policies = [json.loads((out / job / run_folder.SUMMARY).read_text())["policy"] for job in "01"]
     assert policies == ["serverless", "locality"]
 
 
 def test_a_run_without_a_journal_has_none(tmp_path: Path) -> None:
     folder = small_run(tmp_path / "run", "driver.journal=false")
 
-    assert not (folder / files.JOURNAL).exists()
+    assert not (folder / run_folder.JOURNAL).exists()
 
 
 MISTAKES = {
@@ -127,7 +127,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("override", "complaint"), MISTAKES.items())
-def test_a_mistake_is_told_in_one_line_and_leaves_nothing(
+def test_a_mistake_is_reported_in_one_line_and_leaves_no_file(
     override: str, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = [word for word in SMALL if word.partition("=")[0] != override.partition("=")[0]]
@@ -142,9 +142,7 @@ def test_a_mistake_is_told_in_one_line_and_leaves_nothing(
     assert re.search(complaint, captured.err), captured.err
 
 
-def test_a_trace_that_breaks_off_leaves_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_wrong_trace_leaves_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trace = tmp_path / "trace.csv"
     trace.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03,10,many\n")
 
@@ -169,7 +167,7 @@ def test_a_missing_trace_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "workload.path: there is no file 'nowhere.csv'" in capsys.readouterr().err
 
 
-def test_a_folder_with_files_is_not_written_over(
+def test_a_folder_with_files_is_not_overwritten(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "notes.txt").write_text("mine")
@@ -188,7 +186,12 @@ def test_the_same_bytes_under_any_hash_seed_from_any_directory(tmp_path: Path) -
         digests.append(
             [
                 sha256((folder / name).read_bytes()).hexdigest()
-                for name in (files.REQUESTS, files.INSTANCES, files.JOURNAL, files.CONFIG)
+                for name in (
+                    run_folder.REQUESTS,
+                    run_folder.INSTANCES,
+                    run_folder.JOURNAL,
+                    run_folder.CONFIG,
+                )
             ]
         )
 

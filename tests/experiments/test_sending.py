@@ -1,7 +1,7 @@
-"""The open loop: nobody waits for anybody's answer, and who is late is found out.
+"""Open-loop sending: no request waits for an answer, and late requests are detected.
 
-Seeded bugs that it has caught: awaiting each answer before the next request; lags counted from the
-request before.
+Seeded bugs that these tests have caught: awaiting each answer before the next request; lags counted
+from the previous request.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ def job(number: int, at_s: float) -> WorkloadRequest:
     return WorkloadRequest(Request(f"r{number}", "m", at_s, 3), 5)
 
 
-def test_requests_are_sent_at_their_times_while_answers_are_out() -> None:
+def test_requests_are_sent_at_their_times_without_waiting_for_answers() -> None:
     out = asyncio.Event()
 
     async def ask(sending: Sending, _: Elapsed) -> None:
@@ -46,7 +46,7 @@ def test_requests_are_sent_at_their_times_while_answers_are_out() -> None:
     assert sendings[0].ended_at_s >= 0.1
 
 
-def test_what_a_client_raises_ends_the_replay() -> None:
+def test_an_exception_of_a_client_ends_the_replay() -> None:
     async def ask(sending: Sending, _: Elapsed) -> None:
         raise ClusterError(f"no {sending.job.request.id}")
 
@@ -56,10 +56,10 @@ def test_what_a_client_raises_ends_the_replay() -> None:
     assert raised.group_contains(ClusterError, match="no r0")
 
 
-def test_a_sender_that_was_held_up_is_refused() -> None:
+def test_a_replay_with_late_requests_is_refused() -> None:
     async def ask(sending: Sending, _: Elapsed) -> None:
         if sending.job.request.id == "r0":
-            time.sleep(0.2)  # noqa: ASYNC251 - what a busy machine does
+            time.sleep(0.2)  # noqa: ASYNC251 - as on a busy machine
 
     sendings = asyncio.run(sent_on_time([job(0, 0.0), job(1, 0.05)], ask, begin_in_s=0.0))
 
@@ -68,7 +68,7 @@ def test_a_sender_that_was_held_up_is_refused() -> None:
         check_lags(sendings, max_lag_s=0.1)
 
 
-def test_schedule_and_truth_are_written_side_by_side(tmp_path: Path) -> None:
+def test_scheduled_and_real_times_are_written(tmp_path: Path) -> None:
     sent = Sending(job(0, 1.0), 1.25, 2.0, 3.0, 5)
     left = Sending(job(1, 2.0), 2.0, ended_at_s=2.5, problem="left")
 

@@ -1,16 +1,17 @@
-"""Small result files, as `experiments.figures` would write them, of made-up numbers."""
+"""Small result files of invented numbers, in the form of `experiments.figures`."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 from experiments.reproduction.figures.catalogue import grids
-from experiments.reproduction.figures.scenes import SCENES
+from experiments.reproduction.figures.standalone import STANDALONE
 
 SEEDS = (0, 1)
 
 
 def measured(value: float) -> dict[str, Any]:
+    """Return the numbers of all measures, invented from one value."""
     tier = {"loads": 3, "p1_s": -0.001, "p50_s": 0.0, "p99_s": 0.002, "worst_s": 0.01}
     return {
         "mean_s": value,
@@ -27,9 +28,10 @@ def measured(value: float) -> dict[str, Any]:
 
 
 def write_results(folder: Path) -> None:
+    """Write the results of every figure."""
     folder.mkdir(parents=True)
-    for name, scene in SCENES.items():
-        (folder / f"{name}.json").write_text(json.dumps({"commit": "abc", **scene()}))
+    for name, content in STANDALONE.items():
+        (folder / f"{name}.json").write_text(json.dumps({"commit": "abc", **content()}))
     for grid in grids():
         runs = [
             {"labels": dict(cell.labels), "wall_s": 1.0, "measured": measured(1.0 + index + seed)}

@@ -1,3 +1,5 @@
+"""Every figure is drawn from results of invented numbers."""
+
 import csv
 from pathlib import Path
 
@@ -5,7 +7,7 @@ import pytest
 
 from paper_figures.__main__ import main
 from paper_figures.catalogue import PICTURES
-from paper_figures.comparison import compared
+from paper_figures.comparison import compared_numbers
 from paper_figures.published import published_cells
 from tests.figures.synthetic import write_results
 
@@ -63,7 +65,7 @@ def test_a_figure_without_results_is_named(
 
 
 def test_a_ratio_is_taken_seed_by_seed(results: Path) -> None:
-    ratio = next(row for row in compared(results) if row.published.under is not None)
+    ratio = next(row for row in compared_numbers(results) if row.published.under is not None)
 
     assert ratio.ours.low <= ratio.ours.value <= ratio.ours.high
     assert len(ratio.values) == 2

@@ -1,4 +1,4 @@
-"""The presets of the compared systems behave as their names say, one request at a time."""
+"""The presets of the compared systems, with one request at a time."""
 
 import json
 from dataclasses import replace
@@ -20,7 +20,7 @@ GIGABIT_PULL_S = 13.3e9 / 125e6
 
 
 def _calm(policy: str) -> dict[str, object]:
-    """Requests so far apart that each finds its model cold and nobody else loading."""
+    """Return the latencies of requests so far apart that each meets a cold model and idle links."""
     return measured(replace(composed_run([*CALM, f"policy={policy}"]), seed=1), "latencies")
 
 
@@ -51,13 +51,15 @@ def test_ray_serve_with_a_cache_finds_what_it_downloaded() -> None:
         ("managed_endpoint", 20.0, 30.0),  # 12.7 s of phases, 10.7 s of download, 2 s of loading
     ],
 )
-def test_a_cold_start_takes_its_time(policy: str, low_s: float, high_s: float) -> None:
+def test_a_cold_start_takes_its_published_or_computed_time(
+    policy: str, low_s: float, high_s: float
+) -> None:
     result = measured(replace(composed_run([*CALM, f"policy={policy}"]), seed=1), "latencies")
 
     assert low_s <= result["ttft_p50_s"] <= high_s
 
 
-def test_what_was_run_is_not_run_again(tmp_path: Path) -> None:
+def test_a_stored_run_is_not_run_again(tmp_path: Path) -> None:
     folder = tmp_path
     overrides = (*CALM, "policy=serverlessllm", "workload.max_requests=3")
     grid = FigureGrid(
@@ -72,11 +74,11 @@ def test_what_was_run_is_not_run_again(tmp_path: Path) -> None:
 
     assert all(run.key in fresh for run in runs)
     assert fresh.publish(grid, runs)
-    assert fresh.stands(grid)
+    assert fresh.is_current(grid)
     assert not fresh.publish(grid, runs)
 
 
-def test_a_run_is_made_once_for_all_figures_and_measures(tmp_path: Path) -> None:
+def test_a_run_is_run_once_for_all_figures_and_measures(tmp_path: Path) -> None:
     cell = FigureCell({"policy": "serverlessllm"}, (*CALM, "workload.max_requests=3"))
     few, whole = (
         FigureGrid("few", (), (cell,), "latencies", (0,)),
@@ -97,10 +99,10 @@ def test_a_run_is_made_once_for_all_figures_and_measures(tmp_path: Path) -> None
         for name in ("few", "whole")
     }
     assert kept["few"].keys() == kept["whole"].keys() - {"quantiles_s"}
-    assert ResultStore(tmp_path / "results", tmp_path / "none").stands(few)
+    assert ResultStore(tmp_path / "results", tmp_path / "none").is_current(few)
 
 
-def test_regret_is_what_a_run_costs_above_its_bound() -> None:
+def test_regret_is_the_cost_of_a_run_above_its_bound() -> None:
     overrides = (*CALM, "models=opt_6_7b", "policy=hydraserve", "models.ssd.kind=none")
     result = measured(composed_run(overrides), "regrets")
 

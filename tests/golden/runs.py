@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 
 from experiments.composing import composed_run
 from experiments.simulation.execute import run_into
-from experiments.simulation.files import JOURNAL, REQUESTS
 from experiments.simulation.journal_file import journal_lines
+from experiments.simulation.run_folder import JOURNAL, REQUESTS
 
 Digests: TypeAlias = dict[str, str]
 

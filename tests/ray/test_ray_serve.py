@@ -8,9 +8,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from experiments.ray_serve.checkpoint_cache import CheckpointCache
 from experiments.ray_serve.node import Node
 from experiments.ray_serve.paced_link import PacedLink
-from experiments.ray_serve.shelf import CheckpointShelf
 from experiments.real.sending import Sending
 from sllmcore.types import DRAM, REMOTE, SSD, Request, ServerSpec, StorageTier
 from sllmcore.workload import WorkloadRequest
@@ -53,16 +53,16 @@ def test_transfers_share_a_link_and_none_is_faster_than_its_limit(tmp_path: Path
 
 
 def test_what_was_not_used_for_longest_leaves_first(tmp_path: Path) -> None:
-    """Seeded bug: `take` that does not move a model behind the others."""
-    shelf = CheckpointShelf(tmp_path / "shelf", 250)
-    shelf.put("a", 100)
-    shelf.put("b", 100)
-    assert shelf.take("a")
+    """Seeded bug: `touch` that does not move a model behind the others."""
+    cache = CheckpointCache(tmp_path / "cache", 250)
+    cache.put("a", 100)
+    cache.put("b", 100)
+    assert cache.touch("a")
 
-    shelf.put("c", 100)
-    shelf.put("d", 1000)
+    cache.put("c", 100)
+    cache.put("d", 1000)
 
-    assert [shelf.take(model) for model in "abcd"] == [True, False, True, False]
+    assert [cache.touch(model) for model in "abcd"] == [True, False, True, False]
 
 
 @pytest.mark.parametrize(
@@ -105,30 +105,30 @@ def test_an_engine_in_a_thread_generates_what_it_would_without(tmp_path: Path) -
 
 
 def test_what_was_done_becomes_rows_as_a_journal_does(tmp_path: Path) -> None:
-    told = pytest.importorskip("experiments.ray_serve.told")
+    record = pytest.importorskip("experiments.ray_serve.run_record")
     replica = pytest.importorskip("experiments.ray_serve.replica")
     jobs = [
         WorkloadRequest(Request(f"r{number}", "m", at_s, 4), 10)
         for number, at_s in enumerate((0.0, 1.0))
     ]
     first = Sending(jobs[0], 0.01, 3.5, 4.0, 10)
-    second = Sending(jobs[1], 1.01, ended_at_s=2.0, problem=told.TIMED_OUT)
-    lives = [
-        replica.Life("made", 101.0, "i0", "m", "s0", (1,)),
-        replica.Life("ready", 103.0, "i0", "m", "s0", (1,), REMOTE, 1.5),
-        replica.Life("ended", 105.0, "i0", "m", "s0", (1,)),
+    second = Sending(jobs[1], 1.01, ended_at_s=2.0, problem=record.TIMED_OUT)
+    events = [
+        replica.ReplicaEvent("made", 101.0, "i0", "m", "s0", (1,)),
+        replica.ReplicaEvent("ready", 103.0, "i0", "m", "s0", (1,), REMOTE, 1.5),
+        replica.ReplicaEvent("ended", 105.0, "i0", "m", "s0", (1,)),
     ]
-    run = told.Told(
+    run = record.RayServeRun(
         (ServerSpec("s0", 2, 1, 0, 0, 1.0, 1.0, 1.0),),
         (ModelDeployment("m", "/m", 1000, 100, 0.0, "timed"),),
-        lives,
+        events,
         (first, second),
-        {"r0": told.Started("i0", 3.25)},
+        {"r0": record.RequestStart("i0", 3.25)},
         start_s=100.0,
         end_s=6.0,
     )
 
-    summary = run.written(tmp_path)
+    summary = run.write_tables(tmp_path)
 
     assert (summary.requests, summary.completed, summary.timed_out) == (2, 1, 1)
     assert (summary.gpu_loading_s, summary.gpu_busy_s, summary.gpu_idle_s) == (2.0, 0.75, 9.25)

@@ -1,4 +1,4 @@
-"""Small trace files, written where a test asks."""
+"""A fixture that writes small trace files."""
 
 import gzip
 from collections.abc import Callable
@@ -11,7 +11,7 @@ WriteTrace = Callable[..., Path]
 
 @pytest.fixture
 def write_trace(tmp_path: Path) -> WriteTrace:
-    """`write_trace(text, name=..., zipped=...)` returns the path of a new file."""
+    """Return a function that writes a file and returns its path."""
 
     def write(text: str, name: str = "trace.csv", zipped: bool = False) -> Path:
         path = tmp_path / name

@@ -1,4 +1,4 @@
-"""The same (spec, models, seed) gives the same bytes, in any process."""
+"""Equal (spec, models, seed) give equal bytes in any process."""
 
 import hashlib
 import os
@@ -9,7 +9,7 @@ from typing import Any
 
 from traces.export import json_line
 from traces.spec import WorkloadSpec
-from traces.workload import build_jobs
+from traces.workload import workload_requests
 
 SCRIPT = """
 from tests.traces.test_determinism import digest
@@ -27,18 +27,18 @@ SPECS: tuple[dict[str, Any], ...] = (
 
 
 def digest() -> str:
-    """Over jobs of every generator."""
+    """Return the digest of requests of every generator."""
     lines: list[str] = []
     for fields in SPECS:
-        lines += jobs_text(WorkloadSpec(target_rps=3.0, max_requests=200, **fields))
+        lines += requests_text(WorkloadSpec(target_rps=3.0, max_requests=200, **fields))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def jobs_text(spec: WorkloadSpec) -> list[str]:
-    return [json_line(job) for job in build_jobs(spec, ("a", "b", "c"), 11)]
+def requests_text(spec: WorkloadSpec) -> list[str]:
+    return [json_line(item) for item in workload_requests(spec, ("a", "b", "c"), 11)]
 
 
-def test_other_processes_with_other_hash_seeds_make_the_same_jobs() -> None:
+def test_other_processes_with_other_hash_seeds_make_the_same_requests() -> None:
     digests = {digest()}
 
     for hash_seed in ("0", "4711"):

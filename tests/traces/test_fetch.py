@@ -1,4 +1,4 @@
-"""Against a server on 127.0.0.1 that can drop connections, ignore ranges and serve wrong bytes."""
+"""Downloads from a local server that drops connections, ignores ranges or serves wrong bytes."""
 
 import hashlib
 import threading
@@ -20,7 +20,7 @@ class Server(HTTPServer):
     """Serves CONTENT under /file.csv."""
 
     knows_ranges = True
-    says_length = True
+    sends_length = True
     drop_after: int | None = None  # bytes of each answer before the connection is cut
     status: int | None = None  # answer with this in place of the file
 
@@ -52,13 +52,13 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
-        if self.server.says_length:
+        if self.server.sends_length:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body if self.server.drop_after is None else body[: self.server.drop_after])
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Quiet."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_a_dropped_connection_is_resumed_where_it_broke(server: Server, tmp_path
     assert server.ranges == [None, "bytes=400000-", "bytes=800000-"]
 
 
-def test_a_later_call_resumes_what_an_earlier_one_left(server: Server, tmp_path: Path) -> None:
+def test_a_later_call_resumes_the_part_of_an_earlier_one(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file.csv.part").write_bytes(CONTENT[:1000])
 
     path = fetch(server.file(sha256=DIGEST), tmp_path)
@@ -130,8 +130,8 @@ def test_a_part_that_was_already_complete_is_only_checked(server: Server, tmp_pa
     assert path.read_bytes() == CONTENT
 
 
-def test_a_server_that_does_not_say_a_length_is_believed(server: Server, tmp_path: Path) -> None:
-    server.says_length = False
+def test_an_answer_without_a_length_is_accepted(server: Server, tmp_path: Path) -> None:
+    server.sends_length = False
 
     assert fetch(server.file(sha256=DIGEST), tmp_path).read_bytes() == CONTENT
 
@@ -149,7 +149,7 @@ def test_wrong_bytes_are_deleted(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_that_never_gets_further_is_given_up(server: Server, tmp_path: Path) -> None:
+def test_a_download_without_progress_is_given_up(server: Server, tmp_path: Path) -> None:
     server.drop_after = 0
 
     with pytest.raises(FetchError, match="attempts failed in a row"):
@@ -201,6 +201,6 @@ def test_the_catalogue_has_no_name_twice_and_whole_digests() -> None:
     assert official_file("azure-llm-2024-code").size_bytes == 691_989_454
 
 
-def test_an_unknown_official_file_names_those_there_are() -> None:
+def test_the_error_for_an_unknown_official_file_lists_the_names() -> None:
     with pytest.raises(TraceError, match="no official file 'x'; there are azure-llm-2023-code"):
         official_file("x")

@@ -195,7 +195,9 @@ def test_a_hostile_functions_2019_file_is_an_error(
         ("0,0,0,,0,0", "servegen"),
     ],
 )
-def test_the_first_line_tells_the_format(write_trace: WriteTrace, line: str, expected: str) -> None:
+def test_the_first_line_identifies_the_format(
+    write_trace: WriteTrace, line: str, expected: str
+) -> None:
     assert detect_format(write_trace(line.rstrip() + "\n")) == expected
 
 

@@ -1,4 +1,4 @@
-"""One hostile file per rule: each error names file, line, column and value where it has them."""
+"""Wrong files, one per rule: each error has the file, line, column and value."""
 
 import pytest
 
@@ -55,7 +55,7 @@ def test_the_line_of_a_bad_cell_is_right_beyond_the_first_block(write_trace: Wri
     assert error.line == BLOCK_LINES + 9
 
 
-def test_blank_lines_are_passed_over_and_still_counted(write_trace: WriteTrace) -> None:
+def test_blank_lines_are_skipped_and_counted(write_trace: WriteTrace) -> None:
     error = error_of(write_trace, HEADER + GOOD + "\n\n" + GOOD + "2024-05-10 00:00:01,x,1\n")
 
     assert error.line == 6
@@ -69,7 +69,7 @@ def test_a_ragged_row_is_an_error(write_trace: WriteTrace, row: str) -> None:
     assert "cells under a header of 3 columns" in str(error)
 
 
-def test_two_ragged_rows_that_make_up_for_each_other_are_an_error(write_trace: WriteTrace) -> None:
+def test_a_short_and_a_long_row_together_are_an_error(write_trace: WriteTrace) -> None:
     text = HEADER + "2024-05-10 00:00:01,1\n" + "2024-05-10 00:00:01,1,2,3\n"
 
     assert error_of(write_trace, text).line == 2

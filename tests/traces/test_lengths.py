@@ -38,7 +38,7 @@ def test_sampled_lengths_have_the_quantiles_of_their_data_set(name: str) -> None
     assert quantiles[1] == pytest.approx(PUBLISHED[name][1], rel=0.05)
 
 
-def test_every_profile_says_where_it_comes_from() -> None:
+def test_every_profile_names_its_source() -> None:
     for name in profile_names():
         profile = length_profile(name)
         assert profile.source
@@ -65,7 +65,7 @@ def test_input_and_output_are_independent() -> None:
     assert abs(np.corrcoef(inputs, outputs)[0, 1]) < 0.06  # 4 standard errors
 
 
-def test_an_unknown_profile_names_those_there_are() -> None:
+def test_the_error_for_an_unknown_profile_lists_the_names() -> None:
     with pytest.raises(TraceError, match="no length profile 'gsm9k'; there are azure_code, "):
         length_profile("gsm9k")
 
@@ -87,7 +87,7 @@ def test_lengths_are_cut_to_what_a_model_takes(limits: LengthLimits, cut: Length
 
 @pytest.mark.parametrize("limit", [0, -1])
 def test_a_limit_that_is_not_positive_is_an_error(limit: int) -> None:
-    with pytest.raises(TraceError, match="must be positive"):
+    with pytest.raises(TraceError, match="must be at least 1"):
         LengthLimits(context_limit_tokens=limit)
 
 

@@ -8,7 +8,7 @@ from traces.mapping import blocks, model_of_function, stripe
 from traces.popularity import Popularity, shares
 
 
-def test_stripe_deals_functions_round() -> None:
+def test_stripe_assigns_functions_in_turn() -> None:
     assert [stripe(i, 3) for i in range(7)] == [0, 1, 2, 0, 1, 2, 0]
 
 
@@ -28,7 +28,7 @@ def test_both_mappings_give_every_model_its_fair_number_of_functions(
         assert max(sizes) - min(sizes) <= 1
 
 
-def test_functions_met_one_by_one_are_striped_like_functions_known_beforehand() -> None:
+def test_functions_numbered_by_first_call_are_striped_like_known_functions() -> None:
     functions, models = ["f", "g", "h"], ["a", "b"]
     met = by_first_call(models)
 
@@ -49,7 +49,7 @@ def test_a_model_that_is_not_deployed_is_an_error() -> None:
         by_name(["a", "b"])("c")
 
 
-def test_dealing_by_popularity_follows_the_shares() -> None:
+def test_models_drawn_by_popularity_follow_the_shares() -> None:
     models = [f"m{i}" for i in range(5)]
     popularity = Popularity("power_law", alpha=1.0)
     assign = by_popularity(popularity, models, seed=3)

@@ -34,9 +34,7 @@ def test_steps_back_within_the_tolerance_are_sorted_in(
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=40), st.integers(1, 9))
-def test_rows_come_out_sorted_or_not_at_all_whatever_the_batches(
-    times: list[int], batch: int
-) -> None:
+def test_rows_are_sorted_or_refused_whatever_the_batches(times: list[int], batch: int) -> None:
     floats = [float(at) for at in times]
     latest = 0.0
     fits = True
@@ -75,7 +73,7 @@ def test_a_larger_tolerance_sorts_the_same_file(write_trace: WriteTrace) -> None
     assert [row.input_tokens for row in rows] == [1, 3, 2]
 
 
-def test_a_part_that_starts_before_the_one_before_it_ended_is_an_error(
+def test_a_part_that_starts_before_the_end_of_the_previous_part_is_an_error(
     write_trace: WriteTrace,
 ) -> None:
     parts = [

@@ -1,4 +1,4 @@
-"""Real excerpts of the public traces, where they are at hand, against what is known of them."""
+"""Excerpts of the public traces, where available, have their published statistics."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ from traces.data_files import load_json
 from traces.read import ReadOptions, read_trace
 from traces.spec import WorkloadSpec
 from traces.summary import summary_of
-from traces.workload import build_jobs
+from traces.workload import workload_requests
 
 TRACES = Path(__file__).parents[2].parent / "shared" / "traces"
-pytestmark = pytest.mark.skipif(not TRACES.is_dir(), reason="the excerpts are not at hand")
+pytestmark = pytest.mark.skipif(not TRACES.is_dir(), reason="the excerpts are not available")
 
 MODELS = tuple(f"m{i}" for i in range(16))
 
@@ -45,14 +45,16 @@ EXCERPTS = (
 
 
 @pytest.mark.parametrize(("pattern", "rows"), EXCERPTS)
-def test_every_row_of_an_excerpt_is_one_job(pattern: str, rows: int) -> None:
+def test_every_row_of_an_excerpt_is_one_request(pattern: str, rows: int) -> None:
     (path,) = TRACES.glob(pattern)
     account = Account()
 
-    jobs = list(build_jobs(WorkloadSpec(kind="trace", path=str(path)), MODELS, 0, account))
+    requests = list(
+        workload_requests(WorkloadSpec(kind="trace", path=str(path)), MODELS, 0, account)
+    )
 
-    assert (len(jobs), account.rows_read, account.jobs) == (rows, rows, rows)
-    arrivals = [job.request.arrived_at_s for job in jobs]
+    assert (len(requests), account.rows_read, account.jobs) == (rows, rows, rows)
+    arrivals = [item.request.arrived_at_s for item in requests]
     assert arrivals == sorted(arrivals)
 
 

@@ -1,4 +1,4 @@
-"""Functions to models, and the two readings of a CV of 8."""
+"""The mapping of functions to models, and the two readings of a CV of 8."""
 
 from collections import Counter
 from itertools import pairwise
@@ -10,13 +10,15 @@ from sllmcore.workload import WorkloadRequest
 from tests.traces.conftest import WriteTrace
 from traces.account import Account
 from traces.spec import WorkloadSpec
-from traces.workload import build_jobs
+from traces.workload import workload_requests
 
 MODELS = ("a", "b", "c", "d")
 
 
-def jobs_of(seed: int = 0, account: Account | None = None, **fields: Any) -> list[WorkloadRequest]:
-    return list(build_jobs(WorkloadSpec(**fields), MODELS, seed, account))
+def requests_of(
+    seed: int = 0, account: Account | None = None, **fields: Any
+) -> list[WorkloadRequest]:
+    return list(workload_requests(WorkloadSpec(**fields), MODELS, seed, account))
 
 
 def test_functions_are_striped_or_kept_in_blocks(write_trace: WriteTrace) -> None:
@@ -24,8 +26,8 @@ def test_functions_are_striped_or_kept_in_blocks(write_trace: WriteTrace) -> Non
 
     calls = {
         mapping: Counter(
-            job.request.model
-            for job in jobs_of(kind="azure_functions_2019", path=path, mapping=mapping)
+            item.request.model
+            for item in requests_of(kind="azure_functions_2019", path=path, mapping=mapping)
         )
         for mapping in ("stripe", "blocks")
     }
@@ -33,14 +35,14 @@ def test_functions_are_striped_or_kept_in_blocks(write_trace: WriteTrace) -> Non
     assert calls["stripe"] == calls["blocks"] == dict.fromkeys(MODELS, 2)
 
 
-def test_functions_that_are_not_called_in_the_stretch_take_no_place(
+def test_functions_without_calls_in_the_stretch_get_no_model(
     write_trace: WriteTrace,
 ) -> None:
     path = str(write_trace("HashFunction,1,2\nf0,0,1\nf1,1,0\nf2,0,1\nf3,0,1\n"))
 
-    jobs = jobs_of(kind="azure_functions_2019", path=path, start_s=60.0)
+    requests = requests_of(kind="azure_functions_2019", path=path, start_s=60.0)
 
-    assert {job.request.model for job in jobs} == {"a", "b", "c"}
+    assert {item.request.model for item in requests} == {"a", "b", "c"}
 
 
 @pytest.mark.parametrize("reading", ["absolute", "fitted"])
@@ -52,18 +54,18 @@ def test_both_readings_of_the_cv_keep_the_target_rate(
     path = str(write_trace(text))
     fields: dict[str, Any] = {"kind": "azure_functions_2019", "path": path, "target_rps": 3.0}
 
-    counts = [len(jobs_of(seed, cv_reading=reading, cv=2.0, **fields)) for seed in range(5)]
+    counts = [len(requests_of(seed, cv_reading=reading, cv=2.0, **fields)) for seed in range(5)]
 
     assert sum(counts) / 5 == pytest.approx(3.0 * 3600, rel=0.1)
 
 
-def test_a_fitted_cv_multiplies_what_the_window_has(write_trace: WriteTrace) -> None:
+def test_a_fitted_cv_multiplies_the_cv_of_the_window(write_trace: WriteTrace) -> None:
     beat = "app,func,end_timestamp,duration\n" + "".join(f"x,f,{i}.0,0\n" for i in range(1200))
     path = str(write_trace(beat))
     fields: dict[str, Any] = {"kind": "azure_functions_2021", "path": path, "cv": 8.0}
 
-    fitted = jobs_of(cv_reading="fitted", **fields)
-    absolute = jobs_of(cv_reading="absolute", window_s=600.0, **fields)
+    fitted = requests_of(cv_reading="fitted", **fields)
+    absolute = requests_of(cv_reading="absolute", window_s=600.0, **fields)
 
     gaps = [
         y.request.arrived_at_s - x.request.arrived_at_s
@@ -77,16 +79,16 @@ def test_a_fitted_cv_multiplies_what_the_window_has(write_trace: WriteTrace) -> 
     )
 
 
-def test_a_window_with_two_calls_vanishes_under_the_fit(write_trace: WriteTrace) -> None:
+def test_a_window_with_two_calls_yields_no_arrivals_under_the_fit(write_trace: WriteTrace) -> None:
     text = "app,func,end_timestamp,duration\nx,f,1.0,0\nx,f,2.0,0\n"
     account = Account()
 
-    jobs = jobs_of(
+    requests = requests_of(
         kind="azure_functions_2021",
         path=str(write_trace(text)),
         cv_reading="fitted",
         account=account,
     )
 
-    assert jobs == []
+    assert requests == []
     assert (account.rows_read, account.replaced) == (2, 2)

@@ -21,7 +21,7 @@ def client_files(folder: Path, windows: str, dataset: object = None) -> Path:
     return path
 
 
-def test_a_window_has_as_many_requests_as_its_rate_says(tmp_path: Path) -> None:
+def test_a_window_has_as_many_requests_as_its_rate_gives(tmp_path: Path) -> None:
     path = client_files(tmp_path, "0,0,0,,0,0\n600,0.01,2.0,Gamma,0.25,400\n1200,0.005,1,,0,0\n")
 
     rows = list(read_trace([path]))
@@ -31,7 +31,7 @@ def test_a_window_has_as_many_requests_as_its_rate_says(tmp_path: Path) -> None:
     assert {row.input_tokens for row in rows} == {None}
 
 
-def test_lengths_come_from_the_histogram_of_the_hours_at_hand(tmp_path: Path) -> None:
+def test_lengths_are_drawn_from_the_histogram_of_their_hours(tmp_path: Path) -> None:
     dataset = {
         "0": {"input_tokens": "{}", "output_tokens": "{}"},
         "21600": {"input_tokens": "{163: 0.5, 165: 0.5}", "output_tokens": "{7: 1.0}"},
@@ -48,7 +48,7 @@ def test_lengths_come_from_the_histogram_of_the_hours_at_hand(tmp_path: Path) ->
     assert {(row.input_tokens, row.output_tokens) for row in rows[60:]} == {(900, 8)}
 
 
-def test_the_table_of_all_clients_runs_them_side_by_side(write_trace: WriteTrace) -> None:
+def test_the_clients_of_a_table_run_at_the_same_time(write_trace: WriteTrace) -> None:
     path = write_trace(
         TABLE
         + "language,m-large,0,0,0.01,2,Gamma,0.25,400\n"

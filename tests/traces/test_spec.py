@@ -58,24 +58,24 @@ READ: dict[str, Any] = {"kind": "azure_functions_2021", "path": "x.txt"}
         (GENERATE, {"rate_factor": 2.0}, "rate_factor has no meaning"),
         (GENERATE, {"lengths": "none"}, "no length profile 'none'"),
         (GENERATE, {"pattern": "code", "cv": 2.0}, "takes no cv"),
-        (GENERATE, {"mapping": "popularity"}, "deals out the rows of a trace"),
-        (GENERATE, {"num_functions": 9, "cv": (1.0,)}, "together with num_functions"),
+        (GENERATE, {"mapping": "popularity"}, "mapping popularity assigns the rows of a trace"),
+        (GENERATE, {"num_functions": 9, "cv": (1.0,)}, "a cv per model excludes num_functions"),
         (GENERATE, {"kind": "gamma", "diurnal": "code"}, "belong to azure_like"),
         (GENERATE, {"kind": "poisson", "cv": 2.0}, "a Poisson process has CV 1"),
-        (GENERATE, {"context_limit_tokens": 0}, "a limit of tokens must be positive"),
+        (GENERATE, {"context_limit_tokens": 0}, "a limit of tokens must be at least 1, got 0"),
         (GENERATE, {"patience_s": 0.0}, "patience_s must be positive"),
         (READ, {"path": ()}, "needs the path of a file"),
         (READ, {"target_rps": 1.0, "rate_factor": 1.0}, "exclude each other"),
         (READ, {"start_s": -1.0}, "start_s must be 0 or more"),
         (READ, {"num_functions": 3}, "belong to azure_like"),
         (READ, {"cv": 8.0}, "need a cv_reading"),
-        (READ, {"cv_reading": "fitted", "scaling": "time"}, "by its rate, not by time"),
+        (READ, {"cv_reading": "fitted", "scaling": "time"}, "by rate, not by time"),
         (READ, {"cv_reading": "fitted", "mapping": "popularity"}, "stripe or blocks"),
-        (READ, {"cv_reading": "fitted", "cv": (1.0,)}, "kinds that generate"),
+        (READ, {"cv_reading": "fitted", "cv": (1.0,)}, "for generated kinds"),
         (READ, {"kind": "burstgpt", "cv_reading": "fitted"}, "belongs to the Azure Functions"),
     ],
 )
-def test_a_spec_that_makes_no_sense_says_why(
+def test_a_contradictory_spec_is_refused_with_the_reason(
     base: dict[str, Any], fields: dict[str, Any], problem: str
 ) -> None:
     with pytest.raises(UsageError, match=problem):
@@ -86,7 +86,7 @@ def test_a_spec_that_makes_no_sense_says_why(
     "fields",
     [{"kind": "nope"}, {"mapping": "random"}, {"popularity": {"kind": "zipf"}}, {"scaling": 1}],
 )
-def test_a_word_that_is_not_known_is_refused_by_the_conversion(fields: dict[str, Any]) -> None:
+def test_an_unknown_choice_is_refused_by_the_conversion(fields: dict[str, Any]) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({**GENERATE, **fields}, WorkloadSpec)
 

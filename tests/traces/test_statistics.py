@@ -97,7 +97,7 @@ def test_autocorrelation_of_an_alternation_is_minus_one() -> None:
     assert autocorrelation(np.array([1.0, 2.0]), 1) is None
 
 
-def test_a_summary_tells_popularity_only_if_sources_are_named() -> None:
+def test_a_summary_has_popularity_only_if_sources_are_named() -> None:
     named = [TraceRow(float(i), "f" if i % 4 else "g", None, None) for i in range(40)]
     nameless = [TraceRow(float(i), "", 10, 2) for i in range(40)]
 

@@ -16,7 +16,7 @@ def lines_of(path: Path) -> list[str]:
     return [line for block in TextSource(path).blocks() for line in block]
 
 
-def test_gzip_is_told_by_its_first_bytes_and_not_by_its_name(write_trace: WriteTrace) -> None:
+def test_gzip_is_recognised_by_its_first_bytes_and_not_by_its_name(write_trace: WriteTrace) -> None:
     zipped = write_trace("a\nb\n", "trace.csv", zipped=True)
     plain = write_trace("a\nb\n", "plain.csv.gz")
 
@@ -90,7 +90,7 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     ("magic", "name"),
     [(b"Rar!\x1a\x07", "RAR"), (b"\xfd7zXZ\x00", "xz"), (b"PK\x03\x04", "zip"), (b"PAR1", "Parq")],
 )
-def test_an_archive_is_named_for_what_it_is(tmp_path: Path, magic: bytes, name: str) -> None:
+def test_an_archive_is_refused_with_its_kind(tmp_path: Path, magic: bytes, name: str) -> None:
     path = tmp_path / "archive"
     path.write_bytes(magic + b"\x00" * 32)
 

@@ -1,4 +1,4 @@
-"""The promise of the package: `azure_like` shows the published statistics."""
+"""The generator `azure_like` has the published statistics."""
 
 import pytest
 

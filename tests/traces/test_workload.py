@@ -13,7 +13,7 @@ from traces.account import Account
 from traces.errors import TraceError
 from traces.popularity import Popularity
 from traces.spec import WorkloadSpec
-from traces.workload import build_jobs
+from traces.workload import workload_requests
 
 MODELS = ("a", "b", "c", "d")
 MINUTES = "HashFunction,1,2,3\n" + "".join(f"f{i},{i % 4},{i % 3},{i}\n" for i in range(1, 13))
@@ -25,42 +25,46 @@ CALLS = "app,func,end_timestamp,duration\n" + "".join(
 )
 
 
-def jobs_of(seed: int = 0, account: Account | None = None, **fields: Any) -> list[WorkloadRequest]:
-    return list(build_jobs(WorkloadSpec(**fields), MODELS, seed, account))
+def requests_of(
+    seed: int = 0, account: Account | None = None, **fields: Any
+) -> list[WorkloadRequest]:
+    return list(workload_requests(WorkloadSpec(**fields), MODELS, seed, account))
 
 
 def balanced(account: Account) -> bool:
-    """The identity in the module of `Account`."""
+    """Return True if the identity in the module of `Account` holds."""
     came = account.rows_read + account.copied + account.generated
     left = account.before_start + account.after_end + account.failed_dropped
     return came == left + account.thinned + account.replaced + account.jobs
 
 
-def test_every_row_of_a_file_is_exactly_one_job(write_trace: WriteTrace) -> None:
+def test_every_row_of_a_file_is_exactly_one_request(write_trace: WriteTrace) -> None:
     path = write_trace("timestamp,input_length,output_length\n0,10,1\n500,20,2\n1500,30,3\n")
 
-    jobs = jobs_of(kind="mooncake", path=str(path), popularity=Popularity("power_law", alpha=900))
+    requests = requests_of(
+        kind="mooncake", path=str(path), popularity=Popularity("power_law", alpha=900)
+    )
 
-    assert jobs == [
+    assert requests == [
         WorkloadRequest(Request("r0", "a", 0.0, 10), 1),
         WorkloadRequest(Request("r1", "a", 0.5, 20), 2),
         WorkloadRequest(Request("r2", "a", 1.5, 30), 3),
     ]
 
 
-def test_rows_without_tokens_are_jobs_of_one_token(write_trace: WriteTrace) -> None:
+def test_rows_without_tokens_are_requests_of_one_token(write_trace: WriteTrace) -> None:
     path = write_trace("timestamp,input_length,output_length\n0,0,0\n")
 
-    jobs = jobs_of(kind="mooncake", path=str(path))
+    requests = requests_of(kind="mooncake", path=str(path))
 
-    assert (jobs[0].request.input_tokens, jobs[0].output_tokens) == (1, 1)
+    assert (requests[0].request.input_tokens, requests[0].output_tokens) == (1, 1)
 
 
 def test_failed_rows_are_dropped_and_counted_or_kept_as_one_token(write_trace: WriteTrace) -> None:
     path, account = str(write_trace(BURST)), Account()
 
-    dropped = jobs_of(kind="burstgpt", path=path, account=account)
-    kept = jobs_of(kind="burstgpt", path=path, failed_rows="keep")
+    dropped = requests_of(kind="burstgpt", path=path, account=account)
+    kept = requests_of(kind="burstgpt", path=path, failed_rows="keep")
 
     assert (len(dropped), account.failed_dropped, account.rows_read) == (40, 10, 50)
     assert len(kept) == 50
@@ -86,14 +90,14 @@ FILE_SPECS: dict[str, tuple[str, dict[str, Any]]] = {
         {"kind": "azure_functions_2019", "cv_reading": "fitted", "target_rps": 2.0},
     ),
     "calls": (CALLS, {"kind": "azure_functions_2021", "mapping": "blocks"}),
-    "calls dealt": (CALLS, {"kind": "azure_functions_2021", "mapping": "popularity"}),
+    "calls by popularity": (CALLS, {"kind": "azure_functions_2021", "mapping": "popularity"}),
     "calls fitted": (CALLS, {"kind": "azure_functions_2021", "cv_reading": "fitted", "cv": 2.0}),
     "calls absolute": (
         CALLS,
         {"kind": "azure_functions_2021", "cv_reading": "absolute", "mapping": "blocks"},
     ),
     "clients": (CLIENTS, {"kind": "servegen", "target_rps": 0.2, "mapping": "blocks"}),
-    "clients found out": (CLIENTS, {"kind": "trace", "rate_factor": 3.2}),
+    "clients detected": (CLIENTS, {"kind": "trace", "rate_factor": 3.2}),
     "failures": (BURST, {"kind": "burstgpt", "target_rps": 1.7}),
     "failures in time": (BURST, {"kind": "burstgpt", "target_rps": 1.7, "scaling": "time"}),
 }
@@ -107,7 +111,7 @@ FILE_SPECS: dict[str, tuple[str, dict[str, Any]]] = {
     start_s=st.sampled_from([0.0, 30.0, 75.5]),
     duration_s=st.sampled_from([None, 40.0, 120.0]),
 )
-def test_whatever_is_asked_every_row_is_accounted_for(
+def test_every_row_is_accounted_for_under_any_settings(
     tmp_path_factory: pytest.TempPathFactory,
     name: str,
     seed: int,
@@ -120,7 +124,7 @@ def test_whatever_is_asked_every_row_is_accounted_for(
     path.write_text(text)
     account = Account()
 
-    jobs = jobs_of(
+    requests = requests_of(
         seed,
         account,
         path=str(path),
@@ -131,12 +135,12 @@ def test_whatever_is_asked_every_row_is_accounted_for(
     )
 
     assert balanced(account)
-    assert account.jobs == len(jobs) <= (limit or len(jobs))
-    arrivals = [job.request.arrived_at_s for job in jobs]
+    assert account.jobs == len(requests) <= (limit or len(requests))
+    arrivals = [item.request.arrived_at_s for item in requests]
     assert arrivals == sorted(arrivals)
     assert all(0 <= at_s < (duration_s or 1e9) for at_s in arrivals)
-    assert [job.request.id for job in jobs] == [f"r{i}" for i in range(len(jobs))]
-    assert {job.request.model for job in jobs} <= set(MODELS)
+    assert [item.request.id for item in requests] == [f"r{i}" for i in range(len(requests))]
+    assert {item.request.model for item in requests} <= set(MODELS)
 
 
 GENERATED: list[dict[str, Any]] = [
@@ -151,7 +155,7 @@ GENERATED: list[dict[str, Any]] = [
 @pytest.mark.parametrize("fields", GENERATED)
 def test_a_generated_workload_is_the_same_for_the_same_seed(fields: dict[str, Any]) -> None:
     once, again, other = (
-        jobs_of(seed, target_rps=2.0, duration_s=300.0, **fields) for seed in (4, 4, 5)
+        requests_of(seed, target_rps=2.0, duration_s=300.0, **fields) for seed in (4, 4, 5)
     )
 
     assert once == again
@@ -160,18 +164,18 @@ def test_a_generated_workload_is_the_same_for_the_same_seed(fields: dict[str, An
 
 @pytest.mark.parametrize("fields", GENERATED)
 def test_a_number_of_requests_is_met_exactly(fields: dict[str, Any]) -> None:
-    jobs = jobs_of(target_rps=2.0, max_requests=250, **fields)
+    requests = requests_of(target_rps=2.0, max_requests=250, **fields)
 
-    assert len(jobs) == 250
-    assert all(x.request.arrived_at_s <= y.request.arrived_at_s for x, y in pairwise(jobs))
+    assert len(requests) == 250
+    assert all(x.request.arrived_at_s <= y.request.arrived_at_s for x, y in pairwise(requests))
 
 
-def test_jobs_are_made_as_they_are_taken() -> None:
+def test_requests_are_made_when_they_are_taken() -> None:
     spec = WorkloadSpec(kind="poisson", target_rps=1000.0, max_requests=10**12)
 
-    jobs = list(islice(build_jobs(spec, MODELS, 0), 5))
+    requests = list(islice(workload_requests(spec, MODELS, 0), 5))
 
-    assert [job.request.id for job in jobs] == ["r0", "r1", "r2", "r3", "r4"]
+    assert [item.request.id for item in requests] == ["r0", "r1", "r2", "r3", "r4"]
 
 
 def test_a_request_of_one_model_keeps_its_lengths_when_a_model_is_added() -> None:
@@ -182,36 +186,38 @@ def test_a_request_of_one_model_keeps_its_lengths_when_a_model_is_added() -> Non
         kind="poisson", target_rps=3.0, duration_s=200.0, popularity=Popularity("uniform")
     )
 
-    two = list(build_jobs(spec, ("a", "b"), 1))
-    three = list(build_jobs(bigger, ("a", "c", "b"), 1))
+    two = list(workload_requests(spec, ("a", "b"), 1))
+    three = list(workload_requests(bigger, ("a", "c", "b"), 1))
 
-    def facts(jobs: list[WorkloadRequest]) -> list[tuple[float, int, int]]:
+    def facts(requests: list[WorkloadRequest]) -> list[tuple[float, int, int]]:
         return [
-            (job.request.arrived_at_s, job.request.input_tokens, job.output_tokens)
-            for job in jobs
-            if job.request.model == "b"
+            (item.request.arrived_at_s, item.request.input_tokens, item.output_tokens)
+            for item in requests
+            if item.request.model == "b"
         ]
 
     assert facts(two) == facts(three)
 
 
 @pytest.mark.parametrize("fields", [{"rate_factor": 0.5}, {"cv_reading": "fitted"}, {}])
-def test_a_trace_without_calls_is_a_workload_without_jobs(
+def test_a_trace_without_calls_is_a_workload_without_requests(
     write_trace: WriteTrace, fields: dict[str, Any]
 ) -> None:
     path = str(write_trace("HashFunction,1,2\nf,0,0\n"))
 
-    assert jobs_of(kind="azure_functions_2019", path=path, **fields) == []
+    assert requests_of(kind="azure_functions_2019", path=path, **fields) == []
 
 
 def test_patience_is_counted_from_the_arrival() -> None:
-    jobs = jobs_of(kind="poisson", target_rps=1.0, max_requests=3, patience_s=30.0)
+    requests = requests_of(kind="poisson", target_rps=1.0, max_requests=3, patience_s=30.0)
 
-    assert [job.cancel_at_s for job in jobs] == [job.request.arrived_at_s + 30.0 for job in jobs]
+    assert [item.cancel_at_s for item in requests] == [
+        item.request.arrived_at_s + 30.0 for item in requests
+    ]
 
 
 def test_lengths_are_cut_to_the_context() -> None:
-    jobs = jobs_of(
+    requests = requests_of(
         kind="poisson",
         target_rps=1.0,
         max_requests=500,
@@ -220,50 +226,56 @@ def test_lengths_are_cut_to_the_context() -> None:
         total_limit_tokens=1024,
     )
 
-    assert max(job.request.input_tokens for job in jobs) == 1000
-    assert max(job.request.input_tokens + job.output_tokens for job in jobs) == 1024
+    assert max(item.request.input_tokens for item in requests) == 1000
+    assert max(item.request.input_tokens + item.output_tokens for item in requests) == 1024
 
 
 def test_a_trace_is_thinned_to_the_target_rate(write_trace: WriteTrace) -> None:
     account = Account()
     path = write_trace(MINUTES.replace("12\n", "9000\n"))
 
-    jobs = jobs_of(kind="azure_functions_2019", path=str(path), target_rps=10.0, account=account)
+    requests = requests_of(
+        kind="azure_functions_2019", path=str(path), target_rps=10.0, account=account
+    )
 
-    assert len(jobs) == pytest.approx(1800, rel=0.1)  # 10/s for 180 s
-    assert account.thinned == account.rows_read - len(jobs)
+    assert len(requests) == pytest.approx(1800, rel=0.1)  # 10/s for 180 s
+    assert account.thinned == account.rows_read - len(requests)
 
 
-def test_a_trace_is_copied_up_to_the_target_rate_within_its_movement(
+def test_a_trace_is_copied_up_to_the_target_rate_and_keeps_its_variation(
     write_trace: WriteTrace,
 ) -> None:
     rows = [*range(0, 10_000, 1000), *range(100_000, 200_000, 200)]  # 1/s, silence, 5/s
     text = "timestamp,input_length,output_length\n" + "".join(f"{ms},7,1\n" for ms in rows)
     account = Account()
 
-    jobs = jobs_of(kind="mooncake", path=str(write_trace(text)), rate_factor=2.5, account=account)
+    requests = requests_of(
+        kind="mooncake", path=str(write_trace(text)), rate_factor=2.5, account=account
+    )
 
-    assert len(jobs) == pytest.approx(2.5 * len(rows), rel=0.05)
-    assert account.copied == len(jobs) - len(rows)
-    busy = sum(job.request.arrived_at_s >= 100.0 for job in jobs)
+    assert len(requests) == pytest.approx(2.5 * len(rows), rel=0.05)
+    assert account.copied == len(requests) - len(rows)
+    busy = sum(item.request.arrived_at_s >= 100.0 for item in requests)
     assert busy == pytest.approx(2.5 * 500, rel=0.05)
 
 
-def test_a_trace_is_played_faster_in_time(write_trace: WriteTrace) -> None:
+def test_scaling_by_time_divides_all_times(write_trace: WriteTrace) -> None:
     path = str(write_trace("timestamp,input_length,output_length\n0,1,1\n4000,2,1\n8000,3,1\n"))
 
-    jobs = jobs_of(kind="mooncake", path=path, rate_factor=4.0, scaling="time")
+    requests = requests_of(kind="mooncake", path=path, rate_factor=4.0, scaling="time")
 
-    assert [job.request.arrived_at_s for job in jobs] == [0.0, 1.0, 2.0]
+    assert [item.request.arrived_at_s for item in requests] == [0.0, 1.0, 2.0]
 
 
 def test_the_start_is_cut_off_and_becomes_zero(write_trace: WriteTrace) -> None:
     path, account = str(write_trace(BURST)), Account()
 
-    jobs = jobs_of(kind="burstgpt", path=path, start_s=60.0, failed_rows="keep", account=account)
+    requests = requests_of(
+        kind="burstgpt", path=path, start_s=60.0, failed_rows="keep", account=account
+    )
 
-    assert jobs[0].request.arrived_at_s == 0.0
-    assert (account.before_start, len(jobs)) == (20, 30)
+    assert requests[0].request.arrived_at_s == 0.0
+    assert (account.before_start, len(requests)) == (20, 30)
 
 
 @pytest.mark.parametrize(
@@ -280,11 +292,11 @@ def test_bad_arguments_are_refused_at_once(
     spec = WorkloadSpec(kind="poisson", target_rps=1.0, max_requests=1)
 
     with pytest.raises(UsageError, match=problem):
-        build_jobs(spec, models, seed)
+        workload_requests(spec, models, seed)
 
 
 def test_a_target_rate_for_a_trace_of_no_length_is_an_error(write_trace: WriteTrace) -> None:
     path = str(write_trace("timestamp,input_length,output_length\n0,1,1\n"))
 
     with pytest.raises(TraceError, match="target_rps needs a trace with a rate"):
-        jobs_of(kind="mooncake", path=path, target_rps=1.0)
+        requests_of(kind="mooncake", path=path, target_rps=1.0)

@@ -16,7 +16,7 @@ from sllmsim.setup import ServerHardware, SimModel, SimServerSetup, SimSetup
 from sllmsim.timing import roofline
 from traces.popularity import Popularity
 from traces.spec import WorkloadSpec
-from traces.workload import build_jobs
+from traces.workload import workload_requests
 
 NUM_MODELS = 1000
 GPUS_PER_SERVER = 4
@@ -68,4 +68,4 @@ def jobs(
         context_limit_tokens=2048,
         popularity=Popularity() if traffic == "azure_like" else even,
     )
-    return list(build_jobs(spec, [f"m{i}" for i in range(num_models)], seed=0))
+    return list(workload_requests(spec, [f"m{i}" for i in range(num_models)], seed=0))

@@ -1,46 +1,48 @@
-"""Lower bounds on what any policy can reach, and how far each policy is from them.
+"""Lower bounds on the cost that any policy can reach, and the regret of each policy.
 
-**The cost** of a request is its *delay*: last token minus arrival minus the time that its inference
-takes alone. It is the startup latency plus whatever the request lost to being moved or stopped; for
-a request that is neither it *is* the startup latency. A request that times out costs the time it
-had waited. (Startup latency itself, which ends at the *first* start, has no useful bound for
-policies that stop inferences: they could start everybody for an instant. For policies that stop
-nobody the bounds `chains` and `pooled` hold for startup latency too.)
+**The cost** of a request is its *delay*: (time of the last token) - (arrival) - (time that its
+inference takes alone). The delay is the startup latency plus the time that the request lost to
+migrations and preemptions; without these it equals the startup latency. A request that times out
+costs its waiting time. (The startup latency itself has no useful bound for policies that preempt,
+because it ends at the *first* start: such a policy could start each request for an instant. For
+policies that never preempt, the bounds `chains` and `pooled` hold for startup latency too.)
 
-**The class of policies**: all that `sllmcore.Controller` can carry out on `sllmsim` with whole
-models in the tiers (`partial: false`), no faults, no impatient clients and one slot per instance.
-In particular an instance is launched only for a request that waits, which is then the first one
-to run on it, or for an inference that moves, whose old instance then goes: nothing is loaded ahead
-of demand. A load takes at least the checkpoint's size over the fastest path from its tier to the
-GPUs of one server; phases that move no bytes count as zero.
+**The class of policies** contains all that `sllmcore.Controller` can carry out on `sllmsim` with
+whole models in the tiers (`partial: false`), no faults, clients that never cancel, and one slot per
+instance. In particular there is no prewarming: an instance is launched only for a waiting request,
+which is then the first to run on it, or as the destination of a migration, after which the source
+instance stops. A load takes at least the checkpoint's size over the fastest path from its tier to
+the GPUs of one server. Phases that transfer no bytes count as zero.
 
-Policies with further *powers* (`oracle.Powers`) are bounded within a larger class: those that
-launch ahead of demand (WarmServe), where a load may be over when its request arrives, and those
-that split loads (HydraServe), where one takes the bytes over the networks of so many servers
-together. Their bounds are lower: regrets compare policies of one class, costs all of them.
+Policies with additional *powers* (`oracle.Powers`) are bounded in a larger class: policies that
+prewarm (WarmServe), where a load may be over when its request arrives, and policies that split
+loads (HydraServe), where a load uses the networks of several servers together. Bounds of a larger
+class are lower. So regrets are comparable within a class only, costs between all policies.
 
-*Lineage*: an instance launched for a waiting request, and those that its inferences moved to. It
-has at least one instance's GPUs from its launch to its end, it runs one model, and one request at a
-time. If r is arrival, p service, S = completion - p: delay = S - r, and within [S, S + p) the
-request runs on one lineage or waits for it.
+*Lineage*: an instance that is launched for a waiting request, together with the destinations that
+its inferences migrate to. A lineage holds at least one instance's GPUs from its launch to its end,
+runs one model, and serves one request at a time. With r the arrival, p the service time and
+S = completion - p: delay = S - r, and within [S, S + p) the request runs on a lineage or waits for
+it.
 
 Bounds for large traces:
 
-- `chains`: GPUs of all servers in one pool, migration free, DRAM infinite and equally near to every
-  GPU. Lineages are intervals of which at most G overlap, so they can be coloured into G sequences;
-  along each, a request follows its predecessor i at once if both have the same model (S_j >=
-  S_i + p_i), and otherwise loads after it (S_j >= max(r_j, S_i + p_i) + load_j). With S_i >= its
-  earliest start, each request's cost depends on its predecessor alone; every request has a
-  different one. The cheapest such assignment costs no more than any policy.
-- `pooled`: the pool as one machine G times as fast that may interrupt, no loads at all. Serving the
-  shortest first minimises the sum of mean busy times there, and without interruption the mean
-  busy time of a request is S + p / 2. Says something in overload only.
+- `chains`: the GPUs of all servers form one pool, migration is free, DRAM is infinite and equally
+  near to every GPU. Lineages are intervals of which at most G overlap, so they can be coloured into
+  G sequences. In a sequence, a request follows its predecessor i at once if both have the same
+  model (S_j >= S_i + p_i), and loads after it otherwise (S_j >= max(r_j, S_i + p_i) + load_j).
+  With S_i >= the earliest start of i, the cost of a request depends on its predecessor only, and
+  all predecessors differ. The cheapest such assignment costs no more than any policy.
+- `pooled`: the pool is one machine G times as fast, with preemption and without loads. Shortest
+  first minimises the sum of mean busy times there, and without preemption the mean busy time of a
+  request is S + p / 2. This bound is useful only under overload.
 
-For small instances `program` is an integer program over a time grid, whose docstring states it. It
-keeps servers, GPUs, load order per I/O path, DRAM capacity; it relaxes the cost of a migration.
+For small instances, `program` is an integer program over a time grid; its docstring states it. It
+keeps servers, GPUs, the order of loads per I/O path and the DRAM capacity, and relaxes the cost of
+a migration.
 
-Relaxed and tightened hardware (`relaxed`): the policy itself, simulated with every model in every
-DRAM, and with none in any cache. These are not bounds but what caching can win for this policy.
+Changed hardware (`relaxed`): the policy itself is simulated with every model in every DRAM, and
+with no caches. These results are no bounds; they show what caching can gain for the policy.
 
-Everything that looks into the future takes an `Oracle`, which only a driver can make.
+Functions that use the future take an `Oracle`, which only a driver can make.
 """

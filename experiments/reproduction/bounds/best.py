@@ -1,4 +1,4 @@
-"""The best of the bounds that hold for a run, and how far the run is above it."""
+"""The best of the bounds that hold for a run, and the distance of the run from it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from experiments.reproduction.bounds.oracle import Oracle
 from experiments.reproduction.bounds.pooled import pooled_bound_s
 from sllmcore.errors import ControlError
 
-SMALL_S = 1e-6  # what sums of floats may be off
+SMALL_S = 1e-6  # tolerance for sums of floats
 
-_chains_bound_s = lru_cache(maxsize=4)(chains_bound_s)  # policies of one class have it in common
+_chains_bound_s = lru_cache(maxsize=4)(chains_bound_s)  # policies of a class have the same bound
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A run beside its bounds: mean delays per request, in seconds.
+    """The mean delay per request of a run and its bounds, in seconds.
 
     Args:
-        pooled_s: None: a request timed out, so that this bound does not hold for the run.
+        pooled_s: None if a request timed out, since this bound does not hold then.
         bound_s: The best of the bounds.
     """
 
@@ -31,14 +31,15 @@ class Standing:
 
     @property
     def regret_s(self) -> float:
+        """Mean delay above the best bound."""
         return self.delay_s - self.bound_s
 
 
 def standing_of(oracle: Oracle, ends: Sequence[RequestEnd], timeout_s: float | None) -> Standing:
-    """Where a run stands.
+    """Return a run's mean delay and its bounds.
 
     Raises:
-        ControlError: It beat a bound, which is a mistake in one of them.
+        ControlError: The run beat a bound: the bound or the simulator is wrong.
     """
     chains_s = _chains_bound_s(oracle, timeout_s)
     timed_out = any(end.outcome == "timed_out" for end in ends)
@@ -46,5 +47,5 @@ def standing_of(oracle: Oracle, ends: Sequence[RequestEnd], timeout_s: float | N
     bound_s = max(chains_s, pooled_s or 0.0)
     delay_s = mean_delay_s(oracle, ends)
     if delay_s < bound_s - SMALL_S:
-        raise ControlError(f"a run costs {delay_s} s, less than the bound {bound_s} s")
+        raise ControlError(f"a run costs {delay_s} s, less than its lower bound {bound_s} s")
     return Standing(delay_s, chains_s, pooled_s, bound_s)

@@ -1,4 +1,4 @@
-"""Certifies the policies on small instances: the optimum is below each, and by how much."""
+"""Certificates for policies on small instances: the optimum, and the gap of each policy to it."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,17 +21,17 @@ from sllmcore.errors import ControlError
 from sllmsim.simulate import simulate
 
 FIVE = ("serverless", "availability", "locality", "shepherd", "serverlessllm")
-SMALL_S = 1e-6  # what sums of floats may be off
+SMALL_S = 1e-6  # tolerance for sums of floats
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """One instance: mean delays in seconds.
+    """The mean delays of policies on an instance, and lower bounds, in seconds.
 
     Args:
         optimum_s: Proven lower bound; the optimum of the program if `exact`.
-        chains_s: The bound for large traces, to see what that loses.
-        policies_s: By policy.
+        chains_s: The bound for large traces, for comparison with the optimum.
+        policies_s: Mean delay by policy.
     """
 
     seed: int
@@ -44,20 +44,21 @@ class Certificate:
     policies_s: dict[str, float]
 
     def gap_s(self, policy: str) -> float:
+        """Return the mean delay of a policy above the optimum."""
         return self.policies_s[policy] - self.optimum_s
 
     def plain(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return plain data for JSON."""
         return asdict(self)
 
 
 def certificate(
     seed: int, time_limit_s: float | None, policies: Sequence[str] = FIVE
 ) -> Certificate:
-    """Of the random instance of that seed.
+    """Return the certificate of the random instance of a seed.
 
     Raises:
-        ControlError: A policy beat a bound, which is a mistake in one of them.
+        ControlError: A policy beat a bound: the bound or the simulator is wrong.
     """
     return certificate_of(random_instance(seed), seed, time_limit_s, policies)
 
@@ -68,13 +69,17 @@ def certificate_of(
     time_limit_s: float | None,
     policies: Sequence[str] = FIVE,
 ) -> Certificate:
-    """As `certificate`, of any instance whose times are whole slots."""
-    oracle = oracle_of(instance.setup, instance.jobs)
+    """Return the certificate of an instance with all times in whole slots.
+
+    Raises:
+        ControlError: A policy beat a bound: the bound or the simulator is wrong.
+    """
+    oracle = oracle_of(instance.setup, instance.requests)
     policies_s = {}
     for policy in policies:
-        result = simulate(patient(policy), instance.setup, instance.jobs, seed)
+        result = simulate(patient(policy), instance.setup, instance.requests, seed)
         policies_s[policy] = mean_delay_s(oracle, table_ends(result.recorder.requests))
-    num_requests = len(instance.jobs)
+    num_requests = len(instance.requests)
     grid = grid_of(oracle, SLOT_S, min(policies_s.values()) * num_requests)
     solved = PlacementProgram(grid).solve(time_limit_s)
     made = Certificate(
@@ -101,7 +106,7 @@ def _check(made: Certificate) -> None:
 
 
 def gap_table(certificates: Sequence[Certificate]) -> str:
-    """A row per policy: its gap to the optimum over the instances."""
+    """Return a table with a row per policy: its gap to the optimum over the instances."""
     exact = sum(made.exact for made in certificates)
     chains = [made.optimum_s - made.chains_s for made in certificates]
     lines = [
@@ -116,7 +121,7 @@ def gap_table(certificates: Sequence[Certificate]) -> str:
 
 
 def _gap_row(policy: str, certificates: Sequence[Certificate]) -> str:
-    """Gap in percent: of the sum of optima. Optimal: share of instances where the policy is."""
+    """Return a row; "gap %" is relative to the mean optimum, "optimal %" counts instances."""
     gaps = np.array([made.gap_s(policy) for made in certificates])
     cost_s = float(np.mean([made.policies_s[policy] for made in certificates]))
     optimum_s = float(np.mean([made.optimum_s for made in certificates]))

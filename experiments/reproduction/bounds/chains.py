@@ -1,17 +1,19 @@
-"""The bound `chains`: each request behind one predecessor on one of G pooled GPUs.
+"""The bound `chains`: each request follows one predecessor on one of G pooled GPUs.
 
-With e_j the earliest start of request j (its arrival, or when the first load of its model can be
-over), it costs behind i
+Let e_j be the earliest start of request j: its arrival or the earliest end of the first load of its
+model, whichever is later. Behind request i, request j costs at least
 
     max(e_j - r_j, (e_i + p_i - r_j)^+ + [another model] load_j)
 
-(for policies that launch ahead of demand the load begins when i has ended, whether or not j is
-there: (e_i + p_i + [another model] load_j - r_j)^+ in place of the sum), and the cheapest
-assignment of different predecessors, at most G of which are an empty GPU, is a linear assignment
-problem. An instance on g GPUs is in g chains; its delay is at least the mean over
-them. A request that times out costs the time-out and is nobody's predecessor: it is its own. If
-inferences were to make room for it, up to one per GPU, the place they were to move to may have gone
-to others that now begin in the middle of a load: what that saves them is taken off.
+For policies that prewarm, the load begins when i has ended, even before j arrives: the second term
+is then (e_i + p_i + [another model] load_j - r_j)^+. The cheapest assignment of different
+predecessors, at most G of which are an empty GPU, is a linear assignment problem. An instance on g
+GPUs is in g chains; its delay is at least the mean over them.
+
+A request that times out costs the time-out. It has no successor: the program makes it its own
+predecessor. Up to one inference per GPU may have been about to migrate for it; the GPUs that they
+would have gone to may then serve other requests, in the middle of a load. The cost is reduced by
+the time that this can save.
 """
 
 from dataclasses import dataclass
@@ -23,14 +25,14 @@ from scipy.optimize import linear_sum_assignment
 from experiments.reproduction.bounds.oracle import Oracle, earliest_starts_s, later_load_s
 from sllmcore.errors import UsageError
 
-MAX_LINKS = 12_000  # a dense matrix of so many rows takes 1.2 GB
+MAX_LINKS = 12_000  # a dense matrix with 12,000 rows takes 1.2 GB
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class _Links:
-    """One entry per request and GPU of it."""
+    """Arrays with an entry for each request and each GPU of its instance."""
 
     request: NDArray[np.int64]
     model: NDArray[np.int64]
@@ -42,17 +44,20 @@ class _Links:
 
 
 def chains_bound_s(oracle: Oracle, timeout_s: float | None) -> float:
-    """No policy has a lower mean delay.
+    """Return a lower bound on the mean delay of any policy.
 
     Raises:
-        UsageError: There are too many requests.
+        UsageError: There are more than `MAX_LINKS` requests times GPUs.
     """
     if not oracle.requests:
         return 0.0
     links = _links(oracle)
     num_links = len(links.model)
     if num_links > MAX_LINKS:
-        raise UsageError(f"chains take at most {MAX_LINKS} requests times GPUs, got {num_links}")
+        raise UsageError(
+            f"the bound `chains` takes at most {MAX_LINKS} requests times GPUs, got {num_links}: "
+            "lower workload.max_requests"
+        )
     costs = _costs(links, oracle.num_gpus, timeout_s, ahead=oracle.powers.ahead)
     rows, columns = linear_sum_assignment(costs)
     return float(costs[rows, columns].sum()) / len(oracle.requests)
@@ -80,10 +85,10 @@ def _links(oracle: Oracle) -> _Links:
 
 
 def _costs(links: _Links, num_gpus: int, timeout_s: float | None, *, ahead: bool) -> Array:
-    """(links, links + GPUs): behind each other link, or first on a GPU.
+    """Return costs `(links, links + GPUs)`: behind each other link, or first on a GPU.
 
-    A load for another model than the predecessor's begins when both the GPU and, unless it may be
-    ahead of demand, the request are there.
+    A load of another model than the predecessor's begins when the GPU is free and, unless the
+    policy prewarms, the request has arrived.
     """
     num_links = len(links.model)
     costs = np.empty((num_links, num_links + num_gpus))
@@ -99,7 +104,7 @@ def _costs(links: _Links, num_gpus: int, timeout_s: float | None, *, ahead: bool
         behind += loads_s
     np.maximum(behind, floor_s[:, None], out=behind)
     costs[:, num_links:] = (floor_s if ahead else np.maximum(floor_s, links.load_s))[:, None]
-    own: float | Array = float(ends_at_s.max() - links.arrived_at_s.min()) * 1e3 + 1e6  # too much
+    own: float | Array = float(ends_at_s.max() - links.arrived_at_s.min()) * 1e3 + 1e6  # forbids it
     if timeout_s is not None:
         own = np.maximum(0.0, timeout_s - links.load_s.max() / links.weight)
     behind[np.diag_indices(num_links)] = own

@@ -1,4 +1,4 @@
-"""What a run cost: the delay of its requests, from its request table."""
+"""The cost of a run: the delay of its requests, from its request table."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from sllmcore.metrics.tables import Table
 
 @dataclass(frozen=True, slots=True)
 class RequestEnd:
-    """How one request went."""
+    """The outcome of a request."""
 
     id: str
     outcome: str
@@ -20,7 +20,7 @@ class RequestEnd:
 
 
 def table_ends(requests: Table) -> list[RequestEnd]:
-    """Of a simulation just run."""
+    """Return the ends of the requests in a simulation's table."""
     columns = requests.columns
     return [
         RequestEnd(str(name), str(outcome), arrived_at_s, ended_at_s)
@@ -35,15 +35,15 @@ def table_ends(requests: Table) -> list[RequestEnd]:
 
 
 def mean_delay_s(oracle: Oracle, ends: Iterable[RequestEnd]) -> float:
-    """Completion minus arrival minus service; a time-out counts with the time it waited.
+    """Return the mean of completion - arrival - service; a time-out counts with its wait.
 
     Raises:
-        ControlError: A request of the oracle's has no end, or one that the bounds do not cover.
+        ControlError: A request of the oracle has no end, or an outcome without a bound.
     """
     services_s = {request.id: request.service_s for request in oracle.requests}
     delays_s = [_delay_s(end, services_s) for end in ends]
     if len(delays_s) != len(services_s):
-        raise ControlError(f"{len(services_s)} requests were to end, {len(delays_s)} did")
+        raise ControlError(f"expected the ends of {len(services_s)} requests, got {len(delays_s)}")
     return fsum(delays_s) / len(delays_s) if delays_s else 0.0
 
 
@@ -52,5 +52,7 @@ def _delay_s(end: RequestEnd, services_s: Mapping[str, float]) -> float:
     if end.outcome == "timed_out":
         return passed_s
     if end.outcome != "completed":
-        raise ControlError(f"{end.id} was {end.outcome}: the bounds say nothing about that")
+        raise ControlError(
+            f"{end.id} was {end.outcome}: bounds hold for completed and timed_out only"
+        )
     return passed_s - services_s[end.id]

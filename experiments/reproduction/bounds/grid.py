@@ -1,10 +1,10 @@
-"""A small instance on a grid of time slots, rounded so that what is feasible stays feasible.
+"""A small instance on a grid of time slots, rounded so that feasible schedules stay feasible.
 
-Arrivals and all durations are rounded *down* to whole slots. Take any run and move each start to
-the beginning of its slot: with whole durations, what overlaps slot k of the grid is then exactly
-what was under way just before the end of that slot in the run. So every limit that holds at each
-instant of the run (GPUs, I/O paths, bytes in DRAM) holds in each slot of the grid, and no start has
-become later.
+Arrivals and all durations are rounded *down* to whole slots. Take any run and shift each start to
+the beginning of its slot. With whole durations, the activities that overlap slot k are then exactly
+those in progress just before the end of that slot in the run. So every limit that holds at each
+instant of the run (GPUs, I/O paths, bytes in DRAM) holds in each slot of the grid, and no start is
+later than in the run.
 """
 
 from dataclasses import dataclass
@@ -15,13 +15,17 @@ from sllmcore.errors import UsageError
 from sllmcore.types import DRAM, REMOTE, SSD, Checkpoint, StorageTier
 from sllmsim.setup import SimServerSetup
 
-_ROUNDING = 1e-9  # of a slot: a duration that close to a whole number is one
+_ROUNDING = 1e-9  # in slots; a duration this close below a whole number counts as whole
 
 
 @dataclass(frozen=True, slots=True)
 class GridRequest:
-    """A request. It starts in slots `release` to `last`, runs for `service` slots at least, and has
-    left after `service_most`."""
+    """A request on the grid.
+
+    Args:
+        release, last: First and last slot in which it may start.
+        service, service_most: Its service time in slots, rounded down and up.
+    """
 
     model: str
     arrived_at_s: float
@@ -32,8 +36,8 @@ class GridRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """A way to load a model: on one server, from one tier, in so many slots."""
+class LoadOption:
+    """An option to load a model: a server, a tier, and the duration in slots."""
 
     server: int
     checkpoint: Checkpoint
@@ -42,12 +46,17 @@ class Way:
 
     @property
     def model(self) -> str:
+        """Name of the loaded model."""
         return self.checkpoint.model
 
 
 @dataclass(frozen=True, slots=True)
-class CachedCopy:
-    """A tier of a server whose content can change."""
+class CacheTier:
+    """A tier of a server with changing content.
+
+    Args:
+        at_start: Models in the tier at the start.
+    """
 
     server: int
     tier: StorageTier
@@ -57,27 +66,35 @@ class CachedCopy:
 
 @dataclass(frozen=True, slots=True)
 class TimeGrid:
-    """A small instance, all that the integer program knows of it."""
+    """A small instance: the input of the integer program.
+
+    Args:
+        gpus: Number of GPUs of each server.
+    """
 
     slot_s: float
     num_slots: int
     requests: tuple[GridRequest, ...]
     checkpoints: tuple[Checkpoint, ...]
-    gpus: tuple[int, ...]  # of each server
-    ways: tuple[Way, ...]
-    shelves: tuple[CachedCopy, ...]
+    gpus: tuple[int, ...]
+    options: tuple[LoadOption, ...]
+    cache_tiers: tuple[CacheTier, ...]
 
     def of_model(self, model: str) -> list[int]:
-        """Positions of its requests."""
+        """Return the positions of the requests of a model."""
         return [i for i, request in enumerate(self.requests) if request.model == model]
 
 
 def grid_of(oracle: Oracle, slot_s: float, total_delay_s: float) -> TimeGrid:
-    """The grid of an instance, without what costs more than a schedule that is known.
+    """Return the grid of an instance, limited to schedules no worse than a known one.
 
     Args:
-        total_delay_s: Of all requests together under some schedule, such as a policy's: in a
-            better one no request is delayed by more, less what the others are at least.
+        total_delay_s: Sum of the delays under a known schedule, such as a policy's. In a better
+            schedule, the delay of a request is at most this sum minus the least delays of the
+            others, which limits the slots of its start.
+
+    Raises:
+        UsageError: `slot_s` is not positive.
     """
     if slot_s <= 0:
         raise UsageError(f"slot_s must be positive, got {slot_s}")
@@ -100,20 +117,20 @@ def grid_of(oracle: Oracle, slot_s: float, total_delay_s: float) -> TimeGrid:
     asked = {request.model for request in requests}
     checkpoints = [model.checkpoint for model in oracle.setup.models]
     used = tuple(checkpoint for checkpoint in checkpoints if checkpoint.model in asked)
-    ways: list[Way] = []
-    shelves: list[CachedCopy] = []
+    options: list[LoadOption] = []
+    cache_tiers: list[CacheTier] = []
     for number, server in enumerate(oracle.setup.servers):
         tiers = _tiers(server, used)
-        shelves += _shelves(number, server, tiers)
-        ways += _ways(oracle, number, slot_s, used, tiers)
+        cache_tiers += _cache_tiers(number, server, tiers)
+        options += _options(oracle, number, slot_s, used, tiers)
     return TimeGrid(
         slot_s,
         max(request.last + max(1, request.service) for request in requests),
         requests,
         used,
         tuple(server.hardware.num_gpus for server in oracle.setup.servers),
-        tuple(ways),
-        tuple(shelves),
+        tuple(options),
+        tuple(cache_tiers),
     )
 
 
@@ -126,37 +143,40 @@ def _held(server: SimServerSetup, tier: StorageTier) -> frozenset[str]:
 
 
 def _tiers(server: SimServerSetup, used: tuple[Checkpoint, ...]) -> tuple[StorageTier, ...]:
-    """Those that loads can come from. A server whose SSD holds all models never evicts one."""
+    """Return the tiers that loads can come from.
+
+    A server that holds all models on its SSD never evicts one, so it never loads from remote.
+    """
     on_ssd = _held(server, SSD)
     if all(checkpoint.model in on_ssd for checkpoint in used):
         return (SSD, DRAM)
     return (REMOTE, SSD, DRAM)
 
 
-def _shelves(
+def _cache_tiers(
     number: int, server: SimServerSetup, tiers: tuple[StorageTier, ...]
-) -> list[CachedCopy]:
+) -> list[CacheTier]:
     hardware = server.hardware
-    shelves = [CachedCopy(number, DRAM, hardware.dram_pool_bytes, _held(server, DRAM))]
+    found = [CacheTier(number, DRAM, hardware.dram_pool_bytes, _held(server, DRAM))]
     if REMOTE in tiers:
-        shelves.append(CachedCopy(number, SSD, hardware.ssd_bytes, _held(server, SSD)))
-    return shelves
+        found.append(CacheTier(number, SSD, hardware.ssd_bytes, _held(server, SSD)))
+    return found
 
 
-def _ways(
+def _options(
     oracle: Oracle,
     number: int,
     slot_s: float,
     used: tuple[Checkpoint, ...],
     tiers: tuple[StorageTier, ...],
-) -> list[Way]:
+) -> list[LoadOption]:
     hardware = oracle.setup.servers[number].hardware
-    rooms = {DRAM: hardware.dram_pool_bytes, SSD: hardware.ssd_bytes}
+    capacity_bytes = {DRAM: hardware.dram_pool_bytes, SSD: hardware.ssd_bytes}
     return [
-        Way(number, checkpoint, tier, slots)
+        LoadOption(number, checkpoint, tier, slots)
         for checkpoint in used
         if could_hold(hardware, checkpoint)
         for tier in tiers
-        if tier is REMOTE or rooms[tier] >= checkpoint.size_bytes
+        if tier is REMOTE or capacity_bytes[tier] >= checkpoint.size_bytes
         for slots in [_slots(oracle.least_load_s(checkpoint, hardware, tier), slot_s)]
     ]

@@ -1,9 +1,8 @@
-"""Random small instances in which policies get in each other's way: more models than GPUs, DRAM for
-some of them, and requests close together.
+"""Random small instances with contention: more models than GPUs, DRAM for some of the models.
 
-All times are whole seconds: a model of 12 GB loads in 1 s from DRAM, 4 s from SSD and 8 s from
-remote storage, one of 24 GB in twice that (from DRAM into two GPUs in 1 s). An inference takes 2 to
-12 s.
+All times are whole seconds. A model of 12 GB loads in 1 s from DRAM, 4 s from SSD and 8 s from
+remote storage; a model of 24 GB takes twice as long, but 1 s from DRAM into two GPUs. An inference
+takes 2 to 12 s.
 """
 
 from dataclasses import dataclass
@@ -31,26 +30,26 @@ class SmallInstance:
     """A cluster and its requests."""
 
     setup: SimSetup
-    jobs: tuple[WorkloadRequest, ...]
+    requests: tuple[WorkloadRequest, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceSize:
-    """How large a random instance may get."""
+    """Limits on the size of a random instance."""
 
     max_servers: int = 3
-    max_gpus: int = 2  # of a server
+    max_gpus: int = 2  # per server
     num_models: int = 3
     max_requests: int = 7
 
 
 def patient(policy: str) -> PolicySettings:
-    """A policy under which every request is served in the end."""
+    """Return the settings of a policy without a time-out, so that every request is served."""
     return PolicySettings(policy, controller=ControllerSettings(startup_timeout_s=None))
 
 
 def random_instance(seed: int, size: InstanceSize | None = None) -> SmallInstance:
-    """The instance of that seed."""
+    """Return the random instance of a seed."""
     size = size or InstanceSize()
     rng = Random(f"{seed}/small instance")  # noqa: S311 - an experiment, not a secret
     num_servers = rng.randint(min(2, size.max_servers), size.max_servers)
@@ -61,7 +60,7 @@ def random_instance(seed: int, size: InstanceSize | None = None) -> SmallInstanc
         _server(rng, f"s{i}", gpus, models, everywhere) for i, gpus in enumerate(num_gpus)
     )
     setup = SimSetup(servers, tuple(SimModel(checkpoint, TIMING) for checkpoint in models))
-    return SmallInstance(setup, _jobs(rng, size, models))
+    return SmallInstance(setup, _requests(rng, size, models))
 
 
 def _model(rng: Random, name: str, most_gpus: int) -> Checkpoint:
@@ -73,7 +72,7 @@ def _model(rng: Random, name: str, most_gpus: int) -> Checkpoint:
 def _server(
     rng: Random, server_id: str, num_gpus: int, models: list[Checkpoint], everywhere: bool
 ) -> SimServerSetup:
-    """SSDs hold all models, or each one some of them; DRAM holds one or two from the start."""
+    """Return a server with all models on SSD, or some of them, and at most a few in DRAM."""
     dram_bytes = rng.choice((12, 24, 36)) * GB
     on_ssd = models if everywhere else rng.sample(models, rng.randint(1, len(models)))
     resident = [Residency(SSD, checkpoint.model, checkpoint.size_bytes) for checkpoint in on_ssd]
@@ -86,7 +85,7 @@ def _server(
 
 
 def hardware_of(num_gpus: int, dram_bytes: int) -> ServerHardware:
-    """A server on which loads take whole seconds."""
+    """Return a server on which loads take whole seconds."""
     return ServerHardware(
         gpu=gpu_named("a40"),
         num_gpus=num_gpus,
@@ -99,17 +98,19 @@ def hardware_of(num_gpus: int, dram_bytes: int) -> ServerHardware:
     )
 
 
-def _jobs(rng: Random, size: InstanceSize, models: list[Checkpoint]) -> tuple[WorkloadRequest, ...]:
+def _requests(
+    rng: Random, size: InstanceSize, models: list[Checkpoint]
+) -> tuple[WorkloadRequest, ...]:
     num_requests = rng.randint(max(1, size.max_requests - 2), size.max_requests)
     span_s = rng.choice((6, 12, 20))
     arrivals_s = sorted(rng.randint(0, span_s) for _ in range(num_requests))
     return tuple(
-        job_of(number, rng.choice(models).model, float(at_s), rng.randint(2, 12))
+        request_of(number, rng.choice(models).model, float(at_s), rng.randint(2, 12))
         for number, at_s in enumerate(arrivals_s)
     )
 
 
-def job_of(number: int, model: str, arrived_at_s: float, service_s: int) -> WorkloadRequest:
-    """A request of that service."""
+def request_of(number: int, model: str, arrived_at_s: float, service_s: int) -> WorkloadRequest:
+    """Return a request with a service time in seconds."""
     request = Request(f"r{number}", model, arrived_at_s, input_tokens=16)
     return WorkloadRequest(request, service_s * TOKENS_PER_S)

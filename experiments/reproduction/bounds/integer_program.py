@@ -1,4 +1,4 @@
-"""min c x subject to rows over columns 0 <= x <= u, some of them whole, solved by HiGHS."""
+"""Mixed integer programs, solved by HiGHS: min c x subject to rows, 0 <= x <= u, some x whole."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,13 +10,13 @@ from scipy.sparse import csr_array
 
 from sllmcore.errors import ControlError
 
-GAP = 1e-6  # relative, at which HiGHS calls a solution optimal
-FOR_EVER_S = 1e9
+GAP = 1e-6  # relative gap at which HiGHS reports an optimum
+NO_LIMIT_S = 1e9
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One column of a row, with its coefficient."""
+    """A column of a row, with its coefficient."""
 
     column: int
     factor: float = 1.0
@@ -24,12 +24,13 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Solved:
-    """What is known when the solver ends.
+    """The result of the solver.
 
     Args:
-        bound: No feasible point costs less.
-        cost: Of the best point found; None: none was.
-        exact: That point is optimal.
+        bound: Proven lower bound on the cost.
+        cost: Cost of the best point found; None if none was found.
+        exact: True if that point is optimal.
+        values: The columns of that point; empty if none was found.
     """
 
     bound: float
@@ -40,7 +41,13 @@ class Solved:
 
 @dataclass(slots=True)
 class IntegerProgram:
-    """Columns and rows, added one by one."""
+    """A program to which columns and rows are added one by one.
+
+    Attributes:
+        costs, uppers, whole: Cost, upper limit and integrality of each column.
+        least, most: Limits of each row.
+        rows, columns, factors: Entries of the matrix.
+    """
 
     costs: list[float] = field(default_factory=list)
     uppers: list[float] = field(default_factory=list)
@@ -52,16 +59,18 @@ class IntegerProgram:
     factors: list[float] = field(default_factory=list)
 
     def column(self, *, cost: float = 0.0, upper: float = 1.0, whole: bool = True) -> int:
-        """A new column; returns its number."""
+        """Add a column and return its number."""
         self.costs.append(cost)
         self.uppers.append(upper)
         self.whole.append(int(whole))
         return len(self.costs) - 1
 
     def at_most(self, terms: Iterable[Term], limit: float) -> None:
+        """Add the row: sum of terms <= limit."""
         self._row(terms, -inf, limit)
 
     def exactly(self, terms: Iterable[Term], value: float) -> None:
+        """Add the row: sum of terms = value."""
         self._row(terms, value, value)
 
     def _row(self, terms: Iterable[Term], least: float, most: float) -> None:
@@ -74,13 +83,13 @@ class IntegerProgram:
             self.factors.append(term.factor)
 
     def solve(self, time_limit_s: float | None) -> Solved:
-        """The optimum, or what is proven of it within the limit.
+        """Return the optimum, or the bound and the best point found within the limit.
 
         Raises:
-            ControlError: No point is feasible, which a relaxation of something that ran cannot be.
+            ControlError: No point is feasible: the program is wrong, since it relaxes a real run.
         """
         shape = (len(self.most), len(self.costs))
-        # Of entries for one place, csr keeps the sum.
+        # csr_array adds up several entries for the same row and column.
         matrix = csr_array((self.factors, (self.rows, self.columns)), shape=shape)
         found = milp(
             np.array(self.costs),
@@ -89,7 +98,7 @@ class IntegerProgram:
             constraints=LinearConstraint(matrix, np.array(self.least), np.array(self.most)),
             options={
                 "mip_rel_gap": GAP,
-                "time_limit": FOR_EVER_S if time_limit_s is None else time_limit_s,
+                "time_limit": NO_LIMIT_S if time_limit_s is None else time_limit_s,
             },
         )
         if found.status not in (0, 1):

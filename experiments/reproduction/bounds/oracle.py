@@ -1,7 +1,7 @@
-"""The capability to see the truth: all arrivals and how long each inference will take.
+"""The knowledge of the future: all arrivals and the duration of each inference.
 
-An `Oracle` is made from what a driver has, its setup and its jobs, and handed to the bounds. No
-scheduler is given one: a controller gets requests only, one at a time.
+An `Oracle` is made from a driver's setup and workload, and passed to the bounds. No scheduler has
+one: a controller receives requests only, one at a time.
 """
 
 from collections.abc import Iterable
@@ -17,22 +17,26 @@ from sllmsim.timing import InferenceTiming, iterations_s
 
 @dataclass(frozen=True, slots=True)
 class KnownRequest:
-    """A request with its hidden fate."""
+    """A request and the duration of its inference.
+
+    Args:
+        service_s: Seconds from start to last token when the inference runs alone.
+    """
 
     id: str
     checkpoint: Checkpoint
     arrived_at_s: float
-    service_s: float  # of its inference, alone, from its start to its last token
+    service_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Powers:
-    """What a class of policies may do.
+    """The actions that a class of policies may take.
 
     Args:
-        ahead: Launch instances that nobody waits for.
-        max_parts: Servers over whose networks one load may come; they serve together.
-        caches: Leave copies behind in DRAM or on SSD.
+        ahead: Launch instances without a waiting request (prewarming).
+        max_parts: Most servers that may fetch the parts of a load; they serve together.
+        caches: Leave copies in DRAM or on SSD.
     """
 
     ahead: bool = False
@@ -44,7 +48,7 @@ ON_DEMAND = Powers()
 
 
 def powers_of(policy: PolicySettings) -> Powers:
-    """Those of the class that a policy belongs to."""
+    """Return the powers of the class that a policy belongs to."""
     parts = policy.splitting.max_parts if policy.name in SPLITTING else 1
     residency = policy.residency
     caches = residency.caches_dram or residency.caches_ssd
@@ -53,7 +57,7 @@ def powers_of(policy: PolicySettings) -> Powers:
 
 @dataclass(frozen=True, slots=True)
 class Oracle:
-    """Everything that will happen, the hardware on which it does, and what policies may do."""
+    """The hardware, all requests to come, and the powers of the policies to bound."""
 
     setup: SimSetup
     requests: tuple[KnownRequest, ...]
@@ -61,13 +65,13 @@ class Oracle:
 
     @property
     def num_gpus(self) -> int:
-        """Of all servers."""
+        """Number of GPUs of all servers."""
         return sum(server.hardware.num_gpus for server in self.setup.servers)
 
     def least_load_s(
         self, checkpoint: Checkpoint, hardware: ServerHardware, tier: StorageTier
     ) -> float:
-        """No load from that tier on such a server can be faster: its path, alone."""
+        """Return the least time of a load from a tier: on its path, without other loads."""
         loader, size_bytes = self.setup.loader, checkpoint.size_bytes
         to_gpus = loader.dram_efficiency * checkpoint.num_gpus * hardware.pcie_bytes_per_s
         if tier is DRAM:
@@ -85,32 +89,35 @@ class Oracle:
 
 
 def oracle_of(
-    setup: SimSetup, jobs: Iterable[WorkloadRequest], powers: Powers = ON_DEMAND
+    setup: SimSetup, requests: Iterable[WorkloadRequest], powers: Powers = ON_DEMAND
 ) -> Oracle:
-    """What will happen when these jobs are played.
+    """Return the oracle of a simulation.
 
     Args:
-        powers: Of the policies that are to be bounded.
+        powers: Powers of the policies to bound.
 
     Raises:
-        UsageError: The bounds do not hold there: faults, impatient clients, several slots, or
-            models that rest partly in a tier.
+        UsageError: The bounds do not hold: there are faults, clients that cancel, several slots
+            per instance, or parts of models in a tier.
     """
     _check(setup)
     models = {model.checkpoint.model: model for model in setup.models}
-    requests = []
-    for job in jobs:
-        if job.cancel_at_s is not None:
-            raise UsageError(f"bounds need patient clients, {job.request.id} leaves")
-        model = models[job.request.model]
-        service_s = _service_s(model.timing, job.request.input_tokens, job.output_tokens)
-        request = job.request
-        requests.append(KnownRequest(request.id, model.checkpoint, request.arrived_at_s, service_s))
-    return Oracle(setup, tuple(requests), powers)
+    known = []
+    for item in requests:
+        request = item.request
+        if item.cancel_at_s is not None:
+            raise UsageError(
+                f"bounds need patient clients, but {request.id} is cancelled at {item.cancel_at_s} "
+                "s: set workload.patience_s=null"
+            )
+        model = models[request.model]
+        service_s = _service_s(model.timing, request.input_tokens, item.output_tokens)
+        known.append(KnownRequest(request.id, model.checkpoint, request.arrived_at_s, service_s))
+    return Oracle(setup, tuple(known), powers)
 
 
 def _service_s(timing: InferenceTiming, input_tokens: int, output_tokens: int) -> float:
-    """The first token comes out of the prefill."""
+    """Return the seconds of an inference; the prefill yields the first token."""
     decode_s = 0.0
     if output_tokens > 1:
         decode_s = iterations_s(timing, output_tokens - 1, 1, input_tokens + 1)
@@ -119,22 +126,29 @@ def _service_s(timing: InferenceTiming, input_tokens: int, output_tokens: int) -
 
 def _check(setup: SimSetup) -> None:
     if setup.faults:
-        raise UsageError("bounds need a cluster without faults")
+        raise UsageError(
+            f"bounds need a cluster without faults, got {len(setup.faults)}: set "
+            "driver.fault_horizon_s=null"
+        )
     size_bytes = {}
     for model in setup.models:
         size_bytes[model.checkpoint.model] = model.checkpoint.size_bytes
         if model.num_slots != 1:
             raise UsageError(
-                f"bounds need one slot per instance, {model.checkpoint.model} has {model.num_slots}"
+                f"bounds need one slot per instance, but {model.checkpoint.model} has "
+                f"{model.num_slots}: set num_slots=1"
             )
     for server in setup.servers:
         for found in server.resident:
             if found.num_bytes != size_bytes.get(found.model, found.num_bytes):
-                raise UsageError(f"bounds need whole models, {found} on {server.id} is not")
+                raise UsageError(
+                    f"bounds need whole models in the tiers, but {server.id} holds "
+                    f"{found.num_bytes} of {size_bytes[found.model]} bytes of {found.model}"
+                )
 
 
 def first_load_s(oracle: Oracle, checkpoint: Checkpoint) -> float:
-    """Of a model that nobody has loaded yet: from the nearest tier where it lies at the start."""
+    """Return the least time of a model's first load: from the nearest tier that holds it."""
     times = []
     for server in oracle.setup.servers:
         tiers = [found.tier for found in server.resident if found.model == checkpoint.model]
@@ -148,7 +162,7 @@ def first_load_s(oracle: Oracle, checkpoint: Checkpoint) -> float:
 def _nearest_s(
     oracle: Oracle, checkpoint: Checkpoint, hardware: ServerHardware, tier: StorageTier
 ) -> float:
-    """From that tier; several networks together may be faster."""
+    """Return the least time of a load from a tier, or over several networks if faster."""
     load_s = oracle.least_load_s(checkpoint, hardware, tier)
     if oracle.powers.max_parts > 1:
         load_s = min(load_s, oracle.least_load_s(checkpoint, hardware, REMOTE))
@@ -156,22 +170,25 @@ def _nearest_s(
 
 
 def later_load_s(oracle: Oracle, checkpoint: Checkpoint) -> float:
-    """From DRAM, if the model can come to rest in that of any server."""
+    """Return the least time of a later load: from DRAM, if the model fits into any server's."""
     if not oracle.powers.caches:
         return first_load_s(oracle, checkpoint)
     times = []
     for server in oracle.setup.servers:
         if could_hold(server.hardware, checkpoint):
             fits = server.hardware.dram_pool_bytes >= checkpoint.size_bytes
-            # A model that fits no DRAM may still have been put on any SSD.
+            # A model that does not fit into DRAM may still have been put on any SSD.
             tier = DRAM if fits else SSD
             times.append(_nearest_s(oracle, checkpoint, server.hardware, tier))
     return min(times)
 
 
 def earliest_starts_s(oracle: Oracle) -> list[float]:
-    """Of each request: its arrival, or when the first load of its model can be over, for none
-    begins before a request of that model has arrived; ahead of demand, none before 0.0."""
+    """Return the earliest possible start of each request.
+
+    It is the arrival, or the earliest end of the model's first load, whichever is later. That load
+    begins at the first arrival of a request of the model, or at 0 with prewarming.
+    """
     loaded_at_s: dict[str, float] = {}
     for request in sorted(oracle.requests, key=lambda request: request.arrived_at_s):
         if request.checkpoint.model not in loaded_at_s:
@@ -182,6 +199,6 @@ def earliest_starts_s(oracle: Oracle) -> list[float]:
 
 
 def could_hold(hardware: ServerHardware, checkpoint: Checkpoint) -> bool:
-    """Whether an instance fits the server's GPUs."""
-    room_bytes = checkpoint.num_gpus * hardware.gpu.memory_bytes
-    return checkpoint.num_gpus <= hardware.num_gpus and checkpoint.size_bytes <= room_bytes
+    """Return True if an instance fits on the server's GPUs."""
+    memory_bytes = checkpoint.num_gpus * hardware.gpu.memory_bytes
+    return checkpoint.num_gpus <= hardware.num_gpus and checkpoint.size_bytes <= memory_bytes

@@ -1,8 +1,8 @@
-"""The bound `pooled`: one machine G times as fast as a GPU, interruptible, without loads.
+"""The bound `pooled`: one machine G times as fast as a GPU, with preemption and without loads.
 
-A request of service p on g GPUs is work g p / G. Preempting for the shortest work minimises the sum
-of the mean busy times M_j over all schedules of such a machine, and a schedule on GPUs is one of
-them: there M_j = S_j + p_j / 2. Hence sum (S_j - r_j) >= sum (M_j - p_j / 2 - r_j).
+A request with service time p on g GPUs is work g p / G. Preemptive shortest-work-first minimises
+the sum of the mean busy times M_j over all schedules of this machine. A schedule on GPUs is one of
+them, with M_j = S_j + p_j / 2. Hence sum (S_j - r_j) >= sum (M_j - p_j / 2 - r_j).
 """
 
 from heapq import heappop, heappush
@@ -11,7 +11,7 @@ from experiments.reproduction.bounds.oracle import KnownRequest, Oracle
 
 
 def pooled_bound_s(oracle: Oracle) -> float:
-    """No policy that serves every request has a lower mean delay."""
+    """Return a lower bound on the mean delay of any policy that serves every request."""
     if not oracle.requests:
         return 0.0
     total_s = sum(_mean_busy_at_s(oracle))
@@ -21,11 +21,11 @@ def pooled_bound_s(oracle: Oracle) -> float:
 
 
 def _mean_busy_at_s(oracle: Oracle) -> list[float]:
-    """Of each request on the fast machine, shortest whole work first."""
+    """Return the mean busy time of each request on the fast machine, by shortest work first."""
     requests = sorted(oracle.requests, key=lambda request: request.arrived_at_s)
     works_s = [_work_s(request, oracle.num_gpus) for request in requests]
     left_s = list(works_s)
-    moments = [0.0] * len(requests)  # integral of t over the time that each one runs
+    moments = [0.0] * len(requests)  # integral of t over the time that each request runs
     waiting: list[tuple[float, int]] = []
     now_s, arrived = 0.0, 0
     while arrived < len(requests) or waiting:

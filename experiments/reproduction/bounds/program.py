@@ -1,33 +1,37 @@
 """The least total delay of a small instance: an integer program over a grid of slots.
 
-Columns, for requests j, models m, ways to load w = (server, model, tier), slots t:
+Columns, for requests j, models m, options to load o = (server, model, tier), slots t:
 
-    x[j,t]  j starts                 z[w,t]  a load begins its transfer
-    L[m,t]  lineages of m ready      n[m,d,t] loads of d slots among z that found a lineage
-    I[s,m,t] ready instances         f[w,c,t] loads among z whose bytes stay in tier c
-    H[s,m,c,t] m rests in tier c of server s
+    x[j,t]     request j starts
+    z[o,t]     loads of option o that begin their transfer
+    L[m,t]     ready lineages of m
+    n[m,d,t]   loads of d slots, among z, that found a lineage
+    I[s,m,t]   ready instances of m on server s
+    f[o,c,t]   loads, among z, that leave a copy in tier c
+    H[s,m,c,t] m is in tier c of server s
 
 min sum over j, t of max(0, t slot - arrival_j) x[j,t], such that in every slot
 
     starts        each request starts once, and runs for its service from then on
     running       running requests of m <= L[m], and <= sum over s of I[s,m]
-    lineages      L[m] grows only by loads that found one; with loads that do so at present, all
-                  lineages fit the GPUs of all servers (one that moves may have no ready instance)
+    lineages      L[m] grows only by loads that found one; all lineages, with the loads that are
+                  founding one, fit on the GPUs of all servers (a lineage that migrates may have no
+                  ready instance)
     instances     I[s,m] grows only by loads
     GPUs          instances and loads fit the GPUs of each server
     founding      loads that found <= requests of m that have arrived and not started
     demand        all loads of m <= requests of m that have arrived and not finished
     paths         loads from tier c or a farther one, on a server <= tiers among those: one per
                   queue (only if the controller loads sequentially)
-    sources       a load from a cache tier begins where the model rests
-    content       H grows only by loads that fill the tier
-    capacity      what rests in a tier and what is on its way there fit it
+    sources       a load from a cache tier begins only if the tier holds the model
+    content       H grows only by loads that leave a copy in the tier
+    capacity      the models in a tier and those being loaded into it fit
 
-Each run of a controller gives a feasible point of no greater cost: with a request's start taken as
-completion minus service, a load's as the instant of its turn on the I/O path (it may take longer,
-and may have held its GPUs before), and all of them moved to the beginnings of their slots (`grid`).
-What is relaxed: inferences move between servers at no cost and whenever there is an instance;
-attempts that are stopped take no time; decisions know the future.
+Each run of a controller gives a feasible point of no greater cost. There the start of a request is
+completion minus service, the start of a load is its turn on the I/O path (the load may take longer,
+and may have held its GPUs before), and all starts are shifted to the beginnings of their slots
+(`grid`). The program is relaxed in three ways: migrations cost nothing and are possible whenever
+there is an instance, preempted attempts take no time, and decisions know the future.
 """
 
 from collections.abc import Callable
@@ -38,14 +42,14 @@ from experiments.reproduction.bounds.integer_program import IntegerProgram, Solv
 from experiments.reproduction.bounds.loads import PossibleLoads
 from sllmcore.types import Checkpoint
 
-_WHOLE = 1e-5  # of a slot; what HiGHS may be off
+_WHOLE = 1e-5  # tolerance of HiGHS, in slots
 
 
 class PlacementProgram:
-    """The program of one instance.
+    """The integer program of an instance.
 
     Args:
-        sequential: The controller loads one after the other on each I/O path.
+        sequential: The controller loads one model after the other on each I/O path.
     """
 
     def __init__(self, grid: TimeGrid, *, sequential: bool = True) -> None:
@@ -63,10 +67,10 @@ class PlacementProgram:
         self._limit_pool()
 
     def solve(self, time_limit_s: float | None = None) -> Solved:
-        """Bound and best cost are total delays in seconds.
+        """Return the bound and the best cost as total delays in seconds.
 
-        Where all arrivals lie on the grid, every cost is a whole number of slots, and so the proven
-        bound is rounded up to one.
+        If all arrivals are on the grid, every cost is a whole number of slots, so the proven bound
+        is rounded up to a whole number of slots.
         """
         solved = self._program.solve(time_limit_s)
         slot_s = self._grid.slot_s
@@ -83,7 +87,7 @@ class PlacementProgram:
         }
 
     def _counts(self, checkpoint: Checkpoint, num_gpus: int) -> list[int]:
-        # Not whole: with whole loads and starts the rows below leave nothing to gain by halves.
+        # Not whole: with whole loads and starts, fractions of lineages gain nothing.
         upper = num_gpus // checkpoint.num_gpus
         return [self._program.column(upper=upper, whole=False) for _ in self._slots]
 
@@ -104,19 +108,19 @@ class PlacementProgram:
             terms = []
             for checkpoint in self._grid.checkpoints:
                 lineages = Term(self._lineages[checkpoint.model][slot])
-                founding = self._loads.under_way(checkpoint.model, slot).founding
+                founding = self._loads.in_progress(checkpoint.model, slot).founding
                 terms += [Term(t.column, checkpoint.num_gpus) for t in (lineages, *founding)]
             self._program.at_most(terms, sum(self._grid.gpus))
 
     def _limit_demand(self, model: str) -> None:
-        """Loads need a request: to found a lineage one that waits, else one that is there."""
+        """Limit loads by requests: waiting ones for founding loads, unfinished ones for all."""
         for slot in self._slots:
             arrived = [r for r in self._requests(model) if r.release <= slot]
             started = self._between(model, lambda r, t: range(r.release, t + 1), slot)
             finished = self._between(
                 model, lambda r, t: range(r.release, t - r.service_most + 1), slot
             )
-            now = self._loads.under_way(model, slot)
+            now = self._loads.in_progress(model, slot)
             self._program.at_most([*now.founding, *started], len(arrived))
             self._program.at_most([*now.loading, *finished], len(arrived))
 
@@ -126,7 +130,7 @@ class PlacementProgram:
     def _between(
         self, model: str, slots_of: Callable[[GridRequest, int], range], slot: int
     ) -> list[Term]:
-        """Starts of a model's requests in a range of slots, which depends on the request."""
+        """Return the starts of a model's requests in a range of slots that depends on each."""
         return [
             Term(self._starts[i][start])
             for i in self._grid.of_model(model)

@@ -1,4 +1,4 @@
-"""How far the runs of a comparison are from the bounds: regret = mean delay - bound."""
+"""The regret of the runs of a comparison: mean delay - best bound."""
 
 import csv
 import io
@@ -17,26 +17,26 @@ from experiments.reproduction.bounds.best import standing_of
 from experiments.reproduction.bounds.cost import RequestEnd, mean_delay_s, table_ends
 from experiments.reproduction.bounds.oracle import oracle_of, powers_of
 from experiments.reproduction.bounds.relaxed import all_remote, infinite_dram, uncached
-from experiments.simulation.files import CONFIG, REQUESTS, SUMMARY
+from experiments.simulation.run_folder import CONFIG, REQUESTS, SUMMARY
 from experiments.simulation.setup import policy_settings, sim_setup
 from sllmcore.build import PolicySettings
 from sllmcore.errors import ControlError, UsageError
 from sllmsim.setup import SimSetup
 from sllmsim.simulate import simulate
-from traces.workload import build_jobs
+from traces.workload import workload_requests
 
 
 @dataclass(frozen=True, slots=True)
 class Regret:
-    """One run beside its bounds: means per request, in seconds.
+    """The costs and bounds of a run: means per request, in seconds.
 
     Args:
-        startup_s: Startup latency, to its first start.
-        delay_s: Startup latency and what was lost to moves and stops.
-        pooled_s: None: a request timed out, so that this bound does not hold for the run.
-        bound_s: The best of the bounds for policies with the same powers.
-        infinite_dram_s: Delay under the same policy with all models in all DRAM.
-        all_remote_s: And with no caches.
+        startup_s: Startup latency, up to the first start.
+        delay_s: Startup latency, plus the time lost to migrations and preemptions.
+        pooled_s: None if a request timed out, since this bound does not hold then.
+        bound_s: The best bound for policies with the same powers.
+        infinite_dram_s: Delay of the same policy with every model in every DRAM.
+        all_remote_s: Delay of the same policy without caches.
     """
 
     label: str
@@ -54,15 +54,17 @@ class Regret:
 
 
 def regrets_of(folder: Path, on_done: Callable[[Regret], None]) -> list[Regret]:
-    """Of each run of a comparison; simulates each policy twice more.
+    """Return the regret of each run of a comparison; simulates each run twice more.
 
     Raises:
-        UsageError: It is not the folder of a comparison, or one that the bounds do not cover.
-        ControlError: A run beat a bound, which is a mistake in one of them.
+        UsageError: `folder` has no runs, or the bounds do not hold for them.
+        ControlError: A run beat a bound: the bound or the simulator is wrong.
     """
     runs = sorted(path.parent for path in folder.glob(f"cells/*/{CONFIG}"))
     if not runs:
-        raise UsageError(f"{folder} holds no runs of a comparison (cells/*/{CONFIG})")
+        raise UsageError(
+            f"{folder} holds no runs (cells/*/{CONFIG}): give a folder of experiments.compare"
+        )
     found = []
     for run in runs:
         regret = _regret(run)
@@ -74,18 +76,20 @@ def regrets_of(folder: Path, on_done: Callable[[Regret], None]) -> list[Regret]:
 def _regret(run: Path) -> Regret:
     config = run_config(yaml.safe_load((run / CONFIG).read_text()))
     if config.policy.residency.partial:
-        raise UsageError("bounds need whole models in the tiers: policy.residency.partial=false")
+        raise UsageError(
+            "bounds need whole models in the tiers: set policy.residency.partial=false"
+        )
     setup = sim_setup(config)
-    jobs = list(build_jobs(config.workload, config.models.names, config.seed))
+    requests = list(workload_requests(config.workload, config.models.names, config.seed))
     policy = policy_settings(config, setup)
-    oracle, ends = oracle_of(setup, jobs, powers_of(policy)), _ends(run)
+    oracle, ends = oracle_of(setup, requests, powers_of(policy)), _ends(run)
     try:
         standing = standing_of(oracle, ends, policy.controller.startup_timeout_s)
     except ControlError as error:
         raise ControlError(f"{run.name}: {error}") from error
 
     def delay_of(relaxed: SimSetup, under: PolicySettings) -> float:
-        recorder = simulate(under, relaxed, jobs, config.seed).recorder
+        recorder = simulate(under, relaxed, requests, config.seed).recorder
         return mean_delay_s(oracle, table_ends(recorder.requests))
 
     return Regret(
@@ -116,7 +120,7 @@ def _mean_startup_s(run: Path) -> float:
 
 
 def csv_text(regrets: Sequence[Regret]) -> str:
-    """A row per run."""
+    """Return CSV text with a row per run."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(Regret)], lineterminator="\n")
     writer.writeheader()
@@ -125,7 +129,7 @@ def csv_text(regrets: Sequence[Regret]) -> str:
 
 
 def plain_regrets(regrets: Sequence[Regret]) -> list[dict[str, Any]]:
-    """As JSON has it."""
+    """Return plain data for JSON."""
     return [asdict(regret) for regret in regrets]
 
 
@@ -141,7 +145,7 @@ _COLUMNS = (
 
 
 def regret_table(regrets: Sequence[Regret]) -> str:
-    """A row per policy, medians over its seeds, the least regret first."""
+    """Return a table with a row per policy: medians over its seeds, the least regret first."""
     by_label: dict[str, list[Regret]] = {}
     for regret in regrets:
         by_label.setdefault(regret.label, []).append(regret)

@@ -1,7 +1,7 @@
-"""The same cluster with every model in every DRAM, and with no cache at all.
+"""A cluster with every model in every DRAM, and a cluster without caches.
 
-Simulated under a policy they say what caching can still win for it, and what it has won: the
-ceiling of infinite DRAM, and the floor where each cold start comes from remote storage.
+Simulated under a policy, they limit the effect of caching: infinite DRAM is the best case, and cold
+starts from remote storage only are the worst.
 """
 
 from dataclasses import replace
@@ -12,7 +12,7 @@ from sllmsim.setup import SimServerSetup, SimSetup
 
 
 def infinite_dram(setup: SimSetup) -> SimSetup:
-    """Every model lies in the DRAM of every server from the start, and stays."""
+    """Return a setup with every model in the DRAM of every server, from start to end."""
     sizes = {model.checkpoint.model: model.checkpoint.size_bytes for model in setup.models}
     resident = tuple(Residency(DRAM, name, num_bytes) for name, num_bytes in sizes.items())
 
@@ -25,7 +25,7 @@ def infinite_dram(setup: SimSetup) -> SimSetup:
 
 
 def all_remote(setup: SimSetup) -> SimSetup:
-    """Servers that keep nothing: see `uncached` for the policy that goes with it."""
+    """Return a setup without caches, to be simulated under an `uncached` policy."""
 
     def bare(server: SimServerSetup) -> SimServerSetup:
         hardware = replace(server.hardware, dram_pool_bytes=0, ssd_bytes=0)
@@ -35,5 +35,5 @@ def all_remote(setup: SimSetup) -> SimSetup:
 
 
 def uncached(policy: PolicySettings) -> PolicySettings:
-    """The policy without leaving copies behind."""
+    """Return a policy that leaves no copies in DRAM or on SSD."""
     return replace(policy, residency=replace(policy.residency, caches_dram=False, caches_ssd=False))

@@ -1,4 +1,4 @@
-"""Runs in parallel processes, the longest waiting first."""
+"""The runs of figures in parallel processes."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -7,18 +7,21 @@ from concurrent.futures import as_completed
 from experiments.config.run_config import RunConfig
 from experiments.pool import run_pool
 from experiments.reproduction.figures.grid import FigureRun
-from experiments.reproduction.figures.measures import Measured, measured
+from experiments.reproduction.figures.latencies import Measured
+from experiments.reproduction.figures.measures import measured
 from experiments.reproduction.figures.store import ResultStore
 
 
-def carried_out(
+def finished_runs(
     runs: Sequence[FigureRun], store: ResultStore, workers: int
 ) -> Iterator[tuple[FigureRun, str]]:
-    """Each run as it ends, with what went wrong ("": nothing); what went well is in the store."""
+    """Run all, store each result, and yield each run as it ends with its error ("" if none)."""
     if not runs:
         return
     with run_pool(workers) as pool:
-        futures = {pool.submit(timed, run.config, run.grid.measure): run for run in runs}
+        futures = {
+            pool.submit(timed_measurement, run.config, run.grid.measure): run for run in runs
+        }
         try:
             for future in as_completed(futures):
                 run = futures[future]
@@ -32,7 +35,7 @@ def carried_out(
             raise
 
 
-def timed(config: RunConfig, measure: str) -> tuple[Measured, float]:
-    """One run, and how long it took."""
+def timed_measurement(config: RunConfig, measure: str) -> tuple[Measured, float]:
+    """Simulate a run; return its numbers and the wall time in seconds."""
     began_s = time.perf_counter()
     return measured(config, measure), time.perf_counter() - began_s

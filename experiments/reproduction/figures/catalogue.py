@@ -1,10 +1,13 @@
-"""The runs of every figure. What they share is in `configs/workload/paper.yaml`,
-`configs/cluster/testbed_ii.yaml` and `configs/models/warm_*.yaml`: one value for all figures."""
+"""The runs of every figure. A new figure is a function that yields cells, and a line in `grids`.
+
+Settings that all figures share are in `configs/workload/paper.yaml`,
+`configs/cluster/testbed_ii.yaml` and `configs/models/warm_*.yaml`.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 
 from experiments.reproduction.figures.grid import FigureCell, FigureGrid
-from experiments.reproduction.figures.search import WORDS, points
+from experiments.reproduction.figures.search import OVERRIDES, points
 from traces.function_cvs import PublishedCvs
 
 PAPER = ("workload=paper", "cluster=testbed_ii", "driver.journal=false")
@@ -12,14 +15,14 @@ MODELS = ("opt_6_7b", "opt_13b", "opt_30b")
 DATASETS = ("gsm8k", "sharegpt")
 SCHEDULERS = ("serverless", "shepherd", "serverlessllm")
 SYSTEMS = ("ray_serve", "ray_serve_cache", "serverlessllm")
-# Seeds of the figures whose cells are compared with published numbers, the more the more cells of
-# one are near an end of their band.
+# Seeds of figures that are compared with published numbers; more seeds where more cells are near an
+# end of their band.
 MANY, MOST = tuple(range(20)), tuple(range(30))
-NUM_SMALL_MODELS = 32  # OPT-6.7B, of which every figure but 12b has so many
+NUM_SMALL_MODELS = 32  # OPT-6.7B models in every figure except 12b
 
 
 def _cell(labels: Mapping[str, str], *overrides: str) -> FigureCell:
-    """The labels that are named as groups and the rate are overrides themselves."""
+    """Return a cell with the overrides that its labels policy, model, dataset and rps imply."""
     words = {"policy": "policy={}", "model": "models=warm_{}", "dataset": "workload.lengths={}"}
     words["rps"] = "workload.target_rps={}"
     known = [words[name].format(value) for name, value in labels.items() if name in words]
@@ -82,27 +85,26 @@ def _dram() -> Iterable[FigureCell]:
 
 
 def _figure_10_single() -> Iterable[FigureCell]:
-    """Figure 10 with one request per instance, at the rate that fits best then."""
+    """Yield figure 10 with one request per instance, at the rate that fits best then."""
     for cell in _figure_10():
         slots = f"models.deployments.{cell.labels['model']}.num_slots=1"
         yield FigureCell(cell.labels, (*cell.overrides, slots, "workload.target_rps=0.4"))
 
 
 def _search(cells: Sequence[FigureCell]) -> Iterable[FigureCell]:
-    """A figure's cells all over the space of what the paper leaves open; a rate that is a cell's
-    own stays."""
+    """Yield a figure's cells at each point of the search; a cell keeps a rate of its own."""
     for point in points():
         for cell in cells:
             overrides = [
                 word.format(point[name], model=cell.labels["model"])
-                for name, word in WORDS.items()
+                for name, word in OVERRIDES.items()
                 if name not in cell.labels
             ]
             yield FigureCell({**point, **cell.labels}, (*cell.overrides, *overrides))
 
 
 def _figure_8_loaded() -> Iterable[FigureCell]:
-    """The load whose P99 ratios are published."""
+    """Yield the cells of figure 8 for which P99 ratios are published."""
     return (
         cell
         for cell in _figure_8()
@@ -111,7 +113,7 @@ def _figure_8_loaded() -> Iterable[FigureCell]:
 
 
 def _figure_11_ends() -> Iterable[FigureCell]:
-    """The least and the most load: flat against a knee shows in these."""
+    """Yield figure 11's lowest and highest rate, enough to see a knee."""
     return (
         cell
         for cell in _figure_11()
@@ -120,8 +122,10 @@ def _figure_11_ends() -> Iterable[FigureCell]:
 
 
 def _burstiness() -> Iterable[FigureCell]:
-    """CV 8 in its readings: of every model's gaps, or AlpaServe's factor on each function's own
-    CV; and how much hangs on it."""
+    """Yield the readings of "CV 8", and smaller CVs.
+
+    CV 8 may be the CV of each model's gaps, or AlpaServe's factor on each function's own CV.
+    """
     published = PublishedCvs.load()
     own = [published.cv(f"opt_6_7b-{index}", seed=0) for index in range(NUM_SMALL_MODELS)]
     cvs = {
@@ -139,7 +143,7 @@ def _burstiness() -> Iterable[FigureCell]:
 
 
 def _platforms() -> Iterable[FigureCell]:
-    """So few requests that most find their model cold and nobody else loading."""
+    """Yield platforms at so low a rate that most requests meet a cold model and no other load."""
     for policy in ("kserve", "kserve_enhanced", "managed_endpoint", *SYSTEMS):
         yield _cell(
             {"model": "opt_6_7b", "dataset": "gsm8k", "rps": "0.002", "policy": policy},
@@ -148,14 +152,14 @@ def _platforms() -> Iterable[FigureCell]:
         )
 
 
-KEPT = "serverlessllm_kept"  # whose idle instances stay until their GPUs are wanted
+KEPT = "serverlessllm_kept"  # idle instances stay until their GPUs are wanted
 REGRETTED = (
     *("serverless", "availability", "locality", "shepherd", "serverlessllm"),
     *(KEPT, "warmserve", "hydraserve"),
 )
 REGRET_SCENES: Mapping[str, tuple[str, ...]] = {
     "warm": ("models=warm_opt_6_7b", "workload.target_rps=0.4"),
-    # Empty servers: each fetch leaves copies in DRAM and on SSD, or none at all.
+    # Empty servers: a fetch leaves copies in DRAM and on SSD (remote), or no copy (bare).
     "remote": ("models=opt_6_7b", "models.ssd.kind=none", "workload.target_rps=0.1"),
     "bare": (
         *("models=opt_6_7b", "models.ssd.kind=none", "workload.target_rps=0.1", "workload.cv=1"),
@@ -165,7 +169,7 @@ REGRET_SCENES: Mapping[str, tuple[str, ...]] = {
 
 
 def _regret() -> Iterable[FigureCell]:
-    """One request per instance, as the bounds have it."""
+    """Yield each policy in each scene, with one request per instance as the bounds require."""
     for scene, overrides in REGRET_SCENES.items():
         for policy in REGRETTED:
             kept = ("policy.residency.keep_alive_load_factor=null",) if policy == KEPT else ()
@@ -183,7 +187,7 @@ def _estimator() -> Iterable[FigureCell]:
 
 
 def grids() -> tuple[FigureGrid, ...]:
-    """In the order in which they are run, the paper's main ones first."""
+    """Return all grids in the order of running: the paper's main figures first."""
     return (
         FigureGrid("fig10", PAPER, tuple(_figure_10()), seeds=MOST),
         FigureGrid("fig8", PAPER, tuple(_figure_8()), "distributions", MANY),

@@ -1,5 +1,7 @@
-"""A figure's runs: labelled configs, each with the same seeds, so that all systems meet the same
-requests (common random numbers)."""
+"""The runs of a figure: labelled configs, each under the same seeds.
+
+All systems meet the same requests (common random numbers).
+"""
 
 import json
 from collections.abc import Mapping
@@ -13,22 +15,18 @@ import yaml
 from experiments.comparison.identity import code_bytes, digest, source_digest
 from experiments.composing import CONFIGS, composed_run
 from experiments.config.run_config import RunConfig
+from experiments.reproduction.figures.measures import MEASURES, extensions
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_MEASURING = {  # files that a measure hangs on, besides what simulates
-    "": ("figures/measures.py", "figures/played.py"),
-    "regrets": ("figures/regrets.py", "figures/played.py", "bounds/*.py"),
-}
-_LARGER = {"latencies": ("distributions", "estimates")}
 
 
 @dataclass(frozen=True, slots=True)
 class FigureCell:
-    """One point of a figure.
+    """A point of a figure: a config that is run under each seed.
 
     Args:
-        labels: What the figure calls it, as {"policy": "shepherd", "rps": "1.4"}.
-        overrides: Of `python -m experiments.run`.
+        labels: Coordinates of the point, such as {"policy": "shepherd", "rps": "1.4"}.
+        overrides: Arguments of `python -m experiments.run`.
     """
 
     labels: Mapping[str, str]
@@ -41,7 +39,7 @@ class FigureGrid:
 
     Args:
         shared: Overrides of all cells.
-        measure: What is kept of a run: a name in `measures.MEASURES`.
+        measure: Numbers that are kept of each run: a name in `measures.MEASURES`.
     """
 
     name: str
@@ -52,8 +50,10 @@ class FigureGrid:
 
     @property
     def stamp(self) -> str:
-        """What the results depend on, without composing a config: the same stamp, the same
-        results."""
+        """A hash of everything that the results depend on: equal stamps, equal results.
+
+        No config is composed for it, which would take seconds.
+        """
         words = [[*cell.overrides, *map(str, cell.labels.items())] for cell in self.cells]
         parts = [self.shared, words, self.seeds, self.measure, source_digest(), _configs_digest()]
         parts.append(_measure_digest(self.measure))
@@ -61,17 +61,17 @@ class FigureGrid:
 
     @property
     def command(self) -> str:
-        """That runs one cell of the figure with all its files."""
+        """The beginning of the command that runs one cell and leaves all files of a run."""
         return f"python -m experiments.run {' '.join(self.shared)} ..."
 
 
 @dataclass(frozen=True, slots=True)
 class FigureRun:
-    """One cell with one seed.
+    """A cell under a seed.
 
     Args:
-        keys: Its own, and those of further measures of the same run which hold all that it keeps.
-            The same key, the same result.
+        keys: Keys of results that contain this run's numbers: its own key first, then those of the
+            same run under measures that extend its measure. Equal keys, equal results.
     """
 
     grid: FigureGrid
@@ -82,6 +82,7 @@ class FigureRun:
 
     @property
     def key(self) -> str:
+        """The key under which this run's result is stored."""
         return self.keys[0]
 
 
@@ -89,7 +90,7 @@ class FigureRun:
 def _measure_digest(measure: str) -> str:
     """Return the digest of the code that measures a run."""
     total = sha256()
-    for pattern in _MEASURING.get(measure, _MEASURING[""]):
+    for pattern in MEASURES[measure].sources:
         for path in sorted(_PACKAGE.glob(pattern)):
             total.update(code_bytes(path))
     return total.hexdigest()[:6]
@@ -121,13 +122,13 @@ def _composed(overrides: tuple[str, ...]) -> RunConfig:
 
 
 def runs_of(grid: FigureGrid) -> list[FigureRun]:
-    """All runs of a figure."""
+    """Return all runs of a figure: cells times seeds."""
     return [_run_of(grid, cell, seed) for cell in grid.cells for seed in grid.seeds]
 
 
 def _run_of(grid: FigureGrid, cell: FigureCell, seed: int) -> FigureRun:
     config = replace(_composed((*grid.shared, *cell.overrides)), seed=seed)
     name = digest(config)
-    measures = (grid.measure, *_LARGER.get(grid.measure, ()))
+    measures = (grid.measure, *extensions(grid.measure))
     keys = tuple(f"{measure}-{_measure_digest(measure)}-{name}" for measure in measures)
     return FigureRun(grid, cell, seed, config, keys)

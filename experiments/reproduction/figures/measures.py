@@ -1,100 +1,62 @@
-"""What is kept of a simulation: a few numbers for each figure, in place of its tables.
+"""The measures: the numbers that figures keep of a run, in place of its tables.
 
-Latency is the startup latency plus the pauses after it: "with migration or preemption the pause
-is added" [M]. A request that timed out counts with the time-out (300 s).
+A new measure is a function in a file of its own and an entry in `MEASURES`. This file is not part
+of any digest, so a new entry makes no stored result stale.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass
 
 from experiments.config.run_config import RunConfig
-from experiments.reproduction.figures.played import PlayedRun, played
+from experiments.reproduction.figures.latencies import (
+    Measured,
+    distributions,
+    estimates,
+    latencies,
+)
 from experiments.reproduction.figures.regrets import regrets
-from sllmcore.metrics.tables import Table
+from experiments.reproduction.figures.simulated import SimulatedRun, simulated
 
-Measured: TypeAlias = dict[str, Any]  # as JSON has it
-Floats: TypeAlias = NDArray[np.float64]
+_LATENCY_SOURCES = ("figures/latencies.py", "figures/simulated.py")
 
-LIMIT_S = 300.0  # the time-out of the paper's evaluation
-NUM_QUANTILES = 200
-_DIGITS = 5
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """The numbers that are kept of a run.
+
+    Args:
+        take: Returns the numbers.
+        sources: Files of the code that takes them, as glob patterns below
+            `experiments/reproduction`; a change there makes stored results stale.
+        extends: Name of the measure that it extends: it contains all numbers of that measure.
+        adds: Names of the numbers that it has beyond those of `extends`.
+    """
+
+    take: Callable[[SimulatedRun], Measured]
+    sources: tuple[str, ...]
+    extends: str | None = None
+    adds: tuple[str, ...] = ()
+
+
+MEASURES: Mapping[str, Measure] = {
+    "latencies": Measure(latencies, _LATENCY_SOURCES),
+    "distributions": Measure(distributions, _LATENCY_SOURCES, "latencies", ("quantiles_s",)),
+    "estimates": Measure(estimates, _LATENCY_SOURCES, "latencies", ("by_tier",)),
+    "regrets": Measure(regrets, ("figures/regrets.py", "figures/simulated.py", "bounds/*.py")),
+}
 
 
 def measured(config: RunConfig, measure: str) -> Measured:
-    """Simulate, and keep what a figure needs."""
-    return MEASURES[measure](played(config))
+    """Simulate a run and return the numbers of a measure."""
+    return MEASURES[measure].take(simulated(config))
 
 
-def latencies(run: PlayedRun) -> Measured:
-    """Mean, quantiles and shares of the requests; counts of what the cluster did."""
-    requests, summary = run.result.recorder.requests, run.result.summary
-    latency_s = _latency_s(requests)
-    served = np.asarray(requests.columns["outcome"]) == "completed"
-    whole_s = _numbers(requests, "ended_at_s") - _numbers(requests, "arrived_at_s")
-    gpu_s = summary.gpu_busy_s + summary.gpu_loading_s + summary.gpu_idle_s
-    return {
-        "requests": summary.requests,
-        "mean_s": _rounded(np.mean(latency_s)),
-        "p50_s": _rounded(np.quantile(latency_s, 0.5)),
-        "p99_s": _rounded(np.quantile(latency_s, 0.99)),
-        "ttft_p50_s": summary.ttft_s.p50,
-        "inside_limit": _rounded(np.mean(served & (whole_s <= LIMIT_S))),
-        "started": _rounded(np.mean(served)),
-        "warm": _rounded(summary.warm_starts / summary.requests),
-        "migrations": summary.migrations,
-        "preemptions": summary.preemptions,
-        "loads": dict(summary.loads),
-        "gpu_busy": _rounded(summary.gpu_busy_s / gpu_s),
-    }
+def extensions(measure: str) -> list[str]:
+    """Return the names of the measures that contain the numbers of `measure`."""
+    return [name for name, other in MEASURES.items() if other.extends == measure]
 
 
-def distributions(run: PlayedRun) -> Measured:
-    """`latencies`, and the whole distribution by its quantiles."""
-    levels = (np.arange(NUM_QUANTILES) + 0.5) / NUM_QUANTILES
-    quantiles = np.quantile(_latency_s(run.result.recorder.requests), levels)
-    return latencies(run) | {"quantiles_s": [_rounded(value) for value in quantiles]}
-
-
-def estimates(run: PlayedRun) -> Measured:
-    """Errors of the loading estimate, in seconds too late, by the tier that was read."""
-    instances = run.result.recorder.instances
-    error_s = _numbers(instances, "transfer_s") - _numbers(instances, "expected_transfer_s")
-    sources = np.asarray(instances.columns["source"])
-    by_tier = {}
-    for tier in ("DRAM", "SSD"):
-        errors_s = error_s[(sources == tier) & ~np.isnan(error_s)]
-        if len(errors_s):
-            at = np.quantile(errors_s, (0.01, 0.5, 0.99)).tolist()
-            worst_s = float(np.max(np.abs(errors_s)))
-            by_tier[tier] = {
-                "loads": len(errors_s),
-                "p1_s": at[0],
-                "p50_s": at[1],
-                "p99_s": at[2],
-                "worst_s": worst_s,
-            }
-    return {"by_tier": by_tier, **latencies(run)}
-
-
-def _latency_s(requests: Table) -> Floats:
-    pause_s = np.nan_to_num(_numbers(requests, "pause_s"))
-    return np.nan_to_num(_numbers(requests, "startup_latency_s"), nan=LIMIT_S) + pause_s
-
-
-def _numbers(table: Table, name: str) -> Floats:
-    return np.asarray(table.numbers(name), dtype=np.float64)
-
-
-def _rounded(value: float | np.floating[Any]) -> float:
-    return float(f"{value:.{_DIGITS}g}")
-
-
-MEASURES: Mapping[str, Callable[[PlayedRun], Measured]] = {
-    "latencies": latencies,
-    "distributions": distributions,
-    "estimates": estimates,
-    "regrets": regrets,
-}
+def added_by_others(measure: str) -> set[str]:
+    """Return the names of the numbers that other measures have and `measure` lacks."""
+    others = (other for name, other in MEASURES.items() if name != measure)
+    return {number for other in others for number in other.adds}

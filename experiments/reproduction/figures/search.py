@@ -1,8 +1,8 @@
-"""Points of the space that the paper leaves open, for the figures `search...`: does any one set of
-parameters give all of figure 10, figure 8's ratios, figure 11's knee?
+"""Points in the space of the parameters that the paper does not publish, for the `search` figures.
 
-A Sobol sequence, so that points fill the space evenly; the burstiness is published as CV 8, and in
-the space to see what giving that up would bring.
+The question is whether one set of parameters gives all of figure 10, the ratios of figure 8 and the
+knee of figure 11. The points are a Sobol sequence, which fills the space evenly. The burstiness is
+published (CV 8); the space contains other values to show what they would change.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from scipy.stats.qmc import Sobol
 
 NUM_POINTS = 64
-RATES_PER_S = (0.15, 2.0)  # about the 0.9 of figure 10, evenly in the logarithm
+RATES_PER_S = (0.15, 2.0)  # around the 0.9 of figure 10, evenly in the logarithm
 POPULARITY = (0.0, 1.5)  # the power law's exponent: 0 is uniform
 SLOTS = ("1", "2", "4", "8")
 POOLS_GB = ("64", "128", "256", "440")  # of a server's 512
 CVS = ("2", "4", "8")
-WORDS: Mapping[str, str] = {
+OVERRIDES: Mapping[str, str] = {
     "rps": "workload.target_rps={}",
     "alpha": "workload.popularity.alpha={}",
     "slots": "models.deployments.{model}.num_slots={}",
@@ -25,7 +25,7 @@ WORDS: Mapping[str, str] = {
 
 
 def points() -> list[dict[str, str]]:
-    """Values by name, as overrides have them."""
+    """Return the points: parameter name -> value, written as in an override."""
     return [_point(unit) for unit in Sobol(5, seed=0).random(NUM_POINTS).tolist()]
 
 

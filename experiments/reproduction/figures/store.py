@@ -1,5 +1,7 @@
-"""Results of runs, by key. A figure's file is `results/figures/NAME.json`; what has been run but
-not yet put into one is in `outputs/figures/runs.jsonl`, so that an interrupted campaign resumes.
+"""Stored results of runs, by key.
+
+The results of a figure are in `results/figures/NAME.json`. Results that are not yet in such a file
+are in `outputs/figures/runs.jsonl`, so that an interrupted campaign resumes.
 """
 
 import json
@@ -10,19 +12,19 @@ from typing import Any
 
 from experiments.comparison.identity import source_digest
 from experiments.reproduction.figures.grid import FigureGrid, FigureRun
+from experiments.reproduction.figures.measures import added_by_others
 
 ROOT = Path(__file__).resolve().parents[3]
-MORE = {"distributions": ("quantiles_s",), "estimates": ("by_tier",)}  # beyond `latencies`
 RESULTS = ROOT / "results" / "figures"
 PROGRESS = ROOT / "outputs" / "figures" / "runs.jsonl"
 
 
 class ResultStore:
-    """What is known already.
+    """The stored results of runs.
 
     Args:
         results: Folder of the figures' files.
-        progress: File of the runs under way, appended to line by line.
+        progress: File of the finished runs of a campaign, one line each.
     """
 
     def __init__(self, results: Path = RESULTS, progress: Path = PROGRESS) -> None:
@@ -42,31 +44,30 @@ class ResultStore:
         return key in self._known
 
     def holds(self, run: FigureRun) -> bool:
-        """Whether it need not be run."""
+        """Return True if the result of a run is stored."""
         return any(key in self._known for key in run.keys)
 
     def _found(self, run: FigureRun) -> tuple[float, dict[str, Any]]:
-        """How long a run took, and what was measured, without what its measure does not keep."""
+        """Return the wall time of a run, and its numbers without those of larger measures."""
         row = next(self._known[key] for key in run.keys if key in self._known)
-        more = MORE.keys() - {run.grid.measure}
-        left_out = {name for measure in more for name in MORE[measure]}
+        left_out = added_by_others(run.grid.measure)
         return row["wall_s"], {k: v for k, v in row["measured"].items() if k not in left_out}
 
     def add(self, key: str, measured: Mapping[str, Any], wall_s: float) -> None:
-        """Keep one run."""
+        """Store the result of a run."""
         row = {"key": key, "wall_s": round(wall_s, 3), "measured": measured}
         self._known[key] = row
         self._progress.parent.mkdir(parents=True, exist_ok=True)
         with self._progress.open("a") as file:
             file.write(json.dumps(row) + "\n")
 
-    def stands(self, grid: FigureGrid) -> bool:
-        """Whether a figure's file is what running it again would give."""
+    def is_current(self, grid: FigureGrid) -> bool:
+        """Return True if running a figure again would give the same file."""
         path = self._results / f"{grid.name}.json"
         return path.is_file() and json.loads(path.read_text()).get("stamp") == grid.stamp
 
     def publish(self, grid: FigureGrid, runs: Sequence[FigureRun]) -> bool:
-        """Write a figure's file if it would say something else; False: it stands already."""
+        """Write the file of a figure with all its runs stored; return False if it is unchanged."""
         rows = []
         for run in runs:
             wall_s, measured = self._found(run)
@@ -85,7 +86,7 @@ class ResultStore:
         )
 
     def write(self, name: str, content: Mapping[str, Any]) -> bool:
-        """As `publish`, of content that is not made of runs."""
+        """Write the file of a figure; return False if it has this content already."""
         path = self._results / f"{name}.json"
         old = json.loads(path.read_text()) if path.is_file() else {}
         if {key: old.get(key) for key in content} == dict(content):
@@ -102,7 +103,7 @@ class ResultStore:
 
 
 def _commit() -> str:
-    """Of the working tree, or "unknown" outside of one."""
+    """Return the commit of the working tree, or "unknown" outside of a repository."""
     try:
         done = subprocess.run(
             ["git", "rev-parse", "--short=12", "HEAD"],  # noqa: S607 - the caller's git

@@ -1,4 +1,4 @@
-"""What a node keeps of the models that it has downloaded, the least recently used one first."""
+"""A cache tier of a node: the downloaded models, with LRU eviction."""
 
 import fcntl
 import json
@@ -9,14 +9,14 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
-class CheckpointShelf:
-    """Models in `capacity_bytes` of a node; its processes share the list in `file`."""
+class CheckpointCache:
+    """The models in `capacity_bytes` of a node; its processes share the list in `file`."""
 
     file: Path
     capacity_bytes: int
 
-    def take(self, model: str) -> bool:
-        """Whether the model is here; it is the last to leave then."""
+    def touch(self, model: str) -> bool:
+        """Return True if the model is in the cache, and mark it as most recently used."""
         with self._open() as held:
             if model not in held:
                 return False
@@ -24,7 +24,7 @@ class CheckpointShelf:
             return True
 
     def put(self, model: str, size_bytes: int) -> None:
-        """Keep a model, at the cost of those not used for longest; one that is too large is not."""
+        """Add a model and evict the least recently used ones; ignore a model that is too large."""
         if size_bytes > self.capacity_bytes:
             return
         with self._open() as held:
@@ -35,7 +35,7 @@ class CheckpointShelf:
 
     @contextmanager
     def _open(self) -> Iterator[dict[str, int]]:
-        """What is held, oldest first; changes are kept. One process at a time."""
+        """Lock and yield the models, least recently used first; write changes back at the end."""
         with self.file.open("a+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)

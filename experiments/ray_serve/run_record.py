@@ -1,4 +1,4 @@
-"""What Ray Serve did, told as a journal would be, so that its tables are made as ours are."""
+"""The record of a run of Ray Serve, converted to journal entries to make the tables from."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import msgspec
 
-from experiments.ray_serve.replica import LIVES, Life
+from experiments.ray_serve.replica import EVENTS, ReplicaEvent
 from experiments.real.sending import Sending
-from experiments.simulation.files import INSTANCES, REQUESTS
 from experiments.simulation.parquet_file import order_of_arrival, order_of_launch, write_table
+from experiments.simulation.run_folder import INSTANCES, REQUESTS
 from sllmcore.commands import (
     Command,
     LaunchInstance,
@@ -34,13 +34,13 @@ from sllmcore.metrics import Recorder, Summary
 from sllmcore.types import REMOTE, LoadEstimate, ServerSpec
 from sllmreal.control.deployment import ModelDeployment
 
-TIMED_OUT, LEFT = "timed out", "left"  # a sending's problem; any other: it was refused
-_UNKNOWN = LoadEstimate(REMOTE, 0.0, 0.0, 0.0)  # Ray Serve expects nothing
+TIMED_OUT, LEFT = "timed out", "left"  # problems of a sending; any other is a rejection
+_UNKNOWN = LoadEstimate(REMOTE, 0.0, 0.0, 0.0)  # Ray Serve estimates no loads
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
-    """Where and when a request began to run, in the workload's time."""
+class RequestStart:
+    """The replica that a request started on, and the time, in seconds of the workload."""
 
     replica_id: str
     at_s: float
@@ -53,32 +53,32 @@ class _Entry:
     command: Command | None = None
 
 
-def read_lives(directory: Path) -> list[Life]:
-    """What the replicas have written down, by time."""
-    decoder = msgspec.json.Decoder(Life)
-    lines = (directory / LIVES).read_bytes().splitlines() if (directory / LIVES).exists() else []
+def read_events(directory: Path) -> list[ReplicaEvent]:
+    """Return the events that the replicas have written, in order of time."""
+    decoder, file = msgspec.json.Decoder(ReplicaEvent), directory / EVENTS
+    lines = file.read_bytes().splitlines() if file.exists() else []
     return sorted((decoder.decode(line) for line in lines), key=attrgetter("at_s"))
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """All that is known of a run.
+class RayServeRun:
+    """The record of a run.
 
     Args:
-        start_s: The workload's 0 s by the wall clock.
-        end_s: Its end, in its own time.
+        start_s: Wall-clock time of the workload's 0 s.
+        end_s: End of the run, in seconds of the workload.
     """
 
     servers: Sequence[ServerSpec]
     models: Sequence[ModelDeployment]
-    lives: Sequence[Life]
+    events: Sequence[ReplicaEvent]
     sendings: Sequence[Sending]
-    started: dict[str, Started]
+    started: dict[str, RequestStart]
     start_s: float
     end_s: float
 
-    def written(self, folder: Path) -> Summary:
-        """requests.parquet and instances.parquet; returns the summary."""
+    def write_tables(self, folder: Path) -> Summary:
+        """Write requests.parquet and instances.parquet, and return the summary."""
         recorder = Recorder()
         entries = [*self._of_servers(), *self._of_replicas(), *self._of_requests()]
         for entry in sorted(entries, key=attrgetter("at_s")):
@@ -96,27 +96,27 @@ class Told:
     def _of_replicas(self) -> Iterator[_Entry]:
         made_at_s: dict[str, float] = {}
         sizes = {model.name: model.size_bytes for model in self.models}
-        for number, life in enumerate(self.lives):
-            at_s, name = max(0.0, life.at_s - self.start_s), life.replica_id
+        for number, event in enumerate(self.events):
+            at_s, name = max(0.0, event.at_s - self.start_s), event.replica_id
             if at_s > self.end_s:
                 return
-            if life.step == "made":
+            if event.step == "made":
                 made_at_s[name] = at_s
-                yield _Entry(at_s, command=self._load(number, life))
-            elif life.step == "ended":
+                yield _Entry(at_s, command=self._launch(number, event))
+            elif event.step == "ended":
                 yield _Entry(at_s, command=StopInstance(number, name))
-            elif life.source is not None:
-                startup_s = at_s - made_at_s[name] - life.transfer_s
-                size_bytes = sizes[life.model]
+            elif event.source is not None:
+                startup_s = at_s - made_at_s[name] - event.transfer_s
+                size_bytes = sizes[event.model]
                 yield _Entry(
-                    at_s, LoadFinished(name, life.source, size_bytes, life.transfer_s, startup_s)
+                    at_s, LoadFinished(name, event.source, size_bytes, event.transfer_s, startup_s)
                 )
 
     @staticmethod
-    def _load(number: int, life: Life) -> LaunchInstance:
-        gpus = life.gpu_indices
+    def _launch(number: int, event: ReplicaEvent) -> LaunchInstance:
+        gpus = event.gpu_indices
         return LaunchInstance(
-            number, life.replica_id, life.model, life.server_id, gpus, _UNKNOWN, (), after=None
+            number, event.replica_id, event.model, event.server_id, gpus, _UNKNOWN, (), after=None
         )
 
     def _of_requests(self) -> Iterator[_Entry]:
@@ -125,16 +125,16 @@ class Told:
             yield _Entry(sending.sent_at_s, RequestArrived(request))
             started = self.started.get(request.id)
             if started is not None:
-                infer = StartRequest(number, request.id, started.replica_id, attempt=1)
-                yield _Entry(started.at_s, command=infer)
+                start = StartRequest(number, request.id, started.replica_id, attempt=1)
+                yield _Entry(started.at_s, command=start)
             yield from self._end(number, sending, started)
 
     @staticmethod
-    def _end(number: int, sending: Sending, started: Started | None) -> Iterator[_Entry]:
+    def _end(number: int, sending: Sending, started: RequestStart | None) -> Iterator[_Entry]:
         request_id, at_s = sending.job.request.id, sending.ended_at_s
         match sending.problem:
             case "":
-                assert started is not None, "what was answered had begun"
+                assert started is not None, "an answered request has started"
                 first_s = at_s if isnan(sending.first_token_at_s) else sending.first_token_at_s
                 yield _Entry(
                     at_s,

@@ -1,4 +1,4 @@
-"""A Ray cluster on this machine: one node per server, with as many GPUs as it claims to have."""
+"""A Ray cluster on this machine, with a node per server and simulated GPUs."""
 
 import logging
 import os
@@ -9,12 +9,16 @@ import ray
 from ray import serve
 from ray.cluster_utils import Cluster
 
-OBJECT_STORE_BYTES = 80 << 20  # of each node; Ray allows hardly less, and nothing goes through it
+OBJECT_STORE_BYTES = 80 << 20  # of each node: about the minimum of Ray; no data goes through it
 
 
 @contextmanager
 def ray_cluster(num_gpus: Mapping[str, int]) -> Iterator[dict[str, str]]:
-    """Ray, and Ray Serve without HTTP, on nodes of these names; yields their ids by name."""
+    """Start Ray, and Ray Serve without HTTP; yield the id of each node by its name.
+
+    Args:
+        num_gpus: GPUs of each node, by its name.
+    """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     cluster = Cluster()
     try:
@@ -33,6 +37,6 @@ def ray_cluster(num_gpus: Mapping[str, int]) -> Iterator[dict[str, str]]:
         yield {node["NodeName"]: node["NodeID"] for node in nodes}
     finally:
         if ray.is_initialized():
-            serve.shutdown()  # type: ignore[no-untyped-call]  # its threads here would start Ray anew
+            serve.shutdown()  # type: ignore[no-untyped-call]  # its threads would start Ray again
             ray.shutdown()
         cluster.shutdown()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Results that are no grid of runs: figure 3's two servers, and what follows from the hardware."""
+"""Results that need no grid of runs: figure 3's two servers, and consequences of the hardware."""
 
 from collections.abc import Callable, Mapping
 from math import isnan
@@ -36,21 +36,22 @@ FIGURE_3_POLICIES = ("availability", "locality", "shepherd", "serverlessllm")
 
 
 def two_servers() -> dict[str, Any]:
-    """Figure 3: A runs on server 2, where B lies in DRAM; server 1, which has A too, is idle.
+    """Return the timelines of figure 3, by policy.
 
-    A short request for C keeps server 1 busy while A arrives.
+    Model A runs on server 2, which holds model B in DRAM, when a request for B arrives. Server 1 is
+    idle and holds A too. A short request for C keeps server 1 busy while A arrives.
     """
     return {"timelines": {policy: _timeline(policy) for policy in FIGURE_3_POLICIES}}
 
 
 def _timeline(policy: str) -> list[dict[str, Any]]:
-    jobs = [
+    requests = [
         WorkloadRequest(Request("c", "C", 0.0, 64), 20),
         WorkloadRequest(Request("a", "A", 0.1, 64), 300),
         WorkloadRequest(Request("b", "B", 4.0, 64), 100),
     ]
-    result = simulate(PolicySettings(policy), _figure_3_setup(), jobs)
-    requests, instances = result.recorder.requests, result.recorder.instances
+    result = simulate(PolicySettings(policy), _figure_3_setup(), requests)
+    arrived, instances = result.recorder.requests, result.recorder.instances
     rows: list[dict[str, Any]] = []
     for index in range(len(instances)):
         row = {name: column[index] for name, column in instances.columns.items()}
@@ -66,8 +67,8 @@ def _timeline(policy: str) -> list[dict[str, Any]]:
                 "ended_at_s": None if isnan(float(row["ended_at_s"])) else row["ended_at_s"],
             }
         )
-    for index in range(len(requests)):
-        row = {name: column[index] for name, column in requests.columns.items()}
+    for index in range(len(arrived)):
+        row = {name: column[index] for name, column in arrived.columns.items()}
         names = ("model", "arrived_at_s", "started_at_s", "ended_at_s", "pause_s")
         rows.append({"kind": "request", **{name: row[name] for name in names}})
     return rows
@@ -102,9 +103,10 @@ def _figure_3_setup() -> SimSetup:
 
 
 def loaders() -> dict[str, Any]:
-    """Loading by the hardware model: bytes over the loader's share of the array's bandwidth.
+    """Return loading times by the hardware model: bytes / (share * bandwidth of the array).
 
-    What `experiments.loading` measured, if results are stored, stands beside it as `measured`.
+    The share is the loader's. `measured` has the stored results of `experiments.loading`; None if
+    there are none.
     """
     shares = {
         name: composed_run([f"driver=loader_{name}"]).driver.loader.ssd_efficiency
@@ -122,7 +124,7 @@ def loaders() -> dict[str, Any]:
             loader: {name: size / (share * ARRAY_BYTES_PER_S) for name, size in sizes.items()}
             for loader, share in shares.items()
         },
-        # a loader that cannot follow the fastest medium is as fast as on it, on slower ones too
+        # a loader's speed is limited by its share of the fastest medium, on slower media too
         "bandwidth_use": {
             loader: {
                 medium: min(1.0, share * ARRAY_BYTES_PER_S / rate)
@@ -137,7 +139,7 @@ def loaders() -> dict[str, Any]:
 
 
 def phases() -> dict[str, Any]:
-    """Medians of the phases of a cold start of OPT-6.7B from SSD, by preset."""
+    """Return the median phases of a cold start of OPT-6.7B from SSD, by preset."""
     size_bytes = model_named("opt-6.7b").weight_bytes(dtype_named("fp16"))
     transfer_s = size_bytes / SSD_BYTES_PER_S
     presets = {}
@@ -151,7 +153,7 @@ def phases() -> dict[str, Any]:
     return {"origin": "hardware model", "transfer_s": transfer_s, "presets": presets}
 
 
-SCENES: Mapping[str, Callable[[], dict[str, Any]]] = {
+STANDALONE: Mapping[str, Callable[[], dict[str, Any]]] = {
     "fig3": two_servers,
     "loaders": loaders,
     "phases": phases,
