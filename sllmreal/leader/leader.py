@@ -144,11 +144,7 @@ class Leader:
         return tuple(self.peer_table.deployed.values())
 
     def _workers(self) -> WorkerAddresses:
-        """Those that are there, or expected back: what is known of where they listen."""
-        workers = [one for one in self.peer_table.peers.values() if one.kind == "worker"]
-        return WorkerAddresses(
-            tuple(one.address for one in workers if one.address and not one.lost)
-        )
+        return WorkerAddresses(self.peer_table.worker_addresses)
 
     # Peers.
 
@@ -194,7 +190,7 @@ class Leader:
             case EventReport():
                 self._hear(peer, message)
             case OrdersExecuted(last_order):
-                self.peer_table.executed(peer, last_order)
+                self.peer_table.note_executed(peer, last_order)
             case _:
                 raise ChannelClosedError("a peer reports, and says nothing else")
 

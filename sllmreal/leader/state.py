@@ -8,7 +8,7 @@ from sllmcore.controller import Controller
 from sllmcore.events import Event, LoadFinished
 from sllmreal.leader.cold_start_counts import LoadTally
 from sllmreal.leader.log_records import LogRecord, ReportId
-from sllmreal.leader.peers import PeerTable, Routed, SavedPeerTable
+from sllmreal.leader.peers import PeerTable, RoutedOrder, SavedPeerTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Effects:
     """What may happen once a record is durable."""
 
     origin: ReportId | None
-    routed: tuple[Routed, ...]
+    routed: tuple[RoutedOrder, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,8 @@ class LeaderState:
 
     def carry_out(self, effects: Effects) -> None:
         """Its record is durable."""
-        for peer, due in effects.routed:
-            self.peer_table.send(peer, due)
+        for peer, order in effects.routed:
+            self.peer_table.send(peer, order)
         if effects.origin is not None:
             self.peer_table.note_durable(effects.origin)
 
