@@ -31,6 +31,7 @@ from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.heartbeat import Heartbeat, LinkSettings
 from sllmreal.control.messages import (
     VERSION,
+    ClusterStatus,
     DeleteModel,
     DeployedModels,
     DeployModel,
@@ -47,7 +48,7 @@ from sllmreal.control.messages import (
 )
 from sllmreal.leader.control_loop import Compaction, ControlLoop
 from sllmreal.leader.log_records import JOINED, LOST, EventLog, ReportId
-from sllmreal.leader.operator_requests import answer
+from sllmreal.leader.operator_requests import answer, cluster_status
 from sllmreal.leader.peers import PeerChannel, PeerState, PeerTable
 from sllmreal.streams.host_options import HostOptions
 from sllmreal.transport.errors import ChannelClosedError
@@ -140,8 +141,16 @@ class Leader:
         self.peer_table.broadcast(DeployedModels(self.models()))
 
     def models(self) -> tuple[ModelDeployment, ...]:
-        """What is deployed."""
+        """Return the models that are deployed."""
         return tuple(self.peer_table.deployed.values())
+
+    def status(self) -> ClusterStatus:
+        """Return the cluster's status for an operator."""
+        return cluster_status(self.term, self.loop, self.peer_table)
+
+    async def durable(self) -> None:
+        """Return when everything that has been done so far is in the log."""
+        await self.loop.durable()
 
     def _workers(self) -> WorkerAddresses:
         return WorkerAddresses(self.peer_table.worker_addresses)
@@ -183,7 +192,7 @@ class Leader:
         """What nobody waits for."""
         channel.post(ReportsLogged(peer.last_durable))
         if peer.kind == "gateway":
-            channel.post(self.loop.state.tally.message())
+            channel.post(self.loop.state.counts.message())
 
     def _take(self, peer: PeerState, message: FromPeer) -> None:
         match message:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sllmcore.commands import Command
 from sllmcore.controller import Controller
 from sllmcore.events import Event, LoadFinished
-from sllmreal.leader.cold_start_counts import LoadTally
+from sllmreal.leader.counts import ClusterCounts
 from sllmreal.leader.log_records import LogRecord, ReportId
 from sllmreal.leader.peers import PeerTable, RoutedOrder, SavedPeerTable
 
@@ -25,7 +25,7 @@ class SavedState:
 
     controller: Controller
     peer_table: SavedPeerTable
-    tally: LoadTally
+    counts: ClusterCounts
     num_events: int
 
 
@@ -35,7 +35,7 @@ class LeaderState:
     def __init__(self, controller: Controller, peer_table: PeerTable) -> None:
         self.controller = controller
         self.peer_table = peer_table
-        self.tally = LoadTally()
+        self.counts = ClusterCounts()
         self.num_events = 0
 
     def handle(
@@ -47,8 +47,7 @@ class LeaderState:
         instances = self.controller.cluster.instances
         loading = instances.get(event.instance_id) if isinstance(event, LoadFinished) else None
         commands = self.controller.handle(event, now_s)
-        if loading is not None and isinstance(event, LoadFinished):
-            self.tally.add(event, loading.load_s)
+        self.counts.note(event, loading)
         routed = tuple(self.peer_table.note_commands(commands))
         self.peer_table.note_end(event, self.controller.cluster.request_states)
         return Effects(record.origin, routed), commands
@@ -64,12 +63,12 @@ class LeaderState:
         """The state, as it will be when what is `pending` has been carried out."""
         routed = [one for effects in pending for one in effects.routed]
         return SavedState(
-            self.controller, self.peer_table.saved(routed), self.tally, self.num_events
+            self.controller, self.peer_table.saved(routed), self.counts, self.num_events
         )
 
     def restore(self, saved: SavedState) -> None:
         """Be as another was."""
         self.controller = saved.controller
         self.peer_table.restore(saved.peer_table)
-        self.tally = saved.tally
+        self.counts = saved.counts
         self.num_events = saved.num_events

@@ -8,8 +8,8 @@ import pytest
 from sllmcore.events import LoadFinished, MigrationFailed, MigrationFinished
 from sllmcore.types import StorageTier
 from sllmreal.control.leader_link import LeaderLink
-from sllmreal.control.messages import LaunchInstance
-from sllmreal.gateway.backend import BUCKETS_S, BucketCounts, ColdStartMetrics, GenerationRequest
+from sllmreal.control.messages import BUCKETS_S, LaunchInstance
+from sllmreal.gateway.backend import BucketCounts, ColdStartMetrics, GenerationRequest
 from sllmreal.gateway.metrics import GatewayMetrics
 from sllmreal.gateway.service import GatewayService
 from sllmreal.gateway.settings import GatewaySettings
