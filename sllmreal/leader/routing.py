@@ -35,7 +35,7 @@ from sllmreal.control.deployment import ModelDeployment
 
 @dataclass(frozen=True, slots=True)
 class PeerIncarnation:
-    """One life of a peer process."""
+    """A life of a peer process."""
 
     peer_id: str
     incarnation: str

@@ -1,4 +1,7 @@
-"""What a leader knows that follows from its log: controller, roster, counts. No I/O but `post`."""
+"""The state of a leader that follows from its log: controller, peer table, counts.
+
+Its only I/O is to post messages on the channels of peers.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +16,7 @@ from sllmreal.leader.peers import PeerTable, RoutedOrder, SavedPeerTable
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """What may happen once a record is durable."""
+    """The effects of a record, which may happen once it is durable."""
 
     origin: ReportId | None
     routed: tuple[RoutedOrder, ...]
@@ -21,7 +24,7 @@ class Effects:
 
 @dataclass(frozen=True, slots=True)
 class SavedState:
-    """All of it between two events, to be pickled before the next."""
+    """The state between two events; it shares objects with the original, so pickle it at once."""
 
     controller: Controller
     peer_table: SavedPeerTable
@@ -30,7 +33,7 @@ class SavedState:
 
 
 class LeaderState:
-    """Changes by events alone: whoever hears the same ones in the same order has the same state."""
+    """The state of a leader. Events alone change it, so equal events lead to equal states."""
 
     def __init__(self, controller: Controller, peer_table: PeerTable) -> None:
         self.controller = controller
@@ -41,7 +44,7 @@ class LeaderState:
     def handle(
         self, event: Event, now_s: float, record: LogRecord
     ) -> tuple[Effects, list[Command]]:
-        """Hear of an event. `record` says whence it comes; its line does not matter."""
+        """Handle an event; return its effects and commands. `record.line` is not used."""
         self.num_events += 1
         self.peer_table.note_event(event, record)
         instances = self.controller.cluster.instances
@@ -53,21 +56,21 @@ class LeaderState:
         return Effects(record.origin, routed), commands
 
     def carry_out(self, effects: Effects) -> None:
-        """Its record is durable."""
+        """Carry out the effects of a record that is durable."""
         for peer, order in effects.routed:
             self.peer_table.send(peer, order)
         if effects.origin is not None:
             self.peer_table.note_durable(effects.origin)
 
     def saved(self, pending: Iterable[Effects]) -> SavedState:
-        """The state, as it will be when what is `pending` has been carried out."""
+        """Return the state as it will be when the `pending` effects have been carried out."""
         routed = [one for effects in pending for one in effects.routed]
         return SavedState(
             self.controller, self.peer_table.saved(routed), self.counts, self.num_events
         )
 
     def restore(self, saved: SavedState) -> None:
-        """Be as another was."""
+        """Take over a saved state."""
         self.controller = saved.controller
         self.peer_table.restore(saved.peer_table)
         self.counts = saved.counts

@@ -91,7 +91,7 @@ async def test_an_open_request_outlives_a_leader_that_does_not_know_its_gateway(
         async with attached(link, router):
             router.submit(GenerationRequest("r0", "a", "", (1, 2), 5))
             await until(
-                lambda: leader.loop.controller.cluster.request_states and not link.num_unheard
+                lambda: leader.loop.controller.cluster.request_states and not link.num_unlogged
             )
 
     world.log = stranger.log
