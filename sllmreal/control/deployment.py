@@ -1,4 +1,4 @@
-"""A deployed model: what a cluster has to know to serve it."""
+"""Model deployments: the settings with which a cluster serves a model."""
 
 import re
 from collections.abc import Mapping
@@ -12,10 +12,19 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*){0
 
 
 class ModelDeployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One model. `source` is a directory or URL that holds its weights: the REMOTE tier.
+    """A model that a cluster serves.
 
-    `engine` names an engine of `sllmreal.engine` and `settings` are its own. `tenants` may see and
-    use the model; None: all may.
+    Attributes:
+        name: The name in requests.
+        source: Directory or URL of the weights: the REMOTE tier.
+        size_bytes: Size of the weights.
+        context_tokens: Length of the context, prompt and output together.
+        created_at_s: Unix time of the deployment.
+        engine: Name of an engine of `sllmreal.engine`.
+        num_gpus: GPUs of an instance.
+        num_slots: Concurrent requests of an instance.
+        settings: The engine's own settings.
+        tenants: The tenants that may see and use the model; None: all.
     """
 
     name: str
@@ -42,5 +51,5 @@ class ModelDeployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """As the controller sees it. Raises UsageError when sizes are not positive."""
+        """The controller's view of the model. Raises UsageError if a size is not positive."""
         return Checkpoint(self.name, self.size_bytes, self.num_gpus)

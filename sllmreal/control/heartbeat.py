@@ -1,4 +1,4 @@
-"""The heartbeat of a link: each end says something now and then, and hears that the other does."""
+"""Heartbeats: each end of a link sends messages at intervals and notices if the other does not."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -12,7 +12,13 @@ from sllmreal.transport.errors import ChannelClosedError
 
 @dataclass(frozen=True, slots=True)
 class LinkSettings:
-    """How a link notices that the other end is gone, and how fast it tries again."""
+    """Times of a link.
+
+    Args:
+        heartbeat_s: Interval of heartbeats.
+        silence_s: Time without a message after which the connection is closed.
+        redial_s: Pause before the next attempt to connect.
+    """
 
     heartbeat_s: float = 0.5
     silence_s: float = 3.0
@@ -20,30 +26,32 @@ class LinkSettings:
 
 
 class Heartbeat:
-    """Speaks on a connection, and closes it when the other end is silent for too long.
+    """Sends on a connection, and closes it when the other end is silent for too long.
 
-    Silence is counted in our own beats, so that a process that was stopped for a while does not
-    take that for the other's silence.
+    Silence is counted in this end's own beats, so that a process that was suspended for a while
+    does not take its own pause for the other end's silence.
 
     Args:
-        say: Posts what there is to say.
+        settings: Times.
+        channel: The connection.
+        send: Posts the messages of a heartbeat on the channel.
     """
 
     def __init__(
-        self, settings: LinkSettings, channel: Channel[Any, Any], say: Callable[[], None]
+        self, settings: LinkSettings, channel: Channel[Any, Any], send: Callable[[], None]
     ) -> None:
         self._settings = settings
         self._channel = channel
-        self._say = say
-        self._num_unanswered = 0  # beats since the other end was heard
+        self._send = send
+        self._num_silent = 0  # beats since the last message of the other end
 
-    def heard(self) -> None:
-        """The other end has said something."""
-        self._num_unanswered = 0
+    def received(self) -> None:
+        """Note that a message has come from the other end."""
+        self._num_silent = 0
 
     @asynccontextmanager
     async def beating(self) -> AsyncIterator[None]:
-        """Until the context ends."""
+        """Send heartbeats until the context ends."""
         task = asyncio.create_task(self._beat())
         try:
             yield
@@ -52,9 +60,9 @@ class Heartbeat:
 
     async def _beat(self) -> None:
         settings = self._settings
-        with suppress(ChannelClosedError):  # whoever receives will notice
-            while self._num_unanswered * settings.heartbeat_s < settings.silence_s:
-                self._say()
+        with suppress(ChannelClosedError):  # the reader of the channel gets the error, too
+            while self._num_silent * settings.heartbeat_s < settings.silence_s:
+                self._send()
                 await asyncio.sleep(settings.heartbeat_s)
-                self._num_unanswered += 1
+                self._num_silent += 1
             self._channel.close()

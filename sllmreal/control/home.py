@@ -1,4 +1,4 @@
-"""The directory of a cluster on one machine: its key, its store, where its leader is found."""
+"""The directory of a cluster on one machine: its key, its store, its leader's address."""
 
 import os
 import re
@@ -18,35 +18,36 @@ _SERVER_ID = re.compile(r"[A-Za-z0-9_-]{1,24}")
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """Paths under `directory`, which is for this user only."""
+    """A cluster's directory, which only this user can read."""
 
     directory: Path
 
     @property
     def store(self) -> Path:
+        """The file of the SQLite store."""
         return self.directory / "store.db"
 
     @property
     def leader_socket(self) -> str:
-        """Where the leader of a cluster on this machine alone listens."""
+        """The address of the leader of a cluster that is on this machine alone."""
         return f"unix:{self.directory / 'leader.sock'}"
 
     @property
     def leader(self) -> str:
-        """Where to look for the leader: see `site.Site`."""
+        """The leader's address, or the store that contains it: see `site.Site`."""
         try:
             return (self.directory / "leader").read_text() or self.leader_socket
         except FileNotFoundError:
             return self.leader_socket
 
     def publish_leader(self, leader: str) -> None:
-        """Have the processes of this home look for the leader there."""
+        """Set `leader` for all processes of this home."""
         unfinished = self.directory / f"leader.{os.getpid()}"
         unfinished.write_text(leader)
         unfinished.replace(self.directory / "leader")
 
     def worker(self, server_id: str) -> str:
-        """Where a worker's data plane listens. Raises UsageError for a name that is no file's."""
+        """Return the address of a worker's data plane. Raises UsageError for a bad server id."""
         if not _SERVER_ID.fullmatch(server_id):
             raise UsageError(
                 f"a server's name has 1 to 24 letters, digits, _ or -, got {server_id[:50]!r}"
@@ -54,25 +55,31 @@ class Home:
         return f"unix:{self.directory / f'{server_id}.sock'}"
 
     def ssd(self, server_id: str) -> Path:
-        """A worker's copies."""
+        """Return the directory of a worker's SSD copies."""
         return self.directory / "ssd" / server_id
 
     def key(self) -> bytes:
-        """The cluster's key. Raises ClusterError where there is none, or others can read it."""
+        """Return the cluster's key. Raises ClusterError if it is missing or others can read it."""
         try:
             file = self.directory / "key"
             if file.stat().st_mode & 0o077:
-                raise ClusterError(f"{file} must be readable by its owner only")
+                raise ClusterError(f"others can read {file}: chmod 600 it")
             return bytes.fromhex(file.read_text())
         except (OSError, ValueError) as error:
             raise ClusterError(f"no cluster at {self.directory}: {error}") from error
 
 
 def opened_home(directory: Path) -> Home:
-    """The home at `directory`, made if it is not there. Raises UsageError where it cannot be."""
+    """Return the home at `directory`; create it if it is missing.
+
+    Raises:
+        UsageError: The path is too long, or the directory cannot be created.
+    """
     directory = directory.expanduser().absolute()
     if len(os.fsencode(directory)) > MAX_PATH_BYTES:
-        raise UsageError(f"a cluster's directory has up to {MAX_PATH_BYTES} bytes: {directory}")
+        raise UsageError(
+            f"the path of a cluster's directory has at most {MAX_PATH_BYTES} bytes: {directory}"
+        )
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with suppress(FileExistsError):
@@ -80,5 +87,5 @@ def opened_home(directory: Path) -> Home:
             with os.fdopen(fd, "w") as file:
                 file.write(secrets.token_hex(KEY_BYTES))
     except OSError as error:
-        raise UsageError(f"{directory} cannot be a cluster's directory: {error}") from error
+        raise UsageError(f"cannot create the cluster's directory {directory}: {error}") from error
     return Home(directory)

@@ -1,7 +1,7 @@
-"""A peer's side of its link to the leader: orders executed once, reports heard once.
+"""A peer's side of its link to the leader: executes each order once, reports each event once.
 
-The link outlives connections and leaders. What was reported and not yet heard is sent again to
-whoever leads; an order that was executed before is passed over by its id.
+The link outlives connections and leaders. Reports that no leader has logged are sent again to the
+next one; an order that was executed before is recognized by its id and dropped.
 """
 
 import asyncio
@@ -41,37 +41,44 @@ LeaderChannel = Channel[FromPeer, FromLeader]
 
 
 class PeerHandler(Protocol):
-    """What a peer does. Nothing here may block."""
+    """The part of a peer that acts on the leader's messages. Its methods must not block."""
 
     def offer(self) -> WorkerOffer | None:
-        """What to bring into the cluster now."""
+        """Return what a worker brings into the cluster now; None for a gateway."""
         ...
 
     def execute(self, order: Order) -> None:
-        """Carry out an order. They come in the order of their ids."""
+        """Carry out an order. Orders come in the order of their ids."""
         ...
 
     def deployed(self, models: tuple[ModelDeployment, ...]) -> None:
-        """These are the cluster's models."""
+        """Take over the models that are deployed."""
         ...
 
     def alive(self, addresses: tuple[str, ...]) -> None:
-        """These are the data planes of the workers that are not lost."""
+        """Take over the data planes of the workers that are not lost."""
         ...
 
     def reset(self) -> Awaitable[None]:
-        """Drop everything that belongs to the incarnation that was declared lost."""
+        """Drop everything that belongs to the incarnation that was marked lost."""
         ...
 
 
 class LeaderLink:
-    """Keeps a peer attached to whoever leads, until `run` is cancelled.
+    """Keeps a peer attached to the present leader, until `run` is cancelled.
 
     Args:
-        kind: What the peer is.
-        peer_id: Its name; a worker's is its server's id.
+        kind: The kind of the peer.
+        peer_id: The peer's name; a worker's is its server's id.
         dial: Finds and connects to the present leader. Raises ChannelClosedError.
-        settings: Time-outs.
+        settings: Times.
+
+    Attributes:
+        incarnation: The present incarnation of the peer.
+        num_leaders: The number of leaders that the link has been attached to.
+        received_at_s: Monotonic time of the last message from a leader; None: none has come.
+        loads: The counts that a leader sent last; None: none have come.
+        connected: Set while the link is attached.
     """
 
     def __init__(
@@ -86,44 +93,44 @@ class LeaderLink:
         self._dial = dial
         self._settings = settings or LinkSettings()
         self._channel: LeaderChannel | None = None
-        self._epoch = 0
+        self._term = 0
         self._zero_at_s = 0.0
         self.num_leaders = 0
-        self.heard_at_s: float | None = None  # when a leader last said anything, monotonically
-        self.loads: LoadStats | None = None  # as the leader last said
+        self.received_at_s: float | None = None
+        self.loads: LoadStats | None = None
         self.connected = asyncio.Event()
-        self._begin()
+        self._begin_incarnation()
 
-    def _begin(self) -> None:
+    def _begin_incarnation(self) -> None:
         self.incarnation = uuid.uuid4().hex
         self._last_order = 0
-        self._last_heard = 0
+        self._last_logged = 0
         self._num_reports = 0
-        self._unheard: deque[EventReport] = deque()
+        self._unlogged: deque[EventReport] = deque()
 
     @property
-    def num_unheard(self) -> int:
-        """Reports that are not known to be in the journal."""
-        return len(self._unheard)
+    def num_unlogged(self) -> int:
+        """The number of reports that the leader has not acknowledged as logged."""
+        return len(self._unlogged)
 
     def now_s(self) -> float:
-        """The cluster's time. Meaningful once the link has been connected."""
+        """Return the cluster's time. Meaningful once the link has been connected."""
         return time.time() - self._zero_at_s
 
     def report(self, event: ReportedEvent) -> None:
-        """Have the controller hear of an event, once, whatever happens to connections."""
+        """Report an event to the controller, which gets it once, across connections and leaders."""
         self._num_reports += 1
         message = report(self._num_reports, event)
-        self._unheard.append(message)
+        self._unlogged.append(message)
         if self.connected.is_set():
             self._post(message)
 
     async def run(self, handler: PeerHandler) -> None:
-        """Stay attached; `handler` carries orders out."""
+        """Stay attached; `handler` carries out orders."""
         while True:
             try:
                 self._channel = channel = await self._dial()
-                await self._attached(channel, handler)
+                await self._serve(channel, handler)
             except ChannelClosedError:
                 await asyncio.sleep(self._settings.redial_s)
             finally:
@@ -131,7 +138,7 @@ class LeaderLink:
                 if self._channel is not None:
                     self._channel.close()
 
-    async def _attached(self, channel: LeaderChannel, handler: PeerHandler) -> None:
+    async def _serve(self, channel: LeaderChannel, handler: PeerHandler) -> None:
         offer = handler.offer()
         channel.post(
             Hello(
@@ -140,73 +147,78 @@ class LeaderLink:
                 self._peer_id,
                 self.incarnation,
                 self._last_order,
-                self._last_heard,
+                self._last_logged,
                 offer,
             )
         )
-        pulse = Heartbeat(
+        heartbeat = Heartbeat(
             self._settings, channel, lambda: channel.post(OrdersExecuted(self._last_order))
         )
-        async with pulse.beating():
+        async with heartbeat.beating():
             while True:
                 message = await channel.receive()
-                pulse.heard()
-                self.heard_at_s = time.monotonic()
-                await self._take(message, handler)
+                heartbeat.received()
+                self.received_at_s = time.monotonic()
+                await self._receive(message, handler)
 
-    async def _take(self, message: FromLeader, handler: PeerHandler) -> None:
+    async def _receive(self, message: FromLeader, handler: PeerHandler) -> None:
         match message:
             case Welcome():
-                self._welcomed(message)
+                self._receive_welcome(message)
             case ReportsLogged(last_report):
-                self._forget(last_report)
+                self._note_logged(last_report)
             case DeployedModels(models):
                 handler.deployed(models)
-            case Reset():
+            case Reset(reason):
                 await self._reset(handler)
-                raise ChannelClosedError(f"declared lost: {message.reason}")
+                raise ChannelClosedError(f"this incarnation was reset: {reason}")
             case WorkerAddresses(addresses):
                 handler.alive(addresses)
             case LoadStats():
                 self.loads = message
             case OperatorDone() | OperatorRefused() | ClusterStatus():
-                pass  # answers are for those who asked
+                pass  # answers to operators, which this link does not ask for
             case _:
                 self._execute(message, handler)
 
-    def _welcomed(self, welcome: Welcome) -> None:
-        if welcome.term < self._epoch:
-            raise ChannelClosedError(f"leader {welcome.term} is deposed by {self._epoch}")
-        if welcome.term > self._epoch:
+    def _receive_welcome(self, welcome: Welcome) -> None:
+        if welcome.term < self._term:
+            raise ChannelClosedError(
+                f"the leader of term {welcome.term} is deposed by that of term {self._term}"
+            )
+        if welcome.term > self._term:
             self.num_leaders += 1
-        self._epoch, self._zero_at_s = welcome.term, welcome.zero_at_s
-        self._forget(welcome.last_report)
+        self._term, self._zero_at_s = welcome.term, welcome.zero_at_s
+        self._note_logged(welcome.last_report)
         self.connected.set()
-        for unheard in tuple(self._unheard):
-            self._post(unheard)
+        for message in tuple(self._unlogged):
+            self._post(message)
 
     async def _reset(self, handler: PeerHandler) -> None:
-        """What a worker says while it drops things belongs to the incarnation that was lost; the
-        requests that arrive anew at a gateway belong to the next one."""
+        """Drop everything, and become a new incarnation.
+
+        A worker's reports during the reset belong to the old incarnation, and are dropped with it.
+        A gateway reports its open requests again during the reset: for the new incarnation.
+        """
         if self._kind == "gateway":
-            self._begin()
+            self._begin_incarnation()
             await handler.reset()
         else:
             await handler.reset()
-            self._begin()
+            self._begin_incarnation()
 
     def _execute(self, order: Order, handler: PeerHandler) -> None:
         if order.id > self._last_order:
             handler.execute(order)
             self._last_order = order.id
 
-    def _forget(self, last_report: int) -> None:
-        self._last_heard = max(self._last_heard, last_report)
-        while self._unheard and self._unheard[0].number <= last_report:
-            self._unheard.popleft()
+    def _note_logged(self, last_report: int) -> None:
+        self._last_logged = max(self._last_logged, last_report)
+        while self._unlogged and self._unlogged[0].number <= last_report:
+            self._unlogged.popleft()
 
     def _post(self, message: Any) -> None:
-        """Send if there is a connection; `receive` will notice if there is none."""
+        """Post if there is a connection; `receive` raises if it is broken."""
         try:
             if self._channel is not None:
                 self._channel.post(message)

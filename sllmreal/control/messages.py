@@ -1,12 +1,12 @@
-"""What a leader and its peers say to each other. Peers are workers and gateways.
+"""Messages between the leader and its peers, which are workers and gateways.
 
-Each direction is a numbered log. *Orders* carry the ids of the controller's commands, and a peer
-executes them in that order, each once: it remembers the last id. *Reports* are events for the
-controller, numbered by the peer, which keeps them until the leader has them in its journal. After
-a lost connection or a change of leader both sides resend what the other has not got, so that each
-order is executed once and each report heard once, whoever dies in between. What need not be sent
-again is told with the heartbeats. A peer that was declared lost is `Reset`: it drops everything and
-comes back as another incarnation.
+Each direction is a numbered log. An *order* is the message of a command and has its id; a peer
+executes orders by ascending id, each once, and remembers the last id. A *report* is an event for
+the controller, numbered by the peer, which keeps it until the leader has it in its log. After a
+lost connection or a change of leader, both sides send again what the other has not acknowledged. So
+each order is executed once and each report handled once, across crashes. Acknowledgements and
+statistics are sent with each heartbeat. A peer that was marked lost gets a `Reset`: it drops
+everything and comes back as a new incarnation.
 """
 
 from typing import Literal
@@ -29,7 +29,7 @@ from sllmcore.events import (
 from sllmcore.types import Residency, ServerSpec, StorageTier
 from sllmreal.control.deployment import ModelDeployment
 
-VERSION = 3
+VERSION = 4
 
 ReportedEvent = (
     LoadFinished
@@ -50,11 +50,11 @@ class _Message(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True
     pass
 
 
-# A peer's first message, and the answers to it.
+# The first message of a peer, and the answers to it.
 
 
 class WorkerOffer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a worker brings: its server, what its tiers hold, where its data plane listens."""
+    """A worker's server, the content of its tiers, and the address of its data plane."""
 
     server: ServerSpec
     resident: tuple[Residency, ...]
@@ -62,27 +62,39 @@ class WorkerOffer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Hello(_Message, frozen=True):
-    """`last_order` is the id of the last order executed, 0 for none, `last_heard` the number of the
-    last report known to be heard, 0 for none; gateways offer nothing."""
+    """The first message of a peer.
+
+    Attributes:
+        version: `VERSION` of the peer.
+        kind: The kind of the peer.
+        peer_id: The peer's name; a worker's is its server's id.
+        incarnation: Random name of this life of the peer's process.
+        last_order: Id of the last order that was executed; 0: none.
+        last_logged: Number of the last report that a leader has acknowledged; 0: none.
+        offer: A worker's server; None for a gateway.
+    """
 
     version: int
     kind: Literal["worker", "gateway"]
     peer_id: str
     incarnation: str
     last_order: int
-    last_heard: int
+    last_logged: int
     offer: WorkerOffer | None = None
 
     @property
     def fresh(self) -> bool:
-        """No leader has had anything to do with this incarnation, or none need remember it."""
-        return self.last_order == 0 and self.last_heard == 0
+        """True if no leader has sent an order to this incarnation or logged a report of it."""
+        return self.last_order == 0 and self.last_logged == 0
 
 
 class Welcome(_Message, frozen=True):
-    """Reports up to `last_report` have been heard. Leaders with a lower `term` are deposed.
+    """The answer to a `Hello` that was accepted.
 
-    The cluster's time is the wall clock's less `zero_at_s`.
+    Attributes:
+        term: The leader's term; leaders of lower terms are deposed.
+        last_report: Number of the last report that is in the log.
+        zero_at_s: Unix time at the cluster's time 0.
     """
 
     term: int
@@ -91,16 +103,19 @@ class Welcome(_Message, frozen=True):
 
 
 class Reset(_Message, frozen=True):
-    """This incarnation counts as lost. Drop all and say Hello with another."""
+    """The answer to a `Hello` of an incarnation that is lost or unknown.
+
+    The peer drops everything and sends `Hello` with a new incarnation.
+    """
 
     reason: str
 
 
-# From a peer.
+# Messages of a peer.
 
 
 class EventReport(_Message, frozen=True):
-    """The `number`-th event that this incarnation reports; `kind` is the event's class."""
+    """The `number`-th event of this incarnation, counted from 1; `kind` is the event's class."""
 
     number: int
     kind: str
@@ -108,36 +123,41 @@ class EventReport(_Message, frozen=True):
 
 
 class OrdersExecuted(_Message, frozen=True):
-    """All orders up to `last_order` have been taken over: forget them. Said with each heartbeat."""
+    """A peer's heartbeat: it has executed all orders up to `last_order`, which may be dropped."""
 
     last_order: int
 
 
-# From the leader.
+# Messages of the leader.
 
 
 class ReportsLogged(_Message, frozen=True):
-    """Reports up to `last_report` are in the journal: forget them. Said with each heartbeat."""
+    """The leader's heartbeat: reports up to `last_report` are in its log and may be dropped."""
 
     last_report: int
 
 
 class DeployedModels(_Message, frozen=True):
-    """All models that are deployed. To gateways, at the start and at every change."""
+    """All models that are deployed. Sent to gateways after `Welcome` and at every change."""
 
     models: tuple[ModelDeployment, ...]
 
 
 class WorkerAddresses(_Message, frozen=True):
-    """The data planes of all workers that are not lost: what ran elsewhere is gone. To gateways,
-    at the start and at every change."""
+    """The data planes of all workers that are not lost; instances of other workers are gone.
+
+    Sent to gateways after `Welcome` and at every change.
+    """
 
     addresses: tuple[str, ...]
 
 
+# Upper bounds of the buckets of durations; a count of longer ones follows.
+BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0, 120.0, 300.0)
+
+
 class PhaseTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How often a phase of cold starts took how long, and its sum, where bytes came from `tier`.
-    `counts` are those of the gateway's BUCKETS_S, the last one of those beyond."""
+    """Durations of a phase of the cold starts from `tier`: counts by `BUCKETS_S`, and the sum."""
 
     tier: str
     phase: str
@@ -146,44 +166,43 @@ class PhaseTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LoadStats(_Message, frozen=True):
-    """All loads since the cluster began, with the bytes by tier. To gateways, with each
-    heartbeat."""
+    """All loads since the cluster began, with bytes by tier. Sent to gateways at each heartbeat."""
 
     phases: tuple[PhaseTimes, ...]
     num_bytes: dict[str, int]
 
 
-# From an operator's command, instead of Hello; each is answered by one Answer.
+# Messages of an operator, instead of Hello. The leader answers each with an OperatorAnswer.
 
 
 class DeployModel(_Message, frozen=True):
-    """Serve a model from now on."""
+    """Deploy a model."""
 
     model: ModelDeployment
 
 
 class DeleteModel(_Message, frozen=True):
-    """Take no more requests for a model."""
+    """Delete a model: it takes no more requests."""
 
     name: str
 
 
 class GetStatus(_Message, frozen=True):
-    """Ask for the Status."""
+    """Get the cluster's status; the answer is a `ClusterStatus`."""
 
 
 class OperatorDone(_Message, frozen=True):
-    """It is done, and durable."""
+    """The request was carried out and is durable."""
 
 
 class OperatorRefused(_Message, frozen=True):
-    """It is not done, because."""
+    """The request was not carried out."""
 
     reason: str
 
 
 class ServerStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A server as the controller believes it to be. `connected`: its worker is, just now."""
+    """A server in the controller's view. `connected`: its worker has a connection now."""
 
     id: str
     num_gpus: int
@@ -195,7 +214,7 @@ class ServerStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class InstanceStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An instance as the controller believes it to be."""
+    """An instance in the controller's view."""
 
     id: str
     model: str
@@ -206,7 +225,7 @@ class InstanceStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ClusterStatus(_Message, frozen=True):
-    """The cluster as its controller sees it. `num_log_keys`: what its log takes in the store."""
+    """The cluster in the controller's view. `num_log_keys`: keys of the log in the store."""
 
     term: int
     now_s: float
@@ -218,11 +237,11 @@ class ClusterStatus(_Message, frozen=True):
     instances: tuple[InstanceStatus, ...]
 
 
-# Orders to a worker.
+# Orders to a worker. `id` is the command's.
 
 
 class LaunchInstance(_Message, frozen=True):
-    """As the core's `Load`."""
+    """The command of the same name."""
 
     id: int
     instance_id: str
@@ -233,7 +252,7 @@ class LaunchInstance(_Message, frozen=True):
 
 
 class StopInstance(_Message, frozen=True):
-    """As `Unload`. `loaded`: the controller had heard that the load finished."""
+    """The command of the same name. `loaded`: the controller has handled its `LoadFinished`."""
 
     id: int
     instance_id: str
@@ -241,7 +260,7 @@ class StopInstance(_Message, frozen=True):
 
 
 class EvictCopy(_Message, frozen=True):
-    """As `Evict`."""
+    """The command of the same name."""
 
     id: int
     tier: StorageTier
@@ -249,11 +268,11 @@ class EvictCopy(_Message, frozen=True):
     keep_bytes: int
 
 
-# Orders to a gateway. Addresses are those of the workers' data planes.
+# Orders to a gateway. Addresses are those of the workers' data planes; empty: unknown.
 
 
 class StartRequest(_Message, frozen=True):
-    """As `Infer`."""
+    """The command of the same name."""
 
     id: int
     request_id: str
@@ -263,7 +282,7 @@ class StartRequest(_Message, frozen=True):
 
 
 class StopRequest(_Message, frozen=True):
-    """As `Stop`."""
+    """The command of the same name."""
 
     id: int
     request_id: str
@@ -271,7 +290,7 @@ class StopRequest(_Message, frozen=True):
 
 
 class StartMigration(_Message, frozen=True):
-    """As `Resume`."""
+    """The command of the same name."""
 
     id: int
     move_id: str
@@ -283,7 +302,7 @@ class StartMigration(_Message, frozen=True):
 
 
 class AbortMigration(_Message, frozen=True):
-    """As `AbortResume`."""
+    """The command of the same name."""
 
     id: int
     move_id: str
@@ -292,7 +311,7 @@ class AbortMigration(_Message, frozen=True):
 
 
 class RejectRequest(_Message, frozen=True):
-    """As `Reject`, and `TimeOut` with `timed_out`."""
+    """The command of the same name, or with `timed_out` a `TimeOutRequest`."""
 
     id: int
     request_id: str
@@ -321,12 +340,12 @@ _EVENTS: dict[str, type[ReportedEvent]] = {kind.__name__: kind for kind in Repor
 
 
 def report(number: int, event: ReportedEvent) -> EventReport:
-    """An event as a message."""
+    """Return an event as a message."""
     return EventReport(number, type(event).__name__, msgspec.Raw(msgspec.msgpack.encode(event)))
 
 
 def reported_event(message: EventReport) -> ReportedEvent:
-    """The event of a message. Raises msgspec.ValidationError when it is none."""
+    """Return the event of a message. Raises msgspec.DecodeError if the message is malformed."""
     kind = _EVENTS.get(message.kind)
     if kind is None:
         raise msgspec.ValidationError(f"{message.kind[:50]!r} is not an event that peers report")

@@ -1,4 +1,4 @@
-"""An operator's side of the leader: ask, and get the answer or the reason why not."""
+"""An operator's requests to the leader."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,32 +10,36 @@ from sllmreal.control.messages import ClusterStatus, OperatorRefused, OperatorRe
 from sllmreal.control.site import leader_dial
 from sllmreal.transport.errors import ChannelClosedError
 
-WAIT_S = 15.0  # a leader may be on its way
+WAIT_S = 15.0  # longer than the next leader takes to take over
 
 
-async def ask(home: Home, asked: OperatorRequest, wait_s: float = WAIT_S) -> ClusterStatus | None:
-    """Have the leader do it; the Status where that was asked.
+async def ask(home: Home, request: OperatorRequest, wait_s: float = WAIT_S) -> ClusterStatus | None:
+    """Send a request to the leader and wait for the answer; return the status of a `GetStatus`.
 
-    Raises UsageError with the leader's reason, ClusterError when nobody leads for `wait_s`.
+    Raises:
+        UsageError: The leader refused the request; the message is its reason.
+        ClusterError: There was no leader for `wait_s`.
     """
     dial_leader = leader_dial(home)
     try:
         async with asyncio.timeout(wait_s):
             while True:
                 try:
-                    return await _answered(dial_leader, asked)
+                    return await _answered(dial_leader, request)
                 except ChannelClosedError:
                     await asyncio.sleep(0.1)
     except TimeoutError as error:
-        raise ClusterError(f"nobody leads the cluster at {home.directory}") from error
+        raise ClusterError(
+            f"the cluster at {home.directory} has no leader: start it with `sllm serve`"
+        ) from error
 
 
 async def _answered(
-    dial_leader: Callable[[], Awaitable[LeaderChannel]], asked: OperatorRequest
+    dial_leader: Callable[[], Awaitable[LeaderChannel]], request: OperatorRequest
 ) -> ClusterStatus | None:
     channel = await dial_leader()
     try:
-        channel.post(asked)
+        channel.post(request)
         message = await channel.receive()
     finally:
         channel.close()

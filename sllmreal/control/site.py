@@ -1,4 +1,4 @@
-"""Where the processes of a cluster find each other, and how they connect to its leader."""
+"""Sites: the addresses and the key with which a process finds the others of its cluster."""
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol
@@ -14,24 +14,24 @@ _ETCD = "etcd:"
 
 
 class Site(Protocol):
-    """What a process has to know of its cluster: a `Home`, or what it was told elsewhere."""
+    """The addresses and the key of a cluster: a `Home`, or the same from another source."""
 
     @property
     def leader(self) -> str:
-        """The leader's address, or `etcd:HOST:PORT,HOST:PORT,...`, a store that knows it."""
+        """The leader's address, or `etcd:HOST:PORT,HOST:PORT,...`, a store that contains it."""
         ...
 
     def key(self) -> bytes:
-        """The cluster's."""
+        """Return the cluster's key."""
         ...
 
     def worker(self, server_id: str) -> str:
-        """Where that server's data plane is to listen."""
+        """Return the address at which a server's data plane is to listen."""
         ...
 
 
 def leader_dial(site: Site) -> Callable[[], Awaitable[LeaderChannel]]:
-    """Connects to whoever leads the site's cluster."""
+    """Return a function that connects to the present leader. It raises ChannelClosedError."""
     key = site.key()
 
     async def dial_leader() -> LeaderChannel:
@@ -53,7 +53,7 @@ async def _published(nodes: list[str]) -> str:
         finally:
             await store.close()
     except StoreUnavailableError as error:
-        raise ChannelClosedError(f"the store cannot say who leads: {error}") from error
+        raise ChannelClosedError(f"the leader's address cannot be read: {error}") from error
     if found is None:
-        raise ChannelClosedError("nobody leads")
+        raise ChannelClosedError("the store has no leader's address")
     return found.value.decode()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from sllmcore.errors import ClusterError
+from sllmreal.control.messages import BUCKETS_S
 from sllmreal.engine.protocol import FinishReason, Sampling
 
 GREEDY = Sampling()
@@ -140,9 +141,6 @@ class Health:
     store_reachable: bool
     num_workers_alive: int
     driver_silence_s: float
-
-
-BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0, 120.0, 300.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from sllmreal.gateway.backend import BUCKETS_S, BucketCounts, ClusterMetrics, ModelSnapshot
+from sllmreal.control.messages import BUCKETS_S
+from sllmreal.gateway.backend import BucketCounts, ClusterMetrics, ModelSnapshot
 
 _MODEL = ["model_name"]
 _TOKEN_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from sllmcore.code_text import code_text
 
-# The packages that decide, and those whose objects a snapshot of the leader contains.
+# The packages that decide, and the packages of the objects in a leader's snapshot.
 _PACKAGES = ("sllmcore", "sllmreal.leader", "sllmreal.control")
 
 
 @cache
 def code_stamp() -> str:
-    """Return a hash of the deciding code and of Python's version, whose pickles a log contains."""
+    """Return a hash of the deciding code and of Python's version, on which pickles depend."""
     digest = hashlib.sha256(f"python {sys.version_info[:2]}".encode())
     for package in _PACKAGES:
         for place in import_module(package).__path__:

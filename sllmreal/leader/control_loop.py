@@ -1,8 +1,8 @@
 """The controller on real time: events in order, each durable before its commands take effect.
 
-Events that come while the log is being written are handled at once and written together next time,
-so that the cost of a durable write is shared. The order of effects is the order of events. Once in
-a while a snapshot of the state takes the place of the entries that led to it.
+An event is handled at once. Events that come while the log is being written share the next write,
+and so its cost. Effects happen in the order of the events. From time to time a snapshot of the
+state replaces the entries that led to it.
 """
 
 import asyncio
@@ -23,30 +23,35 @@ from sllmreal.leader.peers import PeerTable
 from sllmreal.leader.recovery import Recovered, Recovery, snapshot_of
 from sllmreal.leader.state import Effects, LeaderState
 
-APPEND_BYTES = 512 << 10  # of lines that are appended at once; a batch of the log holds twice that
+APPEND_BYTES = 512 << 10  # of lines appended together; a batch of the log may be twice as long
 
 
 @dataclass(frozen=True, slots=True)
 class Compaction:
-    """When a snapshot takes the place of the log's entries: after so many, or so many bytes."""
+    """Length of the log, in entries or bytes, at which a snapshot replaces its entries."""
 
     every_entries: int = 4_000  # replayed in half a second
     every_bytes: int = 4 << 20
 
     def __post_init__(self) -> None:
         if self.every_entries < 1 or self.every_bytes < 1:
-            raise UsageError(f"a snapshot stands for at least one entry, got {self}")
+            raise UsageError(f"every_entries and every_bytes must be positive, got {self}")
 
 
 class ControlLoop:
-    """Tells a controller what happens and has its commands carried out.
+    """Has a controller handle events and sends its commands once they are durable.
 
     Args:
-        controller: Fresh.
-        log: Where records go before they take effect.
-        roster: Whom commands are for.
-        header: The journal's first line, which says how the controller was made.
-        compaction: None: the log keeps every entry.
+        controller: A controller that has handled no event.
+        log: The log of records.
+        peer_table: The peers that carry commands out.
+        header: The journal's first line, with the settings of the controller.
+        compaction: When snapshots replace entries; None: never.
+
+    Attributes:
+        clock: The cluster's time.
+        sinks: Functions that get each event, its time and its commands when it is handled.
+        state: The controller and the peer table.
     """
 
     def __init__(
@@ -79,16 +84,16 @@ class ControlLoop:
 
     @property
     def num_events(self) -> int:
-        """Since the cluster began."""
+        """The number of events since the cluster began."""
         return self.state.num_events
 
     @property
     def num_log_keys(self) -> int:
-        """What the log takes in the store."""
+        """The number of keys that the log takes in the store."""
         return self._log.num_keys
 
     async def recover(self) -> Recovered:
-        """Bring controller and roster to where the log ends. See `Recovery.run`."""
+        """Bring controller and peer table to the end of the log; see `Recovery.run`."""
         found = await Recovery(self._log, self.state, self.clock, self._header).run()
         self._num_entries, self._num_bytes = found.num_lines, found.num_bytes
         if found.empty:
@@ -97,16 +102,16 @@ class ControlLoop:
         self._arm()
         return found
 
-    def tell(
+    def handle(
         self,
         event: Event,
         origin: ReportId | None = None,
         model: ModelDeployment | None = None,
         address: str = "",
     ) -> list[Command]:
-        """Have the controller hear of an event; its commands follow when the record is durable.
+        """Have the controller handle an event; return its commands.
 
-        The other arguments are those of the `LogRecord`.
+        They are sent when the record is durable. The other arguments are those of `LogRecord`.
         """
         now_s = self.clock.now_s()
         effects, commands = self.state.handle(event, now_s, LogRecord("", origin, model, address))
@@ -120,14 +125,18 @@ class ControlLoop:
         return commands
 
     async def durable(self) -> None:
-        """Return when everything that was told so far is in the log."""
+        """Return when every event that has been handled so far is in the log."""
         if self._lines:
             waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(waiting)
             await waiting
 
     async def run(self) -> None:
-        """Write and carry out until cancelled. Raises what the log raises: this leader is over."""
+        """Write records and carry them out until cancelled.
+
+        Raises:
+            ClusterError: The log cannot be written; the leadership is over.
+        """
         while True:
             await self._wanted.wait()
             self._wanted.clear()
@@ -147,7 +156,7 @@ class ControlLoop:
                 self._compacting.add_done_callback(lambda _: self._wanted.set())
 
     async def _append(self, lines: list[str]) -> int | None:
-        """In parts that fit a batch; what `EventLog.append` said of the last."""
+        """Append in parts that fit a batch; return the last part's result of `EventLog.append`."""
         batch = None
         part: list[str] = []
         num_bytes = 0
@@ -160,22 +169,22 @@ class ControlLoop:
         return await self._log.append(part) if part else batch
 
     def _snapshot(self, lines: list[str], effects: list[Effects]) -> bytes | None:
-        """What can stand for the log when these lines are in it, if it is time for that.
+        """Return a snapshot that replaces the log up to these lines; None if it is not due.
 
-        Taken before they are: the events that come meanwhile are not in it.
+        It is taken before they are written, for events that come meanwhile are not part of it.
         """
         self._num_entries += len(lines)
         self._num_bytes += sum(len(line) for line in lines)
-        often = self._compaction
-        if not lines or often is None or self._compacting is not None:
+        limits = self._compaction
+        if not lines or limits is None or self._compacting is not None:
             return None
-        if self._num_entries < often.every_entries and self._num_bytes < often.every_bytes:
+        if self._num_entries < limits.every_entries and self._num_bytes < limits.every_bytes:
             return None
         self._num_entries = self._num_bytes = 0
         return snapshot_of(self.state, tuple(effects), self.clock, self._header)
 
     def _check_compacted(self) -> None:
-        """Raises what kept the log from being compacted: then this leader is over."""
+        """Raise the error of the last compaction, if it failed: the leadership is over."""
         if self._compacting is not None and self._compacting.done():
             compacting, self._compacting = self._compacting, None
             compacting.result()
@@ -197,12 +206,12 @@ class ControlLoop:
         self._alarm, self._alarm_at_s = None, inf
         at_s = self.controller.next_wakeup_s
         if at_s is not None and at_s <= self.clock.now_s():
-            self.tell(WakeUp())
+            self.handle(WakeUp())
         else:
             self._arm()
 
     def close(self) -> None:
-        """No more wake-ups, no more snapshots."""
+        """Cancel the alarm and the compaction."""
         if self._alarm is not None:
             self._alarm.cancel()
         if self._compacting is not None:

@@ -1,7 +1,7 @@
 """The leader: one controller, its log, and the peers that carry its commands out.
 
-Whoever holds the lease runs one of these. It reads the log, waits for the peers to come back, and
-goes on. A worker or gateway whose connection stays away for `grace_s` is declared lost.
+The process that holds the lease runs one leader. It reads the log, waits for the peers to come
+back, and goes on. A worker or gateway without a connection for `grace_s` is marked lost.
 """
 
 import asyncio
@@ -17,7 +17,6 @@ import msgspec
 from sllmcore.build import PolicySettings, build_controller
 from sllmcore.errors import UsageError
 from sllmcore.events import (
-    Event,
     InferenceStopped,
     MigrationFailed,
     ModelDeleted,
@@ -31,6 +30,7 @@ from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.heartbeat import Heartbeat, LinkSettings
 from sllmreal.control.messages import (
     VERSION,
+    ClusterStatus,
     DeleteModel,
     DeployedModels,
     DeployModel,
@@ -47,7 +47,7 @@ from sllmreal.control.messages import (
 )
 from sllmreal.leader.control_loop import Compaction, ControlLoop
 from sllmreal.leader.log_records import JOINED, LOST, EventLog, ReportId
-from sllmreal.leader.operator_requests import answer
+from sllmreal.leader.operator_requests import answer, cluster_status
 from sllmreal.leader.peers import PeerChannel, PeerState, PeerTable
 from sllmreal.streams.host_options import HostOptions
 from sllmreal.transport.errors import ChannelClosedError
@@ -55,21 +55,21 @@ from sllmreal.transport.errors import ChannelClosedError
 
 @dataclass(frozen=True, slots=True)
 class LeaderSettings:
-    """How the leader treats its peers.
+    """Settings of a leader.
 
     Args:
-        policy: The controller's.
-        seed: Of the policy's chance.
-        grace_s: How long a peer may be away before it is declared lost.
-        orphan_s: After which nothing runs any more of the requests of a gateway that is lost.
+        policy: The controller's policy.
+        seed: Seed of the policy's random choices.
+        grace_s: Seconds without a connection after which a peer is marked lost.
+        orphan_s: Seconds after which the requests of a lost gateway have ended in all engines.
         link: Heartbeats.
-        compaction: When snapshots take the place of the log's entries; None: never.
+        compaction: When a snapshot replaces the log's entries; None: never.
     """
 
     policy: PolicySettings = field(default_factory=PolicySettings)
     seed: int = 0
     grace_s: float = 2.0
-    orphan_s: float = 1.2 * HostOptions().lease_s  # hosts have dropped its streams by then
+    orphan_s: float = 1.2 * HostOptions().lease_s  # engine hosts have dropped the streams by then
     link: LinkSettings = field(default_factory=LinkSettings)
     compaction: Compaction | None = field(default_factory=Compaction)
 
@@ -79,14 +79,13 @@ class LeaderSettings:
 
 
 class Leader:
-    """Leads from `running` on. `term` grows from leader to leader: peers refuse a lower one."""
+    """A leader; it leads within the context of `running`.
 
-    def __init__(
-        self,
-        settings: LeaderSettings,
-        log: EventLog,
-        term: int,
-    ) -> None:
+    Attributes:
+        term: Number of this leadership. Each leadership has a higher one; peers refuse lower ones.
+    """
+
+    def __init__(self, settings: LeaderSettings, log: EventLog, term: int) -> None:
         self.peer_table = PeerTable()
         rng = random.Random(f"{settings.seed}/policy")  # noqa: S311 - as a simulation draws
         controller = build_controller(settings.policy, rng)
@@ -94,66 +93,71 @@ class Leader:
         self.loop = ControlLoop(controller, log, self.peer_table, header, settings.compaction)
         self._settings = settings
         self.term = term
-        self._goodbyes: dict[str, asyncio.TimerHandle] = {}
-        self._burials: set[asyncio.TimerHandle] = set()
+        self._grace_timers: dict[str, asyncio.TimerHandle] = {}  # by peer
+        self._orphan_timers: set[asyncio.TimerHandle] = set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["asyncio.Task[None]"]:
-        """Recover, then lead. The task that is yielded ends only by an error: deposed, or worse."""
+        """Recover the state from the log, then lead until the context ends.
+
+        Yields:
+            The task of the control loop. It ends only by an error, which ends the leadership.
+        """
         found = await self.loop.recover()
         if found.foreign:
             sys.stderr.write(
                 "leader: the log is by another version of the code: requests and instances begin "
-                "anew, models stay deployed\n"
+                "from nothing, models stay deployed\n"
             )
         for peer in self.peer_table.peers.values():
             if not peer.lost:
-                self._expect_back(peer)
+                self._start_grace_timer(peer)
         if orphans := self.peer_table.orphans():
-            self._bury_later(orphans)
+            self._start_orphan_timer(orphans)
         task = asyncio.create_task(self.loop.run())
         try:
             yield task
         finally:
             task.cancel()
             self.loop.close()
-            for timer in (*self._goodbyes.values(), *self._burials):
+            for timer in (*self._grace_timers.values(), *self._orphan_timers):
                 timer.cancel()
             for peer in self.peer_table.peers.values():
                 if peer.channel is not None:
                     peer.channel.close()
 
-    # Models.
+    # Operators.
 
-    def deploy(self, spec: ModelDeployment) -> None:
-        """Serve a model. Raises UsageError when one of that name is deployed already."""
-        if spec.name in self.peer_table.deployed:
-            raise UsageError(f"model {spec.name} is deployed already")
-        self.loop.tell(ModelDeployed(spec.checkpoint, spec.num_slots), model=spec)
+    def deploy(self, model: ModelDeployment) -> None:
+        """Deploy a model. Raises UsageError if a model of that name is deployed."""
+        if model.name in self.peer_table.deployed:
+            raise UsageError(f"model {model.name} is deployed already: delete it first")
+        self.loop.handle(ModelDeployed(model.checkpoint, model.num_slots), model=model)
         self.peer_table.broadcast(DeployedModels(self.models()))
 
     def delete(self, name: str) -> None:
-        """Take no more requests for a model. Raises UsageError when there is none."""
+        """Delete a model: it takes no more requests. Raises UsageError if it is not deployed."""
         if name not in self.peer_table.deployed:
             raise UsageError(f"no model {name} is deployed")
-        self._tell(ModelDeleted(name))
+        self.loop.handle(ModelDeleted(name))
         self.peer_table.broadcast(DeployedModels(self.models()))
 
     def models(self) -> tuple[ModelDeployment, ...]:
-        """What is deployed."""
+        """Return the models that are deployed."""
         return tuple(self.peer_table.deployed.values())
 
-    def _workers(self) -> WorkerAddresses:
-        """Those that are there, or expected back: what is known of where they listen."""
-        workers = [one for one in self.peer_table.peers.values() if one.kind == "worker"]
-        return WorkerAddresses(
-            tuple(one.address for one in workers if one.address and not one.lost)
-        )
+    def status(self) -> ClusterStatus:
+        """Return the cluster's status for an operator."""
+        return cluster_status(self.term, self.loop, self.peer_table)
+
+    async def durable(self) -> None:
+        """Return when everything that has been done so far is in the log."""
+        await self.loop.durable()
 
     # Peers.
 
     async def serve_peer(self, channel: PeerChannel) -> None:
-        """Talk with one peer, or one operator's command, until its connection ends."""
+        """Serve a connection of a peer or an operator until it ends."""
         try:
             async with asyncio.timeout(self._settings.link.silence_s):
                 message = await channel.receive()
@@ -168,57 +172,71 @@ class Leader:
             channel.close()
 
     async def _serve_hello(self, hello: Hello, channel: PeerChannel) -> None:
-        peer = self._greeted(hello, channel)
+        peer = self._attach(hello, channel)
         if peer is None:
             return
-        pulse = Heartbeat(self._settings.link, channel, partial(self._say, peer, channel))
+        send = partial(self._send_heartbeat, peer, channel)
+        heartbeat = Heartbeat(self._settings.link, channel, send)
         try:
-            async with pulse.beating():
+            async with heartbeat.beating():
                 while True:
                     message = await channel.receive()
-                    pulse.heard()
-                    self._take(peer, message)
+                    heartbeat.received()
+                    self._receive(peer, message)
         finally:
             if peer.channel is channel:
                 peer.channel = None
-                self._expect_back(peer)
+                self._start_grace_timer(peer)
 
-    def _say(self, peer: PeerState, channel: PeerChannel) -> None:
-        """What nobody waits for."""
+    def _send_heartbeat(self, peer: PeerState, channel: PeerChannel) -> None:
         channel.post(ReportsLogged(peer.last_durable))
         if peer.kind == "gateway":
-            channel.post(self.loop.state.tally.message())
+            channel.post(self.loop.state.counts.message())
 
-    def _take(self, peer: PeerState, message: FromPeer) -> None:
+    def _receive(self, peer: PeerState, message: FromPeer) -> None:
         match message:
             case EventReport():
-                self._hear(peer, message)
+                self._receive_report(peer, message)
             case OrdersExecuted(last_order):
-                self.peer_table.executed(peer, last_order)
+                self.peer_table.note_executed(peer, last_order)
             case _:
-                raise ChannelClosedError("a peer reports, and says nothing else")
+                raise ChannelClosedError(f"protocol error: {type(message).__name__} after Hello")
 
-    def _greeted(self, hello: Hello, channel: PeerChannel) -> PeerState | None:
-        """Attach a peer; None when it has to come back as another incarnation."""
+    def _receive_report(self, peer: PeerState, message: EventReport) -> None:
+        if message.number != peer.last_report + 1:
+            if message.number <= peer.last_report:
+                return  # a duplicate
+            raise ChannelClosedError(
+                f"protocol error: report {message.number} after {peer.last_report}"
+            )
+        try:
+            event = reported_event(message)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ChannelClosedError(f"protocol error: a malformed report: {error}") from error
+        self.loop.handle(event, ReportId(peer.id, peer.incarnation, message.number))
+
+    def _attach(self, hello: Hello, channel: PeerChannel) -> PeerState | None:
+        """Attach a peer; return None if it was reset and must come back as a new incarnation."""
         if hello.version != VERSION:
-            raise ChannelClosedError(f"version {VERSION} is spoken here, not {hello.version}")
+            raise ChannelClosedError(
+                f"protocol version {hello.version}, this leader's is {VERSION}"
+            )
         peer = self.peer_table.peers.get(hello.peer_id)
         if peer is None or peer.incarnation != hello.incarnation:
             if not hello.fresh:
-                channel.post(Reset("what it has done is not known here"))
+                channel.post(Reset("this leader's log does not contain this incarnation"))
                 return None
             if peer is not None and not peer.lost:
-                self._declare_lost(peer)
-            peer = self._joined(hello)
+                self._mark_lost(peer)
+            peer = self._join(hello)
         elif peer.lost:
             channel.post(Reset("it was away for too long"))
             return None
         if peer.channel is not None:
             peer.channel.close()
-        self._say_no_goodbye(peer)
+        self._cancel_grace_timer(peer)
         peer.channel = channel
-        zero_at_s = self.loop.clock.zero_at_s
-        channel.post(Welcome(self.term, peer.last_durable, zero_at_s))
+        channel.post(Welcome(self.term, peer.last_durable, self.loop.clock.zero_at_s))
         if peer.kind == "gateway":
             channel.post(DeployedModels(self.models()))
             channel.post(self._workers())
@@ -227,72 +245,63 @@ class Leader:
         self.peer_table.resend(peer, hello.last_order)
         return peer
 
-    def _joined(self, hello: Hello) -> PeerState:
-        if hello.kind == "worker":
-            if hello.offer is None or hello.offer.server.id != hello.peer_id:
-                raise ChannelClosedError("a worker offers its own server")
-            event = ServerJoined(hello.offer.server, hello.offer.resident)
-            origin = ReportId(hello.peer_id, hello.incarnation, JOINED)
-            self.loop.tell(event, origin, address=hello.offer.address)
-            return self.peer_table.peers[hello.peer_id]
-        return self.peer_table.join(hello.peer_id, "gateway", hello.incarnation)
+    def _join(self, hello: Hello) -> PeerState:
+        if hello.kind == "gateway":
+            return self.peer_table.join(hello.peer_id, "gateway", hello.incarnation)
+        if hello.offer is None or hello.offer.server.id != hello.peer_id:
+            raise ChannelClosedError("protocol error: a worker offers the server of its own name")
+        event = ServerJoined(hello.offer.server, hello.offer.resident)
+        origin = ReportId(hello.peer_id, hello.incarnation, JOINED)
+        self.loop.handle(event, origin, address=hello.offer.address)
+        return self.peer_table.peers[hello.peer_id]
 
-    def _hear(self, peer: PeerState, message: EventReport) -> None:
-        if message.number != peer.last_report + 1:
-            if message.number <= peer.last_report:
-                return  # heard before
-            raise ChannelClosedError(f"report {message.number} after {peer.last_report}")
-        try:
-            event = reported_event(message)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ChannelClosedError(f"a malformed report: {error}") from error
-        self._tell(event, ReportId(peer.id, peer.incarnation, message.number))
+    def _workers(self) -> WorkerAddresses:
+        return WorkerAddresses(self.peer_table.worker_addresses)
 
-    def _expect_back(self, peer: PeerState) -> None:
-        """Declare a peer lost unless it comes back in time."""
+    # Lost peers.
+
+    def _start_grace_timer(self, peer: PeerState) -> None:
+        """Mark a peer lost unless it comes back in time."""
         loop = asyncio.get_running_loop()
-        goodbye = loop.call_later(self._settings.grace_s, lambda: self._declare_lost(peer))
-        self._goodbyes[peer.id] = goodbye
+        timer = loop.call_later(self._settings.grace_s, lambda: self._mark_lost(peer))
+        self._grace_timers[peer.id] = timer
 
-    def _say_no_goodbye(self, peer: PeerState) -> None:
-        goodbye = self._goodbyes.pop(peer.id, None)
-        if goodbye is not None:
-            goodbye.cancel()
+    def _cancel_grace_timer(self, peer: PeerState) -> None:
+        timer = self._grace_timers.pop(peer.id, None)
+        if timer is not None:
+            timer.cancel()
 
-    def _declare_lost(self, peer: PeerState) -> None:
-        self._say_no_goodbye(peer)
+    def _mark_lost(self, peer: PeerState) -> None:
+        self._cancel_grace_timer(peer)
         origin = ReportId(peer.id, peer.incarnation, LOST)
         if peer.kind == "worker":
-            self._tell(ServerLost(peer.id), origin)
+            self.loop.handle(ServerLost(peer.id), origin)
             self.peer_table.broadcast(self._workers())
         else:
             for request_id in self.peer_table.open_requests(peer):
-                self._tell(RequestCancelled(request_id), origin)
+                self.loop.handle(RequestCancelled(request_id), origin)
             peer.lost = True
             if orphans := self.peer_table.open_requests(peer):
-                self._bury_later(orphans)
+                self._start_orphan_timer(orphans)
 
-    def _bury_later(self, request_ids: list[str]) -> None:
-        """Nobody is left who could say when what runs of these requests has ended."""
+    def _start_orphan_timer(self, request_ids: list[str]) -> None:
+        """End requests later: no gateway is left to report their ends in the engines."""
 
-        def bury() -> None:
-            self._burials.discard(timer)
+        def end() -> None:
+            self._orphan_timers.discard(timer)
             for request_id in request_ids:
-                self._bury(request_id)
+                self._end_orphan(request_id)
 
-        timer = asyncio.get_running_loop().call_later(self._settings.orphan_s, bury)
-        self._burials.add(timer)
+        timer = asyncio.get_running_loop().call_later(self._settings.orphan_s, end)
+        self._orphan_timers.add(timer)
 
-    def _bury(self, request_id: str) -> None:
+    def _end_orphan(self, request_id: str) -> None:
         cluster = self.loop.controller.cluster
         moves = self.peer_table.migrations_of(request_id)
         if request_id in cluster.request_states:
             places = [one.id for one in cluster.instances.values() if request_id in one.requests]
             for instance_id in places:
-                self._tell(InferenceStopped(request_id, instance_id, 0))
+                self.loop.handle(InferenceStopped(request_id, instance_id, 0))
         for move in moves:
             reason = "its gateway is lost"
-            self._tell(MigrationFailed(move.move_id, request_id, move.destination_id, reason))
-
-    def _tell(self, event: Event, origin: ReportId | None = None) -> None:
-        self.loop.tell(event, origin)
+            self.loop.handle(MigrationFailed(move.move_id, request_id, move.destination_id, reason))

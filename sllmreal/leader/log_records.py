@@ -1,4 +1,4 @@
-"""What the leader writes before anything takes effect: journal entries, and who reported them."""
+"""Records of the leader's log: journal entries, and the report that each event came with."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol, TypeVar
@@ -8,12 +8,12 @@ import msgspec
 from sllmcore.errors import ClusterError
 from sllmreal.control.deployment import ModelDeployment
 
-JOINED = 0  # in place of a report's number: the incarnation said Hello
-LOST = -1  # the leader itself declared the incarnation lost
+JOINED = 0  # in place of a report's number: the incarnation joined with Hello
+LOST = -1  # the leader itself marked the incarnation lost
 
 
 class ReportId(msgspec.Struct, frozen=True, array_like=True):
-    """The report that an event came with."""
+    """The report that an event came with; `number` may also be JOINED or LOST."""
 
     peer_id: str
     incarnation: str
@@ -21,8 +21,13 @@ class ReportId(msgspec.Struct, frozen=True, array_like=True):
 
 
 class LogHeader(msgspec.Struct, frozen=True, array_like=True):
-    """The first line of a log: the journal's header, when by the wall clock its time was 0, and the
-    version of the code that decided as the log says (`stamp`)."""
+    """The first line of a log.
+
+    Attributes:
+        line: The journal's header.
+        zero_at_s: Unix time at the cluster's time 0.
+        stamp: The version of the code that made the log's decisions, see `code_version`.
+    """
 
     line: str
     zero_at_s: float
@@ -30,10 +35,13 @@ class LogHeader(msgspec.Struct, frozen=True, array_like=True):
 
 
 class LogRecord(msgspec.Struct, frozen=True, array_like=True):
-    """A line of the journal, and its origin; None: the leader's own (a deployment, a wake-up).
+    """A journal entry with what the controller does not need.
 
-    With some events comes what peers need and the controller does not: the `model` deployed, the
-    `address` of the data plane of a worker that joined.
+    Attributes:
+        line: The journal's line.
+        origin: The report that the event came with; None: the leader's own event.
+        model: The model of a `ModelDeployed`.
+        address: The data plane of the worker of a `ServerJoined`.
     """
 
     line: str
@@ -45,32 +53,36 @@ class LogRecord(msgspec.Struct, frozen=True, array_like=True):
 class EventLog(Protocol):
     """Durable lines in order, written by one leader at a time: `sllmreal.store.JournalLog`.
 
-    Its beginning, the header with it, may have been replaced by a snapshot of what it led to.
+    A snapshot may have replaced the first lines, the header among them.
     """
 
     @property
     def num_keys(self) -> int:
-        """What it takes in the store."""
+        """The number of keys that the log takes in the store."""
         ...
 
     async def append(self, lines: Sequence[str]) -> int:
-        """Durable on return, all of them. Raises ClusterError when this leader may not write.
+        """Append lines, which are durable on return; return the batch's number for `compact`.
 
-        Returns what `compact` wants to know.
+        Raises:
+            ClusterError: This leader may not write.
         """
         ...
 
     async def snapshot(self) -> bytes | None:
-        """What stands for the lines before `lines`; None: there were none."""
+        """Return the snapshot that replaces the lines before `lines`; None if there is none."""
         ...
 
     def lines(self) -> AsyncIterator[str]:
-        """All lines behind the snapshot."""
+        """Iterate over the lines behind the snapshot."""
         ...
 
     async def compact(self, snapshot: bytes, batch: int | None = None) -> None:
-        """Let a snapshot stand for all lines up to and with those of the append that returned
-        `batch`; None: for all. Raises ClusterError when this leader may not write."""
+        """Replace the lines up to batch number `batch` by a snapshot; None: all lines.
+
+        Raises:
+            ClusterError: This leader may not write.
+        """
         ...
 
 
@@ -78,12 +90,13 @@ T = TypeVar("T", LogHeader, LogRecord)
 
 
 def encoded(line: LogHeader | LogRecord) -> str:
+    """Return a header or record as a line of the log."""
     return msgspec.json.encode(line).decode()
 
 
 def decoded(line: str, kind: type[T]) -> T:
-    """The inverse. Raises ClusterError for what is no such line."""
+    """Return the header or record of a line. Raises ClusterError if the line is malformed."""
     try:
         return msgspec.json.decode(line, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ClusterError(f"the log holds something that is no record: {error}") from error
+        raise ClusterError(f"a line of the log is no {kind.__name__}: {error}") from error

@@ -1,46 +1,46 @@
-"""A leader's log in its process's memory: with the process everything is forgotten.
+"""A leader's log in the memory of its process, with which it ends.
 
-For a cluster that is one process, whose workers and requests end with the leader anyway, and to
-measure what durability costs.
+A cluster of one process uses it, for there the workers and requests end with the leader anyway.
+The benchmark of the control plane uses it to measure the cost of durability.
 """
 
 from collections.abc import AsyncIterator, Sequence
 
 
 class MemoryLog:
-    """`Log` without a store.
+    """An `EventLog` without a store.
 
     Attributes:
-        kept: The lines behind the snapshot, from the oldest on.
+        kept: The lines behind the snapshot, oldest first.
     """
 
     def __init__(self) -> None:
         self.kept: list[str] = []
-        self._num_gone = 0  # before those
+        self._num_replaced = 0  # lines that the snapshot replaces
         self._snapshot: bytes | None = None
 
     @property
     def num_keys(self) -> int:
-        """What it takes: lines, here."""
+        """The number of lines, which take no keys."""
         return len(self.kept)
 
     async def append(self, lines: Sequence[str]) -> int:
-        """See `Log.append`: at once. Returns how many lines there ever were."""
+        """See `EventLog.append`. The number of a batch is the number of lines up to its end."""
         self.kept += lines
-        return self._num_gone + len(self.kept)
+        return self._num_replaced + len(self.kept)
 
     async def snapshot(self) -> bytes | None:
-        """See `Log.snapshot`."""
+        """See `EventLog.snapshot`."""
         return self._snapshot
 
     async def lines(self) -> AsyncIterator[str]:
-        """See `Log.lines`."""
+        """See `EventLog.lines`."""
         for line in tuple(self.kept):
             yield line
 
     async def compact(self, snapshot: bytes, batch: int | None = None) -> None:
-        """See `Log.compact`."""
-        num_lines = len(self.kept) if batch is None else batch - self._num_gone
+        """See `EventLog.compact`."""
+        num_lines = len(self.kept) if batch is None else batch - self._num_replaced
         del self.kept[:num_lines]
-        self._num_gone += num_lines
+        self._num_replaced += num_lines
         self._snapshot = snapshot

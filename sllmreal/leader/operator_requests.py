@@ -1,9 +1,10 @@
-"""What a leader answers an operator's commands."""
+"""Answers to operators: deploy or delete a model, show the cluster."""
 
-from typing import TYPE_CHECKING, assert_never
+from typing import Protocol, assert_never
 
 from sllmcore.errors import UsageError
 from sllmcore.types import DRAM, SSD, StorageTier
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.messages import (
     ClusterStatus,
     DeleteModel,
@@ -16,41 +17,59 @@ from sllmreal.control.messages import (
     OperatorRequest,
     ServerStatus,
 )
+from sllmreal.leader.control_loop import ControlLoop
+from sllmreal.leader.peers import PeerTable
 
-if TYPE_CHECKING:
-    from sllmreal.leader.leader import Leader
+
+class OperatedLeader(Protocol):
+    """The part of a leader that an operator may see and change."""
+
+    def deploy(self, model: ModelDeployment) -> None:
+        """Deploy a model. Raises UsageError if its name is taken."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Delete a model. Raises UsageError if no model has that name."""
+        ...
+
+    def status(self) -> ClusterStatus:
+        """Return the cluster's status."""
+        ...
+
+    async def durable(self) -> None:
+        """Return when everything that has been done is in the log."""
+        ...
 
 
-async def answer(leader: "Leader", asked: OperatorRequest) -> OperatorAnswer:
-    """Do it, wait until it is durable, and say so."""
+async def answer(leader: OperatedLeader, request: OperatorRequest) -> OperatorAnswer:
+    """Carry out a request and return the answer to it; changes are durable by then."""
     try:
-        match asked:
+        match request:
             case DeployModel(model):
                 leader.deploy(model)
             case DeleteModel(name):
                 leader.delete(name)
             case GetStatus():
-                return status(leader)
+                return leader.status()
             case _:
-                assert_never(asked)
+                assert_never(request)
     except UsageError as error:
         return OperatorRefused(str(error))
-    await leader.loop.durable()
+    await leader.durable()
     return OperatorDone()
 
 
-def status(leader: "Leader") -> ClusterStatus:
-    """The cluster as the controller believes it to be."""
-    loop = leader.loop
+def cluster_status(term: int, loop: ControlLoop, peer_table: PeerTable) -> ClusterStatus:
+    """Return the cluster's status as the controller of a leader's term has it."""
     cluster = loop.controller.cluster
     return ClusterStatus(
-        leader.term,
+        term,
         loop.clock.now_s(),
         loop.controller.num_waiting,
         loop.num_events,
         loop.num_log_keys,
-        leader.models(),
-        tuple(_server(leader, server_id) for server_id in cluster.servers),
+        tuple(peer_table.deployed.values()),
+        tuple(_server_status(loop, peer_table, server_id) for server_id in cluster.servers),
         tuple(
             InstanceStatus(
                 one.id, one.model, one.server_id, one.gpu_indices, one.ready, len(one.requests)
@@ -60,10 +79,10 @@ def status(leader: "Leader") -> ClusterStatus:
     )
 
 
-def _server(leader: "Leader", server_id: str) -> ServerStatus:
-    cluster = leader.loop.controller.cluster
+def _server_status(loop: ControlLoop, peer_table: PeerTable, server_id: str) -> ServerStatus:
+    cluster = loop.controller.cluster
     server = cluster.servers[server_id]
-    peer = leader.peer_table.peers.get(server_id)
+    peer = peer_table.peers.get(server_id)
 
     def used_bytes(tier: StorageTier) -> int:
         return sum(server.resident_bytes(tier, model) for model in cluster.checkpoints)

@@ -1,85 +1,71 @@
-"""Translate the core's commands into messages to peers, which carry addresses and models too.
+"""Orders: the message that each command of the controller becomes, and the peer that gets it.
 
 A command and its message share a name: `commands.StartRequest` becomes `messages.StartRequest`.
+A new command takes a message in `control.messages`, a case here, and a case in the peer's dispatch
+(`worker.worker` or `router.router`).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never
 
 from sllmcore import commands
 from sllmreal.control import messages
-from sllmreal.control.deployment import ModelDeployment
+from sllmreal.leader.routing import RoutingTable
+
+_TIMED_OUT = "not started in time"
 
 
 @dataclass(frozen=True, slots=True)
-class OutboxEntry:
-    """A command on its way to a peer, with what has to be known at the time it was given."""
+class ToWorker:
+    """An order for the worker of a server."""
 
-    command: commands.Command
-    server_id: str = ""  # of the instance it is about
-    other_server_id: str = ""  # of a migration's destination
-    loaded: bool = False  # for StopInstance: the controller has processed the LoadFinished
-    model: ModelDeployment | None = None  # for LaunchInstance
+    server_id: str
+    order: messages.WorkerOrder
 
 
-Address = Callable[[str], str]  # of a server's data plane; empty while that is not known
+@dataclass(frozen=True, slots=True)
+class ToGateway:
+    """An order for the gateway of a request."""
+
+    request_id: str
+    order: messages.GatewayOrder
 
 
-def order(due: OutboxEntry, address: Address) -> messages.Order:
-    """The order that a command is to its peer."""
-    command = due.command
-    if isinstance(command, commands.LaunchInstance | commands.StopInstance | commands.EvictCopy):
-        return _worker_order(command, due)
-    return _gateway_order(command, due, address)
-
-
-def _worker_order(
-    command: commands.LaunchInstance | commands.StopInstance | commands.EvictCopy, due: OutboxEntry
-) -> messages.WorkerOrder:
+def addressed_order(command: commands.Command, table: RoutingTable) -> ToWorker | ToGateway:
+    """Translate a command. `table` is as it was before `note_command` of the same command."""
+    addressed: ToWorker | ToGateway
     match command:
-        case commands.LaunchInstance(number, instance_id, _, _, gpus, _, cache_in, after):
-            assert due.model is not None, "nothing is loaded that was not deployed"
-            return messages.LaunchInstance(number, instance_id, due.model, gpus, cache_in, after)
-        case commands.StopInstance(number, instance_id):
-            return messages.StopInstance(number, instance_id, due.loaded)
-        case commands.EvictCopy(number, _, tier, model, keep_bytes):
-            return messages.EvictCopy(number, tier, model, keep_bytes)
-        case _:
-            assert_never(command)
-
-
-def _gateway_order(
-    command: commands.StartRequest
-    | commands.StopRequest
-    | commands.StartMigration
-    | commands.AbortMigration
-    | commands.RejectRequest
-    | commands.TimeOutRequest,
-    due: OutboxEntry,
-    address: Address,
-) -> messages.GatewayOrder:
-    match command:
-        case commands.StartRequest(number, request_id, instance_id, attempt):
-            place = address(due.server_id)
-            answer: messages.GatewayOrder = messages.StartRequest(
-                number, request_id, instance_id, place, attempt
+        case commands.LaunchInstance(number, instance_id, model, server_id, gpus, _, tiers, after):
+            launch = messages.LaunchInstance(
+                number, instance_id, table.models[model], gpus, tiers, after
             )
+            addressed = ToWorker(server_id, launch)
+        case commands.StopInstance(number, instance_id):
+            stop = messages.StopInstance(number, instance_id, table.is_loaded(instance_id))
+            addressed = ToWorker(table.server_of(instance_id), stop)
+        case commands.EvictCopy(number, server_id, tier, model, keep_bytes):
+            addressed = ToWorker(server_id, messages.EvictCopy(number, tier, model, keep_bytes))
+        case commands.StartRequest(number, request_id, instance_id, attempt):
+            start = messages.StartRequest(
+                number, request_id, instance_id, table.address_of(instance_id), attempt
+            )
+            addressed = ToGateway(request_id, start)
         case commands.StopRequest(number, request_id, instance_id):
-            answer = messages.StopRequest(number, request_id, instance_id)
+            addressed = ToGateway(request_id, messages.StopRequest(number, request_id, instance_id))
         case commands.StartMigration(number, move_id, request_id, source_id, destination_id):
-            source, destination = address(due.server_id), address(due.other_server_id)
-            answer = messages.StartMigration(
+            source, destination = table.address_of(source_id), table.address_of(destination_id)
+            migration = messages.StartMigration(
                 number, move_id, request_id, source_id, source, destination_id, destination
             )
+            addressed = ToGateway(request_id, migration)
         case commands.AbortMigration(number, move_id, request_id, destination_id):
-            answer = messages.AbortMigration(number, move_id, request_id, destination_id)
+            abort = messages.AbortMigration(number, move_id, request_id, destination_id)
+            addressed = ToGateway(request_id, abort)
         case commands.RejectRequest(number, request_id, reason):
-            answer = messages.RejectRequest(number, request_id, reason)
+            addressed = ToGateway(request_id, messages.RejectRequest(number, request_id, reason))
         case commands.TimeOutRequest(number, request_id):
-            answer = messages.RejectRequest(
-                number, request_id, "not started in time", timed_out=True
-            )
+            timeout = messages.RejectRequest(number, request_id, _TIMED_OUT, timed_out=True)
+            addressed = ToGateway(request_id, timeout)
         case _:
             assert_never(command)
-    return answer
+    return addressed

@@ -1,7 +1,7 @@
-"""The leader's view of its peers: who is there, what each has heard, which orders it still owes.
+"""The peer table: incarnation, acknowledged reports and outbox of each worker and gateway.
 
-Everything here but the connections follows from the records, so that a new leader has the same
-roster after reading them.
+All but the connections follows from the log's records, so a new leader that has read them has the
+same table.
 """
 
 from collections import deque
@@ -12,10 +12,10 @@ from typing import Literal
 from sllmcore.commands import Command, StartMigration
 from sllmcore.events import Event, RequestArrived, ServerJoined
 from sllmreal.control.deployment import ModelDeployment
-from sllmreal.control.messages import FromLeader, FromPeer
+from sllmreal.control.messages import FromLeader, FromPeer, Order
 from sllmreal.leader.log_records import JOINED, LOST, LogRecord, ReportId
-from sllmreal.leader.orders import OutboxEntry, order
-from sllmreal.leader.routing import AddressedOrder, PeerIncarnation, RoutingTable
+from sllmreal.leader.orders import ToGateway, ToWorker, addressed_order
+from sllmreal.leader.routing import PeerIncarnation, RoutingTable
 from sllmreal.transport.channel import Channel
 from sllmreal.transport.errors import ChannelClosedError
 
@@ -25,60 +25,70 @@ PeerKind = Literal["worker", "gateway"]
 
 @dataclass(slots=True)
 class PeerState:
-    """One peer, in its present incarnation."""
+    """The present incarnation of a peer.
+
+    Attributes:
+        last_report: Number of the last report that the controller has handled.
+        last_durable: Number of the last report that is in the log.
+        lost: The peer has been away for too long.
+        outbox: Orders that the peer has not executed, as far as the leader knows.
+        channel: The connection to the peer; None while there is none.
+        life: The peer's id and incarnation; its requests share this one object, to save memory.
+    """
 
     id: str
     kind: PeerKind
     incarnation: str
     last_report: int = 0
-    last_durable: int = 0  # report that is in the log
+    last_durable: int = 0
     lost: bool = False
-    due: deque[OutboxEntry] = field(default_factory=deque)
-    address: str = ""
+    outbox: deque[Order] = field(default_factory=deque)
     channel: PeerChannel | None = None
-    owner: PeerIncarnation = field(init=False)  # one for all of its requests: they are many
+    life: PeerIncarnation = field(init=False)
 
     def __post_init__(self) -> None:
-        self.owner = PeerIncarnation(self.id, self.incarnation)
+        self.life = PeerIncarnation(self.id, self.incarnation)
 
 
-Routed = tuple[PeerState, OutboxEntry]
+RoutedOrder = tuple[PeerState, Order]
 
 
 @dataclass(frozen=True, slots=True)
 class SavedPeer:
-    """A peer without its connection."""
+    """A `PeerState` without its connection."""
 
     id: str
     kind: PeerKind
     incarnation: str
     last_report: int
     lost: bool
-    due: tuple[OutboxEntry, ...]
-    address: str
+    outbox: tuple[Order, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SavedPeerTable:
-    """What follows from the records, as far as it still matters."""
+    """A `PeerTable` without connections."""
 
     peers: tuple[SavedPeer, ...]
     routing: RoutingTable
 
 
 class PeerTable:
-    """Peers by id, and for whom commands are."""
+    """Peers by id, and the routing of commands to them."""
 
     def __init__(self) -> None:
         self.peers: dict[str, PeerState] = {}
         self._routing = RoutingTable()
 
-    def saved(self, pending: Iterable[Routed]) -> SavedPeerTable:
-        """As it is, to be pickled at once, but as if what is `pending` had been sent."""
-        due = {peer.id: list(peer.due) for peer in self.peers.values()}
-        for peer, one in pending:
+    def saved(self, pending: Iterable[RoutedOrder]) -> SavedPeerTable:
+        """Return the table as it will be when `pending` orders have been sent.
+
+        The result shares objects with this table: pickle it before the next event.
+        """
+        outboxes = {peer.id: list(peer.outbox) for peer in self.peers.values()}
+        for peer, order in pending:
             if self.peers.get(peer.id) is peer and not peer.lost:
-                due[peer.id].append(one)
+                outboxes[peer.id].append(order)
         peers = tuple(
             SavedPeer(
                 peer.id,
@@ -86,117 +96,124 @@ class PeerTable:
                 peer.incarnation,
                 peer.last_report,
                 peer.lost,
-                tuple(due[peer.id]),
-                peer.address,
+                tuple(outboxes[peer.id]),
             )
             for peer in self.peers.values()
         )
         return SavedPeerTable(peers, self._routing)
 
     def restore(self, saved: SavedPeerTable) -> None:
-        """Be as another was, with nobody connected."""
+        """Take over a saved table; no peer is connected."""
         for one in saved.peers:
             peer = self.join(one.id, one.kind, one.incarnation)
             peer.last_report = peer.last_durable = one.last_report
-            peer.lost, peer.address = one.lost, one.address
-            peer.due.extend(one.due)
+            peer.lost = one.lost
+            peer.outbox.extend(one.outbox)
         self._routing = saved.routing
 
     @property
     def deployed(self) -> dict[str, ModelDeployment]:
-        """The models, by name."""
+        """The models that are deployed, by name."""
         known = self._routing
         return {name: known.models[name] for name in known.deployed}
 
+    @property
+    def worker_addresses(self) -> tuple[str, ...]:
+        """The data planes of the workers that are not lost."""
+        return tuple(address for address in self._routing.addresses.values() if address)
+
     def open_requests(self, peer: PeerState) -> list[str]:
-        """Requests of a gateway's incarnation that have not ended."""
-        owners = self._routing.owners
-        return [request_id for request_id, owner in owners.items() if owner == peer.owner]
+        """Return the requests of a gateway's incarnation that have not ended."""
+        gateways = self._routing.gateways
+        return [request_id for request_id, gateway in gateways.items() if gateway == peer.life]
 
     def orphans(self) -> list[str]:
-        """Requests that have not ended and whose gateway's incarnation is lost."""
-        owners = self._routing.owners
-        return [request_id for request_id, owner in owners.items() if self._owning(owner) is None]
+        """Return the requests that have not ended and that a lost gateway sent."""
+        gateways = self._routing.gateways
+        return [one for one, gateway in gateways.items() if self._present(gateway) is None]
 
     def migrations_of(self, request_id: str) -> list[StartMigration]:
-        """Its moves that nobody has reported the end of."""
+        """Return the migrations of a request that have not been reported as ended."""
         return self._routing.migrations_of(request_id)
 
     def note_event(self, event: Event, record: LogRecord) -> None:
-        """Keep track of an event that the controller is about to hear."""
+        """Update the table before the controller handles an event."""
         if record.origin is not None:
-            self._note_origin(event, record.origin, record.address)
-        self._routing.note_event(event, record.model)
+            self._note_origin(event, record.origin)
+        self._routing.note_event(event, record.model, record.address)
 
-    def _note_origin(self, event: Event, origin: ReportId, address: str) -> None:
+    def _note_origin(self, event: Event, origin: ReportId) -> None:
         peer = self.peers.get(origin.peer_id)
         if origin.number == JOINED:
             kind: PeerKind = "worker" if isinstance(event, ServerJoined) else "gateway"
-            self.join(origin.peer_id, kind, origin.incarnation).address = address
+            self.join(origin.peer_id, kind, origin.incarnation)
         elif origin.number == LOST:
             if peer is not None and peer.incarnation == origin.incarnation:
                 peer.lost = True
-                peer.due.clear()
+                peer.outbox.clear()
         else:
             if peer is None or peer.incarnation != origin.incarnation:  # a gateway's first report
                 peer = self.join(origin.peer_id, "gateway", origin.incarnation)
             peer.last_report = origin.number
             if isinstance(event, RequestArrived):
-                self._routing.owners[event.request.id] = peer.owner
+                self._routing.gateways[event.request.id] = peer.life
 
     def join(self, peer_id: str, kind: PeerKind, incarnation: str) -> PeerState:
-        """A new incarnation of a peer takes the place of any earlier one."""
+        """Add a new incarnation of a peer; it replaces the previous one."""
         peer = self.peers[peer_id] = PeerState(peer_id, kind, incarnation)
         return peer
 
     def note_end(self, event: Event, request_states: Container[str]) -> None:
-        """Forget the requests that have ended with an event that has been heard."""
+        """Remove the requests that ended with an event that the controller has handled."""
         self._routing.note_end(event, request_states)
 
-    def note_commands(self, commands: Iterable[Command]) -> list[Routed]:
-        """Whom each command is for. Those for peers that are lost are void."""
+    def note_commands(self, commands: Iterable[Command]) -> list[RoutedOrder]:
+        """Return the orders of commands with their peers; orders for lost peers are dropped."""
         routed = []
         for command in commands:
-            addressed = self._routing.addressed(command)
+            addressed = addressed_order(command, self._routing)
             peer = self._addressee(addressed)
+            self._routing.note_command(command)
             if peer is not None:
-                routed.append((peer, addressed.due))
+                routed.append((peer, addressed.order))
         return routed
 
-    def _addressee(self, addressed: AddressedOrder) -> PeerState | None:
-        if addressed.owner is not None:
-            return self._owning(addressed.owner)
-        peer = None if addressed.server_id is None else self.peers.get(addressed.server_id)
+    def _addressee(self, addressed: ToWorker | ToGateway) -> PeerState | None:
+        if isinstance(addressed, ToGateway):
+            gateway = self._routing.gateways.get(addressed.request_id)
+            return None if gateway is None else self._present(gateway)
+        peer = self.peers.get(addressed.server_id)
         return None if peer is None or peer.lost else peer
 
-    def _owning(self, owner: PeerIncarnation) -> PeerState | None:
-        """A request's gateway, unless it is lost."""
-        peer = self.peers.get(owner.peer_id)
-        return None if peer is None or peer.lost or peer.owner != owner else peer
+    def _present(self, life: PeerIncarnation) -> PeerState | None:
+        """Return the peer with this incarnation, unless it is lost or has been replaced."""
+        peer = self.peers.get(life.peer_id)
+        return None if peer is None or peer.lost or peer.life != life else peer
 
-    def send(self, peer: PeerState, due: OutboxEntry) -> None:
-        """Owe a peer an order, and send it now if it is connected."""
-        peer.due.append(due)
-        self._post(peer, order(due, self._address))
+    def send(self, peer: PeerState, order: Order) -> None:
+        """Put an order into a peer's outbox, and post it if the peer is connected."""
+        peer.outbox.append(order)
+        self._post(peer, order)
 
     def resend(self, peer: PeerState, last_order: int) -> None:
-        """Everything that a peer has not executed."""
-        self.executed(peer, last_order)
-        for due in tuple(peer.due):
-            self._post(peer, order(due, self._address))
+        """Post every order after `last_order`, the last one that the peer has executed."""
+        self.note_executed(peer, last_order)
+        for order in tuple(peer.outbox):
+            self._post(peer, order)
 
-    def executed(self, peer: PeerState, last_order: int) -> None:
-        while peer.due and peer.due[0].command.id <= last_order:
-            peer.due.popleft()
+    def note_executed(self, peer: PeerState, last_order: int) -> None:
+        """Drop the orders up to `last_order` from a peer's outbox."""
+        while peer.outbox and peer.outbox[0].id <= last_order:
+            peer.outbox.popleft()
 
     def note_durable(self, origin: ReportId) -> None:
-        """A report is in the log: its peer may forget it."""
+        """Record that a report is in the log, so that its peer may forget it."""
         peer = self.peers.get(origin.peer_id)
         if peer is not None and peer.incarnation == origin.incarnation and origin.number > 0:
             peer.last_durable = origin.number
 
     def broadcast(self, message: FromLeader) -> None:
-        """To all gateways."""
+        """Post a message to all gateways that are connected."""
         for peer in self.peers.values():
             if peer.kind == "gateway":
                 self._post(peer, message)
@@ -209,8 +226,3 @@ class PeerTable:
             peer.channel.post(message)
         except ChannelClosedError:
             peer.channel = None
-
-    def _address(self, server_id: str) -> str:
-        """Where a server's data plane listens; empty while that is not known."""
-        peer = self.peers.get(server_id)
-        return "" if peer is None else peer.address

@@ -1,8 +1,8 @@
-"""A new leader's beginning: the snapshot, what the log has behind it, or a clean sheet.
+"""Recovery of a leader's state from the snapshot and the log behind it.
 
-The same code goes on where its predecessor was. Another version of the code may decide otherwise
-than the log says, so it takes over no more than which models are deployed: it begins with a fresh
-controller, and its peers, which it does not know, are reset.
+A leader continues a log that the same code wrote. Other code may decide differently on the same
+events, so a leader takes no more than the deployed models from its log: it begins with a fresh
+controller and an empty peer table, and the peers are reset.
 """
 
 import json
@@ -28,7 +28,14 @@ from sllmreal.leader.state_snapshot import (
 
 @dataclass(slots=True)
 class Recovered:
-    """What was found. `foreign`: by another version of the code, and so it was dropped."""
+    """A log that was read.
+
+    Attributes:
+        num_lines: The number of lines behind the snapshot.
+        num_bytes: Their bytes.
+        foreign: Another version of the code wrote the log; only its models were taken over.
+        empty: There was no log.
+    """
 
     num_lines: int = 0
     num_bytes: int = 0
@@ -37,10 +44,13 @@ class Recovered:
 
 
 class Recovery:
-    """Brings a state and a clock to where a log ends.
+    """Brings a state and a clock to the end of a log.
 
     Args:
-        line: The journal's header, of the controller that `state` has.
+        log: The log.
+        state: A state that has handled no event.
+        clock: The cluster's time.
+        line: The journal's header, with the settings of the controller in `state`.
     """
 
     def __init__(self, log: EventLog, state: LeaderState, clock: ClusterClock, line: str) -> None:
@@ -51,8 +61,12 @@ class Recovery:
         self._found = Recovered()
 
     async def run(self) -> Recovered:
-        """Raises ClusterError where the log is another policy's, or decided otherwise than it would
-        be here, or no log."""
+        """Read the log.
+
+        Raises:
+            ClusterError: The log belongs to another policy, contains other decisions than this
+                code makes, or is damaged.
+        """
         value = await self._log.snapshot()
         lines = self._log.lines()
         if value is None:
@@ -60,48 +74,50 @@ class Recovery:
             if first is None:
                 self._found.empty = True
                 return self._found
-            began, snapshot = decoded(first, LogHeader), None
+            header, snapshot = decoded(first, LogHeader), None
         else:
             snapshot = decoded_snapshot(value)
-            began = LogHeader(snapshot.line, snapshot.zero_at_s, snapshot.stamp)
-        if not self._continues(began):
-            await self._begin_anew(lines, began, snapshot)
+            header = LogHeader(snapshot.line, snapshot.zero_at_s, snapshot.stamp)
+        if not self._continues(header):
+            await self._start_over(lines, header, snapshot)
             return self._found
         if snapshot is not None:
             self._state.restore(unpickled(snapshot.state))
-        await self._replay(lines, began, 0.0 if snapshot is None else snapshot.now_s)
+        await self._replay(lines, header, 0.0 if snapshot is None else snapshot.now_s)
         return self._found
 
-    def _continues(self, began: LogHeader) -> bool:
-        """Whether it was this code that wrote the log. ClusterError if under another policy."""
-        if began.stamp != code_stamp():
+    def _continues(self, header: LogHeader) -> bool:
+        """Return whether this code wrote the log. Raises ClusterError for another policy's."""
+        if header.stamp != code_stamp():
             return False
-        if began.line != self._line:
-            raise ClusterError(f"the log belongs to another policy: {began.line[:200]}")
+        if header.line != self._line:
+            raise ClusterError(f"the log belongs to another policy: {header.line[:200]}")
         return True
 
-    async def _replay(self, lines: AsyncIterator[str], began: LogHeader, last_s: float) -> None:
+    async def _replay(self, lines: AsyncIterator[str], header: LogHeader, last_s: float) -> None:
         reader = JournalReader([self._line])
         async for line in lines:
             self._found.num_lines += 1
             self._found.num_bytes += len(line)
             last_s = self._replay_one(decoded(line, LogRecord), reader)
-        self._clock.continue_from(began.zero_at_s, last_s)
+        self._clock.continue_from(header.zero_at_s, last_s)
 
     def _replay_one(self, record: LogRecord, reader: JournalReader) -> float:
         state = self._state
         entry = reader.entry(record.line, state.num_events + 2)
         effects, commands = state.handle(entry.event, entry.now_s, record)
         if tuple(commands) != entry.commands:
-            raise ClusterError(f"entry {state.num_events} of the log is decided otherwise here")
+            raise ClusterError(
+                f"entry {state.num_events} of the log has other commands than this code gives"
+            )
         state.carry_out(effects)
         return entry.now_s
 
-    async def _begin_anew(
-        self, lines: AsyncIterator[str], began: LogHeader, snapshot: LogSnapshot | None
+    async def _start_over(
+        self, lines: AsyncIterator[str], header: LogHeader, snapshot: LogSnapshot | None
     ) -> None:
         self._found.foreign = True
-        self._clock.continue_from(began.zero_at_s, 0.0)
+        self._clock.continue_from(header.zero_at_s, 0.0)
         for model in await _deployed(lines, () if snapshot is None else snapshot.models):
             event = ModelDeployed(model.checkpoint, model.num_slots)
             self._state.handle(event, self._clock.now_s(), LogRecord("", model=model))
@@ -112,7 +128,7 @@ class Recovery:
 def snapshot_of(
     state: LeaderState, pending: tuple[Effects, ...], clock: ClusterClock, line: str
 ) -> bytes:
-    """What stands for everything so far, as if what is `pending` had been carried out."""
+    """Return a snapshot of the state as it will be when `pending` has been carried out."""
     models = tuple(state.peer_table.deployed.values())
     snapshot = LogSnapshot(
         line, clock.zero_at_s, clock.now_s(), code_stamp(), models, pickled(state.saved(pending))
@@ -123,7 +139,12 @@ def snapshot_of(
 async def _deployed(
     lines: AsyncIterator[str], before: tuple[ModelDeployment, ...]
 ) -> tuple[ModelDeployment, ...]:
-    """The models that are deployed where a log ends that cannot be replayed."""
+    """Return the models that are deployed at the end of a log that cannot be replayed.
+
+    Args:
+        lines: The lines behind the snapshot.
+        before: The models that were deployed at the snapshot.
+    """
     models = {model.name: model for model in before}
     async for line in lines:
         record = decoded(line, LogRecord)

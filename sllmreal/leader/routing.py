@@ -1,20 +1,17 @@
-"""Where instances run, whose requests are, which models there are: what an order needs to know
-beside its command. It follows from events and commands, and nothing else."""
+"""The routing table: the server of each instance, the gateway of each request, the models.
+
+Orders need these beside their commands. The table follows from events and commands alone.
+"""
 
 from collections.abc import Container
 from dataclasses import dataclass
-from typing import assert_never
 
 from sllmcore.commands import (
-    AbortMigration,
     Command,
-    EvictCopy,
     LaunchInstance,
     RejectRequest,
     StartMigration,
-    StartRequest,
     StopInstance,
-    StopRequest,
     TimeOutRequest,
 )
 from sllmcore.events import (
@@ -30,46 +27,63 @@ from sllmcore.events import (
     ModelDeleted,
     ModelDeployed,
     RequestCancelled,
+    ServerJoined,
     ServerLost,
 )
 from sllmreal.control.deployment import ModelDeployment
-from sllmreal.leader.orders import OutboxEntry
 
 
 @dataclass(frozen=True, slots=True)
 class PeerIncarnation:
-    """The incarnation of a peer that an order is for."""
+    """A life of a peer process."""
 
     peer_id: str
     incarnation: str
 
 
-@dataclass(frozen=True, slots=True)
-class AddressedOrder:
-    """An order, and for whom it is: a server's worker, or the gateway that a request came from."""
-
-    due: OutboxEntry
-    server_id: str | None = None
-    owner: PeerIncarnation | None = None
-
-
 class RoutingTable:
-    """Instances by server, requests by gateway, moves under way."""
+    """Instances by server, requests by gateway, migrations under way.
+
+    Attributes:
+        models: Every model that was ever deployed, in its last version.
+        deployed: Names of the models that are deployed, in the order of deployment.
+        gateways: The gateway of each open request.
+        addresses: The data plane of each server that is not lost.
+    """
 
     def __init__(self) -> None:
-        self.models: dict[str, ModelDeployment] = {}  # all that ever were, in their last version
+        self.models: dict[str, ModelDeployment] = {}
         self.deployed: dict[str, None] = {}
-        self.owners: dict[str, PeerIncarnation] = {}  # by request
+        self.gateways: dict[str, PeerIncarnation] = {}
+        self.addresses: dict[str, str] = {}
         self._servers: dict[str, str] = {}  # by instance
-        self._loaded: set[str] = set()
+        self._loaded: set[str] = set()  # instances
         self._moves: dict[str, StartMigration] = {}  # by id
 
+    def server_of(self, instance_id: str) -> str:
+        """Return the server of an instance; empty if the instance is unknown."""
+        return self._servers.get(instance_id, "")
+
+    def address_of(self, instance_id: str) -> str:
+        """Return the data plane of an instance's worker; empty if the instance is unknown."""
+        return self.addresses.get(self.server_of(instance_id), "")
+
+    def is_loaded(self, instance_id: str) -> bool:
+        """Return whether the controller has handled the instance's `LoadFinished`."""
+        return instance_id in self._loaded
+
     def migrations_of(self, request_id: str) -> list[StartMigration]:
-        """Its moves that nobody has reported the end of."""
+        """Return the migrations of a request that have not been reported as ended."""
         return [move for move in self._moves.values() if move.request_id == request_id]
 
-    def note_event(self, event: Event, model: ModelDeployment | None) -> None:
-        """Keep track of an event that the controller is about to hear."""
+    def note_event(self, event: Event, model: ModelDeployment | None, address: str) -> None:
+        """Update the table before the controller handles an event.
+
+        Args:
+            event: The event.
+            model: The model of a `ModelDeployed`.
+            address: The data plane of the worker of a `ServerJoined`.
+        """
         match event:
             case ModelDeployed() if model is not None:
                 self.models[model.name] = model
@@ -80,7 +94,10 @@ class RoutingTable:
                 self._loaded.add(instance_id)
             case InstanceLost(instance_id) | LoadFailed(instance_id):
                 self._forget_instance(instance_id)
+            case ServerJoined(server):
+                self.addresses[server.id] = address
             case ServerLost(server_id):
+                self.addresses.pop(server_id, None)
                 for instance_id in [i for i, s in self._servers.items() if s == server_id]:
                     self._forget_instance(instance_id)
             case MigrationFinished(move_id) | MigrationFailed(move_id):
@@ -88,8 +105,27 @@ class RoutingTable:
             case _:
                 pass
 
+    def note_command(self, command: Command) -> None:
+        """Update the table after `addressed_order` has translated a command."""
+        match command:
+            case LaunchInstance(_, instance_id, _, server_id):
+                self._servers[instance_id] = server_id
+            case StopInstance(_, instance_id):
+                self._forget_instance(instance_id)
+            case StartMigration(_, move_id):
+                self._moves[move_id] = command
+            case RejectRequest(_, request_id) | TimeOutRequest(_, request_id):
+                self.gateways.pop(request_id, None)
+            case _:
+                pass
+
     def note_end(self, event: Event, request_states: Container[str]) -> None:
-        """Forget the requests that have ended with an event that has been heard."""
+        """Remove the requests that ended with an event.
+
+        Args:
+            event: An event that the controller has handled.
+            request_states: The requests that are open after it.
+        """
         match event:
             case (
                 InferenceFinished(request_id)
@@ -97,61 +133,12 @@ class RoutingTable:
                 | InferenceStopped(request_id)
                 | RequestCancelled(request_id)
             ) if request_id not in request_states:
-                self.owners.pop(request_id, None)
+                self.gateways.pop(request_id, None)
             case InstanceLost() | LoadFailed() | ServerLost():
-                for request_id in [one for one in self.owners if one not in request_states]:
-                    del self.owners[request_id]
+                for request_id in [one for one in self.gateways if one not in request_states]:
+                    del self.gateways[request_id]
             case _:
                 pass
-
-    def addressed(self, command: Command) -> AddressedOrder:
-        """For whom a command is that was just given."""
-        if isinstance(command, LaunchInstance | StopInstance | EvictCopy):
-            return self._for_worker(command)
-        return self._for_gateway(command)
-
-    def _for_worker(self, command: LaunchInstance | StopInstance | EvictCopy) -> AddressedOrder:
-        match command:
-            case LaunchInstance(_, instance_id, model, server_id):
-                self._servers[instance_id] = server_id
-                return AddressedOrder(
-                    OutboxEntry(command, server_id, model=self.models.get(model)), server_id
-                )
-            case StopInstance(_, instance_id):
-                loaded = instance_id in self._loaded
-                known_id = self._servers.get(instance_id, "")
-                self._forget_instance(instance_id)
-                return AddressedOrder(OutboxEntry(command, known_id, loaded=loaded), known_id)
-            case EvictCopy(_, server_id):
-                return AddressedOrder(OutboxEntry(command, server_id), server_id)
-            case _:
-                assert_never(command)
-
-    def _for_gateway(
-        self,
-        command: StartRequest
-        | StopRequest
-        | StartMigration
-        | AbortMigration
-        | RejectRequest
-        | TimeOutRequest,
-    ) -> AddressedOrder:
-        owner = self.owners.get(command.request_id)
-        match command:
-            case StartRequest(instance_id=instance_id) | StopRequest(instance_id=instance_id):
-                due = OutboxEntry(command, self._servers.get(instance_id, ""))
-            case StartMigration(source_id=source_id, destination_id=destination_id):
-                self._moves[command.move_id] = command
-                source = self._servers.get(source_id, "")
-                due = OutboxEntry(command, source, self._servers.get(destination_id, ""))
-            case AbortMigration():
-                due = OutboxEntry(command)
-            case RejectRequest(request_id=request_id) | TimeOutRequest(request_id=request_id):
-                self.owners.pop(request_id, None)
-                due = OutboxEntry(command)
-            case _:
-                assert_never(command)
-        return AddressedOrder(due, owner=owner)
 
     def _forget_instance(self, instance_id: str) -> None:
         self._servers.pop(instance_id, None)

@@ -1,10 +1,9 @@
-"""A leader's state as bytes, to stand in the log for all that led to it, and back.
+"""Snapshots: a leader's state as bytes, which replace the log's entries up to it.
 
-The state is pickled: a controller is a graph of objects that refer to each other, of which every
-policy keeps others, and a list of what to export would be wrong the day that one is forgotten.
-The store is trusted as the cluster's key is: who can write there can order anything of any worker.
-All the same only what a leader's state is made of is taken out of a pickle. What another version
-of the code has written is not read at all, but for the models that were deployed.
+The state is pickled. A controller is a graph of objects, each policy has its own, and a list of
+fields to save would be wrong as soon as a field is forgotten. The store is trusted as the cluster's
+key is: a writer to the store can give any order to any worker. Even so, the unpickler accepts only
+the classes of a leader's state. Of a snapshot that other code wrote, only the models are read.
 """
 
 import collections
@@ -22,13 +21,13 @@ import msgspec
 from sllmcore.cluster.request_state import RequestState
 from sllmcore.errors import ClusterError
 from sllmcore.types import Request
-from sllmreal.control import deployment
+from sllmreal.control import deployment, messages
 from sllmreal.control.deployment import ModelDeployment
-from sllmreal.leader import cold_start_counts, orders, peers, routing, state
+from sllmreal.leader import counts, peers, routing, state
 from sllmreal.leader.state import SavedState
 
-_MODULES = (cold_start_counts, deployment, orders, peers, routing, state)
-_CORE = "sllmcore."  # which does nothing to the world, whatever is called
+_MODULES = (counts, deployment, messages, peers, routing, state)
+_CORE = "sllmcore."  # calling anything there has no effect outside: it does no I/O
 _OURS = {module.__name__ for module in _MODULES}
 _STANDARD = {
     (kind.__module__, kind.__name__): kind
@@ -37,15 +36,15 @@ _STANDARD = {
 
 
 class LogSnapshot(msgspec.Struct, frozen=True, array_like=True):
-    """What a new leader begins with.
+    """The state from which a new leader continues.
 
     Attributes:
-        line: The journal's header, which says how the controller was made.
-        zero_at_s: When by the wall clock its time was 0.
-        now_s: Of the last event.
-        stamp: Of the code.
-        models: Deployed.
-        state: Pickled.
+        line: The journal's header, with the settings of the controller.
+        zero_at_s: Unix time at the cluster's time 0.
+        now_s: The cluster's time of the last event.
+        stamp: The version of the code, see `code_version`.
+        models: The models that are deployed.
+        state: A pickled `SavedState`.
     """
 
     line: str
@@ -57,18 +56,19 @@ class LogSnapshot(msgspec.Struct, frozen=True, array_like=True):
 
 
 def encoded_snapshot(snapshot: LogSnapshot) -> bytes:
+    """Return a snapshot as bytes."""
     return msgspec.msgpack.encode(snapshot)
 
 
 def decoded_snapshot(value: bytes) -> LogSnapshot:
-    """The inverse. Raises ClusterError for what is no snapshot."""
+    """Return the snapshot of `encoded_snapshot`. Raises ClusterError if it is malformed."""
     try:
         return msgspec.msgpack.decode(value, type=LogSnapshot)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ClusterError(f"the log begins with something that is no snapshot: {error}") from error
+        raise ClusterError(f"the log's snapshot is malformed: {error}") from error
 
 
-# Of open requests there are many, and pickle's own way with slots is slow.
+# There are many open requests, and pickle is slow with slots.
 _STATE_SLOTS = tuple(sorted(RequestState.__slots__))
 _of_request_state: Callable[[RequestState], tuple[object, ...]] = attrgetter(*_STATE_SLOTS)
 _of_request: Callable[[Request], tuple[object, ...]] = attrgetter(
@@ -90,12 +90,12 @@ _REDUCED: dict[type, Callable[[Any], tuple[Callable[..., Any], tuple[Any, ...]]]
 
 
 def pickled(saved: SavedState) -> bytes:
-    """As bytes. It takes some milliseconds, in which nothing must happen to the state."""
+    """Return a state as bytes. Takes milliseconds, in which the state must not change."""
     written = io.BytesIO()
     pickler = pickle.Pickler(written, protocol=5)
     pickler.dispatch_table = _REDUCED
     collects = gc.isenabled()
-    gc.disable()  # all that a pickler makes lives until it ends: to look through it is in vain
+    gc.disable()  # what a pickler makes lives until it ends, so a collection would find nothing
     try:
         pickler.dump(saved)
     finally:
@@ -105,18 +105,18 @@ def pickled(saved: SavedState) -> bytes:
 
 
 def unpickled(value: bytes) -> SavedState:
-    """The inverse, with the same code. Raises ClusterError for what is not a leader's state."""
+    """Return the state of `pickled`. Raises ClusterError for anything but a leader's state."""
     try:
         saved = _Unpickler(io.BytesIO(value)).load()
     except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError) as error:
-        raise ClusterError(f"a snapshot cannot be read: {error}") from error
+        raise ClusterError(f"the snapshot cannot be unpickled: {error}") from error
     if not isinstance(saved, SavedState):
-        raise ClusterError(f"a snapshot holds a {type(saved).__name__}")
+        raise ClusterError(f"the snapshot contains a {type(saved).__name__}, not a SavedState")
     return saved
 
 
 class _Unpickler(pickle.Unpickler):
-    """Admits what the core defines, the classes of the modules above, and a few standard ones."""
+    """An unpickler that accepts the core, the classes of `_MODULES`, and a few standard ones."""
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         standard = _STANDARD.get((module_name, global_name))

@@ -41,7 +41,7 @@ class _Switchboard:
 
     async def dial_leader(self) -> LeaderChannel:
         if self.leader is None:
-            raise ChannelClosedError("nobody leads")
+            raise ChannelClosedError("there is no leader")
         ours, theirs = memory_pair()
         task = asyncio.create_task(self.leader.serve_peer(theirs))
         self._serving.add(task)

@@ -74,8 +74,8 @@ class ClusterBackend:
 
     def health(self) -> Health:
         # A leader that cannot reach its store ends: who leads has it.
-        heard_at_s = self._link.heard_at_s
-        silence_s = inf if heard_at_s is None else time.monotonic() - heard_at_s
+        received_at_s = self._link.received_at_s
+        silence_s = inf if received_at_s is None else time.monotonic() - received_at_s
         led = silence_s <= LEADER_SILENCE_S
         return Health(led, led, self._router.num_workers, silence_s)
 

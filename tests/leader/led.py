@@ -43,7 +43,7 @@ class World:
 
     async def dial(self) -> LeaderChannel:
         if self.leader is None:
-            raise ChannelClosedError("nobody leads")
+            raise ChannelClosedError("there is no leader")
         ours, theirs = memory_pair()
         task = asyncio.create_task(self.leader.serve_peer(theirs))
         self._serving.add(task)

@@ -91,7 +91,7 @@ async def test_leaders_that_die_among_snapshots_carry_everything_out_once(seed: 
         await asyncio.sleep(rng.uniform(0, 0.006))
 
     await until(lambda: len({o.request_id for o in gateways_orders(peers[2])}) == 150)
-    await until(lambda: all(p.link is not None and not p.link.num_unheard for p in peers))
+    await until(lambda: all(p.link is not None and not p.link.num_unlogged for p in peers))
     over.set()
     num_leaders = await leading
     for task in running:
@@ -134,7 +134,7 @@ async def test_an_order_whose_record_was_being_written_is_in_the_snapshot() -> N
             await until(lambda: len(world.log.everything) == 3 and not world.log.entries)
         await until(lambda: leader.peer_table.peers["s0"].channel is None)
         gateway_link.report(arrival(0))
-        await until(lambda: gateway_link.num_unheard == 0 and not world.log.entries)
+        await until(lambda: gateway_link.num_unlogged == 0 and not world.log.entries)
     assert not worker.orders
 
     async with world.led(), attached(worker_link, worker):
@@ -163,7 +163,7 @@ async def test_another_version_of_the_code_keeps_the_models_and_resets_everyone(
             leader.deploy(model(name))
         leader.delete("b")
         gateway_link.report(arrival(0))
-        await until(lambda: worker.orders and gateway_link.num_unheard == 0)
+        await until(lambda: worker.orders and gateway_link.num_unlogged == 0)
         num_events = leader.loop.num_events
     for module in (recovery, control_loop):
         monkeypatch.setattr(module, "code_stamp", lambda: "another version")
@@ -218,7 +218,7 @@ async def test_more_events_than_a_batch_holds_are_written_all_the_same() -> None
     loop = ControlLoop(fresh(SETTINGS.policy), log, PeerTable(), "{}")
     await loop.recover()
     for number in range(1500):
-        loop.tell(arrival(number, "x" * 1000))
+        loop.handle(arrival(number, "x" * 1000))
     running = asyncio.create_task(loop.run())
 
     await loop.durable()

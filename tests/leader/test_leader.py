@@ -33,7 +33,7 @@ async def test_an_arrival_becomes_a_load_and_then_an_inference() -> None:
         assert isinstance(load, LaunchInstance)
         from_worker.report(LoadFinished(load.instance_id, StorageTier.REMOTE, 10, 0.1, 0.0))
         await until(lambda: gateway.orders)
-        await until(lambda: from_gateway.num_unheard == 0)
+        await until(lambda: from_gateway.num_unlogged == 0)
 
     infer = gateway.orders[0]
     assert isinstance(infer, StartRequest)
@@ -216,7 +216,7 @@ async def test_nothing_takes_effect_that_is_not_in_the_log() -> None:
         await asyncio.sleep(0.02)
 
         assert not worker.orders
-        assert to_leader.num_unheard == 1
+        assert to_leader.num_unlogged == 1
 
 
 async def test_a_log_of_another_policy_is_refused() -> None:

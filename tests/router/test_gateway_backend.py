@@ -8,8 +8,8 @@ import pytest
 from sllmcore.events import LoadFinished, MigrationFailed, MigrationFinished
 from sllmcore.types import StorageTier
 from sllmreal.control.leader_link import LeaderLink
-from sllmreal.control.messages import LaunchInstance
-from sllmreal.gateway.backend import BUCKETS_S, BucketCounts, ColdStartMetrics, GenerationRequest
+from sllmreal.control.messages import BUCKETS_S, LaunchInstance
+from sllmreal.gateway.backend import BucketCounts, ColdStartMetrics, GenerationRequest
 from sllmreal.gateway.metrics import GatewayMetrics
 from sllmreal.gateway.service import GatewayService
 from sllmreal.gateway.settings import GatewaySettings
@@ -91,7 +91,7 @@ async def test_an_open_request_outlives_a_leader_that_does_not_know_its_gateway(
         async with attached(link, router):
             router.submit(GenerationRequest("r0", "a", "", (1, 2), 5))
             await until(
-                lambda: leader.loop.controller.cluster.request_states and not link.num_unheard
+                lambda: leader.loop.controller.cluster.request_states and not link.num_unlogged
             )
 
     world.log = stranger.log

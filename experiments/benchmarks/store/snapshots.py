@@ -89,7 +89,7 @@ class Busy:
         self.records.append(encoded(LogRecord(line, record.origin, record.model, record.address)))
         self.state.carry_out(effects)
         for peer in self.state.peer_table.peers.values():
-            peer.due.clear()
+            peer.outbox.clear()
         for command in commands:
             if isinstance(command, StartRequest):
                 self._running.append(command)

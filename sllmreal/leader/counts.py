@@ -1,22 +1,36 @@
-"""How long the phases of all cold starts took, counted by the leader for the gateways' metrics."""
+"""Counts of what a cluster has done since it began; the leader sends them to the gateways.
+
+Each gateway shows them on its metrics page. A further count takes a field of `LoadStats`, code
+here, and a metric in the gateway.
+"""
 
 from bisect import bisect_left
 
-from sllmcore.events import LoadFinished
-from sllmreal.control.messages import LoadStats, PhaseTimes
-from sllmreal.gateway.backend import BUCKETS_S
+from sllmcore.events import Event, LoadFinished
+from sllmcore.protocols import InstanceView
+from sllmreal.control.messages import BUCKETS_S, LoadStats, PhaseTimes
 
 
-class LoadTally:
-    """Counts since the cluster began: by source tier and phase."""
+class ClusterCounts:
+    """Cold starts by source tier and phase, and bytes loaded by source tier."""
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str], list[int]] = {}
         self._total_s: dict[tuple[str, str], float] = {}
         self._num_bytes: dict[str, int] = {}
 
-    def add(self, load: LoadFinished, load_s: float) -> None:
-        """A load is over that took `load_s` in all; what it says nothing of, it waited."""
+    def note(self, event: Event, instance: InstanceView | None) -> None:
+        """Count an event that the controller has handled.
+
+        Args:
+            event: The event.
+            instance: The instance of a `LoadFinished`, if the controller knew it.
+        """
+        if isinstance(event, LoadFinished) and instance is not None:
+            self._note_load(event, instance.load_s)
+
+    def _note_load(self, load: LoadFinished, load_s: float) -> None:
+        """Count a cold start of `load_s`; the part in no phase was spent in a queue."""
         tier = load.source.name.lower()
         queue_s = max(0.0, load_s - load.transfer_s - load.startup_s)
         self._add(tier, "queue", queue_s)
@@ -30,7 +44,7 @@ class LoadTally:
         self._total_s[tier, phase] = self._total_s.get((tier, phase), 0.0) + seconds
 
     def message(self) -> LoadStats:
-        """As gateways are told."""
+        """Return the counts as the message to the gateways."""
         phases = tuple(
             PhaseTimes(tier, phase, tuple(counts), self._total_s[tier, phase])
             for (tier, phase), counts in self._counts.items()
