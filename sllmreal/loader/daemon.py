@@ -142,7 +142,7 @@ class PoolDaemon:
                 ranges = _ranges(command, layout)
                 check = resident_check(self._pool, self._options)
                 with filling(
-                    self._pool, layout, ranges, through=False, keep_landed=True, check=check
+                    self._pool, layout, ranges, to_device=False, keep_landed=True, check=check
                 ) as fill:
                     landed = _announce(fill, lease, session.connection)
                     memory = PoolMemory(fill.plan, self._pool, fill.chunks)
