@@ -15,8 +15,8 @@ class CheckpointInUseError(UsageError):
     """The checkpoint cannot be evicted: a process uses its tensors."""
 
 
-class DaemonError(ClusterError):
-    """The pool's daemon is away, or answered with something that is no answer."""
+class CheckpointStoreError(ClusterError):
+    """The checkpoint store does not run, or closed the connection, or sent a malformed answer."""
 
 
 class RemoteError(ClusterError):
