@@ -1,6 +1,6 @@
-"""Arranging storages in partitions: pure arithmetic, from what a source holds to a Layout.
+"""The arrangement of storages in partitions: pure arithmetic, from source tensors to a Layout.
 
-Storages follow the order given, each at the next multiple of 64; a partition ends when it holds its
+Storages keep the given order, each at the next multiple of 64. A partition ends when it holds its
 share,  total / num_partitions,  so that target GPUs load equal parts at the same time.
 """
 
@@ -19,12 +19,14 @@ from sllmreal.checkpoint.layout import (
     span_bytes,
 )
 
-DEFAULT_CHUNK_BYTES = 4 << 20  # 16 bytes of hash per 4 MiB; a slice reads at most one too many
+DEFAULT_CHUNK_BYTES = (
+    4 << 20
+)  # 16 bytes of hash per 4 MiB; a slice reads at most one chunk too many
 
 
 @dataclass(frozen=True, slots=True)
 class SourceTensor:
-    """A tensor of a source: a view, `offset_bytes` into storage number `storage`."""
+    """A tensor of a source: a view that begins `offset_bytes` into storage number `storage`."""
 
     name: str
     storage: int
@@ -36,7 +38,7 @@ class SourceTensor:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Bytes of a source's storage and where they go in a partition."""
+    """Bytes of a source's storage, and their place in a partition."""
 
     storage: int
     source_offset_bytes: int
@@ -46,7 +48,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Arrangement:
-    """A layout still without hashes, and for every partition its pieces by offset."""
+    """A layout without hashes, and the pieces of each partition, by offset."""
 
     layout: Layout
     pieces: tuple[tuple[Piece, ...], ...]
@@ -64,7 +66,10 @@ class _Span:
 def arrange(
     tensors: Sequence[SourceTensor], path: Path, chunk_bytes: int, num_partitions: int
 ) -> Arrangement:
-    """Lay `tensors` out in the order given; each storage once, trimmed to what is used."""
+    """Lay out `tensors` in the given order; each storage once, trimmed to its used part.
+
+    Raises BadCheckpointError unless `num_partitions` is in 1..1024.
+    """
     if not 1 <= num_partitions <= 1024:
         raise BadCheckpointError(f"num_partitions must be in 1..1024, got {num_partitions}")
     spans = _used_spans(tensors)

@@ -15,7 +15,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
 def asset_files(directory: Path) -> list[Path]:
-    """Files beside a model's weights that are its assets; code is not, nor is a shard index."""
+    """Return the asset files beside a model's weights: no code, no shard index."""
     return sorted(
         file
         for file in directory.iterdir()
@@ -28,7 +28,7 @@ def asset_files(directory: Path) -> list[Path]:
 
 
 def asset_directory(source: Path) -> Path:
-    """Where a model's assets lie: beside its weights, in our format apart from them."""
+    """Return the directory of a model's assets: in our format `assets/`, else the weights' own."""
     inside = source / ASSET_DIRECTORY
     return inside if inside.is_dir() else source
 
@@ -49,7 +49,10 @@ def copy_assets(files: list[Path], staging: Path) -> tuple[Asset, ...]:
 
 
 def read_asset(layout: Layout, name: str) -> bytes | None:
-    """A verified asset of one of our checkpoints; None where it has none of that name."""
+    """Read and verify the asset `name` of one of our checkpoints; None if there is none.
+
+    Raises CorruptCheckpointError when the content differs from its SHA-256.
+    """
     for asset in layout.assets:
         if asset.file == name:
             with (

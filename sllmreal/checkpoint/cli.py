@@ -1,4 +1,4 @@
-"""`convert | verify | inspect | export` on the command line."""
+"""Convert, verify, inspect and export checkpoints."""
 
 import argparse
 import sys
@@ -17,8 +17,10 @@ from sllmreal.checkpoint.writer import Progress
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command: 0 when done, 1 when a disk or a checkpoint's bytes are at fault, 2 when
-    the arguments or files are."""
+    """Run one command and return its exit code.
+
+    0: done; 1: a disk fails or a checkpoint's bytes are wrong; 2: bad arguments or files.
+    """
     arguments = _parser().parse_args(argv)
     try:
         _run(arguments)
@@ -34,17 +36,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sllm checkpoint", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    converting = commands.add_parser("convert", help="safetensors, PyTorch or adapter -> ours")
-    converting.add_argument("source", type=Path)
-    converting.add_argument("target", type=Path)
-    converting.add_argument("--partitions", type=int, default=1, help="target GPUs")
-    converting.add_argument("--replace", action="store_true", help="replace an old checkpoint")
-    verifying = commands.add_parser("verify", help="read everything, check every hash")
+    converting = commands.add_parser(
+        "convert", help="convert safetensors, PyTorch files or an adapter"
+    )
+    converting.add_argument("source", type=Path, help="file or directory of weights")
+    converting.add_argument("target", type=Path, help="new directory")
+    converting.add_argument(
+        "--partitions", type=int, default=1, help="files to split into, one per GPU"
+    )
+    converting.add_argument(
+        "--replace", action="store_true", help="replace the checkpoint at TARGET"
+    )
+    verifying = commands.add_parser("verify", help="read a checkpoint and check every hash")
     verifying.add_argument("path", type=Path)
-    inspecting = commands.add_parser("inspect", help="what a checkpoint holds")
+    inspecting = commands.add_parser("inspect", help="describe a checkpoint")
     inspecting.add_argument("path", type=Path)
-    inspecting.add_argument("--json", action="store_true", help="every tensor, as JSON")
-    exporting = commands.add_parser("export", help="ours -> safetensors")
+    inspecting.add_argument("--json", action="store_true", help="describe every tensor, as JSON")
+    exporting = commands.add_parser("export", help="convert a checkpoint to safetensors")
     exporting.add_argument("source", type=Path)
     exporting.add_argument("target", type=Path)
     exporting.add_argument("--max-shard-bytes", type=int, default=DEFAULT_SHARD_BYTES)
@@ -57,23 +65,23 @@ def _run(arguments: argparse.Namespace) -> None:
         case "convert":
             options = WriteOptions(arguments.partitions, replace=arguments.replace)
             layout = convert(arguments.source, arguments.target, options, progress)
-            _say(f"{layout.path}: {len(layout.tensors)} tensors, {layout.size_bytes} bytes")
-            _say(f"identity {layout.identity}")
+            _print(f"{layout.path}: {len(layout.tensors)} tensors, {layout.size_bytes} bytes")
+            _print(f"identity {layout.identity}")
         case "verify":
             done = verify(arguments.path, progress)
-            _say(f"{done.num_bytes} bytes in {done.num_chunks} chunks are sound")
-            _say(f"identity {done.layout.identity}")
+            _print(f"{done.num_bytes} bytes in {done.num_chunks} chunks are sound")
+            _print(f"identity {done.layout.identity}")
         case "inspect":
             layout = read_layout(arguments.path)
-            _say(_as_json(layout) if arguments.json else _summary(layout))
+            _print(_as_json(layout) if arguments.json else _summary(layout))
         case "export":
             written = export_safetensors(
                 arguments.source, arguments.target, arguments.max_shard_bytes, progress
             )
-            _say("\n".join(str(file) for file in written))
+            _print("\n".join(str(file) for file in written))
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 

@@ -1,4 +1,4 @@
-"""Making checkpoints: from safetensors, PyTorch files, adapters, or tensors at hand."""
+"""Creation of checkpoints from safetensors, PyTorch files, adapters, or tensors in memory."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -24,9 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WriteOptions:
-    """How a checkpoint is laid out. `order` lists names as they run; None guesses from the names.
+    """The layout of a new checkpoint.
 
-    `num_partitions` is the number of target GPUs that load side by side.
+    Attributes:
+        num_partitions: Number of target GPUs that load at the same time.
+        chunk_bytes: Bytes per hash.
+        order: Tensor names in execution order; None: guessed from the names.
+        replace: Allow replacing a checkpoint that exists at the target.
     """
 
     num_partitions: int = 1
@@ -43,8 +47,9 @@ def convert(
 ) -> Layout:
     """Convert the weights at `source` into a checkpoint at `target`, published atomically.
 
-    Interrupted, it resumes where it was when called again. Raises BadCheckpointError for a bad
-    source and StorageError for a failing disk; the target is untouched by either.
+    An interrupted conversion resumes when it is called again. Raises BadCheckpointError for a bad
+    source, StorageError for a failing disk and UsageError for a target that exists (without
+    `options.replace`) or that another process writes; the target is unchanged then.
     """
     source = Path(source)
     with _opened_source(source) as tensors, staged(Path(target), replace=options.replace) as stage:
@@ -58,7 +63,10 @@ def save_checkpoint(
     options: WriteOptions = WriteOptions(),
     assets: Sequence[Path] = (),
 ) -> Layout:
-    """Write tensors in memory as a checkpoint at `target`, published atomically."""
+    """Write tensors in memory as a checkpoint at `target`, published atomically.
+
+    `assets` are files to copy into it. Raises as `convert`.
+    """
     with staged(Path(target), replace=options.replace) as stage:
         return _write(StateDictSource(state_dict), list(assets), stage, options, None)
 
@@ -112,5 +120,7 @@ def _ordered(
     by_name = {tensor.name: tensor for tensor in tensors}
     names = execution_order(by_name) if order is None else list(order)
     if order is not None and sorted(names) != sorted(by_name):
-        raise BadCheckpointError("order must name every tensor once, and nothing else")
+        raise BadCheckpointError(
+            "order must list the name of every tensor exactly once, and no other name"
+        )
     return [by_name[name] for name in names]

@@ -1,7 +1,7 @@
-"""Element types: torch's names, their widths in bytes, and safetensors' codes for them.
+"""Element types: torch's names, their widths in bytes, and their safetensors codes.
 
-Torch is imported only where a real dtype is asked for, so that an index can be checked without it.
-Quantised torch types (qint8 ...) are absent: their bytes mean nothing without a quantiser.
+Torch is imported only where a `torch.dtype` is needed, so an index can be checked without torch.
+Quantised torch types (qint8 ...) are absent: their bytes have no meaning without a quantiser.
 """
 
 from typing import TYPE_CHECKING
@@ -49,15 +49,15 @@ SAFETENSORS_CODES: dict[str, str] = {
 
 
 def safetensors_code(dtype: str) -> str:
-    """Safetensors' code for a torch dtype's name; BadCheckpointError where it has none."""
+    """Return the safetensors code of a torch dtype's name. Raises BadCheckpointError if none."""
     for code, name in SAFETENSORS_CODES.items():
         if name == dtype:
             return code
-    raise BadCheckpointError(f"safetensors has no dtype for {dtype}")
+    raise BadCheckpointError(f"safetensors has no dtype for {dtype}: cast the tensor first")
 
 
 def torch_dtype(name: str) -> "torch.dtype":
-    """The torch dtype of that name; BadCheckpointError where this torch lacks it."""
+    """Return the torch dtype of that name. Raises BadCheckpointError if this torch lacks it."""
     import torch
 
     dtype = getattr(torch, name, None) if name in ITEM_BYTES else None
@@ -67,8 +67,10 @@ def torch_dtype(name: str) -> "torch.dtype":
 
 
 def dtype_name(dtype: "torch.dtype") -> str:
-    """The name under which a torch dtype is recorded; BadCheckpointError if it cannot be."""
+    """Return the recorded name of a torch dtype. Raises BadCheckpointError if it has none."""
     name = str(dtype).removeprefix("torch.")
     if name not in ITEM_BYTES:
-        raise BadCheckpointError(f"tensors of dtype {name} cannot be stored: not of plain bytes")
+        raise BadCheckpointError(
+            f"tensors of dtype {name} cannot be stored: their elements are not plain bytes"
+        )
     return name

@@ -1,15 +1,15 @@
-"""What can be wrong with a checkpoint, and whose mistake it is."""
+"""Errors of reading and writing checkpoints."""
 
 from sllmcore.errors import ClusterError, UsageError
 
 
 class BadCheckpointError(UsageError):
-    """A file breaks a rule of its format: no retry and no other server will help."""
+    """A file breaks a rule of its format: a retry or another server does not help."""
 
 
 class CorruptCheckpointError(ClusterError):
-    """Bytes differ from the hash recorded for them: another copy may be sound."""
+    """Bytes differ from their recorded hash: another copy may be right."""
 
 
 class StorageError(ClusterError):
-    """Reading or writing failed: a disk, a full file system, a file that changed underneath."""
+    """Reading or writing failed: a bad disk, a full file system, a file that changed meanwhile."""

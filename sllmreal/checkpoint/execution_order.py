@@ -1,7 +1,7 @@
-"""The order in which a forward pass first needs its tensors, guessed from their names.
+"""The order in which a forward pass needs its tensors, guessed from their names.
 
-Embeddings, then the layers by number, then final norms, then the output head; inside a layer the
-usual order of a block. A caller who knows better passes the order of `model.named_parameters()`.
+Embeddings come first, then the layers by number, the final norms and the output head; within a
+layer, the usual order of a block. A caller that knows the real order passes it in `WriteOptions`.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 _NUMBER = re.compile(r"\d+")
 _EMBEDDING = re.compile(r"embed|wte|wpe|word_embeddings|position", re.IGNORECASE)
 _HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output|score|classifier)\.", re.IGNORECASE)
-_BLOCK = (  # sublayers as they run; the first that matches decides
+_BLOCK = (  # sublayers in execution order; the first match decides
     re.compile(r"input_layernorm|ln_1|attention_norm|self_attn_layer_norm|ln_attn"),
     re.compile(r"q_proj|query|qkv|c_attn|q_a_proj|q_b_proj|q_norm"),
     re.compile(r"k_proj|key(?!_value)|kv_a|kv_b|k_norm"),
@@ -24,7 +24,7 @@ _BLOCK = (  # sublayers as they run; the first that matches decides
 
 
 def execution_order(names: Iterable[str]) -> list[str]:
-    """`names` as a forward pass needs them; a permutation, the same for any order given."""
+    """Sort `names` as a forward pass needs them. The result does not depend on the given order."""
     return sorted(names, key=_rank)
 
 

@@ -1,4 +1,4 @@
-"""Writing safetensors again, so that nothing is locked in: one file, or shards with their index."""
+"""Export of a checkpoint as safetensors: one file, or shards with their index."""
 
 import ctypes
 import math
@@ -14,11 +14,11 @@ from sllmreal.checkpoint.dtypes import ITEM_BYTES, safetensors_code, torch_dtype
 from sllmreal.checkpoint.layout import TensorEntry
 from sllmreal.checkpoint.opening import OpenedFile, read_exactly
 from sllmreal.checkpoint.source import OpenedCheckpoint, opened_checkpoint
-from sllmreal.checkpoint.staging import emptied, staged, write_durably
+from sllmreal.checkpoint.staging import empty_directory, staged, write_durably
 from sllmreal.checkpoint.writer import Progress
 
 _COPY_BYTES = 8 << 20
-DEFAULT_SHARD_BYTES = 5 * 10**9  # what the Hub's tools write by default
+DEFAULT_SHARD_BYTES = 5 * 10**9  # the default of the Hub's tools
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,14 @@ def export_safetensors(
 ) -> list[Path]:
     """Write the checkpoint at `path` as safetensors into the new directory `target`.
 
-    Tied tensors are written once per name, strided ones row-major: safetensors has no views. The
-    directory must not exist (UsageError); it appears when it is complete.
+    Tied tensors are written once per name and strided ones row-major, because safetensors has no
+    views. The directory appears when it is complete. Raises UsageError if it exists,
+    BadCheckpointError for a dtype that safetensors lacks, StorageError for a failing disk.
     """
     with opened_checkpoint(Path(path)) as opened, staged(Path(target), replace=False) as stage:
         shards = _shards(opened.layout.tensors, max_shard_bytes, bool(_adapter(opened)))
         total = sum(_size_bytes(tensor) for tensor in opened.layout.tensors)
-        emptied(stage.path)
+        empty_directory(stage.path)
         done = 0
         for shard in shards:
             done = _write_shard(opened, shard, stage.path, progress, (done, total))
@@ -77,7 +78,7 @@ def _shards(tensors: Sequence[TensorEntry], max_shard_bytes: int, adapter: bool)
 
 
 def _header(shard: _Shard, metadata: dict[str, str]) -> bytes:
-    # `format` is what transformers looks at; a source's own metadata is kept beside it.
+    # transformers requires `format`; the source's own metadata is kept beside it.
     entries: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}
     offset = 0
     for tensor in shard.tensors:

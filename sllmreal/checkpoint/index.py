@@ -1,4 +1,4 @@
-"""The index of a checkpoint: encoding, and the strict reading that SPEC.md asks for."""
+"""The index of a checkpoint: encoding, and the strict decoding that SPEC.md requires."""
 
 import hashlib
 import re
@@ -27,7 +27,7 @@ MAGIC = b"SLLMCKPT"
 VERSION = 1
 INDEX_FILE = "index.sllm"
 ASSET_DIRECTORY = "assets"
-MAX_BODY_BYTES = 32 << 20  # a quarter of a million tensors, and little enough to hold twice
+MAX_BODY_BYTES = 32 << 20  # a quarter of a million tensors; small enough to hold twice in memory
 MAX_ASSET_BYTES = 64 << 20
 MAX_PARTITIONS = 1024
 MAX_TENSORS = 1 << 20
@@ -71,7 +71,7 @@ class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def encode_index(layout: Layout) -> bytes:
-    """The bytes of `index.sllm`. Raises BadCheckpointError where `layout` breaks the format."""
+    """Return the bytes of `index.sllm`. Raises BadCheckpointError if `layout` breaks the format."""
     assert layout.chunk_bytes is not None, "only a layout with hashes has an index"
     body = msgspec.json.encode(
         _Body(
@@ -106,9 +106,9 @@ def _encoded_tensor(tensor: TensorEntry) -> _Tensor:
 
 
 def decode_index(index: bytes, path: Path) -> Layout:
-    """The layout that `index` describes, every rule of SPEC.md checked.
+    """Return the layout that `index` describes; `path` becomes its path.
 
-    Raises BadCheckpointError for anything else. Whether the partition files agree is not looked at.
+    Raises BadCheckpointError if a rule of SPEC.md is broken. The partition files are not read.
     """
     total_bytes, digest = _checked_header(index)
     raw = memoryview(index)[HEADER_BYTES:]
@@ -121,15 +121,21 @@ def decode_index(index: bytes, path: Path) -> Layout:
 
 def _checked_header(index: bytes) -> tuple[int, bytes]:
     if len(index) < HEADER_BYTES:
-        raise BadCheckpointError(f"an index has at least {HEADER_BYTES} bytes, got {len(index)}")
+        raise BadCheckpointError(
+            f"an index must have at least {HEADER_BYTES} bytes, got {len(index)}"
+        )
     fields = _HEADER.unpack_from(index)
     magic, version, header_bytes, body_bytes, total_bytes, digest = fields
     if magic != MAGIC:
         raise BadCheckpointError(f"magic must be {MAGIC!r}, got {magic!r}")
     if version != VERSION or header_bytes != HEADER_BYTES:
-        raise BadCheckpointError(f"version {version}, header {header_bytes}: not supported")
+        raise BadCheckpointError(
+            f"version {version} with a header of {header_bytes} bytes is not supported"
+        )
     if not 1 <= body_bytes <= MAX_BODY_BYTES or len(index) != HEADER_BYTES + body_bytes:
-        raise BadCheckpointError(f"body of {body_bytes} bytes in an index of {len(index)}")
+        raise BadCheckpointError(
+            f"the header gives {body_bytes} bytes of body, the index has {len(index)} bytes"
+        )
     return total_bytes, digest
 
 
@@ -138,9 +144,9 @@ def _decoded_body(raw: memoryview, path: Path, identity: str) -> Layout:
         body = msgspec.json.decode(raw, type=_Body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadCheckpointError(f"the index's body is malformed: {error}") from error
-    # One encoding per content: rules out duplicate keys, odd numbers and hidden white space.
+    # There is one encoding per content: no duplicate keys, odd numbers or hidden white space.
     if msgspec.json.encode(body) != raw:
-        raise BadCheckpointError("the index's body is not canonically encoded")
+        raise BadCheckpointError("the index's body is not in its canonical encoding")
     return Layout(
         path=path,
         identity=identity,
@@ -181,13 +187,15 @@ def _check_layout(layout: Layout, total_bytes: int) -> None:
         if num > limit:
             raise BadCheckpointError(f"at most {limit} {what}, got {num}")
     if not layout.partitions:
-        raise BadCheckpointError("a checkpoint has at least one partition")
+        raise BadCheckpointError("a checkpoint must have at least one partition")
     _check_files([part.file for part in layout.partitions])
     for partition in layout.partitions:
         _check_partition(partition, chunk_bytes)
     _check_assets(layout.assets)
     if layout.size_bytes != total_bytes:
-        raise BadCheckpointError(f"partitions sum to {layout.size_bytes}, header: {total_bytes}")
+        raise BadCheckpointError(
+            f"partitions have {layout.size_bytes} bytes in all, the header gives {total_bytes}"
+        )
     _check_tensors(layout)
 
 
@@ -196,13 +204,15 @@ def _check_files(names: Sequence[str]) -> None:
         if not _FILE_NAME.fullmatch(name) or name in (INDEX_FILE, ASSET_DIRECTORY):
             raise BadCheckpointError(f"file name {name[:140]!r} is not allowed")
     if len(set(names)) != len(names):
-        raise BadCheckpointError("two files of one name")
+        raise BadCheckpointError("two files have the same name")
 
 
 def _check_partition(partition: Partition, chunk_bytes: int) -> None:
     size_bytes = partition.size_bytes
     if not 0 <= size_bytes <= MAX_BYTES or size_bytes % BLOCK_BYTES:
-        raise BadCheckpointError(f"{partition.file}: size {size_bytes} is not of whole blocks")
+        raise BadCheckpointError(
+            f"{partition.file}: size {size_bytes} is not a multiple of {BLOCK_BYTES}"
+        )
     if len(partition.chunk_hashes) != HASH_BYTES * -(-size_bytes // chunk_bytes):
         raise BadCheckpointError(f"{partition.file}: chunk_hashes does not fit {size_bytes} bytes")
     if not _SHA256.fullmatch(partition.sha256):
@@ -242,14 +252,16 @@ def _check_tensors(layout: Layout) -> None:
 
 
 def _check_tiling(partition: Partition, storages: list[tuple[int, int]]) -> None:
-    """Each storage begins where the one before ends, rounded up: no overlap, no hidden hole."""
+    """Check that each storage begins at the end of the one before, rounded up to 64."""
     ends = [0, *(offset + size for offset, size in storages)]
     begins = [offset for offset, _ in storages]
     for end, begin in zip(ends, begins, strict=False):
         if begin != align_up(end, TENSOR_ALIGNMENT_BYTES):
-            raise BadCheckpointError(f"{partition.file}: storage at {begin} after end {end}")
+            raise BadCheckpointError(
+                f"{partition.file}: a storage begins at {begin}, the one before ends at {end}"
+            )
     if any(later <= earlier for earlier, later in pairwise(begins)):
-        raise BadCheckpointError(f"{partition.file}: two storages at one offset")
+        raise BadCheckpointError(f"{partition.file}: two storages begin at the same offset")
     if align_up(ends[-1], BLOCK_BYTES) != partition.size_bytes:
         raise BadCheckpointError(
             f"{partition.file}: storages end at {ends[-1]}, size is {partition.size_bytes}"

@@ -1,4 +1,4 @@
-"""Where every byte of a checkpoint lies, whatever its format: what planning and loading work on.
+"""The place of every byte of a checkpoint, the same for all formats.
 
 Element [i0, i1, ...] of a tensor lies at  offset + view_offset + item_bytes * sum(i * stride).
 """
@@ -23,13 +23,13 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def align_up(num: int, alignment: int) -> int:
-    """The least multiple of `alignment` that is not below `num`."""
+    """Return the least multiple of `alignment` that is at least `num`."""
     return -(-num // alignment) * alignment
 
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """A file of tensor bytes. `chunk_hashes` is empty where the format has none."""
+    """A file of tensor bytes. `chunk_hashes` is empty if the format has none."""
 
     file: str
     size_bytes: int
@@ -52,6 +52,7 @@ class TensorEntry:
 
     @property
     def begin_bytes(self) -> int:
+        """Offset of the view in its partition."""
         return self.offset_bytes + self.view_offset_bytes
 
     @property
@@ -60,7 +61,7 @@ class TensorEntry:
 
     @property
     def contiguous(self) -> bool:
-        """Row-major without gaps; the stride of a dimension of extent 1 does not matter."""
+        """True for row-major order without gaps; dimensions of extent 1 may have any stride."""
         if self.empty:
             return True
         dense = contiguous_stride(self.shape)
@@ -72,7 +73,7 @@ class TensorEntry:
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A small file that travels with the weights: configuration, tokenizer."""
+    """A small file that belongs to the weights: configuration, tokenizer."""
 
     file: str
     size_bytes: int
@@ -81,10 +82,10 @@ class Asset:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A checkpoint's files and tensors. `identity` names the bytes: equal identity, equal bytes.
+    """A checkpoint's files and tensors. Layouts of equal `identity` describe equal bytes.
 
-    For a format without a digest the identity is of the files' names, sizes, inodes and times: it
-    changes when a file is replaced, and says nothing across machines.
+    In a format without a digest, the identity is a hash of the files' names, sizes, inodes and
+    times: it changes when a file is replaced, and must not be compared across machines.
     """
 
     path: Path
@@ -101,7 +102,7 @@ class Layout:
 
 
 def contiguous_stride(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Row-major strides in elements, as torch computes them."""
+    """Return row-major strides in elements, as torch computes them."""
     strides: list[int] = []
     step = 1
     for extent in reversed(shape):
@@ -111,7 +112,7 @@ def contiguous_stride(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def span_bytes(dtype: str, shape: tuple[int, ...], stride: tuple[int, ...]) -> int:
-    """Bytes from the first element to the end of the last one; 0 without elements."""
+    """Return the bytes from the first element to the end of the last; 0 without elements."""
     if 0 in shape:
         return 0
     steps = sum((extent - 1) * step for extent, step in zip(shape, stride, strict=True))
@@ -122,13 +123,17 @@ def check_tensor(tensor: TensorEntry) -> None:
     """Raise BadCheckpointError unless the view is well formed and lies inside its storage."""
     name = tensor.name
     if not 1 <= len(name) <= MAX_NAME_CHARS:
-        raise BadCheckpointError(f"a tensor's name has 1 to {MAX_NAME_CHARS} characters")
+        raise BadCheckpointError(
+            f"a tensor's name must have 1 to {MAX_NAME_CHARS} characters, got {len(name)}"
+        )
     if _CONTROL.search(name):
-        raise BadCheckpointError(f"tensor {name!r}: a control character in the name")
+        raise BadCheckpointError(f"tensor {name!r}: the name must not contain a control character")
     if tensor.dtype not in ITEM_BYTES:
         raise BadCheckpointError(f"tensor {name!r}: unknown dtype {tensor.dtype[:40]!r}")
     if len(tensor.shape) > MAX_DIMS or len(tensor.stride) != len(tensor.shape):
-        raise BadCheckpointError(f"tensor {name!r}: shape and stride must have one length <= 64")
+        raise BadCheckpointError(
+            f"tensor {name!r}: shape and stride must have the same length, at most 64"
+        )
     if min(tensor.shape, default=0) < 0 or min(tensor.stride, default=0) < 0:
         raise BadCheckpointError(f"tensor {name!r}: negative shape or stride")
     num_bytes = math.prod(extent or 1 for extent in tensor.shape) * ITEM_BYTES[tensor.dtype]
@@ -136,7 +141,7 @@ def check_tensor(tensor: TensorEntry) -> None:
         raise BadCheckpointError(f"tensor {name!r}: shape or stride beyond 63 bits")
     if tensor.empty:
         if tensor.partition or tensor.begin_bytes or tensor.size_bytes:
-            raise BadCheckpointError(f"tensor {name!r}: has no element, yet claims bytes")
+            raise BadCheckpointError(f"tensor {name!r}: it has no elements and must have no bytes")
         return
     _check_span(tensor)
 
@@ -145,7 +150,9 @@ def _check_span(tensor: TensorEntry) -> None:
     view = tensor.view_offset_bytes
     span = span_bytes(tensor.dtype, tensor.shape, tensor.stride)
     if view < 0 or view % ITEM_BYTES[tensor.dtype]:
-        raise BadCheckpointError(f"tensor {tensor.name!r}: view_offset {view} is no whole element")
+        raise BadCheckpointError(
+            f"tensor {tensor.name!r}: view_offset {view} is not a multiple of the item size"
+        )
     if tensor.offset_bytes < 0 or view + span > tensor.size_bytes:
         raise BadCheckpointError(
             f"tensor {tensor.name!r}: elements reach byte {view + span} of a storage of "

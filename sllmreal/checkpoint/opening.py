@@ -1,7 +1,7 @@
-"""Opening files of a checkpoint so that none of them can surprise: regular, whole, no traversal.
+"""Safe opening of a checkpoint's files: regular files only, no path traversal.
 
-The directory is opened once and files relative to it, so that a checkpoint that is replaced while
-it is read stays the old one. Opening never blocks: a FIFO is refused instead of waited for.
+The directory is opened once and files relative to it, so a reader sees the old checkpoint even if
+it is replaced meanwhile. Opening never blocks: a FIFO is refused.
 """
 
 import errno
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sllmreal.checkpoint.errors import BadCheckpointError, StorageError
 
-# A disk, or too many open files, and not the checkpoint: another attempt may succeed.
+# Errors of a disk or of the process, not of the checkpoint: another attempt may succeed.
 _PASSING = frozenset(
     (errno.EIO, errno.EINTR, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.ESTALE)
 )
@@ -23,22 +23,25 @@ _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 @dataclass(frozen=True, slots=True)
 class OpenedFile:
-    """A descriptor that the opener closes, and what it said of itself when it was opened."""
+    """A descriptor, which its opener closes, and the file's state at opening."""
 
     fd: int
     size_bytes: int
-    stamp: str  # differs when the file was replaced or rewritten
+    stamp: str  # changes when the file is replaced or rewritten
 
 
 @contextmanager
 def opened_directory(path: Path) -> Iterator[int]:
-    """A descriptor of the directory `path`, closed at the end."""
+    """Open the directory `path`; its descriptor is closed at the end.
+
+    Raises BadCheckpointError if it is not a directory, StorageError if it cannot be opened.
+    """
     try:
         fd = os.open(path, _FLAGS | os.O_DIRECTORY)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise BadCheckpointError(f"{path} is no directory") from error
+        raise BadCheckpointError(f"{path} is not a directory") from error
     except ValueError as error:
-        raise BadCheckpointError(f"{str(path)!r} is no path: {error}") from error
+        raise BadCheckpointError(f"{str(path)!r} is not a path: {error}") from error
     except OSError as error:
         raise StorageError(f"cannot open {path}: {error}") from error
     try:
@@ -51,9 +54,10 @@ def opened_directory(path: Path) -> Iterator[int]:
 def opened_file(
     name: str | Path, *, dir_fd: int | None = None, follow: bool = False, direct: bool = False
 ) -> Iterator[OpenedFile]:
-    """The regular file `name`, closed at the end.
+    """Open the regular file `name`; it is closed at the end.
 
-    `direct` asks for direct I/O and raises OSError(EINVAL) where the file system has none.
+    `direct` opens it for direct I/O; raises OSError(EINVAL) if the file system has none. Raises
+    BadCheckpointError if the file is missing or not regular, StorageError if a disk fails.
     """
     flags = _FLAGS | (0 if follow else os.O_NOFOLLOW) | (os.O_DIRECT if direct else 0)
     try:
@@ -72,7 +76,7 @@ def opened_file(
 
 
 def close_unwritten(fd: int) -> None:
-    """Close a descriptor through which nothing was written: no error of that means anything."""
+    """Close a descriptor that was not written to, ignoring errors: they mean no data loss."""
     with suppress(OSError):
         os.close(fd)
 
@@ -89,7 +93,7 @@ def _described(fd: int, name: str) -> OpenedFile:
 
 
 def read_exactly(file: OpenedFile, size_bytes: int, offset_bytes: int, name: str) -> bytes:
-    """`size_bytes` from `offset_bytes`; StorageError on a read error or an early end."""
+    """Read `size_bytes` from `offset_bytes`. Raises StorageError on an error or an early end."""
     parts: list[bytes] = []
     missing = size_bytes
     while missing:
@@ -98,7 +102,9 @@ def read_exactly(file: OpenedFile, size_bytes: int, offset_bytes: int, name: str
         except OSError as error:
             raise StorageError(f"reading {name}: {error}") from error
         if not part:
-            raise StorageError(f"{name} ended {missing} bytes early: it changed while read")
+            raise StorageError(
+                f"{name} ended {missing} bytes early: it was changed while it was read"
+            )
         parts.append(part)
         missing -= len(part)
     return b"".join(parts)

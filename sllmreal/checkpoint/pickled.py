@@ -1,7 +1,7 @@
-"""PyTorch files (.bin, .pt, .pth) as a source, without unpickling anything in this process.
+"""PyTorch files (.bin, .pt, .pth) as a source, without unpickling in this process.
 
-A child process reads the pickle, weights only and with limits on its resources, and says where in
-the file each storage lies; this process checks that against the file and copies the bytes itself.
+A child process reads the pickle, weights only and with limits on its resources, and describes the
+place of each storage in the file. This process checks the description and copies the bytes itself.
 """
 
 import subprocess
@@ -20,12 +20,12 @@ from sllmreal.checkpoint.opening import OpenedFile, opened_file
 from sllmreal.checkpoint.tensor_source import FileExtent, FileSource
 
 SUFFIXES = (".bin", ".pt", ".pth")
-_TIMEOUT_S = 900.0  # a 50 GB file's pickle takes seconds; the rest is a slow disk
+_TIMEOUT_S = 900.0  # a 50 GB file's pickle takes seconds; the rest allows for a slow disk
 _MAX_DESCRIPTION_BYTES = 64 << 20
 
 
 class PickledTensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the child says of one tensor. `storage_begin` is the storage's place in the file."""
+    """The child's description of a tensor. `storage_begin` is the storage's offset in the file."""
 
     name: str
     dtype: str
@@ -37,7 +37,7 @@ class PickledTensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def pickled_files(path: Path) -> list[Path]:
-    """The PyTorch weight files at `path`, a file or a directory; none if it holds none."""
+    """Return the PyTorch weight files at `path`, a file or a directory; may be empty."""
     if path.is_file():
         return [path] if path.suffix in SUFFIXES else []
     names = ("pytorch_model*.bin", "adapter_model.bin", "*.pt", "*.pth", "*.bin")
@@ -50,7 +50,7 @@ def pickled_files(path: Path) -> list[Path]:
 
 @contextmanager
 def pickled_source(files: Sequence[Path]) -> Iterator[FileSource]:
-    """The tensors of PyTorch state dicts; BadCheckpointError where the child cannot read one."""
+    """Open the tensors of PyTorch state dicts. Raises BadCheckpointError if one is not readable."""
     tensors: list[SourceTensor] = []
     extents: list[FileExtent] = []
     with ExitStack() as stack:
@@ -58,7 +58,7 @@ def pickled_source(files: Sequence[Path]) -> Iterator[FileSource]:
         for path, file in zip(files, opened, strict=True):
             _append(_described(path), file, tensors, extents)
         if len({tensor.name for tensor in tensors}) != len(tensors):
-            raise BadCheckpointError("two PyTorch files hold a tensor of one name")
+            raise BadCheckpointError("two PyTorch files have a tensor of the same name")
         yield FileSource(tensors, extents, "|".join(file.stamp for file in opened))
 
 
@@ -72,7 +72,7 @@ def _described(path: Path) -> list[PickledTensor]:
         raise BadCheckpointError(f"{path} was not read within {_TIMEOUT_S} s") from error
     if child.returncode != 0:
         reason = child.stderr.decode(errors="replace").strip().splitlines()
-        raise BadCheckpointError(f"{path} is no weights-only state dict: {reason[-1:]}")
+        raise BadCheckpointError(f"{path} is not a weights-only state dict: {reason[-1:]}")
     if len(child.stdout) > _MAX_DESCRIPTION_BYTES:
         raise BadCheckpointError(f"{path} describes too many tensors")
     try:
@@ -87,7 +87,7 @@ def _append(
     tensors: list[SourceTensor],
     extents: list[FileExtent],
 ) -> None:
-    """Add one file's tensors, trusting nothing the child said."""
+    """Add one file's tensors after checking the child's whole description."""
     numbers: dict[tuple[int, int], int] = {}
     for item in described:
         if item.dtype not in ITEM_BYTES:

@@ -1,6 +1,6 @@
-"""The child that reads a PyTorch file's pickle: describes its tensors on stdout, copies nothing.
+"""The child process that reads a PyTorch file's pickle and describes its tensors on stdout.
 
-The file is mapped, so a storage's address is its place in the file. Run by `pickled.py` only.
+The file is mapped, so a storage's address gives its offset in the file. Run by `pickled.py` only.
 """
 
 import resource
@@ -17,13 +17,15 @@ _CPU_LIMIT_S = 600
 
 
 def main(argv: list[str]) -> int:
-    """Describe the state dict in the file argv[0]; 1 and a reason on stderr if it is none."""
+    """Describe the state dict in the file argv[0]; return 1 and print the reason if it is none."""
     _confine()
     path = Path(argv[0])
     try:
         state_dict = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         described = _describe(state_dict, path)
-    except Exception as error:  # whatever a hostile pickle raises: this is a top
+    except (
+        Exception
+    ) as error:  # a hostile pickle may raise anything; this is the top of the process
         sys.stderr.write(f"{type(error).__name__}: {str(error)[:500].splitlines()[:1]}\n")
         return 1
     sys.stdout.buffer.write(msgspec.json.encode(described))
@@ -31,7 +33,7 @@ def main(argv: list[str]) -> int:
 
 
 def _confine() -> None:
-    """No file may be written, no core dumped, no CPU burnt for ever."""
+    """Forbid this process to write files, dump core, or use CPU time without bound."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (_CPU_LIMIT_S, _CPU_LIMIT_S))
@@ -41,12 +43,14 @@ def _describe(state_dict: object, path: Path) -> list[PickledTensor]:
     if isinstance(state_dict, dict) and isinstance(state_dict.get("state_dict"), dict):
         state_dict = state_dict["state_dict"]
     if not isinstance(state_dict, dict):
-        raise TypeError(f"a state dict is a dict, got {type(state_dict).__name__}")
+        raise TypeError(f"a state dict must be a dict, got {type(state_dict).__name__}")
     mapped = _mapped_ranges(path)
     described = []
     for name, tensor in state_dict.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
-            raise TypeError(f"a state dict maps names to tensors, {name!r} does not")
+            raise TypeError(
+                f"a state dict must map names to tensors, {name!r} is a {type(tensor).__name__}"
+            )
         storage = tensor.untyped_storage()
         described.append(
             PickledTensor(
@@ -73,7 +77,7 @@ def _file_offset(storage: torch.UntypedStorage, mapped: list[tuple[int, int, int
 
 
 def _mapped_ranges(path: Path) -> list[tuple[int, int, int]]:
-    """(begin, end, file offset) of every mapping of `path` in this process."""
+    """Return (begin, end, file offset) of every mapping of `path` in this process."""
     ranges = []
     for line in Path("/proc/self/maps").read_text().splitlines():
         fields = line.split(maxsplit=5)

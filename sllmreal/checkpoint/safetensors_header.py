@@ -1,7 +1,7 @@
-"""Headers of safetensors files, read strictly, so that plain files load as our own format does.
+"""Headers of safetensors files, so that plain files load like our own format.
 
-A file is  u64 length N | N bytes of JSON | data;  a tensor's `data_offsets` count from 8 + N. Read
-strictly: the tensors tile the data without holes, each span is exactly its shape's size.
+A file is  u64 length N | N bytes of JSON | data;  a tensor's `data_offsets` count from 8 + N.
+Checks are strict: the tensors tile the data without holes, and each span has its shape's size.
 """
 
 import math
@@ -24,25 +24,30 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SafetensorsHeader(msgspec.Struct, frozen=True):
-    """What one file holds; offsets are absolute in the file."""
+    """The tensors of one file; offsets are absolute in the file."""
 
     metadata: dict[str, str]
     tensors: tuple[TensorEntry, ...]
 
 
 def read_header(file: OpenedFile, name: str, partition: int) -> SafetensorsHeader:
-    """The header of an open safetensors file that becomes partition number `partition`."""
+    """Read the header of an open safetensors file, which becomes partition number `partition`.
+
+    Raises BadCheckpointError unless every rule holds, StorageError if a disk fails.
+    """
     if file.size_bytes < 8:
-        raise BadCheckpointError(f"{name}: {file.size_bytes} bytes are no safetensors file")
+        raise BadCheckpointError(
+            f"{name}: a safetensors file has at least 8 bytes, this one {file.size_bytes}"
+        )
     header_bytes = int.from_bytes(read_exactly(file, 8, 0, name), "little")
     if not 2 <= header_bytes <= min(MAX_HEADER_BYTES, file.size_bytes - 8):
-        raise BadCheckpointError(f"{name}: header of {header_bytes} bytes")
+        raise BadCheckpointError(f"{name}: its header cannot have {header_bytes} bytes")
     raw = read_exactly(file, header_bytes, 8, name)
     return parse_header(raw, file.size_bytes, name, partition)
 
 
 def parse_header(raw: bytes, file_bytes: int, name: str, partition: int) -> SafetensorsHeader:
-    """The same from the JSON's bytes; raises BadCheckpointError unless every rule holds."""
+    """Parse the JSON of a header. Raises BadCheckpointError unless every rule holds."""
     if raw[:1] != b"{":
         raise BadCheckpointError(f"{name}: the header does not begin with '{{'")
     try:
@@ -66,7 +71,7 @@ def _tensor(name: str, entry: _Entry, partition: int, base_bytes: int) -> Tensor
     if dtype is None:
         raise BadCheckpointError(f"tensor {name[:80]!r}: unknown dtype {entry.dtype[:40]!r}")
     shape = entry.shape
-    if entry.dtype == "F4":  # counted in elements, two to a byte along the last dimension
+    if entry.dtype == "F4":  # shapes count elements, two per byte along the last dimension
         if not shape or shape[-1] % 2:
             raise BadCheckpointError(f"tensor {name[:80]!r}: F4 needs an even last dimension")
         shape = (*shape[:-1], shape[-1] // 2)
@@ -75,7 +80,9 @@ def _tensor(name: str, entry: _Entry, partition: int, base_bytes: int) -> Tensor
         raise BadCheckpointError(f"tensor {name[:80]!r}: negative shape or offset")
     size_bytes = math.prod(shape) * ITEM_BYTES[dtype]
     if end - begin != size_bytes:
-        raise BadCheckpointError(f"tensor {name[:80]!r}: {end - begin} bytes, shape {size_bytes}")
+        raise BadCheckpointError(
+            f"tensor {name[:80]!r}: it has {end - begin} bytes, its shape needs {size_bytes}"
+        )
     empty = size_bytes == 0
     tensor = TensorEntry(
         name=name,
@@ -94,7 +101,11 @@ def _check_tiling(entries: dict[str, _Entry], data_bytes: int, name: str) -> Non
     end_bytes = 0
     for begin, end in sorted(entry.data_offsets for entry in entries.values()):
         if begin != end_bytes:
-            raise BadCheckpointError(f"{name}: data at {begin} after end {end_bytes}")
+            raise BadCheckpointError(
+                f"{name}: a tensor begins at {begin}, the one before ends at {end_bytes}"
+            )
         end_bytes = end
     if end_bytes != data_bytes:
-        raise BadCheckpointError(f"{name}: tensors end at {end_bytes}, data at {data_bytes}")
+        raise BadCheckpointError(
+            f"{name}: the tensors end at {end_bytes}, the data at {data_bytes}"
+        )

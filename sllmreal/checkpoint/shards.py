@@ -1,4 +1,4 @@
-"""Safetensors files that are one checkpoint together, and the index that says so."""
+"""Sharded safetensors: several files that form one checkpoint, and their index."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +18,10 @@ class _ShardIndex(msgspec.Struct, frozen=True):
 
 
 def parse_shard_index(raw: bytes, index: str) -> dict[str, str]:
-    """The file of each tensor, from the bytes of the file `index`. Raises BadCheckpointError."""
+    """Return the file name of each tensor from the bytes of the index file `index`.
+
+    Raises BadCheckpointError if the index is malformed or names a file outside its directory.
+    """
     try:
         weight_map = msgspec.json.decode(raw, type=_ShardIndex).weight_map
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -32,7 +35,7 @@ def parse_shard_index(raw: bytes, index: str) -> dict[str, str]:
 
 
 def check_shard_index(layout: Layout, weight_map: Mapping[str, str]) -> None:
-    """Raise BadCheckpointError unless every tensor is in the file that the index names for it."""
+    """Raise BadCheckpointError unless every tensor lies in the file that the index names."""
     for tensor in layout.tensors:
         if tensor.name not in weight_map:
             raise BadCheckpointError(f"tensor {tensor.name!r} is in a shard but not in the index")
@@ -46,11 +49,11 @@ def check_shard_index(layout: Layout, weight_map: Mapping[str, str]) -> None:
 def joined_layout(
     path: Path, identity: str, files: Sequence[Partition], headers: Sequence[SafetensorsHeader]
 ) -> Layout:
-    """The layout of safetensors files with these headers, a partition each."""
+    """Return the layout of safetensors files with these headers; each file is a partition."""
     tensors = [tensor for header in headers for tensor in header.tensors]
     metadata: dict[str, str] = {}
     for header in headers:
         metadata.update(header.metadata)
     if len({tensor.name for tensor in tensors}) != len(tensors):
-        raise BadCheckpointError(f"{path}: two shards hold a tensor of one name")
+        raise BadCheckpointError(f"{path}: two shards have a tensor of the same name")
     return Layout(path, identity, tuple(files), tuple(tensors), None, metadata)

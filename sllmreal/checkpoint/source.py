@@ -1,4 +1,4 @@
-"""Finding out what lies at a path: our own format, one safetensors file, or a sharded directory."""
+"""Opening of a checkpoint in any format: ours, a safetensors file, or a directory of shards."""
 
 import errno
 import hashlib
@@ -26,7 +26,7 @@ from sllmreal.checkpoint.shards import (
 
 @dataclass(frozen=True, slots=True)
 class OpenedCheckpoint:
-    """A layout and the directory it was read from, open, so that files cannot change identity."""
+    """A layout and its open directory, so that all files belong to the same checkpoint."""
 
     layout: Layout
     dir_fd: int
@@ -34,12 +34,15 @@ class OpenedCheckpoint:
     def opened_partition(
         self, partition: int, *, direct: bool = False
     ) -> AbstractContextManager[OpenedFile]:
-        """The file of a partition, of the length the layout says, closed at the end."""
+        """Open the file of a partition; it is closed at the end.
+
+        Raises BadCheckpointError unless it has the length that the layout gives.
+        """
         return self._opened(self.layout.partitions[partition], direct)
 
     @contextmanager
     def _opened(self, part: Partition, direct: bool) -> Iterator[OpenedFile]:
-        # Links are followed for plain safetensors only: model hubs keep their files behind links.
+        # Links are followed for plain safetensors only: model hubs store files behind links.
         follow = self.layout.chunk_bytes is None
         with opened_file(part.file, dir_fd=self.dir_fd, follow=follow, direct=direct) as file:
             if file.size_bytes != part.size_bytes:
@@ -51,16 +54,16 @@ class OpenedCheckpoint:
 
 @contextmanager
 def opened_checkpoint(path: Path) -> Iterator[OpenedCheckpoint]:
-    """The checkpoint at `path`: one of ours, a safetensors file, or a directory of such files.
+    """Open the checkpoint at `path`: ours, a safetensors file, or a directory of such files.
 
-    Its directory stays open until the end. Raises BadCheckpointError where it is none of these or
-    breaks a rule; every partition's length has been checked.
+    The directory stays open until the end. Every partition's length is checked. Raises
+    BadCheckpointError if `path` is none of these or breaks a rule, StorageError if a disk fails.
     """
     path = Path(path)
     try:
         file = path.resolve() if path.is_file() else None
     except RuntimeError as error:
-        raise BadCheckpointError(f"{str(path)[:200]}: a loop of links") from error
+        raise BadCheckpointError(f"{str(path)[:200]} is a loop of links") from error
     except OSError as error:
         kind = BadCheckpointError if error.errno == errno.ENAMETOOLONG else StorageError
         raise kind(f"{str(path)[:200]}: {error.strerror}") from error
@@ -77,7 +80,7 @@ def opened_checkpoint(path: Path) -> Iterator[OpenedCheckpoint]:
 
 
 def read_layout(path: Path) -> Layout:
-    """The layout of the checkpoint at `path`, checked as `opened_checkpoint` does."""
+    """Return the layout of the checkpoint at `path`. Raises as `opened_checkpoint`."""
     with opened_checkpoint(path) as opened:
         return opened.layout
 
@@ -109,7 +112,7 @@ def _directory_layout(path: Path, dir_fd: int) -> Layout:
     files = sorted(entry.name for entry in path.iterdir() if entry.suffix == ".safetensors")
     if not files:
         raise BadCheckpointError(
-            f"{path} holds neither {INDEX_FILE} nor safetensors; convert PyTorch files first"
+            f"{path} has neither {INDEX_FILE} nor safetensors; convert PyTorch files first"
         )
     return _safetensors_layout(path, dir_fd, files)
 

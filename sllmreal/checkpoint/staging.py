@@ -1,7 +1,7 @@
-"""A directory that appears whole or not at all: filled beside its target, then renamed into place.
+"""Atomic publication of a directory: filled beside its target, then renamed into place.
 
-After a crash at any instant the target is the old checkpoint or the new one. A failed fsync ends
-the attempt: the kernel has dropped the dirty pages, so trying again would only hide the loss.
+After a crash at any instant, the target is the old checkpoint or the new one. A failed fsync ends
+the attempt: the kernel has dropped the dirty pages, so a second fsync would only hide the loss.
 """
 
 import ctypes
@@ -31,7 +31,10 @@ class Staging:
     target: Path
 
     def publish(self) -> None:
-        """Make the directory the target, durably; what was there before is deleted."""
+        """Make the directory the target, durably; delete the old target.
+
+        Raises StorageError.
+        """
         try:
             fsync_directory(self.path)
             if self.target.exists():
@@ -43,22 +46,22 @@ class Staging:
             raise StorageError(f"publishing {self.target}: {error}") from error
 
     def _replace(self) -> None:
-        # Exchanged, the old checkpoint lies where the next writer would stage: unless it is locked
-        # too, that writer fills a directory that is being deleted.
+        # After the exchange, the old checkpoint has the staging directory's name. It is locked so
+        # that the next writer does not fill a directory that is being deleted.
         with _locked(self.target, wait=True):
             _exchange(self.path, self.target)
             fsync_directory(self.target.parent)
-            # The new checkpoint is published by now: what cannot be deleted of the old one is
-            # no failure of that, and the next writer of this target empties the directory.
+            # The new checkpoint is published: a failure to delete the old one is no failure of
+            # the publication, and the next writer of this target empties the directory.
             shutil.rmtree(self.path, ignore_errors=True)
 
 
 @contextmanager
 def staged(target: Path, *, replace: bool) -> Iterator[Staging]:
-    """The staging directory for `target`, ours alone until the end; kept on failure, to resume.
+    """Lock the staging directory of `target` until the end; on failure it is kept, to resume.
 
-    Raises UsageError where the target exists and `replace` is not set, or is no checkpoint, and
-    where another process is writing it; StorageError where a disk fails.
+    Raises UsageError if the target exists and `replace` is not set, if it is not a checkpoint, or
+    if another process is writing it; StorageError if a disk fails.
     """
     target = Path(target).absolute()
     staging = target.parent / f".{target.name}.partial"
@@ -74,22 +77,22 @@ def staged(target: Path, *, replace: bool) -> Iterator[Staging]:
 def _check_replaceable(target: Path, replace: bool) -> None:
     if target.exists() or target.is_symlink():
         if not replace:
-            raise UsageError(f"{target} exists")
+            raise UsageError(f"{target} exists: choose another directory, or allow replacing it")
         if target.is_symlink() or not (target / INDEX_FILE).is_file():
-            raise UsageError(f"{target} is no checkpoint: refusing to replace it")
+            raise UsageError(f"{target} is not a checkpoint: it is not replaced")
 
 
 @contextmanager
 def _locked(directory: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold the lock of the directory that has this name; UsageError where another process does."""
+    """Lock the directory of this name. Raises UsageError if another process has locked it."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UsageError(f"another process is writing in {directory}") from error
+            raise UsageError(f"another process is writing in {directory}: wait for it") from error
         if not _has_name(fd, directory):
-            raise UsageError(f"another process published {directory} meanwhile")
+            raise UsageError(f"another process published {directory} meanwhile: try again")
         yield
     finally:
         close_unwritten(fd)
@@ -102,9 +105,9 @@ def _has_name(fd: int, path: Path) -> bool:
         return False
 
 
-def emptied(staging: Path) -> None:
-    """Delete all that an earlier attempt left."""
-    for entry in staging.iterdir():
+def empty_directory(directory: Path) -> None:
+    """Delete everything that an earlier attempt left in the directory."""
+    for entry in directory.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         else:
@@ -112,7 +115,7 @@ def emptied(staging: Path) -> None:
 
 
 def fsync_directory(path: Path) -> None:
-    """Make the names in a directory durable."""
+    """Make the file names in a directory durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -121,7 +124,7 @@ def fsync_directory(path: Path) -> None:
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Write a small file and make it durable; the caller makes its name durable."""
+    """Write a small file durably; the caller makes its name durable. Raises StorageError."""
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:

@@ -1,4 +1,4 @@
-"""Where a conversion takes its tensors from: memory, or files whose layout is known."""
+"""Sources of a conversion's tensors: memory, or files of known layout."""
 
 import ctypes
 import errno
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from sllmreal.checkpoint.arrange import SourceTensor
 from sllmreal.checkpoint.dtypes import dtype_name
 from sllmreal.checkpoint.errors import BadCheckpointError, StorageError
-from sllmreal.checkpoint.opening import OpenedFile, opened_file
+from sllmreal.checkpoint.opening import OpenedFile
 from sllmreal.checkpoint.source import opened_checkpoint
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class TensorSource(Protocol):
-    """Tensors as views of numbered storages, whose bytes are read in any order and part."""
+    """Tensors as views of numbered storages; any part of a storage can be read at any time."""
 
     @property
     def tensors(self) -> Sequence[SourceTensor]: ...
@@ -30,11 +30,11 @@ class TensorSource(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Differs when the bytes may differ: a resumed conversion starts over then."""
+        """A string that differs when the bytes may differ: a conversion then starts over."""
         ...
 
     def read_into(self, storage: int, offset_bytes: int, target: memoryview) -> None:
-        """Fill `target` from that place. Raises StorageError when the bytes cannot be had."""
+        """Fill `target` from that place. Raises StorageError if the bytes cannot be read."""
         ...
 
 
@@ -59,7 +59,9 @@ class FileSource:
     def read_into(self, storage: int, offset_bytes: int, target: memoryview) -> None:
         extent = self.storages[storage]
         if offset_bytes + len(target) > extent.size_bytes:
-            raise BadCheckpointError(f"storage {storage} has only {extent.size_bytes} bytes")
+            raise BadCheckpointError(
+                f"storage {storage} has {extent.size_bytes} bytes, fewer than its tensors need"
+            )
         begin = extent.offset_bytes + offset_bytes
         if _is_hole(extent.file.fd, begin, len(target)):
             target[:] = bytes(len(target))
@@ -71,22 +73,22 @@ class FileSource:
             except OSError as error:
                 raise StorageError(f"reading the source: {error}") from error
             if got == 0:
-                raise StorageError("the source ended early: it changed while it was read")
+                raise StorageError("the source ended early: it was changed while it was read")
             done += got
 
 
 def _is_hole(fd: int, begin: int, size_bytes: int) -> bool:
-    """Whether the file system knows that a sparse file has only zeros there."""
+    """Return True if the file system reports that range of a sparse file as a hole."""
     try:
         return os.lseek(fd, begin, os.SEEK_DATA) >= begin + size_bytes
     except OSError as error:
-        # No data from there to the end; a file that was cut short must still fail when read.
+        # No data up to the end of the file. A file that was cut short must still fail when read.
         return error.errno == errno.ENXIO and os.fstat(fd).st_size >= begin + size_bytes
 
 
 @contextmanager
 def layout_source(path: Path) -> Iterator[FileSource]:
-    """The tensors of a checkpoint that `read_layout` understands."""
+    """Open the tensors of a checkpoint in a format that `read_layout` can read."""
     with ExitStack() as stack:
         opened = stack.enter_context(opened_checkpoint(path))
         layout = opened.layout
@@ -113,27 +115,22 @@ def layout_source(path: Path) -> Iterator[FileSource]:
         yield FileSource(tensors, extents, layout.identity, dict(layout.metadata))
 
 
-@contextmanager
-def opened_source_file(path: Path) -> Iterator[OpenedFile]:
-    """A file that the user named: links are followed."""
-    with opened_file(path, follow=True) as file:
-        yield file
-
-
 class StateDictSource:
-    """Tensors in memory, on any device; those that share a storage share it in the checkpoint."""
+    """Tensors in memory, on any device. Tensors that share a storage share it in the checkpoint."""
 
     def __init__(self, state_dict: Mapping[str, "torch.Tensor"]) -> None:
         self.metadata: Mapping[str, str] = {}
-        self.fingerprint = ""  # memory cannot be recognised again: such a save never resumes
+        self.fingerprint = ""  # content of memory has no identity: such a save never resumes
         self._storages: list[torch.UntypedStorage] = []
         numbers: dict[tuple[str, int], int] = {}
         self.tensors: list[SourceTensor] = []
         for name, tensor in state_dict.items():
             if tensor.layout.__repr__() != "torch.strided" or tensor.is_quantized:
-                raise BadCheckpointError(f"tensor {name!r} is not dense: {tensor.layout}")
+                raise BadCheckpointError(
+                    f"tensor {name!r} must be dense and not quantised, it is {tensor.layout}"
+                )
             if tensor.device.type == "meta":
-                raise BadCheckpointError(f"tensor {name!r} is on the meta device: it has no bytes")
+                raise BadCheckpointError(f"tensor {name!r} is on the meta device and has no bytes")
             plain = tensor.detach().resolve_conj().resolve_neg()
             storage = plain.untyped_storage()
             key = (str(storage.device), storage.data_ptr())

@@ -1,4 +1,4 @@
-"""Reading a whole checkpoint once to see that every byte is the one that was published."""
+"""Verification of a whole checkpoint: one read, every hash checked."""
 
 import hashlib
 import mmap
@@ -16,7 +16,7 @@ from sllmreal.checkpoint.writer import ChunkDigest, Progress, chunk_digest
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What was checked. Formats without hashes are only read to the end (`num_chunks` 0)."""
+    """The checkpoint that was verified, and the amount of data."""
 
     layout: Layout
     num_bytes: int
@@ -26,12 +26,13 @@ class Verified:
 def verify(path: Path, progress: Progress | None = None) -> Verified:
     """Check layout, every chunk's hash, every partition's SHA-256 and every asset at `path`.
 
-    Raises CorruptCheckpointError naming the first chunk that differs; memory stays at one chunk.
+    Raises CorruptCheckpointError that names the first wrong chunk, BadCheckpointError for a format
+    without hashes. Uses memory for one chunk.
     """
     with opened_checkpoint(Path(path)) as opened:
         layout = opened.layout
         if layout.chunk_bytes is None:
-            raise BadCheckpointError(f"{path} records no hashes: there is nothing to verify")
+            raise BadCheckpointError(f"{path} has no hashes to verify: convert it first")
         done_bytes = 0
         num_chunks = 0
         for number, part in enumerate(layout.partitions):
@@ -72,7 +73,7 @@ def _read_digest(file: OpenedFile, data: memoryview, begin: int, name: str) -> C
         except OSError as error:
             raise StorageError(f"reading {name}: {error}") from error
         if got == 0:
-            raise StorageError(f"{name} ended early: it changed while it was read")
+            raise StorageError(f"{name} ended early: it was changed while it was read")
         done += got
     os.posix_fadvise(file.fd, begin, len(data), os.POSIX_FADV_DONTNEED)
     return chunk_digest(data)

@@ -1,7 +1,7 @@
-"""Writing partitions chunk by chunk: a few chunks of memory whatever the model's size, resumable.
+"""The resumable writer of partitions: chunk by chunk, with memory for a few chunks only.
 
-A journal in the staging directory records chunks whose bytes are durable; an interrupted conversion
-of the same source takes those over after hashing them again. Chunks of zeros are left as holes.
+A journal in the staging directory records the chunks with durable bytes; the next conversion of
+the same source hashes those again and keeps them. Chunks of zeros are left as holes.
 """
 
 import errno
@@ -19,25 +19,27 @@ import xxhash
 
 from sllmreal.checkpoint.arrange import Arrangement, Piece
 from sllmreal.checkpoint.layout import Layout, Partition
-from sllmreal.checkpoint.staging import emptied
+from sllmreal.checkpoint.staging import empty_directory
 from sllmreal.checkpoint.tensor_source import TensorSource
 
 JOURNAL_FILE = "journal"
 _RECORD = struct.Struct("<II16s32s")  # partition, chunk, XXH3-128, SHA-256
-_CHUNKS_PER_SYNC = 64  # 256 MiB of work at risk between two flushes
+_CHUNKS_PER_SYNC = 64  # at most 256 MiB are written again after a crash
 
 Progress = Callable[[int, int], None]
-"""Called with (bytes done, bytes in all) after every chunk."""
+"""A callback with (bytes done, bytes in all), called after every chunk."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkDigest:
+    """Both digests of a chunk's bytes."""
+
     xxh3: bytes
     sha256: bytes
 
 
 def plan_digest(arrangement: Arrangement, fingerprint: str) -> str:
-    """Names what a conversion writes: a journal of another digest is of no use."""
+    """Return a digest of a conversion's output: only a journal of the same digest is used."""
     layout = arrangement.layout
     return hashlib.sha256(
         repr((fingerprint, layout.chunk_bytes, layout.partitions, layout.tensors)).encode()
@@ -49,7 +51,7 @@ def write_partitions(
 ) -> Layout:
     """Write all partitions durably into `staging` and return the layout with its hashes.
 
-    Raises OSError where a disk fails, and what the source raises.
+    Raises OSError if a disk fails, and the errors of the source.
     """
     plan = plan_digest(arrangement, source.fingerprint)
     known = _read_journal(staging / JOURNAL_FILE, plan) if source.fingerprint else {}
@@ -57,7 +59,7 @@ def write_partitions(
     done_bytes = 0
     partitions = []
     if not known:
-        emptied(staging)
+        empty_directory(staging)
     with _journal(staging / JOURNAL_FILE, plan) as journal_fd:
         for number, part in enumerate(layout.partitions):
             writer = _PartitionWriter(staging, arrangement, number, source, journal_fd)
@@ -73,7 +75,7 @@ def write_partitions(
 
 
 def hashed_partition(part: Partition, digests: Sequence[ChunkDigest]) -> Partition:
-    """The partition with the hashes of its chunks, in order."""
+    """Return the partition with the hashes of its chunks; `digests` are in order."""
     return replace(
         part,
         chunk_hashes=b"".join(digest.xxh3 for digest in digests),
@@ -82,11 +84,12 @@ def hashed_partition(part: Partition, digests: Sequence[ChunkDigest]) -> Partiti
 
 
 def chunk_digest(data: memoryview) -> ChunkDigest:
+    """Compute both digests of a chunk."""
     return ChunkDigest(xxhash.xxh3_128_digest(data), hashlib.sha256(data).digest())
 
 
 class _PartitionWriter:
-    """Fills one partition file from a source, chunk after chunk."""
+    """The writer of one partition file."""
 
     def __init__(
         self,
@@ -109,7 +112,7 @@ class _PartitionWriter:
         self._unsynced: list[bytes] = []
 
     def chunks(self, known: dict[tuple[int, int], ChunkDigest]) -> Iterator[ChunkDigest]:
-        """Write every chunk that is not in place, yielding the digests of all in order."""
+        """Write every chunk that is not in place; yield the digests of all chunks in order."""
         size_bytes = self._part.size_bytes
         first_piece = 0
         buffer = memoryview(mmap.mmap(-1, self.chunk_bytes))  # of whole pages, for direct I/O
@@ -158,7 +161,7 @@ class _PartitionWriter:
             self._sync(fd)
 
     def _sync(self, fd: int) -> None:
-        os.fdatasync(fd)  # the bytes first, then the claim that they are there
+        os.fdatasync(fd)  # the bytes first, then the journal entry about them
         os.write(self._journal_fd, b"".join(self._unsynced))
         self._unsynced.clear()
 
@@ -168,12 +171,12 @@ def _end(piece: Piece) -> int:
 
 
 def _in_place(fd: int, data: memoryview, begin: int, digest: ChunkDigest) -> bool:
-    """True if the file already holds the chunk of that digest; `data` is overwritten."""
+    """Return True if the file has the chunk of that digest; `data` is overwritten."""
     return os.preadv(fd, [data], begin) == len(data) and chunk_digest(data) == digest
 
 
 def _punch(fd: int, begin: int, size_bytes: int) -> None:
-    """Leave a hole, or zeros where an earlier attempt wrote other bytes."""
+    """Leave a hole; write zeros if an earlier attempt wrote other bytes there."""
     try:
         holds_data = os.lseek(fd, begin, os.SEEK_DATA) < begin + size_bytes
     except OSError as error:
@@ -190,7 +193,7 @@ def _punch(fd: int, begin: int, size_bytes: int) -> None:
 
 @contextmanager
 def _direct_file(path: Path, size_bytes: int) -> Iterator[int]:
-    """The file of a partition, of its final length, for direct I/O where the file system has it."""
+    """Open the file of a partition at its final length, for direct I/O if available."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         fd = os.open(path, flags | os.O_DIRECT, 0o644)
@@ -220,7 +223,7 @@ def _journal(path: Path, plan: str) -> Iterator[int]:
 
 
 def _read_journal(path: Path, plan: str) -> dict[tuple[int, int], ChunkDigest]:
-    """Chunks recorded by an earlier attempt at the same plan; none where it was another."""
+    """Return the chunks recorded by an earlier attempt; none if its plan was another."""
     try:
         raw = path.read_bytes()
     except OSError:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sllmcore.errors import SllmError, UsageError
+from sllmreal.cli.store import add_store
 from sllmreal.processes.server_options import add_sizes
 
 DEFAULT_HOME = Path("~/.sllm")
@@ -43,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_status(commands.add_parser("status", help="servers, instances, requests"))
     _add_models(commands.add_parser("models", help="what is deployed"))
     commands.add_parser("checkpoint", help="convert, verify, inspect, export checkpoints")
+    add_store(commands.add_parser("store", help="keep checkpoints in memory for other processes"))
     return parser
 
 

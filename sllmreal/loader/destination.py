@@ -1,4 +1,4 @@
-"""Host memory as the end of a transfer: fresh memory, or chunks of the pool."""
+"""Host memory as the destination of a transfer: fresh memory, or chunks of a pool."""
 
 import mmap
 from collections.abc import Mapping, Sequence
@@ -12,10 +12,10 @@ from sllmreal.loader.pool import ChunkPool
 
 
 class FreshMemory:
-    """Images of the partitions, one each; every chunk goes to its own place.
+    """Fresh memory: an image per partition, with a place for every chunk.
 
-    Its pages are faulted in ahead of the readers: a direct read that has to wait for the kernel to
-    clear new pages leaves the disk idle meanwhile, a tenth of the time on two cores.
+    Pages are faulted in before the readers need them: a direct read that waits for the kernel to
+    clear new pages leaves the disk idle, a tenth of the time on two cores.
     """
 
     def __init__(self, plan: LoadPlan, images: Sequence[Image], num_faulters: int) -> None:
@@ -24,17 +24,17 @@ class FreshMemory:
         self._num_faulters = num_faulters
 
     @property
-    def lasting(self) -> bool:
+    def keeps_chunks(self) -> bool:
         return True
 
     def address(self, position: int) -> int:
         read = self._plan.reads[position]
         return self._images[read.key.partition].address + read.offset_bytes
 
-    def ahead(self) -> Sequence[PipelineStage]:
+    def stages_before_read(self) -> Sequence[PipelineStage]:
         return (PipelineStage("fault in", self._fault_in, self._num_faulters),)
 
-    def stages(self) -> Sequence[PipelineStage]:
+    def stages_after_read(self) -> Sequence[PipelineStage]:
         return ()
 
     def abort(self) -> None:
@@ -45,11 +45,11 @@ class FreshMemory:
 
 
 class PoolMemory:
-    """Chunks of the pool, by the chunk of the checkpoint that each is for.
+    """Chunks of a pool; `chunks` gives the pool chunk of each checkpoint chunk.
 
-    Where no hash has looked at them, one byte of every page is looked at while the following chunks
-    are read: the first look at memory that only a disk has written to costs a virtual machine a
-    tenth of a load's time, in its host's page tables.
+    If no hash reads a chunk, one byte of each of its pages is read while later chunks are loaded:
+    in a virtual machine, the first read of memory that only a disk has written costs a tenth of
+    a load's time, in the host's page tables.
     """
 
     def __init__(self, plan: LoadPlan, pool: ChunkPool, chunks: Mapping[ChunkKey, int]) -> None:
@@ -58,22 +58,22 @@ class PoolMemory:
         self._chunks = chunks
 
     @property
-    def lasting(self) -> bool:
+    def keeps_chunks(self) -> bool:
         return True
 
     def address(self, position: int) -> int:
         return self._pool.chunk_address(self._chunks[self._plan.reads[position].key])
 
-    def ahead(self) -> Sequence[PipelineStage]:
+    def stages_before_read(self) -> Sequence[PipelineStage]:
         return ()
 
-    def stages(self) -> Sequence[PipelineStage]:
+    def stages_after_read(self) -> Sequence[PipelineStage]:
         hashed = self._plan.layout.chunk_bytes is not None
-        return () if hashed else (PipelineStage("look", self._look, 1),)
+        return () if hashed else (PipelineStage("touch", self._touch, 1),)
 
     def abort(self) -> None:
         return
 
-    def _look(self, position: int) -> None:
+    def _touch(self, position: int) -> None:
         chunk = buffer_at(self.address(position), self._plan.reads[position].size_bytes)
         torch.frombuffer(chunk, dtype=torch.uint8)[:: mmap.PAGESIZE].sum()  # without the GIL

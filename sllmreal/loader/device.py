@@ -1,7 +1,7 @@
-"""CUDA devices as the end of a transfer: pinned chunks, one copy stream per device, flat memory.
+"""CUDA devices as the destination of a transfer: pinned chunks, one copy stream per device.
 
-A partition is one allocation on its device and tensors are views of it. Bytes come from the pool,
-registered with the driver, or pass through a ring of pinned chunks when there is no pool.
+A partition is one allocation on its device and tensors are views of it. Bytes come from a pool that
+is registered with the driver or, without a pool, pass through a ring of pinned chunks.
 """
 
 import ctypes
@@ -25,32 +25,37 @@ _ALREADY_REGISTERED = 712  # cudaErrorHostMemoryAlreadyRegistered
 
 
 class ChunkSource(Protocol):
-    """Where a chunk waits in host memory on its way to a device."""
+    """Host memory that holds a chunk before it is copied to a device.
 
-    lasting: bool  # whether it stays there when it has been copied
+    `keeps_chunks`: a chunk stays in place after the copy.
+    """
+
+    keeps_chunks: bool
 
     def take(self, position: int) -> int:
-        """The address for a read, waiting for a free place if need be."""
+        """Return the address for a read; waits for a free place."""
         ...
 
     def host(self, position: int) -> torch.Tensor:
-        """The bytes there, pinned: (chunk_bytes,) uint8."""
+        """Return the bytes there, pinned: (chunk_bytes,) uint8."""
         ...
 
     def give_back(self, position: int) -> None:
-        """The copy is done."""
+        """Free the place: the copy is done."""
         ...
 
-    def abort(self) -> None: ...
+    def abort(self) -> None:
+        """Wake threads that wait in `take`: the transfer failed."""
+        ...
 
 
 class StagingRing:
-    """A few chunks of memory that reads of a plan pass through, each free again once copied."""
+    """A few chunks of memory for the reads of a plan; each is free again after its copy."""
 
-    lasting = False
+    keeps_chunks = False
 
     def __init__(self, memory: torch.Tensor, chunk_bytes: int) -> None:
-        """`memory`: (num_chunks * chunk_bytes,) uint8, pinned for a device's sake."""
+        """`memory`: (num_chunks * chunk_bytes,) uint8, pinned for copies to a device."""
         self._memory = memory
         self._chunk_bytes = chunk_bytes
         num_chunks = memory.numel() // chunk_bytes
@@ -62,7 +67,7 @@ class StagingRing:
     def take(self, position: int) -> int:
         chunk = self._free.get()
         if chunk is None:
-            raise LoadCancelledError("the load stopped while it waited for a staging chunk")
+            raise LoadCancelledError("the load was stopped while it waited for a staging chunk")
         self._taken[position] = chunk
         return self._memory.data_ptr() + chunk * self._chunk_bytes
 
@@ -78,9 +83,9 @@ class StagingRing:
 
 
 class PoolChunks:
-    """Chunks of the pool as the source: they stay, so that nothing is given back."""
+    """Chunks of the pool as the source: they stay in place and are not given back."""
 
-    lasting = True
+    keeps_chunks = True
 
     def __init__(self, plan: LoadPlan, pool: ChunkPool, chunks: Mapping[ChunkKey, int]) -> None:
         self._plan = plan
@@ -103,13 +108,15 @@ class PoolChunks:
 
 
 class Copier(Protocol):
-    """Copies host bytes to one place of a device's memory and waits until they are there."""
+    """A copier of host bytes to one device."""
 
-    def copy(self, target: torch.Tensor, host: torch.Tensor) -> None: ...
+    def copy(self, target: torch.Tensor, host: torch.Tensor) -> None:
+        """Copy `host` to `target` and return when the bytes are there."""
+        ...
 
 
 class CudaCopier:
-    """One copy stream of one device. Two threads share it: one copies, one queues the next."""
+    """A copy stream of a device, shared by two threads: one copies, one queues the next copy."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -124,7 +131,7 @@ class CudaCopier:
 
 
 class DeviceMemory:
-    """Flat memory per partition on the devices given in turn, filled through `source`."""
+    """Flat memory per partition, on `devices` in turn, filled through `source`."""
 
     def __init__(
         self,
@@ -148,16 +155,16 @@ class DeviceMemory:
         ]
 
     @property
-    def lasting(self) -> bool:
-        return self._source.lasting
+    def keeps_chunks(self) -> bool:
+        return self._source.keeps_chunks
 
     def address(self, position: int) -> int:
         return self._source.take(position)
 
-    def ahead(self) -> Sequence[PipelineStage]:
+    def stages_before_read(self) -> Sequence[PipelineStage]:
         return ()
 
-    def stages(self) -> Sequence[PipelineStage]:
+    def stages_after_read(self) -> Sequence[PipelineStage]:
         return (PipelineStage("copy", self._copy, self._num_threads),)
 
     def abort(self) -> None:
@@ -171,13 +178,13 @@ class DeviceMemory:
         self._source.give_back(position)
 
     def tensor(self, entry: TensorEntry) -> torch.Tensor:
-        """The tensor as a view of the flat memory; misaligned elements are copied."""
+        """Return the tensor as a view of the flat memory; misaligned elements are copied."""
         flat = self.flat[entry.partition] if self.flat else torch.empty(0, dtype=torch.uint8)
         return device_view(flat, entry)
 
 
 def device_view(flat: torch.Tensor, entry: TensorEntry) -> torch.Tensor:
-    """A tensor over a partition's bytes on a device."""
+    """Return the tensor over a partition's bytes on a device; misaligned elements are copied."""
     dtype = torch_dtype(entry.dtype)
     if entry.empty:
         return torch.empty(entry.shape, dtype=dtype, device=flat.device)
@@ -189,9 +196,9 @@ def device_view(flat: torch.Tensor, entry: TensorEntry) -> torch.Tensor:
 
 @contextmanager
 def registered(pool: ChunkPool) -> Iterator[None]:
-    """The pool's memory is pinned for CUDA until the end: copies run at the full speed of the link.
+    """Pin the pool's memory for CUDA until the end: copies then run at the link's full speed.
 
-    Takes a second per hundred gigabytes: an engine does it once, when it starts.
+    Takes a second per hundred gigabytes, so do it once per process. Raises StorageError.
     """
     cudart = torch.cuda.cudart()  # type: ignore[no-untyped-call]
     code = int(cudart.cudaHostRegister(pool.address, pool.size_bytes, _REGISTER_DEFAULT))
@@ -205,7 +212,7 @@ def registered(pool: ChunkPool) -> Iterator[None]:
 
 
 def pinned_ring(plan_chunk_bytes: int, num_chunks: int, layout: Layout) -> StagingRing:
-    """A staging ring of pinned memory, no larger than the checkpoint needs."""
+    """Return a staging ring of pinned memory, not larger than the checkpoint needs."""
     needed = -(-layout.size_bytes // plan_chunk_bytes) + len(layout.partitions)
     memory = torch.empty(
         min(num_chunks, needed) * plan_chunk_bytes, dtype=torch.uint8, pin_memory=True

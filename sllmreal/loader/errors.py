@@ -1,30 +1,30 @@
-"""What can stop a load, besides a bad checkpoint or a failing disk."""
+"""Errors of a load, besides a bad checkpoint or a failing disk."""
 
 from sllmcore.errors import ClusterError, UsageError
 
 
 class LoadCancelledError(ClusterError):
-    """The caller cancelled the load: nothing of it stays behind."""
+    """The caller cancelled the load; its memory is free again."""
 
 
 class PoolExhaustedError(ClusterError):
-    """The pool has too few free chunks: evict something first."""
+    """The pool has too few free chunks: evict a checkpoint first."""
 
 
 class CheckpointInUseError(UsageError):
-    """Tensors of the checkpoint still live in some process: it cannot be evicted."""
+    """The checkpoint cannot be evicted: a process uses its tensors."""
 
 
-class DaemonError(ClusterError):
-    """The pool's daemon is away, or answered with something that is no answer."""
+class CheckpointStoreError(ClusterError):
+    """The checkpoint store does not run, or closed the connection, or sent a malformed answer."""
 
 
 class RemoteError(ClusterError):
-    """A storage service failed, or served something other than what was asked for."""
+    """A storage service failed, or sent other bytes than requested."""
 
 
 class RemoteStatusError(RemoteError):
-    """The remote storage answered with a status that says no: of access, or of existence."""
+    """The remote storage answered with an error status: access denied, or no such object."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)

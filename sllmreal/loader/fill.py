@@ -1,4 +1,4 @@
-"""Filling the pool with a checkpoint: what is resident stays, what is missing gets chunks."""
+"""Reservation of pool chunks for the missing part of a checkpoint."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -10,14 +10,18 @@ from sllmreal.loader.plan import ByteRange, ChunkKey, LoadPlan, plan_load
 from sllmreal.loader.pool import ChunkPool
 
 Check = Callable[[LoadPlan, Mapping[ChunkKey, int]], Collection[ChunkKey]]
-"""Which chunks of a plan of everything wanted, resident in the pool's chunks given, are spoilt."""
+"""A function of the plan of all wanted chunks and the resident ones: returns the corrupt ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """A plan, the pool chunk of each wanted chunk, and what has landed so far (added to).
+    """A plan and its memory.
 
-    Positions `in_place` of the plan were resident before.
+    Attributes:
+        plan: The reads to do.
+        chunks: The pool chunk of each wanted chunk.
+        in_place: Positions in the plan that were resident before.
+        landed: Chunks that are loaded and verified; the load adds to it.
     """
 
     plan: LoadPlan
@@ -32,15 +36,19 @@ def filling(
     layout: Layout,
     ranges: Sequence[Sequence[ByteRange]] | None,
     *,
-    through: bool,
+    to_device: bool,
     keep_landed: bool,
     check: Check | None = None,
 ) -> Iterator[Fill]:
-    """A reservation for what is missing of `layout`, committed when the context ends well.
+    """Reserve chunks for the missing part of `layout`; commit them when the context succeeds.
 
-    `through`: resident chunks are in the plan too, for they pass on to a device. On an error the
-    chunks go back to the pool; with `keep_landed` only those that have not landed. What `check`
-    finds spoilt is missing as well, and keeps its chunk of the pool.
+    Args:
+        pool: The pool.
+        layout: The checkpoint.
+        ranges: Wanted ranges of each tensor; None wants all bytes.
+        to_device: Include resident chunks in the plan, because they are copied to a device.
+        keep_landed: After an error, keep the chunks that have landed; else free all.
+        check: Chunks that it finds corrupt are loaded again, into the same pool chunks.
     """
     with ExitStack() as stack:
         stack.enter_context(pool.pinned(layout.identity))
@@ -48,15 +56,15 @@ def filling(
         resident = pool.resident(layout.identity)
         if check is not None and resident:
             wanted = plan_load(layout, pool.chunk_bytes, ranges)
-            pool.spoil(layout.identity, check(wanted, resident))
+            pool.mark_corrupt(layout.identity, check(wanted, resident))
             resident = pool.resident(layout.identity)
-        spoilt = pool.spoilt(layout.identity)
-        known = () if through else resident.keys()
-        plan = plan_load(layout, pool.chunk_bytes, ranges, known, interleaved=through)
+        corrupt = pool.corrupt(layout.identity)
+        known = () if to_device else resident.keys()
+        plan = plan_load(layout, pool.chunk_bytes, ranges, known, interleaved=to_device)
         missing = [read for read in plan.reads if read.key not in resident]
-        new = [read.key for read in missing if read.key not in spoilt]
+        new = [read.key for read in missing if read.key not in corrupt]
         reservation = stack.enter_context(pool.reserved(len(new)))
-        places = spoilt | dict(zip(new, reservation.chunks, strict=True))
+        places = corrupt | dict(zip(new, reservation.chunks, strict=True))
         fresh = {read.key: ResidentChunk(places[read.key], read.size_bytes) for read in missing}
         chunks = resident | {key: one.chunk for key, one in fresh.items()}
         in_place = frozenset(

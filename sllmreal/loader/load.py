@@ -1,6 +1,7 @@
-"""Loading checkpoints as dictionaries of tensors, or one tensor after another as they land.
+"""Loads of checkpoints: a dictionary of tensors, or an iterator over tensors as they arrive.
 
-load = open, plan, transfer, views:  nothing is copied on the CPU, once to each device.
+A load opens the checkpoint, plans its reads, transfers the bytes and makes tensors as views of
+them: no copy on the CPU, one copy to a device.
 """
 
 import queue
@@ -14,19 +15,24 @@ import torch
 from sllmcore.errors import UsageError
 from sllmreal.checkpoint.layout import Layout, TensorEntry
 from sllmreal.checkpoint.source import opened_checkpoint
-from sllmreal.loader.arrival import Arrivals
 from sllmreal.loader.destination import FreshMemory, PoolMemory
 from sllmreal.loader.device import CudaCopier, DeviceMemory, PoolChunks, pinned_ring
 from sllmreal.loader.fill import Fill, filling
 from sllmreal.loader.memory import reserve_image
 from sllmreal.loader.pipeline import Cancellation
-from sllmreal.loader.plan import ByteRange, plan_load
+from sllmreal.loader.plan import ByteRange, LoadPlan, plan_load
 from sllmreal.loader.pool import ChunkPool
 from sllmreal.loader.reading import opened_reader
 from sllmreal.loader.resident import resident_check
 from sllmreal.loader.shard import Shard, sliced, wanted_ranges
 from sllmreal.loader.tensors import HostViews
-from sllmreal.loader.transfer import DEFAULT_OPTIONS, LoadDestination, LoadOptions, Reader, transfer
+from sllmreal.loader.transfer import (
+    DEFAULT_OPTIONS,
+    LoadDestination,
+    LoadOptions,
+    PartitionReader,
+    transfer,
+)
 
 Device = str | torch.device
 Deliver = Callable[[TensorEntry, torch.Tensor], None]
@@ -34,9 +40,9 @@ Deliver = Callable[[TensorEntry, torch.Tensor], None]
 
 @dataclass(frozen=True, slots=True)
 class LoadRequest:
-    """Everything a load is asked for besides the checkpoint."""
+    """The parameters of a load besides the checkpoint."""
 
-    devices: tuple[torch.device, ...] = (torch.device("cpu"),)  # of partitions, in turn
+    devices: tuple[torch.device, ...] = (torch.device("cpu"),)  # partitions go to them in turn
     pool: ChunkPool | None = None
     shard: Shard | None = None
     options: LoadOptions = DEFAULT_OPTIONS
@@ -52,12 +58,22 @@ def load_checkpoint(
     options: LoadOptions = DEFAULT_OPTIONS,
     cancellation: Cancellation | None = None,
 ) -> dict[str, torch.Tensor]:
-    """All tensors of the checkpoint at `path`: our format, safetensors (sharded too), or a LoRA.
+    """Load all tensors of the checkpoint at `path`: our format, safetensors or a LoRA.
 
-    On the CPU they are views of the memory that was read into: of the pool, where it stays for the
-    next load, or of fresh memory. With several devices, partitions go to them in turn. Every hash
-    is verified before this returns. Raises BadCheckpointError, CorruptCheckpointError,
-    StorageError, PoolExhaustedError or LoadCancelledError, and leaves nothing behind then.
+    Every hash is verified. CPU tensors are views of the memory that was read into: fresh memory,
+    or chunks of `pool`, where they stay for the next load. Writing to a tensor does not change the
+    pool.
+
+    Args:
+        path: A directory, or a safetensors file.
+        device: The device, or several; partitions go to them in turn.
+        pool: Memory to load into and to find resident chunks in.
+        shard: The rank to load the slices of; None loads whole tensors.
+        options: Threads and sizes.
+        cancellation: A handle to cancel the load from another thread.
+
+    Raises BadCheckpointError, CorruptCheckpointError, StorageError, PoolExhaustedError or
+    LoadCancelledError; the pool is unchanged then.
     """
     tensors: dict[str, torch.Tensor] = {}
     request = LoadRequest(chosen_devices(device), pool, shard, options, cancellation)
@@ -78,10 +94,10 @@ def iter_tensors(
     shard: Shard | None = None,
     options: LoadOptions = DEFAULT_OPTIONS,
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """The same tensors one by one, each as soon as its last byte has been verified.
+    """Load a checkpoint and yield each tensor as soon as its last byte is verified.
 
-    Closing the iterator early cancels the rest. An error is raised where it happened; what came
-    before it is sound.
+    Closing the iterator cancels the rest of the load. An error is raised after the tensors that
+    arrived before it; these are verified and may be used. Arguments as in `load_checkpoint`.
     """
     cancellation = Cancellation()
     request = LoadRequest(chosen_devices(device), pool, shard, options, cancellation)
@@ -99,7 +115,7 @@ def iter_tensors(
                     keep_landed=True,
                 )
             arrived.put(None)
-        except BaseException as error:  # raised again by the consumer
+        except BaseException as error:  # raised again in the iterator's thread
             arrived.put(error)
 
     thread = threading.Thread(target=load, name="load", daemon=True)
@@ -116,20 +132,20 @@ def iter_tensors(
 
 def load_layout(
     layout: Layout,
-    reader: Reader,
+    reader: PartitionReader,
     request: LoadRequest,
     deliver: Deliver,
     *,
     keep_landed: bool = False,
 ) -> None:
-    """Load a checkpoint from any reader, delivering tensors as they become complete.
+    """Load a checkpoint from any reader; call `deliver` with each tensor when it is complete.
 
-    `keep_landed`: tensors may have been used when an error comes, so that chunks of the pool that
-    are verified by then stay resident.
+    `keep_landed`: after an error, verified chunks stay resident in the pool, because the caller may
+    already use their tensors.
     """
     device = request.devices[0]
     if device.type != "cpu" and request.shard is not None:
-        # A device should hold the rank's slices only: they are cut on the host.
+        # The device holds only the rank's slices, so they are cut on the host.
         on_host = replace(request, devices=(torch.device("cpu"),))
         load_layout(
             layout,
@@ -147,6 +163,7 @@ def load_layout(
 
 
 def chosen_devices(device: Device | Sequence[Device]) -> tuple[torch.device, ...]:
+    """Return the devices of a load. Raises UsageError unless all are the CPU, or all CUDA."""
     given = [device] if isinstance(device, str | torch.device) else list(device)
     devices = tuple(torch.device(one) for one in given)
     kinds = {one.type for one in devices}
@@ -155,44 +172,48 @@ def chosen_devices(device: Device | Sequence[Device]) -> tuple[torch.device, ...
     return devices
 
 
-def wanted(layout: Layout, shard: Shard | None) -> list[list[ByteRange]] | None:
-    """The bytes of each tensor that a rank needs; None for all of all."""
+def shard_ranges(layout: Layout, shard: Shard | None) -> list[list[ByteRange]] | None:
+    """Return the ranges of each tensor that a rank needs; None: all bytes of all tensors."""
     if shard is None:
         return None
     return [wanted_ranges(tensor, shard) for tensor in layout.tensors]
 
 
-def _load_fresh(layout: Layout, reader: Reader, request: LoadRequest, deliver: Deliver) -> None:
-    plan = plan_load(layout, request.options.chunk_bytes, wanted(layout, request.shard))
+def _load_fresh(
+    layout: Layout, reader: PartitionReader, request: LoadRequest, deliver: Deliver
+) -> None:
+    plan = plan_load(layout, request.options.chunk_bytes, shard_ranges(layout, request.shard))
     images = [reserve_image(part.size_bytes) for part in layout.partitions]
     views = HostViews(images)
     memory = FreshMemory(plan, images, request.options.num_faulters)
-    _run(Fill(plan), reader, memory, request, (views.tensor, deliver))
+    _run(Fill(plan), reader, memory, request, views.tensor, deliver)
 
 
 def _load_to_devices(
-    layout: Layout, reader: Reader, request: LoadRequest, deliver: Deliver
+    layout: Layout, reader: PartitionReader, request: LoadRequest, deliver: Deliver
 ) -> None:
     options = request.options
-    plan = plan_load(layout, options.chunk_bytes, wanted(layout, request.shard), interleaved=True)
+    plan = plan_load(
+        layout, options.chunk_bytes, shard_ranges(layout, request.shard), interleaved=True
+    )
     ring = pinned_ring(options.chunk_bytes, options.staging_chunks, layout)
     memory = DeviceMemory(plan, ring, request.devices, CudaCopier, options.num_copiers)
-    _run(Fill(plan), reader, memory, request, (memory.tensor, deliver))
+    _run(Fill(plan), reader, memory, request, memory.tensor, deliver)
 
 
 def _load_through_pool(
     layout: Layout,
-    reader: Reader,
+    reader: PartitionReader,
     request: LoadRequest,
     pool: ChunkPool,
     deliver: Deliver,
     keep_landed: bool,
 ) -> None:
     on_device = request.devices[0].type != "cpu"
-    ranges = wanted(layout, request.shard)
+    ranges = shard_ranges(layout, request.shard)
     check = resident_check(pool, request.options)
     with filling(
-        pool, layout, ranges, through=on_device, keep_landed=keep_landed, check=check
+        pool, layout, ranges, to_device=on_device, keep_landed=keep_landed, check=check
     ) as fill:
         if on_device:
             source = PoolChunks(fill.plan, pool, fill.chunks)
@@ -203,18 +224,18 @@ def _load_through_pool(
         else:
             view = HostViews(pool.window(layout, fill.chunks)).tensor
             destination = PoolMemory(fill.plan, pool, fill.chunks)
-        _run(fill, reader, destination, request, (view, deliver))
+        _run(fill, reader, destination, request, view, deliver)
 
 
 def _run(
     fill: Fill,
-    reader: Reader,
+    reader: PartitionReader,
     destination: LoadDestination,
     request: LoadRequest,
-    handing: tuple[Callable[[TensorEntry], torch.Tensor], Deliver],
+    view: Callable[[TensorEntry], torch.Tensor],
+    deliver: Deliver,
 ) -> None:
-    """Transfer, making and delivering each tensor of the plan when its last chunk has landed."""
-    view, deliver = handing
+    """Transfer the plan's chunks; make and deliver each tensor when its last chunk has landed."""
     entries = fill.plan.layout.tensors
 
     def complete(number: int) -> None:
@@ -224,7 +245,7 @@ def _run(
             tensor = sliced(tensor, entry, request.shard)
         deliver(entry, tensor)
 
-    arrivals = Arrivals(fill.plan, complete)
+    arrivals = _Arrivals(fill.plan, complete)
     arrivals.begin()
 
     def land(position: int) -> None:
@@ -232,3 +253,30 @@ def _run(
         arrivals.land(position)
 
     transfer(fill, reader, destination, land, request.options, request.cancellation)
+
+
+class _Arrivals:
+    """Counts of the chunks that each tensor of a plan waits for; at zero the tensor is complete."""
+
+    def __init__(self, plan: LoadPlan, complete: Callable[[int], None]) -> None:
+        self._complete = complete
+        self._missing = [len(need) if need is not None else None for need in plan.needs]
+        self._waiting: list[list[int]] = [[] for _ in plan.reads]
+        for tensor, need in enumerate(plan.needs):
+            for position in need or ():
+                self._waiting[position].append(tensor)
+
+    def begin(self) -> None:
+        """Complete the tensors that wait for no chunk: resident already, or without elements."""
+        for tensor, missing in enumerate(self._missing):
+            if missing == 0:
+                self._complete(tensor)
+
+    def land(self, position: int) -> None:
+        """Count a read of the plan that is in place and verified."""
+        for tensor in self._waiting[position]:
+            missing = self._missing[tensor]
+            assert missing, "a chunk lands once"
+            self._missing[tensor] = missing - 1
+            if missing == 1:
+                self._complete(tensor)

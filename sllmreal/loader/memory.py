@@ -1,7 +1,8 @@
-"""Memory that is freed with the last tensor in it, on huge pages: page faults cost more than disks.
+"""Memory on huge pages that is freed with the last tensor in it.
 
-All mappings are `mmap` objects: a tensor made from one keeps it alive, and the interpreter unmaps
-it afterwards. Parts of such a mapping are remapped in place to show scattered chunks in one piece.
+Huge pages matter because page faults can cost more time than the disk. All mappings are `mmap`
+objects: a tensor made from one keeps it alive, and the interpreter unmaps it afterwards. Parts of a
+mapping are remapped in place, so that scattered chunks appear in one piece.
 """
 
 import ctypes
@@ -21,9 +22,9 @@ _MAP_NORESERVE = 0x4000
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """`size_bytes` of address space from `address`, which is on a huge page's boundary.
+    """Address space of `size_bytes` from `address`, which is a multiple of the huge page size.
 
-    `offset_bytes` is where `address` lies in `mapping`, whose life is the memory's life.
+    `offset_bytes` is the offset of `address` in `mapping`. The memory lives as long as `mapping`.
     """
 
     mapping: mmap.mmap
@@ -33,13 +34,18 @@ class Image:
 
 
 def reserve_image(size_bytes: int) -> Image:
-    """Address space that takes memory only where it is touched, huge pages where there are any."""
+    """Reserve address space; memory is allocated when it is touched, on huge pages if possible.
+
+    Raises StorageError.
+    """
     room_bytes = align_up(max(size_bytes, 1), HUGE_PAGE_BYTES) + HUGE_PAGE_BYTES
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
     try:
         mapping = mmap.mmap(-1, room_bytes, flags)
     except OSError as error:
-        raise StorageError(f"no address space for {size_bytes} bytes: {error}") from error
+        raise StorageError(
+            f"cannot reserve {size_bytes} bytes of address space: {error}"
+        ) from error
     begin = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
     address = align_up(begin, HUGE_PAGE_BYTES)
     advise_huge(mapping)
@@ -47,7 +53,7 @@ def reserve_image(size_bytes: int) -> Image:
 
 
 def advise_huge(mapping: mmap.mmap) -> None:
-    """Ask for huge pages; a kernel built without them says no, and small pages work too."""
+    """Request huge pages; a kernel built without them refuses, and small pages work too."""
     try:
         mapping.madvise(mmap.MADV_HUGEPAGE)
     except OSError:
@@ -55,7 +61,10 @@ def advise_huge(mapping: mmap.mmap) -> None:
 
 
 def map_file(address: int, fd: int, offset_bytes: int, size_bytes: int, *, flags: int) -> None:
-    """Show `size_bytes` of a file at `address`, inside an image that the caller owns."""
+    """Map `size_bytes` of a file at `address`, inside an image that the caller holds.
+
+    Raises StorageError.
+    """
     libc = _libc()
     libc.mmap.restype = ctypes.c_void_p
     result = libc.mmap(
@@ -68,11 +77,11 @@ def map_file(address: int, fd: int, offset_bytes: int, size_bytes: int, *, flags
     )
     if result != address:
         code = ctypes.get_errno()
-        raise StorageError(f"mapping {size_bytes} bytes of the pool: {os.strerror(code)}")
+        raise StorageError(f"cannot map {size_bytes} bytes of the pool: {os.strerror(code)}")
 
 
 def populate(address: int, size_bytes: int) -> None:
-    """Fault all pages in now, for writing. Raises StorageError when memory does not suffice."""
+    """Fault in all pages for writing. Raises StorageError if there is not enough memory."""
     code = _advise(address, size_bytes, _MADV_POPULATE_WRITE)
     if code == 22:  # EINVAL: a kernel before 5.14; touch one byte per page instead
         for offset in range(0, size_bytes, mmap.PAGESIZE):
@@ -82,22 +91,22 @@ def populate(address: int, size_bytes: int) -> None:
 
 
 def collapse(address: int, size_bytes: int) -> bool:
-    """Gather populated pages into huge ones, whatever the system's default; True if it did."""
+    """Gather populated pages into huge pages; return whether the kernel did so."""
     return _advise(address, size_bytes, _MADV_COLLAPSE) == 0
 
 
 def advise_huge_range(address: int, size_bytes: int) -> None:
-    """As `advise_huge`, for a part of a mapping."""
+    """Request huge pages for a part of a mapping, like `advise_huge`."""
     _advise(address, size_bytes, mmap.MADV_HUGEPAGE)
 
 
 def buffer_at(address: int, size_bytes: int) -> memoryview:
-    """Writable bytes at an address; the caller keeps the mapping alive meanwhile."""
+    """Return writable bytes at an address. The caller must keep the memory mapped meanwhile."""
     return memoryview((ctypes.c_char * size_bytes).from_address(address)).cast("B")
 
 
 def _advise(address: int, size_bytes: int, advice: int) -> int:
-    """madvise: 0, or the error's number."""
+    """Call madvise; return 0 or the error's number."""
     result = _libc().madvise(ctypes.c_void_p(address), ctypes.c_size_t(size_bytes), advice)
     return 0 if result == 0 else ctypes.get_errno()
 

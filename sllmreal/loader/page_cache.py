@@ -1,4 +1,4 @@
-"""How much of a file lies in the page cache, by cachestat (Linux 6.5)."""
+"""The cached part of a file, from the system call cachestat (Linux 6.5)."""
 
 import ctypes
 import os
@@ -21,7 +21,7 @@ class _Cachestat(ctypes.Structure):
 
 
 def cached_bytes(fd: int, offset_bytes: int, size_bytes: int) -> int | None:
-    """Bytes of that range in whole cached pages; None where the kernel cannot say."""
+    """Return the bytes of that range in cached pages; None if the kernel lacks cachestat."""
     libc = ctypes.CDLL(None, use_errno=True)
     span = _Range(offset_bytes, size_bytes)
     state = _Cachestat()

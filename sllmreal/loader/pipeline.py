@@ -1,7 +1,7 @@
-"""Stages of threads joined by bounded queues of chunk numbers: every stage works at the same time.
+"""A pipeline: stages of threads, joined by bounded queues of chunk numbers.
 
-A chunk moves on as soon as its stage is done with it, with no barrier between stages, so that the
-whole takes as long as its slowest stage. The first error or a cancellation stops all of them.
+A chunk passes to the next stage as soon as a stage is done with it, without a barrier, so the
+pipeline takes as long as its slowest stage. The first error or a cancellation stops all stages.
 """
 
 import threading
@@ -15,9 +15,9 @@ from sllmreal.loader.errors import LoadCancelledError
 
 @dataclass(frozen=True, slots=True)
 class PipelineStage:
-    """What is done to every chunk, and by how many threads at once.
+    """A function of chunk numbers and the number of threads that run it.
 
-    `queue_chunks` may wait for it, if it says so; else as many as for every other stage.
+    `queue_chunks` is the capacity of the queue before the stage; None: the pipeline's default.
     """
 
     name: str
@@ -27,7 +27,7 @@ class PipelineStage:
 
 
 class Cancellation:
-    """Handed to a load by a caller who may want to stop it: at any chunk, from any thread."""
+    """A handle to cancel loads, from any thread; a load stops at the next chunk."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -36,10 +36,11 @@ class Cancellation:
 
     @property
     def cancelled(self) -> bool:
+        """True after `cancel`."""
         return self._cancelled
 
     def cancel(self) -> None:
-        """Stop the loads this is attached to, now and later. Returns without waiting for them."""
+        """Stop present and future loads that use this handle. Returns without waiting for them."""
         with self._lock:
             self._cancelled = True
             listeners = list(self._listeners)
@@ -47,8 +48,8 @@ class Cancellation:
             listener()
 
     @contextmanager
-    def heard_by(self, listener: Callable[[], None]) -> Iterator[None]:
-        """Call `listener` on cancellation, at once if it came before; until the end."""
+    def on_cancel(self, listener: Callable[[], None]) -> Iterator[None]:
+        """Call `listener` on cancellation until the end; at once if it is cancelled already."""
         with self._lock:
             self._listeners.append(listener)
             cancelled = self._cancelled
@@ -62,7 +63,7 @@ class Cancellation:
 
 
 class ChunkQueue:
-    """A bounded queue of chunk numbers: closed when all is put, aborted when something failed."""
+    """A bounded queue of chunk numbers: closed after the last chunk, aborted on an error."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -72,7 +73,7 @@ class ChunkQueue:
         self._aborted = False
 
     def put(self, chunk: int) -> bool:
-        """Append, waiting for room. False when the queue was aborted: nobody will take it."""
+        """Append a chunk, waiting for room. Return False if the queue was aborted."""
         with self._changed:
             while len(self._chunks) >= self._capacity and not self._aborted:
                 self._changed.wait()
@@ -83,7 +84,7 @@ class ChunkQueue:
             return True
 
     def get(self) -> int | None:
-        """The next chunk, waiting for one. None when the queue is closed and empty, or aborted."""
+        """Wait for a chunk and return it; None if the queue is aborted, or closed and empty."""
         with self._changed:
             while not self._chunks and not self._closed and not self._aborted:
                 self._changed.wait()
@@ -94,13 +95,13 @@ class ChunkQueue:
             return chunk
 
     def close(self) -> None:
-        """No more chunks will be put."""
+        """Declare that no more chunks will be put."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def abort(self) -> None:
-        """Wake everybody up with nothing."""
+        """Wake all waiting threads; they get no chunk."""
         with self._changed:
             self._aborted = True
             self._changed.notify_all()
@@ -126,10 +127,10 @@ def run_pipeline(
     cancellation: Cancellation | None = None,
     on_abort: Callable[[], None] = lambda: None,
 ) -> None:
-    """Send every chunk through all stages and return when the last one is done.
+    """Pass every chunk through all stages and return when the last chunk is done.
 
-    Raises the first error of a stage, or LoadCancelledError; by then no thread is running. When
-    stopping early, `on_abort` is called once, to wake stages that wait for something else.
+    Raises the first error of a stage, or LoadCancelledError; no thread is running then. After an
+    error, `on_abort` is called, to wake stages that wait for other things than the queues.
     """
     queues = [ChunkQueue(stage.queue_chunks or queue_chunks) for stage in stages]
     failure = _Failure()
@@ -144,7 +145,7 @@ def run_pipeline(
         abort()
 
     threads: list[threading.Thread] = []
-    with (cancellation or Cancellation()).heard_by(cancel):
+    with (cancellation or Cancellation()).on_cancel(cancel):
         try:
             for number, stage in enumerate(stages):
                 following = queues[number + 1] if number + 1 < len(stages) else None
@@ -172,7 +173,7 @@ def _started(
     failure: _Failure,
     abort: Callable[[], None],
 ) -> list[threading.Thread]:
-    """The running threads of one stage; the last of them to end closes the queue behind it."""
+    """Start the threads of one stage; the last one to end closes the next stage's queue."""
     running = [stage.num_threads]
     lock = threading.Lock()
 
@@ -182,7 +183,7 @@ def _started(
                 stage.work(chunk)
                 if following is not None and not following.put(chunk):
                     return
-        except BaseException as error:  # carried to the caller of run_pipeline
+        except BaseException as error:  # raised again in run_pipeline
             failure.record(error)
             abort()
         finally:

@@ -1,7 +1,7 @@
-"""Which bytes to read, in which order: pure arithmetic over a layout, before any I/O.
+"""The plan of a load: which chunks to read, in which order. Pure arithmetic over a layout.
 
-A partition is cut into chunks  [i * chunk_bytes, (i + 1) * chunk_bytes).  A load takes the chunks
-that hold a wanted byte and are not resident yet, in the order in which the model runs.
+A partition is cut into chunks  [i * chunk_bytes, (i + 1) * chunk_bytes).  A load reads the chunks
+that hold a wanted byte and are not resident, in the order of the model's execution.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -11,7 +11,7 @@ from itertools import chain, zip_longest
 from sllmcore.errors import UsageError
 from sllmreal.checkpoint.layout import BLOCK_BYTES, Layout, TensorEntry
 
-DEFAULT_CHUNK_BYTES = 16 << 20  # large enough for any disk's best, small enough to overlap
+DEFAULT_CHUNK_BYTES = 16 << 20  # large enough for a disk's best rate, small enough to overlap
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class ChunkKey:
 
 @dataclass(frozen=True, slots=True)
 class ChunkRead:
-    """One read: a whole chunk, shorter only at a partition's end."""
+    """A read of a whole chunk, which is shorter only at a partition's end."""
 
     key: ChunkKey
     offset_bytes: int
@@ -42,8 +42,11 @@ class ByteRange:
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """Reads in order. `needs[t]` are the positions in `reads` that tensor t of the layout awaits,
-    empty where its bytes are resident; None where no byte of it is wanted."""
+    """The reads of a load, in order.
+
+    `needs[t]` are the positions in `reads` that tensor t of the layout waits for; empty if its
+    bytes are resident, None if none of its bytes is wanted.
+    """
 
     layout: Layout
     chunk_bytes: int
@@ -52,11 +55,12 @@ class LoadPlan:
 
     @property
     def size_bytes(self) -> int:
+        """Sum of all reads."""
         return sum(read.size_bytes for read in self.reads)
 
 
 def tensor_range(tensor: TensorEntry) -> ByteRange:
-    """The bytes of the storage a tensor views: tied tensors share them, so all of it is loaded."""
+    """Return the range of a tensor's whole storage, which tied tensors share."""
     return ByteRange(tensor.partition, tensor.offset_bytes, tensor.offset_bytes + tensor.size_bytes)
 
 
@@ -67,9 +71,11 @@ def plan_load(
     resident: Collection[ChunkKey] = frozenset(),
     interleaved: bool = False,
 ) -> LoadPlan:
-    """Plan a load of `layout`. `wanted[t]` are the ranges that tensor t needs; None wants all.
+    """Plan a load of `layout`.
 
-    `interleaved` takes partitions in turns, for one device each, instead of one after another.
+    `wanted[t]` are the ranges that tensor t needs; None: all bytes of all tensors. With
+    `interleaved`, the reads take partitions in turn, because each goes to a device of its own.
+    Raises UsageError for a `chunk_bytes` that does not fit the layout.
     """
     check_chunk_bytes(chunk_bytes, layout)
     ranges = wanted if wanted is not None else [[tensor_range(t)] for t in layout.tensors]

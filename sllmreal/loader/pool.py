@@ -1,7 +1,7 @@
 """The DRAM tier: a pool of equal chunks, allocated and faulted in once, shared between processes.
 
-The memory is anonymous shared memory behind a descriptor; whoever holds that maps it. Its pages are
-gathered into huge ones when it is created, which needs no privilege and no setting of the system.
+The pool is anonymous shared memory behind a descriptor; a process with the descriptor can map it.
+Its pages are gathered into huge pages at creation, which needs no privilege and no system setting.
 """
 
 import mmap
@@ -34,7 +34,7 @@ from sllmreal.loader.window import map_window
 
 @dataclass(frozen=True, slots=True)
 class PoolStatus:
-    """What a pool holds. `resident_bytes` is by checkpoint identity."""
+    """A snapshot of a pool. `resident_bytes` is by checkpoint identity."""
 
     chunk_bytes: int
     num_chunks: int
@@ -79,13 +79,15 @@ class ChunkPool:
 
     @property
     def address(self) -> int:
-        """Where chunk 0 begins in this process; the chunks follow one another."""
+        """Address of chunk 0 in this process; the chunks follow one another."""
         return self._image.address
 
     def chunk_address(self, chunk: int) -> int:
+        """Return the address of a chunk in this process."""
         return self._image.address + chunk * self.chunk_bytes
 
     def status(self) -> PoolStatus:
+        """Return a snapshot of the pool."""
         with self._lock:
             ledger = self._ledger
             return PoolStatus(
@@ -97,23 +99,23 @@ class ChunkPool:
             )
 
     def resident(self, identity: str) -> dict[ChunkKey, int]:
-        """The pool chunks that hold a checkpoint's chunks."""
+        """Return the pool chunk of each resident chunk of a checkpoint."""
         with self._lock:
             return self._ledger.resident(identity)
 
-    def spoil(self, identity: str, keys: Collection[ChunkKey]) -> None:
-        """Bytes of these resident chunks are wrong: they count as missing until loaded again."""
+    def mark_corrupt(self, identity: str, keys: Collection[ChunkKey]) -> None:
+        """Mark resident chunks with wrong bytes: they count as missing until loaded again."""
         with self._lock:
-            self._ledger.spoil(identity, keys)
+            self._ledger.mark_corrupt(identity, keys)
 
-    def spoilt(self, identity: str) -> dict[ChunkKey, int]:
-        """The pool chunks of those."""
+    def corrupt(self, identity: str) -> dict[ChunkKey, int]:
+        """Return the pool chunk of each chunk that is marked as corrupt."""
         with self._lock:
-            return self._ledger.spoilt(identity)
+            return self._ledger.corrupt(identity)
 
     @contextmanager
     def pinned(self, identity: str) -> Iterator[None]:
-        """Nothing of this checkpoint is evicted until the end."""
+        """Protect a checkpoint's chunks from eviction until the end."""
         with self._lock:
             self._pins[identity] = self._pins.get(identity, 0) + 1
         try:
@@ -126,13 +128,13 @@ class ChunkPool:
 
     @contextmanager
     def loading(self) -> Iterator[None]:
-        """One load at a time: a server's loads are sequential, so that their times can be told."""
+        """Hold the lock of loads: they run one at a time, so that their times can be predicted."""
         with self._loading:
             yield
 
     @contextmanager
     def reserved(self, num: int) -> Iterator["Reservation"]:
-        """`num` chunks to load into; what is not committed goes back when the context ends."""
+        """Reserve `num` chunks to load into; chunks not committed are free after the end."""
         with self._lock:
             reservation = Reservation(self, self._ledger.reserve(num))
         try:
@@ -142,12 +144,12 @@ class ChunkPool:
                 self._ledger.release(reservation.uncommitted)
 
     def commit(self, identity: str, chunks: Mapping[ChunkKey, ResidentChunk]) -> None:
-        """Called by a Reservation only: its chunks hold verified bytes."""
+        """Record verified chunks of a reservation; for `Reservation` only."""
         with self._lock:
             self._ledger.commit(identity, chunks)
 
     def window(self, layout: Layout, chunks: Mapping[ChunkKey, int]) -> list[Image]:
-        """Images of a checkpoint's partitions in which `chunks` show; in use while they live."""
+        """Map `chunks` as images of the partitions; while one lives, the checkpoint is in use."""
         images = map_window(layout, self.chunk_bytes, self.fd, chunks)
         with self._lock:
             alive = [ref for ref in self._windows.get(layout.identity, []) if ref() is not None]
@@ -156,13 +158,15 @@ class ChunkPool:
         return images
 
     def evict(self, identity: str, num_bytes: int | None = None) -> int:
-        """Free a checkpoint's last `num_bytes` or more, None for all; returns the bytes freed.
+        """Free at least the last `num_bytes` of a checkpoint, None: all; return the bytes freed.
 
-        Raises CheckpointInUseError while it is pinned, or tensors of it live in this process.
+        Raises CheckpointInUseError if it is pinned or this process has tensors of it.
         """
         with self._lock:
             if self._in_use(identity):
-                raise CheckpointInUseError(f"checkpoint {identity[:16]} is in use")
+                raise CheckpointInUseError(
+                    f"checkpoint {identity[:16]} is in use: drop its tensors first"
+                )
             return self._ledger.evict(identity, num_bytes)
 
     def _in_use(self, identity: str) -> bool:
@@ -183,20 +187,22 @@ class Reservation:
         self.uncommitted = set(chunks)
 
     def commit(self, identity: str, chunks: Mapping[ChunkKey, ResidentChunk]) -> None:
-        """These chunks of the reservation are resident from here on."""
+        """Make these chunks of the reservation resident."""
         self._pool.commit(identity, chunks)
         self.uncommitted.difference_update(resident.chunk for resident in chunks.values())
 
 
 def _shared_memory(size_bytes: int) -> tuple[int, Image, bool]:
-    """A descriptor, its whole mapping, and whether that is on huge pages."""
+    """Return a descriptor, its whole mapping, and whether the mapping is on huge pages."""
     with ExitStack() as on_error:
         try:
             fd = os.memfd_create("sllm-pool", os.MFD_CLOEXEC)
             on_error.callback(close_unwritten, fd)
             os.ftruncate(fd, size_bytes)
         except OSError as error:
-            raise StorageError(f"no shared memory for {size_bytes} bytes: {error}") from error
+            raise StorageError(
+                f"cannot get {size_bytes} bytes of shared memory: {error}"
+            ) from error
         image = reserve_image(size_bytes)
         map_file(image.address, fd, 0, size_bytes, flags=mmap.MAP_SHARED)
         advise_huge_range(image.address, size_bytes)

@@ -1,4 +1,4 @@
-"""Any causal language model of transformers, built on tensors that this loader loaded."""
+"""Causal language models of transformers, built on tensors of this loader."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,10 +25,11 @@ _CONFIG = "config.json"
 def load_pretrained(
     path: str | Path, device: Device = "cpu", *, pool: ChunkPool | None = None
 ) -> "PreTrainedModel":
-    """The model whose weights and `config.json` lie at `path`, in evaluation mode.
+    """Load the model with the weights and `config.json` at `path`, in evaluation mode.
 
-    Parameters are the loaded tensors themselves, in their dtypes, except where transformers joins
-    several into one (fused experts). A CUDA device needs `accelerate`, as in transformers.
+    The parameters are the loaded tensors themselves, except those that transformers fuses
+    (experts). A CUDA device needs the package `accelerate`, as in transformers. Raises as
+    `load_checkpoint`, and BadCheckpointError if there is no `config.json`.
     """
     kind = model_class(path)
     return assembled(kind, load_checkpoint(path, device, pool=pool), device)
@@ -36,14 +37,14 @@ def load_pretrained(
 
 @dataclass(frozen=True, slots=True)
 class ModelClass:
-    """What to build: a class of transformers, and the configuration of one model."""
+    """A model class of transformers and the configuration of one model."""
 
     kind: "type[PreTrainedModel]"
     config: "PretrainedConfig"
 
 
 def model_class(path: str | Path) -> ModelClass:
-    """The class that the `config.json` at `path` asks for; no weights are read."""
+    """Return the model class for the `config.json` at `path`; no weights are read."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(_config_directory(read_layout(Path(path))))
@@ -55,7 +56,7 @@ def model_class(path: str | Path) -> ModelClass:
 def assembled(
     model: ModelClass, tensors: dict[str, torch.Tensor], device: Device
 ) -> "PreTrainedModel":
-    """A model whose parameters are `tensors`, which are on `device`."""
+    """Build a model with `tensors`, which are on `device`, as its parameters."""
     placement: dict[str, Any] = (
         {} if torch.device(device).type == "cpu" else {"device_map": {"": str(device)}}
     )
@@ -71,16 +72,20 @@ def _config_directory(layout: Layout) -> Path:
     if layout.chunk_bytes is None:
         directory = layout.path if layout.path.is_dir() else layout.path.parent
         if not (directory / _CONFIG).is_file():
-            raise BadCheckpointError(f"no {_CONFIG} beside the weights in {directory}")
+            raise BadCheckpointError(
+                f"{directory} has no {_CONFIG} beside the weights: put the model's one there"
+            )
         return directory
     if read_asset(layout, _CONFIG) is None:
-        raise BadCheckpointError(f"{layout.path} was converted without a {_CONFIG}")
+        raise BadCheckpointError(
+            f"{layout.path} has no {_CONFIG}: convert it again from a directory with one"
+        )
     return layout.path / ASSET_DIRECTORY
 
 
 @contextmanager
 def _without_progress_bars() -> Iterator[None]:
-    """transformers draws a bar on stderr for every model it assembles."""
+    """Disable the progress bar that transformers prints for every model."""
     from transformers.utils import logging as untyped
 
     logging: Any = untyped

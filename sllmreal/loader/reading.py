@@ -1,7 +1,7 @@
-"""Reading chunks from files: direct I/O into place, the page cache only where it has the bytes.
+"""Reads of chunks from files: direct I/O into place, or from the page cache if cached there.
 
-Direct reads skip a copy and do not evict what others cached. A range that is already cached is
-copied from there instead, several times faster than any disk.
+Direct reads save a copy and do not displace other files from the page cache. A range that is
+already cached is copied from there, several times faster than any disk.
 """
 
 import errno
@@ -18,7 +18,7 @@ from sllmreal.loader.plan import ChunkRead
 
 
 class ChunkReader:
-    """Reads of one open checkpoint's partitions, from any number of threads."""
+    """A reader of an open checkpoint's partitions, for any number of threads."""
 
     def __init__(self, names: list[str], direct: list[int | None], buffered: list[int]) -> None:
         self._names = names
@@ -27,13 +27,13 @@ class ChunkReader:
 
     @property
     def keep(self) -> None:
-        """Files are where they belong already."""
+        """None: files on this disk are not stored again."""
         return
 
     def read_into(self, read: ChunkRead, address: int) -> None:
-        """Fill memory at `address` (block-aligned, with room up to a whole block).
+        """Read a chunk to `address`, which is block-aligned and has room up to a whole block.
 
-        Raises StorageError when the bytes cannot be had or the file is shorter than it was.
+        Raises StorageError if the read fails or the file was truncated.
         """
         number = read.key.partition
         direct_fd = self._direct[number]
@@ -43,11 +43,11 @@ class ChunkReader:
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise self._fault(read, error) from error
-                self._direct[number] = None  # the file system takes the flag but not the read
+                self._direct[number] = None  # the file system accepts the flag but not the read
                 done = 0
         else:
             done = 0
-        # Buffered: all of it, or what a direct read left at an unaligned end.
+        # Buffered: the whole chunk, or the unaligned end that a direct read left.
         try:
             self._read_buffered(read, address, done)
         except OSError as error:
@@ -66,7 +66,7 @@ class ChunkReader:
             done += got
 
     def _cached(self, number: int, read: ChunkRead) -> bool:
-        """Whether most of the chunk lies in the page cache; False where the kernel cannot say."""
+        """Return True if most of the chunk is in the page cache; False if that is unknown."""
         cached = cached_bytes(self._buffered[number], read.offset_bytes, read.size_bytes)
         return cached is not None and cached * 2 > read.size_bytes
 
@@ -76,7 +76,7 @@ class ChunkReader:
 
 
 def _read_direct(fd: int, read: ChunkRead, address: int) -> int:
-    """Bytes read by direct I/O; stops short at an unaligned end of the file."""
+    """Read by direct I/O up to an unaligned end of the file; return the bytes read."""
     done = 0
     whole_bytes = align_up(read.size_bytes, BLOCK_BYTES)
     while done < read.size_bytes:
@@ -90,7 +90,7 @@ def _read_direct(fd: int, read: ChunkRead, address: int) -> int:
 
 @contextmanager
 def opened_reader(opened: OpenedCheckpoint) -> Iterator[ChunkReader]:
-    """A reader over all partitions, its descriptors closed at the end."""
+    """Open a reader of all partitions; its descriptors are closed at the end."""
     with ExitStack() as stack:
         direct: list[int | None] = []
         buffered: list[int] = []
@@ -99,7 +99,7 @@ def opened_reader(opened: OpenedCheckpoint) -> Iterator[ChunkReader]:
             try:
                 file = stack.enter_context(opened.opened_partition(number, direct=True))
                 direct.append(file.fd)
-            except OSError:  # the file system has no direct I/O, as tmpfs once had not
+            except OSError:  # the file system has no direct I/O, like tmpfs before Linux 6.6
                 direct.append(None)
         names = [part.file for part in opened.layout.partitions]
         yield ChunkReader(names, direct, buffered)

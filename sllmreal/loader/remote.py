@@ -1,9 +1,9 @@
-"""Loading from remote storage, written through to the SSD while it streams, resumed if cut off.
+"""Resumable loads from remote storage that write a copy to the SSD at the same time.
 
     remote -> memory -> verified -> tensors -> SSD cache, each on its own threads.
 
-The cache is a directory of checkpoints named by identity. What was stored before an interruption is
-taken from the SSD the next time, after hashing it again; a complete copy is published atomically.
+The cache is a directory of checkpoints named by identity. After an interruption, the next load
+takes the stored chunks from the SSD and hashes them again. A complete copy is published atomically.
 """
 
 import mmap
@@ -25,7 +25,7 @@ from sllmreal.loader.pool import ChunkPool
 from sllmreal.loader.reading import opened_reader
 from sllmreal.loader.remote_model import RemoteModel, remote_model
 from sllmreal.loader.remote_storage import RemoteStorage
-from sllmreal.loader.transfer import DEFAULT_OPTIONS, LoadOptions, Reader, verify_chunk
+from sllmreal.loader.transfer import DEFAULT_OPTIONS, LoadOptions, PartitionReader, verify_chunk
 from sllmreal.loader.write_through import JOURNAL_FILE, RemoteReader, WriteThrough, opened_copy
 
 
@@ -37,11 +37,11 @@ def load_remote(
     pool: ChunkPool | None = None,
     options: LoadOptions = DEFAULT_OPTIONS,
 ) -> dict[str, torch.Tensor]:
-    """All tensors of the checkpoint in `storage`: our format, or safetensors (sharded too).
+    """Load all tensors of the checkpoint in `storage`: our format, or safetensors.
 
-    `cache` holds a copy of it afterwards, and one that is there already is loaded instead; None
-    keeps no copy. Raises RemoteError when the storage fails for good, CorruptCheckpointError when
-    it serves a wrong byte of our format; what was right stays in the cache.
+    If `cache` has a copy, the copy is loaded; else one is written there. None keeps no copy.
+    Raises RemoteError if the storage keeps failing and CorruptCheckpointError for a wrong byte of
+    our format; verified chunks stay in the cache. Other errors as in `load_checkpoint`.
     """
     with loading_remote(storage, cache, device, pool=pool, options=options) as tensors:
         return tensors
@@ -56,10 +56,10 @@ def loading_remote(
     pool: ChunkPool | None = None,
     options: LoadOptions = DEFAULT_OPTIONS,
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """The tensors as soon as all of them are there and verified: a slow SSD holds nobody up.
+    """Yield the tensors as soon as all are verified, without waiting for a slow SSD.
 
-    The copy is whole when the context ends; until then the tensors must not be written to. Raises
-    as `load_remote`, what concerns the copy only at the end.
+    The copy is complete when the context ends; until then the tensors must not be written to.
+    Raises as `load_remote`; errors of the copy are raised at the end.
     """
     arrived: Future[dict[str, torch.Tensor]] = Future()
 
@@ -92,7 +92,7 @@ def _load(
     local = Path(cache) / layout.identity
     if _exists(local):
         with opened_checkpoint(local) as opened, opened_reader(opened) as reader:
-            # Safetensors files do not know their identity; in a pool it must be the same again.
+            # Safetensors files have no identity of their own; in a pool it must not change.
             same = replace(opened.layout, identity=layout.identity)
             _deliver(same, reader, request, arrived)
         return
@@ -108,11 +108,11 @@ def _load(
 
 def _deliver(
     layout: Layout,
-    reader: Reader,
+    reader: PartitionReader,
     request: LoadRequest,
     arrived: "Future[dict[str, torch.Tensor]]",
 ) -> None:
-    """Load, and hand all tensors over at the last one's arrival."""
+    """Load the tensors and set the result of `arrived` when the last one is complete."""
     tensors: dict[str, torch.Tensor] = {}
 
     def arrive(entry: TensorEntry, tensor: torch.Tensor) -> None:
@@ -129,13 +129,13 @@ def _exists(path: Path) -> bool:
     try:
         return path.exists()
     except OSError as error:
-        raise StorageError(f"looking for {path}: {error}") from error
+        raise StorageError(f"cannot look for {path}: {error}") from error
 
 
 def _completed(copy: WriteThrough, model: RemoteModel, directory: Path, chunk_bytes: int) -> bool:
-    """Add to the copy what no tensor lies in (a header), and the small files.
+    """Add the bytes outside tensors (a header) and the small files to the copy.
 
-    False where it is not whole, because bytes were in the pool already and did not come this way.
+    Return False if the copy is incomplete because chunks were resident and so were not received.
     """
     missing = copy.missing(chunk_bytes)
     if {read.key for read in plan_load(model.layout, chunk_bytes).reads} & {

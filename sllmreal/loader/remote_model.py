@@ -1,8 +1,8 @@
-"""What lies at a remote place: our own format, known by its index, or plain safetensors.
+"""Detection of a remote checkpoint: our format, recognised by its index, or plain safetensors.
 
-Safetensors carry no digest; what names their bytes is the service's own word for a version of each
-file (ETag, time), with the place and the headers. Where a service has no such word, nothing of them
-is kept for later: it could not be recognised.
+Safetensors carry no digest. Their identity is a hash of the service's version of each file (ETag or
+modification time), the location and the headers. If a service sends no version, no copy is kept,
+because it could not be recognised later.
 """
 
 import hashlib
@@ -33,14 +33,14 @@ from sllmreal.checkpoint.staging import fsync_directory, write_durably
 from sllmreal.loader.errors import RemoteStatusError
 from sllmreal.loader.remote_storage import RemoteStorage
 
-# What transformers and peft write beside the weights.
+# Files that transformers and peft write beside the weights.
 _SMALL_FILES = (
     *("config.json", "generation_config.json", "adapter_config.json", "chat_template.jinja"),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("tokenizer.model", "vocab.json", "vocab.txt", "merges.txt"),
 )
 _SINGLE_FILES = ("model.safetensors", "adapter_model.safetensors")
-# S3 says 403 instead of 404 to who may read objects but not list them.
+# S3 answers 403 instead of 404 if the key may read objects but not list them.
 _ABSENT = frozenset((403, 404, 410))
 
 
@@ -49,8 +49,9 @@ class RemoteModel:
     """A checkpoint in remote storage.
 
     Attributes:
-        recognisable: Equal identity, equal bytes: a copy may be kept, and found again.
-        write_rest: Makes a directory that holds the partitions a whole checkpoint, durably.
+        layout: Its files and tensors.
+        recognisable: Equal identities mean equal bytes, so a copy can be kept and found again.
+        write_rest: Writes all files but the partitions into a directory, durably.
     """
 
     layout: Layout
@@ -59,9 +60,10 @@ class RemoteModel:
 
 
 def remote_model(storage: RemoteStorage, path: Path) -> RemoteModel:
-    """What lies in `storage`; `path` is what its layout will say.
+    """Return the checkpoint in `storage`; `path` becomes the path of its layout.
 
-    Raises RemoteError where nothing can be read, BadCheckpointError where it breaks a rule.
+    Raises RemoteError if there is none or it cannot be read, BadCheckpointError if it breaks a
+    rule of its format.
     """
     try:
         index = fetched_index(storage)
@@ -70,7 +72,7 @@ def remote_model(storage: RemoteStorage, path: Path) -> RemoteModel:
             raise
         model = _safetensors(storage, path)
         if model is None:
-            message = f"neither {INDEX_FILE} nor safetensors can be read there: {error}"
+            message = f"the remote storage has neither {INDEX_FILE} nor safetensors: {error}"
             raise RemoteStatusError(message, error.status) from error
         return model
     layout = decode_index(index, path)
@@ -78,10 +80,12 @@ def remote_model(storage: RemoteStorage, path: Path) -> RemoteModel:
 
 
 def fetched_index(storage: RemoteStorage) -> bytes:
-    """The bytes of the index. Raises BadCheckpointError when it is implausibly long."""
+    """Fetch the bytes of the index. Raises BadCheckpointError if its length is not allowed."""
     size_bytes = storage.object_bytes(INDEX_FILE)
     if not HEADER_BYTES < size_bytes <= HEADER_BYTES + MAX_BODY_BYTES:
-        raise BadCheckpointError(f"{INDEX_FILE} of {size_bytes} bytes in the remote storage")
+        raise BadCheckpointError(
+            f"{INDEX_FILE} in the remote storage cannot have {size_bytes} bytes"
+        )
     return _fetched(storage, INDEX_FILE, size_bytes)
 
 
@@ -111,7 +115,9 @@ def _safetensors(storage: RemoteStorage, path: Path) -> RemoteModel | None:
 
 def _sharded(storage: RemoteStorage, path: Path, index: str, size_bytes: int) -> RemoteModel:
     if size_bytes > MAX_HEADER_BYTES:
-        raise BadCheckpointError(f"{index} of {size_bytes} bytes")
+        raise BadCheckpointError(
+            f"{index} must have at most {MAX_HEADER_BYTES} bytes, got {size_bytes}"
+        )
     raw = _fetched(storage, index, size_bytes)
     weight_map = parse_shard_index(raw, index)
     layout, recognisable = _layout(storage, path, sorted(set(weight_map.values())))
@@ -125,7 +131,7 @@ def _sharded(storage: RemoteStorage, path: Path, index: str, size_bytes: int) ->
 
 
 def _layout(storage: RemoteStorage, path: Path, files: Sequence[str]) -> tuple[Layout, bool]:
-    """The layout, and whether its identity names the bytes."""
+    """Return the layout, and whether equal identities mean equal bytes."""
     partitions: list[Partition] = []
     headers: list[SafetensorsHeader] = []
     names = hashlib.sha256()
@@ -134,7 +140,7 @@ def _layout(storage: RemoteStorage, path: Path, files: Sequence[str]) -> tuple[L
         size_bytes = storage.object_bytes(name)
         length = int.from_bytes(_fetched(storage, name, min(8, size_bytes)), "little")
         if not 2 <= length <= min(MAX_HEADER_BYTES, size_bytes - 8):
-            raise BadCheckpointError(f"{name}: header of {length} bytes")
+            raise BadCheckpointError(f"{name}: its header cannot have {length} bytes")
         raw = _fetched(storage, name, length, offset_bytes=8)
         headers.append(parse_header(raw, size_bytes, name, number))
         partitions.append(Partition(name, size_bytes))
@@ -147,7 +153,7 @@ def _layout(storage: RemoteStorage, path: Path, files: Sequence[str]) -> tuple[L
 
 
 def _write_small_files(storage: RemoteStorage, target: Path) -> None:
-    """Those that transformers looks for, as far as there are any."""
+    """Write the small files that transformers looks for and the storage has."""
     for name in _SMALL_FILES:
         size_bytes = _size_if_present(storage, name)
         if size_bytes is not None and size_bytes <= MAX_ASSET_BYTES:

@@ -1,7 +1,7 @@
 """Remote storage as ranges of named objects: HTTP servers, and S3-compatible stores by signed URLs.
 
-A range that breaks off is continued where it stopped; an object that changed meanwhile is an error.
-The standard library does the HTTP, reading into place; `boto3`, imported lazily, the signing.
+A range that breaks off is continued where it stopped. An object that changes meanwhile is an error.
+HTTP uses the standard library and reads into place; `boto3`, imported lazily, signs S3 URLs.
 """
 
 import re
@@ -27,11 +27,11 @@ _RETRIED = frozenset((408, 429, 500, 502, 503, 504))
 
 @dataclass(frozen=True, slots=True)
 class RetryOptions:
-    """Attempts without any progress before a range is given up, and the pauses between them."""
+    """Attempts without progress before a range is given up, and the pauses between them."""
 
     max_attempts: int = 5
     first_pause_s: float = 0.1  # doubled with every attempt
-    timeout_s: float = 30.0  # without a byte
+    timeout_s: float = 30.0  # until the next byte
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class _Progress:
 
 @dataclass(frozen=True, slots=True)
 class _Validator:
-    """What a service says of an object that changes when its bytes do."""
+    """The fields of an answer that change when the object's bytes do."""
 
     tag: str
     modified: str
@@ -50,10 +50,10 @@ class _Validator:
 
 
 class RemoteStorage(Protocol):
-    """Objects under one prefix."""
+    """Named objects under one prefix."""
 
     def object_bytes(self, name: str) -> int:
-        """An object's length. Raises RemoteError where there is none, or no way to know."""
+        """Return an object's length. Raises RemoteError if there is none or the service fails."""
         ...
 
     def read_into(self, name: str, offset_bytes: int, target: memoryview) -> None:
@@ -61,18 +61,18 @@ class RemoteStorage(Protocol):
         ...
 
     def version(self, name: str) -> str | None:
-        """Another one when the object's bytes are; None if the service does not say.
+        """Return a string that changes when the object's bytes do; None if the service has none.
 
-        Known once something of the object was read.
+        Known after a first read of the object.
         """
         ...
 
 
 class HttpStorage:
-    """Objects behind URLs, read by ranges over connections that are kept. Proxies are not used."""
+    """Objects behind URLs, read by ranges over kept connections. Proxies are not used."""
 
     def __init__(self, place: str, url_of: Callable[[str], str], retry: RetryOptions) -> None:
-        """`place` names the storage; `url_of` gives an object's URL, which may change each time."""
+        """`place` identifies the storage; `url_of` returns an object's URL, which may vary."""
         self._place = place
         self._url_of = url_of
         self._retry = retry
@@ -89,7 +89,7 @@ class HttpStorage:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close the connections that are kept."""
+        """Close the kept connections."""
         self._close_idle()
 
     def object_bytes(self, name: str) -> int:
@@ -106,7 +106,7 @@ class HttpStorage:
         return f"{self._place}/{name} {known}"
 
     def _ranged(self, name: str, offset_bytes: int, target: memoryview) -> int:
-        """Fill `target`, in as many requests as it takes; returns the object's whole length."""
+        """Fill `target`, with retries; return the object's whole length."""
         done = attempt = total = 0
         while done < len(target):
             try:
@@ -117,14 +117,16 @@ class HttpStorage:
                 attempt += 1
                 if attempt >= self._retry.max_attempts:
                     at = offset_bytes + done
-                    raise RemoteError(f"{name}: given up at byte {at}: {error}") from error
+                    raise RemoteError(
+                        f"{name}: gave up at byte {at} after {attempt} attempts: {error}"
+                    ) from error
                 time.sleep(self._retry.first_pause_s * 2 ** (attempt - 1))
         return total
 
     def _request(
         self, name: str, offset_bytes: int, target: memoryview, done: int
     ) -> Iterator[_Progress]:
-        """One request for what is missing, yielding how far it has come."""
+        """Make one request for the missing bytes and yield its progress."""
         begin, end = offset_bytes + done, offset_bytes + len(target) - 1
         url = self._url_of(name)
         for _ in range(_MAX_REDIRECTS):
@@ -133,7 +135,7 @@ class HttpStorage:
                 head = connection.get(_request_target(parts), begin, end)
                 if head.status in _REDIRECTS:
                     url = urljoin(url, head.headers.get("location", ""))
-                    connection.close()  # its body is not worth reading
+                    connection.close()  # cheaper than reading the body
                     continue
                 total = self._checked(name, head, begin, end)
                 while done < len(target):
@@ -143,11 +145,11 @@ class HttpStorage:
                     done += got
                     yield _Progress(done, total)
                 return
-        raise RemoteError(f"{name}: more than {_MAX_REDIRECTS} redirections")
+        raise RemoteError(f"{name}: the server sent more than {_MAX_REDIRECTS} redirections")
 
     @contextmanager
     def _connected(self, parts: SplitResult) -> Iterator[HttpConnection]:
-        """A connection to the URL's host, kept afterwards unless something went wrong."""
+        """Connect to the URL's host; the connection is kept afterwards unless an error occurs."""
         key = (parts.scheme, parts.netloc)
         with self._lock:
             idle = self._idle.setdefault(key, [])
@@ -157,7 +159,7 @@ class HttpStorage:
         try:
             yield connection
         except BaseException:
-            # Those kept beside it have waited as long: the server may have closed them as well.
+            # Other kept connections are as old: the server may have closed them as well.
             connection.close()
             self._close_idle()
             raise
@@ -179,20 +181,22 @@ class HttpStorage:
         if head.status in _RETRIED:
             raise HttpError(f"status {head.status}")
         if head.status != 206:
-            message = f"{name}: status {head.status}, a range needs 206"
+            message = f"{name}: the server answered with status {head.status}, a range needs 206"
             raise RemoteStatusError(message, head.status)
         match = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
         length = headers.get("content-length", "")
         if match is None or (int(match[1]), int(match[2])) != (begin, end):
-            raise RemoteError(f"{name}: asked for bytes {begin}-{end}, got another range")
+            raise RemoteError(f"{name}: the server sent another range than the bytes {begin}-{end}")
         if length != str(end + 1 - begin) or headers.get("content-encoding"):
-            raise RemoteError(f"{name}: the answer is not the {end + 1 - begin} bytes themselves")
+            raise RemoteError(
+                f"{name}: the server sent encoded bytes or another number than {end + 1 - begin}"
+            )
         modified = headers.get("last-modified", "")
         validator = _Validator(headers.get("etag", ""), modified, int(match[3]))
         with self._lock:
             known = self._validators.setdefault(name, validator)
         if known != validator:
-            raise RemoteError(f"{name} changed while it was read")
+            raise RemoteError(f"{name} changed while it was read: load it again")
         return int(match[3])
 
 
@@ -201,9 +205,10 @@ def _request_target(parts: SplitResult) -> str:
 
 
 def remote_storage(url: str, retry: RetryOptions | None = None, client: Any = None) -> HttpStorage:
-    """The storage at `http://`, `https://` or `s3://bucket/prefix`.
+    """Return the storage at `http://`, `https://` or `s3://bucket/prefix`.
 
-    `client` is a boto3 S3 client to sign with, for endpoints and credentials of one's own.
+    `client` is a boto3 S3 client to sign with; None: the default one. Raises UsageError for another
+    URL.
     """
     options = retry or RetryOptions()
     parts = urlsplit(url)
@@ -212,7 +217,7 @@ def remote_storage(url: str, retry: RetryOptions | None = None, client: Any = No
         return HttpStorage(base, lambda name: f"{base}/{quote(name)}", options)
     if parts.scheme == "s3" and parts.netloc:
         return HttpStorage(url, _signer(parts.netloc, parts.path, client), options)
-    raise UsageError(f"remote storage is http://, https:// or s3://bucket/prefix, got {url!r}")
+    raise UsageError(f"remote storage must be http://, https:// or s3://bucket/prefix, got {url!r}")
 
 
 def _signer(bucket: str, prefix: str, client: Any) -> Callable[[str], str]:
@@ -225,6 +230,6 @@ def _signer(bucket: str, prefix: str, client: Any) -> Callable[[str], str]:
         try:
             return str(client.generate_presigned_url("get_object", Params=parameters))
         except import_module("botocore.exceptions").BotoCoreError as error:
-            raise RemoteError(f"cannot sign for s3://{bucket}: {error}") from error
+            raise RemoteError(f"cannot sign a URL of s3://{bucket}: {error}") from error
 
     return sign

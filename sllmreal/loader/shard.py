@@ -1,7 +1,7 @@
-"""The slices of one tensor-parallel rank, cut from the same bytes whatever the degree.
+"""The slices of one tensor-parallel rank; every degree uses the same files.
 
-Rank r of n holds elements  [r * d / n, (r + 1) * d / n)  of the split dimension d (rounded down);
-a fused tensor is `num_blocks` such dimensions one after another, each cut alike.
+Rank r of n holds elements  [r * d / n, (r + 1) * d / n)  (rounded down) of a split dimension of
+extent d. A fused tensor is `num_blocks` equal blocks along that dimension, each split the same way.
 """
 
 import re
@@ -18,14 +18,14 @@ from sllmreal.loader.plan import ByteRange, tensor_range
 
 @dataclass(frozen=True, slots=True)
 class SplitRule:
-    """Tensors whose name matches `pattern` are split along `dim`."""
+    """A rule: tensors with a name that matches `pattern` are split along `dim`."""
 
     pattern: str
     dim: int
     num_blocks: int = 1
 
 
-# Column-parallel weights are split by output (dimension 0), row-parallel ones by input (1).
+# Column-parallel weights are split by outputs (dimension 0), row-parallel ones by inputs (1).
 COMMON_RULES = (
     SplitRule(r"\.(q_proj|k_proj|v_proj|gate_proj|up_proj|fc1|w1|w3)\.(weight|bias)$", 0),
     SplitRule(r"\.(o_proj|out_proj|down_proj|fc2|w2)\.weight$", 1),
@@ -37,7 +37,7 @@ COMMON_RULES = (
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One rank of a tensor-parallel group. The first rule that matches decides; none: whole."""
+    """A rank of a tensor-parallel group. The first matching rule applies; if none, no split."""
 
     rank: int
     degree: int
@@ -49,7 +49,7 @@ class Shard:
 
 
 def rules_of_plan(plan: Mapping[str, str]) -> tuple[SplitRule, ...]:
-    """Rules from a transformers `tp_plan`: module pattern -> colwise, rowwise; others whole."""
+    """Return the rules of a transformers `tp_plan`: colwise and rowwise modules are split."""
     rules = []
     for module, style in plan.items():
         name = re.escape(module).replace(r"\*", r"\d+")
@@ -61,19 +61,24 @@ def rules_of_plan(plan: Mapping[str, str]) -> tuple[SplitRule, ...]:
 
 
 def split_rule(entry: TensorEntry, shard: Shard) -> SplitRule | None:
-    """How the tensor is split; None where every rank holds all of it."""
+    """Return the rule for a tensor; None if every rank holds all of it.
+
+    Raises UsageError if its extent is not a multiple of the rule's `num_blocks`.
+    """
     for rule in shard.rules:
         if re.search(rule.pattern, entry.name):
             if rule.dim >= len(entry.shape):
                 return None
             if entry.shape[rule.dim] % rule.num_blocks:
-                raise UsageError(f"{entry.name}: {entry.shape} is not of {rule.num_blocks} blocks")
+                raise UsageError(
+                    f"{entry.name}: {entry.shape} cannot be cut into {rule.num_blocks} equal blocks"
+                )
             return rule
     return None
 
 
 def wanted_ranges(entry: TensorEntry, shard: Shard) -> list[ByteRange]:
-    """The bytes that a rank needs of a tensor: its rows where rows are split, else all."""
+    """Return the ranges that a rank needs: its rows if rows are split, else the whole storage."""
     whole = tensor_range(entry)
     rule = split_rule(entry, shard)
     if rule is None or rule.dim != 0 or entry.empty or not entry.contiguous:
@@ -93,7 +98,7 @@ def wanted_ranges(entry: TensorEntry, shard: Shard) -> list[ByteRange]:
 
 
 def sliced(tensor: torch.Tensor, entry: TensorEntry, shard: Shard) -> torch.Tensor:
-    """The rank's slice: a view, except that a fused tensor's blocks are put together."""
+    """Return the rank's slice: a view; a copy if the blocks of a fused tensor are joined."""
     rule = split_rule(entry, shard)
     if rule is None:
         return tensor

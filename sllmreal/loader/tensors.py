@@ -1,4 +1,4 @@
-"""Tensors as views of loaded memory: nothing is copied, and tied tensors share their storage."""
+"""Tensors as views of loaded memory, without a copy; tied tensors share their storage."""
 
 import math
 from collections.abc import Sequence
@@ -11,15 +11,18 @@ from sllmreal.loader.memory import Image
 
 
 class HostViews:
-    """Makes CPU tensors over the images of a checkpoint's partitions."""
+    """CPU tensors over the images of a checkpoint's partitions."""
 
     def __init__(self, images: Sequence[Image]) -> None:
         self._images = images
         self._storages: dict[tuple[int, int, int], torch.Tensor] = {}
 
     def tensor(self, entry: TensorEntry) -> torch.Tensor:
-        """The view `entry` describes. A storage misaligned for its elements is copied instead,
-        which happens only in safetensors files that some other tool packed tightly."""
+        """Return the tensor that `entry` describes, as a view.
+
+        A storage that is misaligned for its elements is copied; only tightly packed safetensors
+        files of other tools have such storages.
+        """
         dtype = torch_dtype(entry.dtype)
         if entry.empty:
             return torch.empty(entry.shape, dtype=dtype)
@@ -45,7 +48,7 @@ class HostViews:
 
 
 def strided_view(raw: torch.Tensor, entry: TensorEntry, offset_bytes: int) -> torch.Tensor:
-    """The tensor of `entry` whose storage begins at `offset_bytes` of the flat bytes `raw`."""
+    """Return the tensor of `entry`; its storage begins at `offset_bytes` of the bytes `raw`."""
     dtype = torch_dtype(entry.dtype)
     item_bytes = dtype.itemsize
     begin = offset_bytes + entry.view_offset_bytes

@@ -1,6 +1,6 @@
-"""Carrying out a plan: read, verify, then whatever the destination needs, each on its own threads.
+"""Execution of a plan as a pipeline: read, verify, then the stages of the destination.
 
-Time of a transfer = that of its slowest stage. Nothing is handed out before its hash was checked.
+time of a transfer = time of its slowest stage.  No chunk is handed out before its hash is checked.
 """
 
 import os
@@ -22,17 +22,17 @@ from sllmreal.loader.plan import DEFAULT_CHUNK_BYTES, ChunkRead
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
-    """Threads and sizes. The defaults were best on one NVMe disk; an array wants more readers."""
+    """Threads and sizes. The defaults were best on one NVMe disk; an array needs more readers."""
 
     chunk_bytes: int = DEFAULT_CHUNK_BYTES  # with a pool, the pool's chunk size is taken
-    num_faulters: int = 2  # of fresh memory, which 2 cores give at 8 GB/s and disks never outrun
+    num_faulters: int = 2  # of fresh memory: 2 cores fault in 8 GB/s, more than a disk reads
     num_readers: int = 8
     num_verifiers: int = min(4, os.cpu_count() or 1)  # 20 GB/s each
-    num_writers: int = 2  # to the SSD, of what comes from remote storage
+    num_writers: int = 2  # to the SSD, of chunks from remote storage
     num_copiers: int = 2  # per device: one copy runs while the next is queued
     queue_chunks: int = 16
-    staging_chunks: int = 16  # of pinned memory, when a device is loaded without a pool
-    verify_resident: bool = False  # hash again what the pool has; what differs is read again
+    staging_chunks: int = 16  # of pinned memory, for a device without a pool
+    verify_resident: bool = False  # hash resident chunks again; corrupt ones are read again
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
@@ -43,40 +43,40 @@ class LoadOptions:
 DEFAULT_OPTIONS = LoadOptions()
 
 
-class Reader(Protocol):
-    """Where chunks come from: files, or a storage service."""
+class PartitionReader(Protocol):
+    """A source of chunks: files, or a storage service."""
 
     def read_into(self, read: ChunkRead, address: int) -> None:
-        """Fill memory at `address`, which has room up to a whole block. Called by many threads.
+        """Read a chunk to `address`, which has room up to a whole block. Called by many threads.
 
-        Raises StorageError when the bytes cannot be had.
+        Raises StorageError if the bytes cannot be read.
         """
         ...
 
     @property
     def keep(self) -> "Callable[[ChunkRead, int], None] | None":
-        """What stores a verified chunk, given its address, in a nearer tier; None: nothing."""
+        """A function that stores the verified chunk at an address in a nearer tier, or None."""
         ...
 
 
 class LoadDestination(Protocol):
-    """Where chunks go, by position in the plan."""
+    """The memory of the plan's chunks, by position in the plan."""
 
     def address(self, position: int) -> int:
-        """Memory for that read; may wait until there is some."""
+        """Return the address for that read; may wait for free memory."""
         ...
 
     @property
-    def lasting(self) -> bool:
-        """Whether a landed chunk stays at its address until the transfer ends."""
+    def keeps_chunks(self) -> bool:
+        """True if a landed chunk stays at its address until the transfer ends."""
         ...
 
-    def ahead(self) -> Sequence[PipelineStage]:
-        """What happens to a chunk's memory before the chunk is read."""
+    def stages_before_read(self) -> Sequence[PipelineStage]:
+        """Return the stages for a chunk's memory before the chunk is read."""
         ...
 
-    def stages(self) -> Sequence[PipelineStage]:
-        """What happens to a verified chunk before it counts as landed."""
+    def stages_after_read(self) -> Sequence[PipelineStage]:
+        """Return the stages for a verified chunk before it counts as landed."""
         ...
 
     def abort(self) -> None:
@@ -86,17 +86,17 @@ class LoadDestination(Protocol):
 
 def transfer(
     fill: Fill,
-    reader: Reader,
+    reader: PartitionReader,
     destination: LoadDestination,
     landed: Callable[[int], None],
     options: LoadOptions = DEFAULT_OPTIONS,
     cancellation: Cancellation | None = None,
 ) -> None:
-    """Move every read of the plan; `landed(position)` is called once for each, one at a time.
+    """Transfer every read of the plan; call `landed(position)` once for each, one at a time.
 
-    Returns when a reader that keeps chunks in a nearer tier has kept them all.
-    Positions in place hold verified bytes at their address: they are neither read nor verified.
-    Raises the first error, of a read, a hash or the destination; no thread is left running.
+    Returns when the reader has stored all chunks in a nearer tier, if it has one. Positions in
+    place are neither read nor verified. Raises the first error of a read, a hash or the
+    destination; no thread is running then.
     """
     plan = fill.plan
     in_place = fill.in_place
@@ -119,18 +119,18 @@ def transfer(
         with landing:
             landed(position)
 
-    stages = [*destination.ahead(), PipelineStage("read", read, options.num_readers)]
+    stages = [*destination.stages_before_read(), PipelineStage("read", read, options.num_readers)]
     if plan.layout.chunk_bytes is not None:
         stages.append(PipelineStage("verify", verify, options.num_verifiers))
-    after = [*destination.stages(), PipelineStage("land", land, 1)]
+    after = [*destination.stages_after_read(), PipelineStage("land", land, 1)]
     if (store := reader.keep) is not None:
 
         def keep(position: int) -> None:
             store(plan.reads[position], addresses[position])
 
         kept = PipelineStage("keep", keep, options.num_writers, queue_chunks=len(plan.reads))
-        # A slow SSD holds nothing up where landed bytes stay: they are stored afterwards.
-        after = [*after, kept] if destination.lasting else [kept, *after]
+        # If landed chunks stay in place, they are stored last: a slow SSD then delays no chunk.
+        after = [*after, kept] if destination.keeps_chunks else [kept, *after]
     stages += after
     waiting = range(len(plan.reads))
     run_pipeline(stages, waiting, options.queue_chunks, cancellation, destination.abort)

@@ -1,7 +1,7 @@
-"""Showing scattered chunks of the pool as one piece of memory, so that tensors can be views.
+"""Scattered chunks of a pool, mapped as one piece of memory, so that tensors can be views.
 
-The pages are shared with the pool until someone writes to a tensor: the writer then gets a page of
-its own, and neither the pool nor any other process sees the change.
+The pages are shared with the pool. A write to a tensor gives the writing process a private page:
+neither the pool nor another process changes.
 """
 
 import mmap
@@ -16,7 +16,10 @@ from sllmreal.loader.plan import ChunkKey
 def map_window(
     layout: Layout, chunk_bytes: int, pool_fd: int, chunks: Mapping[ChunkKey, int]
 ) -> list[Image]:
-    """One image per partition, in which the chunks given appear at their places."""
+    """Map `chunks` at their places in one image per partition and return the images.
+
+    Raises StorageError if they cannot be mapped.
+    """
     images = [reserve_image(_rounded(part.size_bytes, chunk_bytes)) for part in layout.partitions]
     for first, count in _runs(chunks):
         image = images[first.partition]
@@ -33,7 +36,7 @@ def _rounded(size_bytes: int, chunk_bytes: int) -> int:
 
 
 def _runs(chunks: Mapping[ChunkKey, int]) -> list[tuple[ChunkKey, int]]:
-    """Maximal runs that are adjacent both in a partition and in the pool: (first key, length)."""
+    """Return runs that are adjacent in a partition and in the pool: (first key, length)."""
     keys = sorted(chunks, key=lambda key: (key.partition, key.number))
     if not keys:
         return []

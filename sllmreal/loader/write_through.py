@@ -1,7 +1,7 @@
-"""Reading from remote storage and writing what came to the SSD, chunk by chunk, resumable.
+"""Resumable copies of remote checkpoints: received chunks are stored on the SSD.
 
-A journal in the staging directory names the chunks that were stored. It is a hint, not a promise:
-what it names is read back and hashed before it is used.
+A journal in the staging directory lists the stored chunks. It is only a hint: a listed chunk is
+read back and hashed before it is used.
 """
 
 import os
@@ -23,12 +23,12 @@ from sllmreal.loader.transfer import verify_chunk
 
 JOURNAL_FILE = "stored"
 _PLACE = struct.Struct("<IQI")  # partition, offset, length
-_RECORD_BYTES = _PLACE.size + HASH_BYTES  # and a hash if needed
-_NO_HASH = bytes(HASH_BYTES)  # of layouts that have hashes of their own
+_RECORD_BYTES = _PLACE.size + HASH_BYTES
+_NO_HASH = bytes(HASH_BYTES)  # for layouts with hashes of their own
 
 
 class RemoteReader:
-    """Reads from remote storage and keeps nothing."""
+    """A reader of remote storage that stores no copy."""
 
     def __init__(self, storage: RemoteStorage, layout: Layout) -> None:
         self._storage = storage
@@ -36,7 +36,7 @@ class RemoteReader:
 
     @property
     def keep(self) -> None:
-        """There is no nearer tier."""
+        """None: no copy is stored."""
         return
 
     def read_into(self, read: ChunkRead, address: int) -> None:
@@ -46,7 +46,7 @@ class RemoteReader:
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """Descriptors: of each partition for whole blocks and for the rest, and of the journal."""
+    """Descriptors of each partition, for whole blocks and for other lengths, and of the journal."""
 
     direct: list[int]
     buffered: list[int]
@@ -54,7 +54,7 @@ class _Files:
 
 
 class WriteThrough:
-    """Reads from the SSD what is stored there, the rest from remote storage, and stores that."""
+    """A reader that takes stored chunks from the SSD and stores those from remote storage."""
 
     def __init__(self, storage: RemoteStorage, layout: Layout, files: _Files) -> None:
         self._remote = RemoteReader(storage, layout)
@@ -71,7 +71,7 @@ class WriteThrough:
         self._remote.read_into(read, address)
 
     def keep(self, read: ChunkRead, address: int) -> None:
-        """Store a verified chunk, unless it came from there."""
+        """Store a verified chunk, unless it was read from the SSD. Raises StorageError."""
         place = _place(read)
         if place in self._stored:
             return
@@ -88,7 +88,7 @@ class WriteThrough:
             raise StorageError(f"writing the SSD copy: {error}") from error
 
     def missing(self, chunk_bytes: int) -> list[ChunkRead]:
-        """Chunks of the whole checkpoint that are not stored."""
+        """Return the chunks of the whole checkpoint that are not stored."""
         return [
             read
             for read in _all_chunks(self._layout, chunk_bytes)
@@ -96,7 +96,7 @@ class WriteThrough:
         ]
 
     def sync(self) -> None:
-        """Make what is stored durable."""
+        """Make the stored chunks durable."""
         for fd in self._files.buffered:
             os.fsync(fd)
 
@@ -106,7 +106,7 @@ class WriteThrough:
         return files[read.key.partition]
 
     def _read_stored(self, read: ChunkRead, address: int) -> bool:
-        """True if the SSD has the chunk, whole and right."""
+        """Read a stored chunk; return False if it is incomplete or differs from its hash."""
         data = buffer_at(address, read.size_bytes)
         try:
             if os.preadv(self._fd(read), [data], read.offset_bytes) != len(data):
@@ -121,7 +121,7 @@ class WriteThrough:
 
 @contextmanager
 def opened_copy(directory: Path, storage: RemoteStorage, layout: Layout) -> Iterator[WriteThrough]:
-    """The copy of a checkpoint that is being made in `directory`, its files closed at the end."""
+    """Open the files of a checkpoint's copy in `directory`; they are closed at the end."""
     with ExitStack() as stack:
 
         def opened(name: str, flags: int) -> int:
@@ -155,7 +155,7 @@ def _all_chunks(layout: Layout, chunk_bytes: int) -> Iterator[ChunkRead]:
 
 
 def _read_journal(fd: int) -> dict[bytes, bytes]:
-    """The places that earlier attempts stored, and their hashes; a torn last record is cut off."""
+    """Return places and hashes that earlier attempts stored; a torn last record is cut off."""
     size_bytes = os.fstat(fd).st_size
     whole_bytes = size_bytes // _RECORD_BYTES * _RECORD_BYTES
     if whole_bytes != size_bytes:

@@ -1,4 +1,4 @@
-"""Broken checkpoints of our format, at least one for every rule of SPEC.md, by class."""
+"""Broken checkpoints of our format: at least one for every rule of SPEC.md, by kind."""
 
 import base64
 import os
@@ -32,7 +32,7 @@ BAD_FILE_NAMES = ("", "..", ".", "a/b", "../x", "/etc/passwd", "a\0b", ".hidden"
 
 
 def native(mutator: NativeMutator) -> Iterator[Hostile]:
-    """Broken checkpoints of our format."""
+    """Yield the broken checkpoints of our format."""
     yield from _headers(mutator)
     yield from _bodies(mutator)
     yield from _tensors(mutator)

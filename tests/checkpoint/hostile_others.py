@@ -1,4 +1,4 @@
-"""Broken safetensors files and shard indexes, and paths that are no checkpoint at all."""
+"""Broken safetensors files and shard indexes, and paths without any checkpoint."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from tests.checkpoint.mutator import Build, Hostile
 
 
 def safetensors() -> Iterator[Hostile]:
-    """Broken safetensors files and shard indexes."""
+    """Yield broken safetensors files and shard indexes."""
     good = {"a": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}}
 
     def file(header: object, data: bytes = bytes(16), length: int | None = None) -> Build:
@@ -75,7 +75,7 @@ def _shard_indexes() -> Iterator[Hostile]:
 
 
 def others() -> Iterator[Hostile]:
-    """Paths that are no checkpoint at all."""
+    """Yield paths without any checkpoint."""
     yield Hostile("no checkpoint", "nothing", lambda path: None)
     yield Hostile("no checkpoint", "empty directory", lambda path: path.mkdir())
     yield Hostile("no checkpoint", "fifo", lambda path: os.mkfifo(path))

@@ -1,4 +1,4 @@
-"""Changing a sound checkpoint in one place at a time, with everything around it made to fit."""
+"""Changes of a valid checkpoint in one place, with digests and lengths made to fit."""
 
 import copy
 import hashlib
@@ -18,7 +18,7 @@ Build = Callable[[Path], object]
 
 @dataclass(frozen=True, slots=True)
 class Hostile:
-    """A kind of breakage, a name within it, and how to make the files at a path."""
+    """A broken checkpoint: its kind, its name within the kind, and a function that builds it."""
 
     kind: str
     name: str
@@ -26,7 +26,7 @@ class Hostile:
 
 
 class NativeMutator:
-    """A sound checkpoint's index, to be broken in one place at a time."""
+    """The index of a valid checkpoint; each method returns a function that builds a broken one."""
 
     def __init__(self, directory: Path) -> None:
         self._source = directory / "sound"
@@ -36,7 +36,7 @@ class NativeMutator:
         self.body: Json = json.loads(index[64:])
 
     def with_body(self, change: Callable[..., object]) -> Build:
-        """The index's JSON changed, everything else made to fit."""
+        """Change the index's JSON; digest and lengths fit."""
 
         def build(path: Path) -> None:
             body = copy.deepcopy(self.body)

@@ -1,9 +1,9 @@
 """A fault at every system call of a writer: `python -m tests.checkpoint.syscalls`.
 
-A fork writes a checkpoint while strace lets the n-th call of one kind fail, or kills the process as
-it enters that call: for every kind of call on files that the writer makes, and every n until the
-write ends without it. Afterwards what is published must be whole, the old or the new one, the new
-one if the write said so, and the next write must succeed and leave nothing beside its target.
+A forked process writes a checkpoint while strace makes the n-th call of one kind fail, or kills the
+process at that call: for every kind of file call of the writer and every n up to the last call.
+Afterwards the target must be the whole old or the whole new checkpoint, and the new one if the
+write returned. The next write must succeed and leave nothing beside its target.
 """
 
 import argparse
@@ -27,13 +27,13 @@ from tests.checkpoint.writers import WRITERS, Writer
 FAULTS = ("error=EIO", "error=ENOSPC", "error=EINTR", "signal=SIGKILL")
 _NO_FILE = frozenset(("mmap", "munmap", "mprotect", "madvise"))  # of memory, not of files
 _CALL = re.compile(r"^(?:\d+ +)?(\w+)\(", re.MULTILINE)
-_REFUSED, _BROKEN = 3, 4  # exit codes of a writer: a typed error, any other one
+_REFUSED, _BROKEN = 3, 4  # exit codes of a writer: after a typed error, after any other error
 _PR_SET_PTRACER, _ANY = 0x59616D61, -1
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a write under strace ended, and what strace saw."""
+    """The end of a write under strace, and the calls that strace recorded."""
 
     code: int  # negative: the signal that killed it
     calls: str
@@ -48,7 +48,7 @@ class Ended:
 
 
 def why_not() -> str | None:
-    """Why this machine cannot run the campaign; None where it can."""
+    """Return the reason that this machine cannot run the campaign; None if it can."""
     if shutil.which("strace") is None:
         return "strace is not installed"
     with tempfile.TemporaryDirectory() as directory:
@@ -59,13 +59,13 @@ def why_not() -> str | None:
 def fail_every_call(
     writer: Writer, faults: Sequence[str], directory: Path, only: Iterable[str] = ()
 ) -> Counter[str]:
-    """Assert all of the above for one writer; the faults injected, by kind of call.
+    """Run the campaign for one writer and return the number of faults by kind of call.
 
-    `only` names kinds of calls; empty, all that the writer makes are taken.
+    `only` lists kinds of calls; if empty, all kinds that the writer makes.
     """
     number = 1
     writer.prepare(number)
-    writer.write(number)  # imports are done, caches filled: what follows are the writer's calls
+    writer.write(number)  # does imports and fills caches, so that only the writer's calls follow
     writer.prepare(number + 1)
     kinds = _kinds(writer, number + 1, directory)
     done: Counter[str] = Counter()
@@ -88,17 +88,17 @@ def _kinds(writer: Writer, number: int, directory: Path) -> set[str]:
 
 
 def _survives(writer: Writer, number: int, fault: str, directory: Path) -> bool:
-    """Write `number` under the fault, then the next without; False when it did not strike."""
+    """Write `number` under the fault, then the next without; return whether the fault occurred."""
     writer.prepare(number)
     before = writer.found()
     kind = fault.partition(":")[0]
     options = ["-f", "-e", f"trace={kind}", "-e", f"inject={fault}"]
     ended = _traced(writer, number, options, directory)
     what = f"{writer.name}, {fault}"
-    assert ended.code in (0, _REFUSED, -9), f"{what}: an error that is not typed"
+    assert ended.code in (0, _REFUSED, -9), f"{what}: the error is not typed"
     found = writer.found()
     assert found in (before, number), f"{what}: {found} is neither {before} nor {number}"
-    assert not ended.acked or found == number, f"{what}: acknowledged, and lost"
+    assert not ended.acked or found == number, f"{what}: acknowledged and lost"
     writer.prepare(number + 1)
     writer.write(number + 1)
     assert writer.found() == number + 1, f"{what}: the next write is lost"
@@ -108,31 +108,31 @@ def _survives(writer: Writer, number: int, fault: str, directory: Path) -> bool:
 
 
 def _traced(writer: Writer, number: int, options: list[str], directory: Path) -> Ended:
-    """Run one write in a fork under strace."""
+    """Run one write in a forked process under strace."""
     log = directory / "strace.log"
     log.write_text("")
-    told, tell = os.pipe()
+    attached, attach = os.pipe()
     child = os.fork()
-    if child == 0:  # makes no call before its guard: strace may be there already
-        _write_and_exit(writer, number, told)
-    os.close(told)
+    if child == 0:  # no call before the `try`: strace may be attached already
+        _write_and_exit(writer, number, attached)
+    os.close(attached)
     command = ["strace", "-p", str(child), "-o", str(log), *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
         assert strace.stderr is not None
-        strace.stderr.readline()  # "attached", or why it may not
-        os.write(tell, b".")
-        os.close(tell)
+        strace.stderr.readline()  # "attached", or the reason that it is not
+        os.write(attach, b".")
+        os.close(attach)
         _, status = os.waitpid(child, 0)
         strace.stderr.read()
     return Ended(os.waitstatus_to_exitcode(status), log.read_text())
 
 
-def _write_and_exit(writer: Writer, number: int, told: int) -> None:
+def _write_and_exit(writer: Writer, number: int, attached: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_ulong(_ANY), 0, 0, 0)
     code = _BROKEN
     try:
-        with suppress(OSError):  # where the fault strikes here already, the write goes unharmed
-            os.read(told, 1)  # until strace is there
+        with suppress(OSError):  # if the fault occurs at this call, the write runs without one
+            os.read(attached, 1)  # until strace is attached
         writer.write(number)
         code = 0
     except SllmError:
@@ -144,7 +144,7 @@ def _write_and_exit(writer: Writer, number: int, told: int) -> None:
 
 
 class _Nothing:
-    """Writes nothing: to see whether a fork may be traced."""
+    """A writer of nothing, to test whether a forked process may be traced."""
 
     name = "nothing"
 
@@ -162,6 +162,7 @@ class _Nothing:
 
 
 def main() -> int:
+    """Run the campaign for the writers given; return 1 if this machine cannot."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--writers", nargs="+", default=list(WRITERS), choices=WRITERS)
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""From every common format to ours and back: nothing changes, nothing is run."""
+"""Conversion from every common format to ours and back: bytes stay equal, no code is run."""
 
 import json
 import os
@@ -32,7 +32,7 @@ SMALL = WriteOptions(chunk_bytes=4096)
 
 
 def for_safetensors() -> dict[str, torch.Tensor]:
-    """What safetensors can hold of the odd tensors."""
+    """Return the odd tensors that safetensors can hold."""
     codes = set(SAFETENSORS_CODES.values())
     return {
         name: tensor.contiguous().clone()
@@ -42,7 +42,7 @@ def for_safetensors() -> dict[str, torch.Tensor]:
 
 
 def loadable_by_torch() -> dict[str, torch.Tensor]:
-    """Torch itself cannot load what it saves of the types of 1 to 7 bits."""
+    """Return the tensors that torch can load; it cannot load types of 1 to 7 bits."""
     known = {*SAFETENSORS_CODES.values(), "complex128"}
     return {
         name: tensor
@@ -51,7 +51,7 @@ def loadable_by_torch() -> dict[str, torch.Tensor]:
     }
 
 
-def test_safetensors_come_through_as_safetensors_loads_them(tmp_path: Path) -> None:
+def test_converted_safetensors_equal_the_tensors_that_safetensors_loads(tmp_path: Path) -> None:
     save_file(for_safetensors(), tmp_path / "model.safetensors", {"format": "pt"})
     (tmp_path / "config.json").write_text("{}")
 
@@ -62,7 +62,7 @@ def test_safetensors_come_through_as_safetensors_loads_them(tmp_path: Path) -> N
     assert [asset.file for asset in layout.assets] == ["config.json"]
 
 
-def test_shards_are_put_together_and_taken_apart(tmp_path: Path) -> None:
+def test_shards_are_exported_and_converted_back(tmp_path: Path) -> None:
     model = small_model()
     saved(tmp_path / "one")
 
@@ -74,7 +74,7 @@ def test_shards_are_put_together_and_taken_apart(tmp_path: Path) -> None:
     assert_same(load_checkpoint(tmp_path / "again"), model)
 
 
-def test_export_writes_what_safetensors_reads(tmp_path: Path) -> None:
+def test_safetensors_reads_an_exported_checkpoint(tmp_path: Path) -> None:
     tensors = every_kind()
     codes = set(SAFETENSORS_CODES.values())
     known = {
@@ -209,7 +209,7 @@ def test_a_source_that_was_changed_meanwhile_starts_over(tmp_path: Path) -> None
     assert_same(load_checkpoint(tmp_path / "out"), changed)
 
 
-def test_an_existing_target_is_replaced_only_when_told_and_only_if_a_checkpoint(
+def test_an_existing_target_is_replaced_only_with_the_option_and_only_if_a_checkpoint(
     tmp_path: Path,
 ) -> None:
     saved(tmp_path / "model")
@@ -218,7 +218,7 @@ def test_an_existing_target_is_replaced_only_when_told_and_only_if_a_checkpoint(
 
     with pytest.raises(UsageError, match="exists"):
         save_checkpoint({"x": torch.zeros(1)}, tmp_path / "model")
-    with pytest.raises(UsageError, match="no checkpoint"):
+    with pytest.raises(UsageError, match="not a checkpoint"):
         save_checkpoint({"x": torch.zeros(1)}, tmp_path / "home", WriteOptions(replace=True))
     save_checkpoint({"x": torch.zeros(1)}, tmp_path / "model", WriteOptions(replace=True))
 
@@ -245,7 +245,7 @@ def test_a_changed_asset_is_found(tmp_path: Path) -> None:
         verify(tmp_path / "model")
 
 
-def test_the_commands_work_and_tell_whose_mistake_it_is(
+def test_exit_codes_distinguish_bad_arguments_from_bad_bytes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_file(small_model(), tmp_path / "model.safetensors")

@@ -1,4 +1,4 @@
-"""The format as written: golden bytes, rules of layout, one encoding per content."""
+"""The written format: golden bytes, rules of layout, one encoding per content."""
 
 import hashlib
 from pathlib import Path
@@ -145,7 +145,7 @@ def test_any_arrangement_covers_every_byte_once(sizes: list[int], num_partitions
     assert sum(piece.size_bytes for part in arrangement.pieces for piece in part) == 2 * sum(sizes)
 
 
-def test_fifteen_thousand_mutants_crash_nothing(tmp_path: Path) -> None:
+def test_fifteen_thousand_mutants_crash_no_parser(tmp_path: Path) -> None:
     tally = fuzz(15_000, seed=7, directory=tmp_path)
 
     assert tally.executions == 15_000

@@ -1,4 +1,4 @@
-"""No file can do more than be refused: typed, fast, and without taking memory."""
+"""Every hostile file is rejected: with a typed error, fast, and without taking memory."""
 
 import resource
 import time

@@ -1,4 +1,4 @@
-"""A model of 350 GB: planned and checked at once; converted, in a campaign, in little memory."""
+"""A model of 350 GB: checked and planned within seconds; converted in little memory."""
 
 import json
 import resource
@@ -15,7 +15,7 @@ HIDDEN, LAYERS, VOCAB, POSITIONS = 12288, 96, 50272, 2050  # OPT-175B
 
 
 def opt_175b(path: Path) -> int:
-    """OPT-175B in fp16 as one sparse safetensors file; returns its length."""
+    """Write OPT-175B in fp16 as one sparse safetensors file and return its length in bytes."""
     shapes: dict[str, tuple[int, ...]] = {
         "model.decoder.embed_tokens.weight": (VOCAB, HIDDEN),
         "model.decoder.embed_positions.weight": (POSITIONS, HIDDEN),

@@ -1,4 +1,4 @@
-"""A reader sees the old checkpoint or the new one, whatever fails and whenever."""
+"""A reader finds the whole old or the whole new checkpoint after any fault at any instant."""
 
 import fcntl
 import os
@@ -21,7 +21,7 @@ CALLS = ("open", "write", "pwrite", "fsync", "fdatasync", "ftruncate", "mkdir", 
 
 
 class FaultyCalls:
-    """Counts the system calls of a writer, and makes the n-th one fail."""
+    """A counter of a writer's system calls that makes the n-th one fail."""
 
     def __init__(self, fail_at: int | None, fault: Callable[[Any], object]) -> None:
         self.count = 0
@@ -39,7 +39,7 @@ class FaultyCalls:
 
 
 def _written(path: Path, number: int, calls: FaultyCalls) -> BaseException | None:
-    """Replace the checkpoint at `path` under faulty calls; the typed error, if one came."""
+    """Replace the checkpoint at `path` under faulty calls; return the typed error, if any."""
     with pytest.MonkeyPatch.context() as patch:
         for name in CALLS:
             if name != "close":
@@ -78,7 +78,7 @@ def test_a_fault_at_any_system_call_leaves_old_or_new(tmp_path: Path, number: in
         error = _written(path, current + 1, FaultyCalls(fail_at, _error(number)))
         found = _whole_generation(path)
         if error is None:
-            assert found == current + 1, f"call {fail_at}: acknowledged, and lost"
+            assert found == current + 1, f"call {fail_at}: acknowledged and lost"
         assert found in (current, current + 1)
         current = found
 
@@ -106,10 +106,10 @@ def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert _whole_generation(tmp_path / "model") == 3
 
 
-def test_nobody_stages_in_an_old_checkpoint_that_is_being_deleted(
+def test_an_old_checkpoint_that_is_being_deleted_is_no_staging_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fails where the old checkpoint is not locked before it takes the staging directory's name."""
+    """Seeded bug: the old checkpoint is not locked before it gets the staging directory's name."""
     path = tmp_path / "model"
     save_checkpoint(generation(0), path, OPTIONS)
     delete = shutil.rmtree
@@ -128,7 +128,7 @@ def test_nobody_stages_in_an_old_checkpoint_that_is_being_deleted(
 def test_a_staging_directory_published_before_it_was_locked_is_not_written_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fails where a lock is taken for granted although the directory has another name by then."""
+    """Seeded bug: after locking, the directory's name is not checked again."""
     path = tmp_path / "model"
     flock = fcntl.flock
 
@@ -149,7 +149,7 @@ SOME_CALLS = ("close", "fdatasync", "flock", "fsync", "mkdir", "renameat2", "unl
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_fault_inside_the_kernel_leaves_old_or_new(tmp_path: Path) -> None:
-    """Fails where an error of closing the lock is let out: the write was acknowledged by then."""
+    """Seeded bug: an error of closing the lock is raised although the write was acknowledged."""
     if (reason := syscalls.why_not()) is not None:
         pytest.skip(reason)
 

@@ -1,6 +1,6 @@
-"""Everything that publishes a checkpoint, as one kind of thing: for campaigns of faults.
+"""All functions that publish a checkpoint, behind one protocol: for campaigns of faults.
 
-Each writes generation `number`, a checkpoint of which every element says its generation.
+Each writes generation `number`, a checkpoint in which every element is that number.
 """
 
 import json
@@ -27,29 +27,29 @@ _ONE_THREAD_EACH = LoadOptions(chunk_bytes=65536, num_readers=1, num_verifiers=1
 
 
 class Writer(Protocol):
-    """A way to publish generations at one target."""
+    """A publisher of generations at one target."""
 
     name: str
 
     def prepare(self, number: int) -> None:
-        """Make ready what `write(number)` starts from; never fails."""
+        """Prepare the input of `write(number)`; never fails."""
         ...
 
     def write(self, number: int) -> None:
-        """Publish generation `number`. Raises SllmError where it did not, or cannot say."""
+        """Publish generation `number`. Raises SllmError if it is not, or perhaps not, published."""
         ...
 
     def found(self) -> int | None:
-        """The generation that is published, verified; None where none is. Fails on half ones."""
+        """Return the published generation, verified; None if none. Fails on a partial one."""
         ...
 
     def leftovers(self) -> list[str]:
-        """What lies beside the target."""
+        """Return the names of the entries beside the target."""
         ...
 
 
 class _AtTarget:
-    """What the writers of one target have in common."""
+    """The common part of the writers of one target."""
 
     def __init__(self, directory: Path) -> None:
         self.root = directory / "published"
@@ -71,7 +71,7 @@ class _AtTarget:
 
 
 class Saving(_AtTarget):
-    """Tensors in memory, over an old checkpoint."""
+    """Replacement of an old checkpoint by tensors in memory."""
 
     name = "save"
 
@@ -83,7 +83,7 @@ class Saving(_AtTarget):
 
 
 class Creating(Saving):
-    """Tensors in memory, where there was nothing."""
+    """A first checkpoint from tensors in memory."""
 
     name = "create"
 
@@ -93,7 +93,7 @@ class Creating(Saving):
 
 
 class Converting(_AtTarget):
-    """Safetensors and a configuration, over an old checkpoint."""
+    """Replacement of an old checkpoint by converted safetensors and a configuration."""
 
     name = "convert"
 
@@ -107,12 +107,14 @@ class Converting(_AtTarget):
         number = super().found()
         if number is not None:
             config = read_asset(read_layout(self.target), "config.json")
-            assert config == json.dumps({"generation": number}).encode(), "assets of another one"
+            assert config == json.dumps({"generation": number}).encode(), (
+                "assets of another generation"
+            )
         return number
 
 
 class Resuming(Converting):
-    """The same, from where an earlier attempt was cut off."""
+    """The same conversion, resumed after an earlier attempt was cut off."""
 
     name = "resume"
 
@@ -127,11 +129,11 @@ class Resuming(Converting):
             convert(self.source, self.target, OPTIONS, cut_off)
         except StorageError:
             return
-        raise AssertionError("the attempt was to be cut off")
+        raise AssertionError("the attempt was not cut off")
 
 
 class Exporting(_AtTarget):
-    """Our format as sharded safetensors again."""
+    """Export of our format as sharded safetensors."""
 
     name = "export"
 
@@ -146,7 +148,7 @@ class Exporting(_AtTarget):
 
 
 class Copying(_AtTarget):
-    """The SSD copy that a load from remote storage leaves."""
+    """The SSD copy that a load from remote storage writes."""
 
     name = "copy"
 
@@ -162,7 +164,7 @@ class Copying(_AtTarget):
 
     def write(self, number: int) -> None:
         loaded = load_remote(self.storage, self.root, options=_ONE_THREAD_EACH)
-        assert generation_of(loaded) == number, "wrong tensors were handed out"
+        assert generation_of(loaded) == number, "the load returned wrong tensors"
 
     def found(self) -> int | None:
         copies = [entry for entry in self.root.iterdir() if not entry.name.startswith(".")]
@@ -170,12 +172,12 @@ class Copying(_AtTarget):
         return whole_generation(copies[0]) if copies else None
 
     def leftovers(self) -> list[str]:
-        # What is left of one model's copy waits for that model's next load, and blocks no other.
+        # A partial copy of one model is kept for that model's next load and blocks no other model.
         return []
 
 
 class Loading(_AtTarget):
-    """A load, which publishes nothing: it must give the right tensors, or a typed error."""
+    """A load, which publishes nothing: it must return the right tensors or raise a typed error."""
 
     name = "load"
 
@@ -184,11 +186,11 @@ class Loading(_AtTarget):
 
     def write(self, number: int) -> None:
         loaded = load_checkpoint(self.target, options=_ONE_THREAD_EACH)
-        assert generation_of(loaded) == number, "wrong tensors were handed out"
+        assert generation_of(loaded) == number, "the load returned wrong tensors"
 
 
 class LoadingIntoPool(Loading):
-    """The same through a pool, all of whose chunks must be free again after an error."""
+    """The same through a pool: after an error all chunks must be free again."""
 
     name = "load into a pool"
 
@@ -199,12 +201,12 @@ class LoadingIntoPool(Loading):
             except SllmError:
                 assert pool.status().num_free == 4, "chunks are lost"
                 raise
-            assert generation_of(loaded) == number, "wrong tensors were handed out"
+            assert generation_of(loaded) == number, "the load returned wrong tensors"
             assert pool.status().num_free == 2
 
 
 class _Directory:
-    """Remote storage that is a directory, without a network."""
+    """Remote storage in memory, without a network."""
 
     def __init__(self, root: Path) -> None:
         self._content = {
@@ -224,7 +226,7 @@ class _Directory:
 
 
 def whole_generation(path: Path) -> int:
-    """The generation at `path`; fails unless every byte of it is sound and of one generation."""
+    """Return the generation at `path`; fail unless every byte is right and of one generation."""
     if (path / "index.sllm").exists():
         verify(path)
     return generation_of(load_checkpoint(path, options=_ONE_THREAD_EACH))

@@ -1,4 +1,4 @@
-"""A small HTTP server of files by ranges on 127.0.0.1, which can be told to misbehave."""
+"""A small HTTP server of files by ranges on 127.0.0.1, with configurable faults."""
 
 import re
 import threading
@@ -13,7 +13,7 @@ _RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 
 @dataclass
 class Behaviour:
-    """What the server does wrong. `spoil` changes the bytes of an answer: (name, offset, bytes)."""
+    """The faults of the server. `spoil` changes an answer's bytes: (name, offset, bytes)."""
 
     root: Path
     drop_after_bytes: list[int] = field(default_factory=list)  # one dropped answer for each
@@ -21,13 +21,15 @@ class Behaviour:
     spoil: Callable[[str, int, bytes], bytes] = lambda name, offset, raw: raw
     refuse: Callable[[int], bool] = lambda offset: False  # ranges that begin there, with 403
     etag: str = '"1"'
-    later_etag: tuple[int, str] | None = None  # another for ranges that begin at or behind it
+    later_etag: tuple[int, str] | None = (
+        None  # another tag for ranges that begin at or after an offset
+    )
     requests: list[str] = field(default_factory=list)
-    redirects: dict[str, str] = field(default_factory=dict)  # of the path's beginning
+    redirects: dict[str, str] = field(default_factory=dict)  # by prefix of the path
     sent_bytes: int = 0
 
     def etag_at(self, begin: int) -> str:
-        """Of the range that begins there: the same in whatever order ranges are asked for."""
+        """Return the tag for a range that begins there, whatever the order of the requests."""
         if self.later_etag is not None and begin >= self.later_etag[0]:
             return self.later_etag[1]
         return self.etag
@@ -35,7 +37,7 @@ class Behaviour:
 
 @contextmanager
 def serving(behaviour: Behaviour) -> Iterator[str]:
-    """The server's URL, until the end."""
+    """Run the server until the end; yield its URL."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -62,10 +64,10 @@ def _answer(handler: BaseHTTPRequestHandler, behaviour: Behaviour) -> None:
     if behaviour.statuses:
         _plain(handler, behaviour.statuses.pop(0))
         return
-    for begin_of_path, elsewhere in behaviour.redirects.items():
-        if handler.path.startswith(begin_of_path):
+    for prefix, target in behaviour.redirects.items():
+        if handler.path.startswith(prefix):
             handler.send_response(302)
-            handler.send_header("Location", elsewhere + handler.path.removeprefix(begin_of_path))
+            handler.send_header("Location", target + handler.path.removeprefix(prefix))
             handler.send_header("Content-Length", "0")
             handler.end_headers()
             return

@@ -1,7 +1,7 @@
-"""A real S3 service for tests: moto's, behind a door that checks signatures as S3 does.
+"""An S3 service for tests: moto, behind an application that checks signatures as S3 does.
 
-moto serves presigned URLs whoever signed them; the door signs each again, by botocore, with the one
-key that is right, and compares. It can also drop connections and spoil bytes.
+moto accepts presigned URLs with any signature. The application in front signs each request again,
+with botocore and the right key, and compares. It can also drop connections and change bytes.
 """
 
 import logging
@@ -20,7 +20,7 @@ _KEY, _SECRET = "AKIDRIGHT", "the-right-secret"
 
 @dataclass
 class S3:
-    """A running service: what it does wrong, and how to reach it."""
+    """A running service: its faults and its address."""
 
     url: str = ""
     drop_after_bytes: list[int] = field(default_factory=list)  # one broken answer for each
@@ -41,7 +41,7 @@ class S3:
         )
 
     def upload(self, directory: Path, prefix: str) -> None:
-        """Every file under `directory`, as an object below `prefix`."""
+        """Store every file under `directory` as an object below `prefix`."""
         client = self.client()
         for file in directory.rglob("*"):
             if file.is_file():
@@ -51,13 +51,13 @@ class S3:
 
 @contextmanager
 def running_s3() -> Iterator[S3]:
-    """The service on a free port of 127.0.0.1, with an empty bucket, until the end."""
+    """Run the service on a free port of 127.0.0.1, with an empty bucket, until the end."""
     moto: Any = import_module("moto.server")
     werkzeug: Any = import_module("werkzeug.serving")
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     service = S3()
     app = moto.DomainDispatcherApplication(moto.create_backend_app)
-    server = werkzeug.make_server("127.0.0.1", 0, _Door(app, service), threaded=True)
+    server = werkzeug.make_server("127.0.0.1", 0, _SignatureCheck(app, service), threaded=True)
     service.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -70,8 +70,8 @@ def running_s3() -> Iterator[S3]:
         thread.join()
 
 
-class _Door:
-    """A WSGI application before moto's."""
+class _SignatureCheck:
+    """A WSGI application in front of moto's."""
 
     def __init__(self, app: Any, service: S3) -> None:
         self._app = app
@@ -80,16 +80,16 @@ class _Door:
     def __call__(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
         self._service.num_requests += 1
         query = parse_qs(environ.get("QUERY_STRING", ""))
-        if "X-Amz-Signature" not in query:  # of the tests' own uploads
+        if "X-Amz-Signature" not in query:  # an upload of the tests
             answer: Iterable[bytes] = self._app(environ, start)
             return answer
         if query["X-Amz-Signature"] != [self._signature(environ, query)]:
             body = b"<Error><Code>SignatureDoesNotMatch</Code></Error>"
             start("403 Forbidden", [("Content-Length", str(len(body)))])
             return [body]
-        return self._misbehaved(b"".join(self._app(environ, start)), environ)
+        return self._with_faults(b"".join(self._app(environ, start)), environ)
 
-    def _misbehaved(self, body: bytes, environ: dict[str, Any]) -> Iterator[bytes]:
+    def _with_faults(self, body: bytes, environ: dict[str, Any]) -> Iterator[bytes]:
         if environ.get("HTTP_RANGE") == "bytes=0-0":
             yield body
             return
@@ -101,7 +101,7 @@ class _Door:
         yield body
 
     def _signature(self, environ: dict[str, Any], query: dict[str, list[str]]) -> str:
-        """What the right key's signature of this request is."""
+        """Return the right key's signature of this request."""
         auth: Any = import_module("botocore.auth")
         request: Any = import_module("botocore.awsrequest").AWSRequest(
             method=environ["REQUEST_METHOD"],

@@ -1,4 +1,4 @@
-"""What follows from loading.json: profiles for the simulator, and what the figures show."""
+"""Results derived from loading.json: profiles for the simulator, and data of the figures."""
 
 import json
 from dataclasses import asdict, replace
@@ -33,9 +33,9 @@ ROWS = [
     row("torch.load", "cold", 0.5),
     row("torch.load", "cold", 0.1, LORA),
     row("torch.load", "hot", 0.3),
-    replace(row("torch.load", "hot", 0.01), cached_share=0.4),  # it was not hot
+    replace(row("torch.load", "hot", 0.01), cached_share=0.4),  # not hot
     row("ours pool", "SATA", 0.99),
-    replace(row("ours pool", "cold", 0.1), stolen_share=0.5),  # the host had its CPUs
+    replace(row("ours pool", "cold", 0.1), stolen_share=0.5),  # the host used the CPUs
     row("bare receive", "10 Gbit/s", 0.8),
     row("ours remote", "10 Gbit/s", 0.9),
 ]
@@ -51,7 +51,7 @@ def stored(tmp_path: Path) -> MeasuredRate:
     return measured
 
 
-def test_profiles_are_medians_over_the_limit_of_what_was_as_said(tmp_path: Path) -> None:
+def test_profiles_are_medians_of_valid_rows_relative_to_the_limit(tmp_path: Path) -> None:
     found = {one.profile.name: one.profile for one in profiles(stored(tmp_path))}
 
     assert list(found) == ["measured pytorch", "measured serverlessllm"]
@@ -60,7 +60,7 @@ def test_profiles_are_medians_over_the_limit_of_what_was_as_said(tmp_path: Path)
     assert (ours.ssd_efficiency, ours.dram_efficiency, ours.remote_efficiency) == (0.94, 1.0, 0.72)
 
 
-def test_the_summary_leaves_out_what_was_not_hot_and_says_so(tmp_path: Path) -> None:
+def test_the_summary_leaves_out_invalid_rows_and_counts_them(tmp_path: Path) -> None:
     text = summary(ROWS)
 
     (line,) = (one for one in text.splitlines() if "torch.load" in one and " hot " in one)
@@ -76,7 +76,7 @@ def test_stored_profiles_agree_with_stored_results() -> None:
         assert (CONFIGS / file_name(one)).read_text() == yaml_text(one, measured)
 
 
-def test_figures_show_what_was_measured_and_say_so(tmp_path: Path) -> None:
+def test_figures_mark_measured_values(tmp_path: Path) -> None:
     plain = json.loads(RESULT_OF_FIGURES.read_text())
     plain["measured"] = for_figures(stored(tmp_path))
     results = Results("loaders", plain)

@@ -1,4 +1,4 @@
-"""The path to a device: through a ring of a few chunks; on a GPU, equal to the CPU's tensors."""
+"""Loads to a device: through a ring of a few chunks; on a GPU, equal to the CPU's tensors."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 
 class HostCopier:
-    """Copies as a device would, from host to host."""
+    """A copier from host to host in place of a device."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

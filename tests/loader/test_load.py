@@ -1,4 +1,4 @@
-"""Loading gives the tensors that were saved, by every path, and nothing else than typed errors."""
+"""Loads return the saved tensors, by every path, or raise typed errors."""
 
 import gc
 import os
@@ -45,12 +45,14 @@ def open_descriptors() -> int:
 
 
 def large_model() -> dict[str, torch.Tensor]:
-    """Nine chunks of 1 MiB."""
+    """Return a model of nine chunks of 1 MiB."""
     return {f"layers.{n}.weight": random_tensor(torch.int8, (1000, 1030), n) for n in range(9)}
 
 
 @pytest.mark.parametrize("num_partitions", [1, 3])
-def test_every_kind_of_tensor_comes_back(tmp_path: Path, num_partitions: int) -> None:
+def test_every_kind_of_tensor_is_loaded_as_it_was_saved(
+    tmp_path: Path, num_partitions: int
+) -> None:
     tensors = every_kind()
     options = WriteOptions(num_partitions, chunk_bytes=4096)
     save_checkpoint(tensors, tmp_path / "all", options)
@@ -64,7 +66,7 @@ def test_every_kind_of_tensor_comes_back(tmp_path: Path, num_partitions: int) ->
     assert tied[0].untyped_storage().data_ptr() == tied[1].untyped_storage().data_ptr()
 
 
-def test_every_kind_of_tensor_comes_back_through_the_pool(tmp_path: Path, pool: ChunkPool) -> None:
+def test_every_kind_of_tensor_is_loaded_through_the_pool(tmp_path: Path, pool: ChunkPool) -> None:
     tensors = every_kind()
     save_checkpoint(tensors, tmp_path / "all", WriteOptions(chunk_bytes=4096))
 
@@ -111,7 +113,7 @@ def test_an_iterator_closed_early_leaves_nothing_behind(tmp_path: Path) -> None:
     assert (threading.active_count(), open_descriptors()) == (threads, descriptors)
 
 
-def test_the_iterator_raises_what_went_wrong(tmp_path: Path) -> None:
+def test_the_iterator_raises_the_error_of_the_load(tmp_path: Path) -> None:
     saved(tmp_path / "model")
     with (tmp_path / "model" / "partition-00000.bin").open("r+b") as file:
         file.seek(-4096, os.SEEK_END)
@@ -137,8 +139,8 @@ def test_writing_to_a_tensor_changes_neither_the_pool_nor_other_loads(
     tmp_path: Path, pool: ChunkPool
 ) -> None:
     saved(tmp_path / "model")
-    spoilt = load_checkpoint(tmp_path / "model", pool=pool)
-    for tensor in spoilt.values():
+    changed = load_checkpoint(tmp_path / "model", pool=pool)
+    for tensor in changed.values():
         tensor.zero_()
 
     assert_same(load_checkpoint(tmp_path / "model", pool=pool), small_model())

@@ -1,4 +1,4 @@
-"""Real architectures, small: the model built from a checkpoint computes what the original does."""
+"""Small models of real architectures: a loaded model computes the same as the original."""
 
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ def test_a_model_gives_the_same_logits_from_a_checkpoint(tmp_path: Path, family:
 
 
 @pytest.mark.parametrize("degree", [2, 4])
-def test_ranks_of_a_real_model_put_together_are_the_whole(tmp_path: Path, degree: int) -> None:
+def test_the_ranks_of_a_real_model_join_to_the_whole(tmp_path: Path, degree: int) -> None:
     AutoModelForCausalLM.from_config(config("llama")).save_pretrained(tmp_path / "hub")
     convert(tmp_path / "hub", tmp_path / "ours", WriteOptions(chunk_bytes=4096))
     whole = load_checkpoint(tmp_path / "ours")
@@ -81,7 +81,7 @@ def test_a_loaded_state_dict_is_ready_to_be_assigned(tmp_path: Path) -> None:
     assert model.get_parameter(name).data_ptr() == tensors[name].data_ptr()
 
 
-def test_weights_without_a_configuration_make_no_model(tmp_path: Path) -> None:
+def test_weights_without_a_configuration_are_refused(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")

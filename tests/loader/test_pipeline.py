@@ -1,4 +1,4 @@
-"""Stages overlap, errors and cancellation stop everything, nothing is left running."""
+"""Stages overlap; an error or a cancellation stops all stages, and no thread is left."""
 
 import threading
 import time
@@ -10,19 +10,19 @@ from sllmreal.loader.pipeline import Cancellation, PipelineStage, run_pipeline
 
 
 def test_every_chunk_passes_every_stage_in_turn() -> None:
-    seen: list[list[int]] = [[], []]
+    passed: list[list[int]] = [[], []]
 
     run_pipeline(
-        [PipelineStage("first", seen[0].append, 1), PipelineStage("second", seen[1].append, 1)],
+        [PipelineStage("first", passed[0].append, 1), PipelineStage("second", passed[1].append, 1)],
         range(100),
         4,
     )
 
-    assert seen == [list(range(100)), list(range(100))]
+    assert passed == [list(range(100)), list(range(100))]
 
 
 def test_a_stage_works_while_the_next_has_the_chunk_before() -> None:
-    """Each chunk in the first stage meets the one before it in the second, or both give up."""
+    """Each chunk in the first stage waits for the one before it in the second stage."""
     meeting = threading.Barrier(2, timeout=20.0)
     num_chunks = 20
 
@@ -39,7 +39,7 @@ def test_a_stage_works_while_the_next_has_the_chunk_before() -> None:
     )
 
 
-def test_at_most_the_queue_lies_between_two_stages() -> None:
+def test_at_most_the_queues_capacity_waits_between_two_stages() -> None:
     lock = threading.Lock()
     between = [0]
     most = [0]
@@ -58,12 +58,12 @@ def test_at_most_the_queue_lies_between_two_stages() -> None:
         [PipelineStage("first", first, 1), PipelineStage("second", second, 1)], range(50), 3
     )
 
-    assert most[0] <= 3 + 2  # the queue, and one chunk in the hands of each stage
+    assert most[0] <= 3 + 2  # the queue, and one chunk in each stage
 
 
 @pytest.mark.parametrize("at", [0, 1, 17, 49])
 @pytest.mark.parametrize("stage", [0, 1, 2])
-def test_the_first_error_ends_all_and_is_raised(at: int, stage: int) -> None:
+def test_the_first_error_stops_all_stages_and_is_raised(at: int, stage: int) -> None:
     def fail(chunk: int) -> None:
         if chunk == at:
             raise OSError(5, "broken")
@@ -79,7 +79,7 @@ def test_the_first_error_ends_all_and_is_raised(at: int, stage: int) -> None:
 
 
 @pytest.mark.parametrize("at", range(0, 40, 3))
-def test_cancellation_at_any_chunk_ends_all(at: int) -> None:
+def test_cancellation_at_any_chunk_stops_all_stages(at: int) -> None:
     cancellation = Cancellation()
     before = threading.active_count()
 

@@ -1,4 +1,4 @@
-"""The plan, with integers: each wanted byte once, in order, nothing that is resident."""
+"""Plans contain each wanted chunk once, in order, and no resident chunk."""
 
 from pathlib import Path
 
@@ -76,7 +76,7 @@ def test_a_chunk_of_no_whole_blocks_is_refused(chunk_bytes: int) -> None:
     chunk_bytes=st.sampled_from([4096, 8192, 65536]),
     resident=st.sets(st.integers(0, 30)),
 )
-def test_any_plan_brings_exactly_what_is_missing(
+def test_any_plan_reads_exactly_the_missing_chunks(
     sizes: list[int], chunk_bytes: int, resident: set[int]
 ) -> None:
     tensors = []

@@ -1,4 +1,4 @@
-"""Plain safetensors from remote storage: the same tensors, a copy that is found again, or none."""
+"""Plain safetensors from remote storage: equal tensors, and a copy if they have a version."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_remote_safetensors_load_and_are_kept_byte_for_byte(
 
 
 def test_a_header_longer_than_a_chunk_is_in_the_copy(tmp_path: Path) -> None:
-    """Fails where only chunks that hold a tensor are stored."""
+    """Seeded bug: only chunks that hold a tensor are stored."""
     many = {f"{'x' * 150}{number}": torch.tensor([number]) for number in range(600)}
     source = plain(tmp_path / "model", many)
 
@@ -71,8 +71,8 @@ def test_a_new_version_is_not_served_from_the_old_copy(tmp_path: Path) -> None:
         assert_same(loaded_from(url, tmp_path / "cache"), other)
 
 
-def test_without_versions_nothing_is_kept_in_cache_or_pool(tmp_path: Path) -> None:
-    """Fails where an identity is made of names, sizes and headers alone."""
+def test_without_versions_no_copy_is_kept_in_cache_or_pool(tmp_path: Path) -> None:
+    """Seeded bug: an identity is made of names, sizes and headers alone."""
     behaviour = Behaviour(plain(tmp_path / "model"), etag="")
     other = {name: random_tensor(one.dtype, one.shape, 7) for name, one in small_model().items()}
 
@@ -84,7 +84,7 @@ def test_without_versions_nothing_is_kept_in_cache_or_pool(tmp_path: Path) -> No
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_pool_knows_the_copy_as_what_came_from_remote(tmp_path: Path) -> None:
+def test_the_copy_has_the_same_identity_in_a_pool_as_the_remote_files(tmp_path: Path) -> None:
     behaviour = Behaviour(plain(tmp_path / "model"))
 
     with serving(behaviour) as url, ChunkPool(8 << 20, chunk_bytes=2 << 20) as pool:
@@ -93,8 +93,8 @@ def test_a_pool_knows_the_copy_as_what_came_from_remote(tmp_path: Path) -> None:
         assert len(pool.status().resident_bytes) == 1
 
 
-def test_an_interrupted_load_takes_what_is_stored_after_hashing_it(tmp_path: Path) -> None:
-    """Fails where what the journal names is used unread: the spoilt bytes would be served."""
+def test_an_interrupted_load_hashes_stored_chunks_before_it_uses_them(tmp_path: Path) -> None:
+    """Seeded bug: chunks that the journal lists are used without a check."""
     source = plain(tmp_path / "model")
     size_bytes = (source / "model.safetensors").stat().st_size
 
@@ -102,7 +102,7 @@ def test_an_interrupted_load_takes_what_is_stored_after_hashing_it(tmp_path: Pat
         if offset < 5 * 65536:
             return False
         (partial,) = (tmp_path / "cache").iterdir()
-        wait_for_bytes(partial / "stored", least=64)  # two chunks: one will be spoilt
+        wait_for_bytes(partial / "stored", least=64)  # two chunks: one will be changed
         return True
 
     behaviour = Behaviour(source, refuse=refuse)
@@ -124,7 +124,7 @@ def test_an_interrupted_load_takes_what_is_stored_after_hashing_it(tmp_path: Pat
     assert behaviour.sent_bytes < size_bytes
 
 
-def test_bytes_that_are_no_safetensors_are_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_safetensors_is_refused(tmp_path: Path) -> None:
     source = plain(tmp_path / "model")
     (source / "model.safetensors").write_bytes(b"\xff" * 4096)
 
@@ -132,6 +132,6 @@ def test_bytes_that_are_no_safetensors_are_refused(tmp_path: Path) -> None:
         loaded_from(url, tmp_path / "cache")
 
 
-def test_nothing_at_all_is_a_typed_error(tmp_path: Path) -> None:
+def test_an_empty_storage_is_a_typed_error(tmp_path: Path) -> None:
     with serving(Behaviour(tmp_path)) as url, pytest.raises(RemoteError, match="neither"):
         loaded_from(url, tmp_path / "cache")

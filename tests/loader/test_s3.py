@@ -1,4 +1,4 @@
-"""An S3 service: ranges by signed URLs, broken connections, wrong bytes, wrong keys."""
+"""Loads from an S3 service: signed URLs, broken connections, wrong bytes, wrong keys."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -20,7 +20,7 @@ from tests.loader.test_remote import FAST, SMALL
 pytestmark = [
     pytest.mark.skipif(
         any(find_spec(name) is None for name in ("boto3", "moto", "flask", "flask_cors")),
-        reason="an S3 service takes boto3, moto, flask and flask-cors",
+        reason="an S3 service needs boto3, moto, flask and flask-cors",
     ),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # inside botocore and moto
 ]
@@ -64,7 +64,7 @@ def test_connections_that_s3_drops_are_resumed(s3: S3, uploaded: Path, tmp_path:
     assert not s3.drop_after_bytes
 
 
-def test_a_wrong_byte_from_s3_is_caught(s3: S3, uploaded: Path, tmp_path: Path) -> None:
+def test_a_wrong_byte_from_s3_is_detected(s3: S3, uploaded: Path, tmp_path: Path) -> None:
     s3.spoil = lambda raw: raw if len(raw) < 50_000 else raw[:-1] + bytes([raw[-1] ^ 1])
 
     with pytest.raises(CorruptCheckpointError):
@@ -81,7 +81,7 @@ def test_a_wrong_key_is_a_typed_error(s3: S3, uploaded: Path, tmp_path: Path) ->
 def test_no_key_at_all_is_a_typed_error(
     s3: S3, uploaded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fails where what botocore raises comes out as it is."""
+    """Seeded bug: an error of botocore is raised as it is."""
     boto3 = pytest.importorskip("boto3")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)

@@ -1,4 +1,4 @@
-"""Any tensor-parallel degree from one copy, and each rank reads only what it needs."""
+"""Every tensor-parallel degree loads from the same files; a rank reads only its part."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ SPLIT_BY_INPUT = ("o_proj", "down_proj")
 
 
 @pytest.mark.parametrize("degree", [1, 2, 4, 8])
-def test_ranks_put_together_are_the_whole(tmp_path: Path, degree: int) -> None:
+def test_the_ranks_join_to_the_whole(tmp_path: Path, degree: int) -> None:
     saved(tmp_path / "model")
 
     ranks = [
@@ -77,7 +77,7 @@ def test_a_fused_tensor_is_cut_block_by_block(tmp_path: Path) -> None:
     assert same_bytes(loaded["qkv.weight"], expected)
 
 
-def test_rows_that_do_not_divide_are_shared_out_whole(tmp_path: Path) -> None:
+def test_rows_that_do_not_divide_evenly_are_all_assigned(tmp_path: Path) -> None:
     model = {"lm_head.weight": random_tensor(torch.int8, (13, 8), 1)}
     save_checkpoint(model, tmp_path / "model")
 

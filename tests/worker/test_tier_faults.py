@@ -147,7 +147,7 @@ def test_a_corrupt_chunk_fails_the_load_when_the_origin_is_gone(tmp_path: Path) 
             await storage.settled()
             spoil(Path(first.weights.directory), 3 * MIB)
             shutil.rmtree(model.source)
-            with pytest.raises(UsageError, match="no directory"):
+            with pytest.raises(UsageError, match="is not a directory"):
                 await load(storage, model, (DRAM,), "i2")
             stop(storage, "i2", heard=False)
             await storage.settled()

@@ -1,1 +1,1 @@
-"""Fuzzing, corruption and kills of the checkpoint format."""
+"""Campaigns against the checkpoint format: fuzzing, corruption, kills of the writer."""

@@ -2,9 +2,9 @@
 
     python -m experiments.campaigns.checkpoint.fuzz --executions 50000000
 
-Mutants are parsed JSON changed in a few places and encoded canonically under a right digest, so
-that they pass the outer checks; one in eight is changed as bytes instead. A mutant must be refused
-with BadCheckpointError, or describe tensors that all lie inside their partitions.
+A mutant is parsed JSON, changed in a few places and encoded canonically with a correct digest, so
+that it passes the outer checks; one in eight is changed as bytes instead. A parser must reject a
+mutant with BadCheckpointError, or return tensors that all lie inside their partitions.
 """
 
 import argparse
@@ -55,15 +55,15 @@ _STRINGS = ("", "a", "..", "float16", "float32", "int8", "F16", "F32", "I8", "F4
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
-    """What became of the mutants."""
+class FuzzCounts:
+    """Numbers of mutants: run, and accepted by a parser."""
 
     executions: int
     accepted: int
 
 
-def fuzz(executions: int, seed: int, directory: Path) -> Tally:
-    """Run that many mutants; an exception of any other kind, or a bad view, is the bug found."""
+def fuzz(executions: int, seed: int, directory: Path) -> FuzzCounts:
+    """Run that many mutants. Raises AssertionError at any other exception, or at a bad view."""
     rng = random.Random(seed)
     saved(directory / f"sound-{seed}", num_partitions=2, chunk_bytes=65536)
     index = (directory / f"sound-{seed}" / "index.sllm").read_bytes()
@@ -81,11 +81,11 @@ def fuzz(executions: int, seed: int, directory: Path) -> Tally:
             accepted += _survives(lambda: _native(rng, native, header), seed, execution)
         else:
             accepted += _survives(lambda: _plain(rng, plain), seed, execution)
-    return Tally(executions, accepted)
+    return FuzzCounts(executions, accepted)
 
 
 def _reduced(body: Json) -> Json:
-    """The first tensors only: small mutants run fast, and every rule still has its target."""
+    """Keep the first three tensors: small mutants run fast and still reach every rule."""
     keep = body["tensors"][:3]
     end = max(tensor["offset"] + tensor["bytes"] for tensor in keep)
     part = body["partitions"][0]
@@ -149,7 +149,7 @@ def _check_inside(layout: Layout) -> None:
 
 
 def _mutated(rng: random.Random, value: Json) -> Json:
-    """A copy with one to three places changed."""
+    """Return a copy with one to three places changed."""
     mutant = msgspec.json.decode(msgspec.json.encode(value))
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         _mutate_once(rng, mutant)
@@ -157,7 +157,7 @@ def _mutated(rng: random.Random, value: Json) -> Json:
 
 
 def _mutate_once(rng: random.Random, root: Json) -> None:
-    """Walk down to a random place, with a chance to stop on the way, and change it."""
+    """Walk down to a random place, possibly stopping on the way, and change it."""
     node = root
     while True:
         keys = list(node) if isinstance(node, dict) else list(range(len(node)))
@@ -201,12 +201,13 @@ def _flipped(rng: random.Random, raw: bytes) -> bytes:
     return bytes(changed)
 
 
-def _run(job: tuple[int, int, str]) -> Tally:
+def _run(job: tuple[int, int, str]) -> FuzzCounts:
     executions, seed, directory = job
     return fuzz(executions, seed, Path(directory))
 
 
 def main() -> int:
+    """Fuzz in several processes, in batches."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--executions", type=int, default=50_000_000)
     parser.add_argument("--seed", type=int, default=0)
@@ -220,9 +221,9 @@ def main() -> int:
         ProcessPoolExecutor(arguments.processes) as processes,
     ):
         jobs = [(batch, arguments.seed + number, directory) for number in range(batches)]
-        for tally in processes.map(_run, jobs):
-            done += tally.executions
-            accepted += tally.accepted
+        for counts in processes.map(_run, jobs):
+            done += counts.executions
+            accepted += counts.accepted
             print(f"{done} executions, {accepted} accepted, 0 crashes", flush=True)
     return 0
 

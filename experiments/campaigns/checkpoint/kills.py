@@ -1,10 +1,10 @@
-"""Writers killed at random instants.
+"""Kills of a checkpoint's writer at random instants.
 
     python -m experiments.campaigns.checkpoint.kills --kills 5000
 
-A fork replaces a checkpoint over and over, each time with another generation, and is killed with
-SIGKILL. Afterwards the target must load, verified, as one whole generation, not older than the last
-one whose publication was acknowledged through the pipe.
+A forked process replaces a checkpoint over and over, each time with the next generation, and is
+killed with SIGKILL. Afterwards the target must load, verified, as one whole generation, at least
+the last one that the process acknowledged through a pipe.
 """
 
 import argparse
@@ -27,7 +27,7 @@ LOADING = LoadOptions(chunk_bytes=1 << 20, num_readers=1, num_verifiers=1)
 
 
 def generation(number: int) -> dict[str, torch.Tensor]:
-    """A checkpoint of which every element says its generation."""
+    """Return a checkpoint in which every element is the generation's number."""
     return {
         f"layers.{layer}.weight": torch.full((64, 64), number, dtype=torch.int32)
         for layer in range(4)
@@ -35,7 +35,7 @@ def generation(number: int) -> dict[str, torch.Tensor]:
 
 
 def kill_writers(kills: int, seed: int, directory: Path) -> None:
-    """Assert after every kill that the target is one whole generation, at least the last acked."""
+    """Kill writers; assert that the target is a whole generation, at least the acknowledged one."""
     rng = random.Random(seed)
     target = directory / "model"
     save_checkpoint(generation(0), target, OPTIONS)
@@ -46,11 +46,11 @@ def kill_writers(kills: int, seed: int, directory: Path) -> None:
         values = {int(value) for tensor in loaded.values() for value in tensor.flatten().tolist()}
         assert len(values) == 1, f"kill {number}: generations {values} mixed"
         current = values.pop()
-        assert current >= acked, f"kill {number}: generation {acked} was acknowledged, and is lost"
+        assert current >= acked, f"kill {number}: generation {acked} was acknowledged and is lost"
 
 
 def _write_until_killed(target: Path, start: int, after_s: float) -> int:
-    """Kill a writer that long after its first byte; the last generation that it acknowledged."""
+    """Kill a writer `after_s` after its first byte; return the generation it acknowledged last."""
     receive, send = os.pipe()
     child = os.fork()
     if child == 0:  # the writer: never returns
@@ -77,6 +77,7 @@ def _write_until_killed(target: Path, start: int, after_s: float) -> int:
 
 
 def main() -> int:
+    """Run the campaign in a temporary directory."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)

@@ -12,19 +12,19 @@ from sllmreal.checkpoint.layout import Layout
 
 
 def random_tensor(dtype: torch.dtype, shape: tuple[int, ...], seed: int) -> torch.Tensor:
-    """Random bytes as a tensor of that dtype: every bit pattern may occur."""
+    """Return random bytes as a tensor of that dtype: every bit pattern may occur."""
     generator = torch.Generator().manual_seed(seed)
     num_bytes = dtype.itemsize * int(torch.Size(shape).numel())
     raw = torch.randint(0, 256, (num_bytes,), dtype=torch.uint8, generator=generator)
     if dtype is torch.bool:
         raw = raw % 2
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # complex32 is experimental, and says so
+        warnings.simplefilter("ignore")  # torch warns that complex32 is experimental
         return raw.view(dtype).reshape(shape)
 
 
 def every_kind() -> dict[str, torch.Tensor]:
-    """A tensor of every dtype, and every odd kind of tensor."""
+    """Return a tensor of every dtype, and one of every odd kind: views, ties, empty ones."""
     tensors = {
         f"layers.{number}.{name}": random_tensor(torch_dtype(name), (3, 8), number)
         for number, name in enumerate(ITEM_BYTES)
@@ -47,7 +47,7 @@ def every_kind() -> dict[str, torch.Tensor]:
 
 
 def same_bytes(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Equal dtype, shape and bits, NaNs included."""
+    """Return True for equal dtype, shape and bits; NaNs of equal bits are equal."""
     if one.dtype != other.dtype or one.shape != other.shape:
         return False
     if one.numel() == 0:
@@ -66,13 +66,14 @@ def _bits(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def assert_same(loaded: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """Assert equal names, and equal bytes of each tensor."""
     assert loaded.keys() == expected.keys()
     for name, tensor in expected.items():
         assert same_bytes(loaded[name], tensor), name
 
 
 def small_model(num_layers: int = 4, width: int = 64) -> dict[str, torch.Tensor]:
-    """A toy decoder's tensors, named as Llama's."""
+    """Return the tensors of a toy decoder, named like Llama's."""
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (256, width)}
     for layer in range(num_layers):
         prefix = f"model.layers.{layer}"
@@ -89,5 +90,5 @@ def small_model(num_layers: int = 4, width: int = 64) -> dict[str, torch.Tensor]
 
 
 def saved(path: Path, num_partitions: int = 1, chunk_bytes: int = 4096) -> Layout:
-    """A small model at `path`, of many small chunks."""
+    """Save a small model of many small chunks at `path`."""
     return save_checkpoint(small_model(), path, WriteOptions(num_partitions, chunk_bytes))
