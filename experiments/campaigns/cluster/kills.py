@@ -156,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the campaign; return 1 if a request was lost or a token is wrong."""
     parser = campaign_parser("experiments.campaigns.cluster.kills", __doc__)
     parser.add_argument("--kills", type=int, default=200, help="processes to kill")
-    parser.add_argument("--seed", type=int, default=0, help="of the kills and the requests")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of kills and requests")
     parser.add_argument(
         "--store",
         choices=("sqlite", "etcd"),

@@ -281,7 +281,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--minutes", type=float, default=defaults.minutes, help="duration")
     add("--clients", type=int, default=defaults.clients, help="clients that send without a pause")
     add("--kill-every-s", type=float, default=defaults.kill_every_s, help="mean time between kills")
-    add("--seed", type=int, default=defaults.seed, help="of the kills and the requests")
+    add("--seed", type=int, default=defaults.seed, help="random seed of kills and requests")
     add("--out", type=Path, default=Path("results/soak"), help="folder for the results")
     given = parser.parse_args(argv)
     options = SoakOptions(

@@ -1,5 +1,8 @@
-"""Clients of a soak: they request short and long answers, whole or streamed, read them to the end or
-leave in the middle, through the router or over HTTP. Each token is checked."""
+"""Clients of a soak, which check each token of their answers.
+
+They request short and long answers, whole or streamed, through the router or over HTTP, and read
+them to the end or leave in the middle.
+"""
 
 import asyncio
 import json

@@ -46,9 +46,7 @@ ALLOWANCES = {
     "threads": GrowthAllowance(0.0, 2.0),
     "processes": GrowthAllowance(0.0, 1.5),
     "segments": GrowthAllowance(0.0, 1.5),
-    "bytes": GrowthAllowance(
-        0.1, 8 << 20
-    ),  # SQLite's write-ahead log keeps the size, up to 4 MiB, that it once had
+    "bytes": GrowthAllowance(0.1, 8 << 20),  # SQLite's write-ahead log: up to 4 MiB, never shrinks
     "keys": GrowthAllowance(0.25, 500.0),
     "entries": GrowthAllowance(0.1, 12.0),
     "requests": GrowthAllowance(0.5, 8.0),

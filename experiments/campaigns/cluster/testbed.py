@@ -39,7 +39,7 @@ _START_UP_S = 60.0
 def timed_model(
     name: str, source: str | None = None, size_bytes: int = 10_000_000
 ) -> ModelDeployment:
-    """Return a model whose tokens can be computed in advance; a decode step takes 5 ms."""
+    """Return a model with a decode step of 5 ms and tokens that can be computed in advance."""
     settings = {"decode_step_s": 0.005}
     path = source or f"/{name}"
     return ModelDeployment(name, path, size_bytes, CONTEXT_TOKENS, 0.0, "timed", 1, 4, settings)
