@@ -21,7 +21,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments.benchmarks.store.etcd_cluster import EtcdCluster
+from experiments.benchmarks.store.etcd_cluster import ETCD, EtcdCluster
 from experiments.campaigns.cluster.testbed import (
     ClusterTestbed,
     expected_tokens,
@@ -164,6 +164,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="store of the leader; etcd starts three nodes and adds a standby leader",
     )
     arguments = parser.parse_args(argv)
+    if arguments.store == "etcd" and ETCD is None:
+        parser.error("--store etcd needs etcd, which is not on PATH: apt-get install etcd-server")
     with tempfile.TemporaryDirectory() as directory:
         etcd = EtcdCluster(Path(directory), 3) if arguments.store == "etcd" else nullcontext()
         with etcd as nodes:
