@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.benchmarks.store.etcd_cluster import ETCD, EtcdCluster
+from experiments.benchmarks.terminal import ProgressLine, command_parser
 from experiments.campaigns.cluster.testbed import (
     ClusterTestbed,
     expected_tokens,
@@ -29,7 +30,6 @@ from experiments.campaigns.cluster.testbed import (
     requests_left_open,
     running_testbed,
 )
-from experiments.campaigns.terminal import ProgressLine, campaign_parser
 from sllmreal.control.home import opened_home
 from sllmreal.control.messages import GetStatus
 from sllmreal.control.operator import ask
@@ -154,7 +154,7 @@ async def _watch_leaders(testbed: ClusterTestbed, results: KillResults) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the campaign; return 1 if a request was lost or a token is wrong."""
-    parser = campaign_parser("experiments.campaigns.cluster.kills", __doc__)
+    parser = command_parser("experiments.campaigns.cluster.kills", __doc__)
     parser.add_argument("--kills", type=int, default=200, help="processes to kill")
     parser.add_argument("--seed", type=int, default=0, help="random seed of kills and requests")
     parser.add_argument(

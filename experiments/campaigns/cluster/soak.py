@@ -28,6 +28,7 @@ from pathlib import Path
 
 import httpx
 
+from experiments.benchmarks.terminal import ProgressLine, command_parser
 from experiments.campaigns.cluster.soak_load import SoakClient, SoakRequests
 from experiments.campaigns.cluster.soak_picture import draw
 from experiments.campaigns.cluster.soak_samples import SampleSeries, sample
@@ -41,7 +42,6 @@ from experiments.campaigns.cluster.testbed import (
     running_testbed,
     timed_model,
 )
-from experiments.campaigns.terminal import ProgressLine, campaign_parser
 from experiments.simulation.environment import Stopwatch, environment
 from sllmcore.events import MigrationFinished
 from sllmreal.control.deployment import ModelDeployment
@@ -276,7 +276,7 @@ def report(soak: SoakResults, options: SoakOptions, out: Path, stopwatch: Stopwa
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the campaign; return 1 if a series grows, a request was lost or a token is wrong."""
-    parser = campaign_parser("experiments.campaigns.cluster.soak", __doc__)
+    parser = command_parser("experiments.campaigns.cluster.soak", __doc__)
     defaults, add = SoakOptions(), parser.add_argument
     add("--minutes", type=float, default=defaults.minutes, help="duration")
     add("--clients", type=int, default=defaults.clients, help="clients that send without a pause")

@@ -9,7 +9,8 @@ Checks that outputs are equal in float32, and in every dtype if the whole cache 
 replay in half precision may differ, because prefill and decode round differently; the table shows
 how often.
 
-Duration: about 8 minutes for 500 points per cell. Exit status: 1 if an output differs that must be equal.
+Duration: about 8 minutes for 500 points per cell. Exit status: 1 if an output differs that must be
+equal.
 """
 
 import random
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import torch
 
+from experiments.benchmarks.terminal import command_parser
 from experiments.campaigns.engine.driving import (
     CacheTransfer,
     MigrationCase,
@@ -29,7 +31,6 @@ from experiments.campaigns.engine.driving import (
     whole_output,
 )
 from experiments.campaigns.engine.makers import VOCABULARY, TransformersMaker
-from experiments.campaigns.terminal import campaign_parser
 from sllmreal.engine.protocol import SequenceSpec
 
 FAMILIES = ("falcon", "llama", "opt", "qwen")
@@ -109,7 +110,7 @@ def _cases(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a line per cell; return 1 if an output differs that must be equal."""
-    parser = campaign_parser("experiments.campaigns.engine.identity", __doc__)
+    parser = command_parser("experiments.campaigns.engine.identity", __doc__)
     parser.add_argument("--points", type=int, default=500, help="migrations in each cell")
     parser.add_argument("--seed", type=int, default=0, help="random seed of the points")
     parser.add_argument(

@@ -20,7 +20,7 @@ from typing import Self
 from aetcd import rpc  # type: ignore[import-untyped]
 
 from experiments.benchmarks.store.etcd_cluster import ETCD, EtcdCluster
-from experiments.campaigns.terminal import ProgressLine, campaign_parser
+from experiments.benchmarks.terminal import ProgressLine, command_parser
 from sllmreal.store import Store
 from sllmreal.store.errors import OutcomeUnknownError
 from sllmreal.store.etcd import EtcdStore, Patience
@@ -175,7 +175,7 @@ async def _campaign(cluster: EtcdCluster, num_kills: int) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the campaign; return 1 if a write was lost."""
-    parser = campaign_parser("experiments.campaigns.store.failover", __doc__)
+    parser = command_parser("experiments.campaigns.store.failover", __doc__)
     parser.add_argument("--kills", type=int, default=5, help="leading nodes to kill")
     options = parser.parse_args(argv)
     if ETCD is None:

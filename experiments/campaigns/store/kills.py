@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from experiments.campaigns.terminal import ProgressLine, campaign_parser
+from experiments.benchmarks.terminal import ProgressLine, command_parser
 from sllmreal.store import read_lines
 from sllmreal.store.sqlite import SqliteStore
 
@@ -88,7 +88,7 @@ async def losses(path: Path, acknowledged: AcknowledgedWrites) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the campaign; return 1 if a write was lost."""
-    parser = campaign_parser("experiments.campaigns.store.kills", __doc__)
+    parser = command_parser("experiments.campaigns.store.kills", __doc__)
     parser.add_argument("--kills", type=int, default=100, help="writers to kill")
     parser.add_argument("--seed", type=int, default=0, help="random seed of the times of the kills")
     options = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""The command line and the progress line of a campaign."""
+"""Command line and progress line of benchmarks and campaigns."""
 
 import argparse
 import sys
@@ -13,7 +13,7 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefa
     """Keep the lines of the description; show the default of each option."""
 
 
-def campaign_parser(module: str, description: str | None) -> argparse.ArgumentParser:
+def command_parser(module: str, description: str | None) -> argparse.ArgumentParser:
     """Return a parser whose help shows `description` as written and the default of each option."""
     return argparse.ArgumentParser(
         prog=f"python -m {module}", description=description, formatter_class=_HelpFormatter
