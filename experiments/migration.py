@@ -1,7 +1,9 @@
-"""The migration benchmark: `python -m experiments.migration --out outputs/migration`.
+"""Measure live migration between two engine processes.
 
-Writes `migration.json` (rows, break-evens, the predictor's error, and what machine they were
-measured on) and `migration.png`, and prints a table.
+    python -m experiments.migration --out outputs/migration
+
+Each round migrates one request per context and strategy. Writes migration.json (rows, break-even
+contexts, errors of the predictors, the machine) and migration.png into --out, and prints medians.
 """
 
 import argparse
@@ -22,15 +24,16 @@ from experiments.benchmarks.migration.analysis import (
     predictor_errors,
     table,
 )
+from experiments.benchmarks.migration.bench import MigrationBench
+from experiments.benchmarks.migration.bench_model import TIMED, prepare
 from experiments.benchmarks.migration.measure import Measurement
 from experiments.benchmarks.migration.picture import draw
 from experiments.benchmarks.migration.row import MigrationRow
-from experiments.benchmarks.migration.specimens import TIMED, prepare
-from experiments.benchmarks.migration.stage import MigrationBench
+from experiments.benchmarks.terminal import ProgressLine, command_parser
 from sllmreal.router.cost_model import Strategy
 
 CONTEXTS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
-_MARGIN_TOKENS = 16384  # of output while a long context moves
+_MARGIN_TOKENS = 16384  # output while a long context migrates
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,23 +41,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows: list[MigrationRow] = []
-    even: list[BreakEven | None] = []
+    break_evens: list[BreakEven | None] = []
     errors: list[PredictorError] = []
     for model in arguments.models:
         for dtype in ["none"] if model == TIMED else arguments.dtypes:
             measured, kv_bytes_per_token = _measured(model, dtype, arguments)
             rows += measured
-            even.append(break_even(measured, kv_bytes_per_token))
+            break_evens.append(break_even(measured, kv_bytes_per_token))
             errors += predictor_errors(measured)
     result = {
         "machine": _machine(),
-        "break_even": [asdict(one) for one in even if one is not None],
+        "break_even": [asdict(one) for one in break_evens if one is not None],
         "predictor": [asdict(one) for one in errors],
         "rows": [asdict(row) for row in rows],
     }
     (arguments.out / "migration.json").write_text(json.dumps(result, indent=1))
     print(table(rows))
-    for one in (*even, *errors):
+    for one in (*break_evens, *errors):
         if one is not None:
             print(one)
     print(draw(rows, arguments.out / "migration.png"))
@@ -65,31 +68,43 @@ def _measured(
     model: str, dtype: str, arguments: argparse.Namespace
 ) -> tuple[list[MigrationRow], int]:
     context_tokens = max(arguments.contexts) + _MARGIN_TOKENS
-    specimen = prepare(model, dtype, context_tokens, arguments.work, arguments.threads)
+    bench_model = prepare(model, dtype, context_tokens, arguments.work, arguments.threads)
     rows = []
-    with MigrationBench(specimen) as stage:
-        measurement = Measurement(stage, specimen)
-        for row in measurement.rows(arguments.contexts, arguments.strategies, arguments.rounds):
-            sys.stderr.write(
-                f"{model} {dtype} {row.asked_context_tokens} {row.strategy}: catch-up "
-                f"{row.catch_up_s:.3f} s, pause {row.pause_s:.3f} s\n"
-            )
-            rows.append(row)
-        return rows, stage.capabilities.kv_bytes_per_token
+    with MigrationBench(bench_model) as bench:
+        measurement = Measurement(bench, bench_model)
+        num_rows = len(arguments.contexts) * len(arguments.strategies) * arguments.rounds
+        with ProgressLine(f"migrations of {model} {dtype}", num_rows) as progress:
+            for row in measurement.rows(arguments.contexts, arguments.strategies, arguments.rounds):
+                rows.append(row)
+                progress.show(
+                    len(rows),
+                    f"{row.asked_context_tokens} tokens, {row.strategy}: catch-up "
+                    f"{row.catch_up_s:.3f} s, pause {row.pause_s:.3f} s",
+                )
+        return rows, bench.capabilities.kv_bytes_per_token
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("outputs/migration"))
-    parser.add_argument("--work", type=Path, default=Path("outputs/migration-models"))
-    parser.add_argument("--models", nargs="+", default=[TIMED, "llama-small"])
-    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
-    parser.add_argument("--contexts", nargs="+", type=int, default=list(CONTEXTS))
-    parser.add_argument(
-        "--strategies", nargs="+", type=Strategy, default=list(Strategy), choices=list(Strategy)
+    parser = command_parser("experiments.migration", __doc__)
+    add = parser.add_argument
+    add("--out", type=Path, default=Path("outputs/migration"), help="folder for the results")
+    work = Path("outputs/migration-models")
+    add("--work", type=Path, default=work, help="folder for the models, which are written once")
+    models, dtypes = [TIMED, "llama-small"], ["float32", "bfloat16"]
+    add("--models", nargs="+", default=models, help=f"{TIMED!r}, or names of sample models")
+    add("--dtypes", nargs="+", default=dtypes, help=f"of weights, except for {TIMED!r}")
+    add("--contexts", nargs="+", type=int, default=list(CONTEXTS), help="in tokens")
+    strategies = list(Strategy)
+    add(
+        "--strategies",
+        nargs="+",
+        type=Strategy,
+        default=strategies,
+        choices=strategies,
+        help="to measure",
     )
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1, help="of torch, in each process")
+    add("--rounds", type=int, default=5, help="migrations per context and strategy")
+    add("--threads", type=int, default=1, help="threads of torch in each process")
     return parser
 
 

@@ -9,23 +9,23 @@ from pathlib import Path
 import pytest
 
 from experiments.campaigns.cluster.soak import SoakOptions, report, run
-from experiments.campaigns.cluster.soak_samples import Series
+from experiments.campaigns.cluster.soak_samples import SampleSeries
 from experiments.campaigns.cluster.soak_verdict import verdicts
 from experiments.simulation.environment import Stopwatch
 
 MIB = 1 << 20
 
 
-def hour(value: float, slope: float, noise: float, every_s: float = 10.0) -> Series:
+def hour(value: float, slope: float, noise: float, every_s: float = 10.0) -> SampleSeries:
     """One number over an hour: `slope` in all, and noise."""
-    rng, series = random.Random(0), Series()
+    rng, series = random.Random(0), SampleSeries()
     for number in range(int(3600 / every_s)):
         at_s = number * every_s
         series.add(at_s, value + slope * at_s / 3600 + rng.uniform(-noise, noise))
     return series
 
 
-def grows(name: str, series: Series) -> bool:
+def grows(name: str, series: SampleSeries) -> bool:
     (verdict,) = verdicts({name: series})
     return verdict.grows
 
@@ -39,7 +39,7 @@ def test_a_leak_is_told_from_noise() -> None:
 
 
 def test_a_sawtooth_is_no_leak_and_neither_is_a_process_that_begins_small() -> None:
-    sawtooth, reborn = Series(), Series()
+    sawtooth, reborn = SampleSeries(), SampleSeries()
     for number in range(360):
         sawtooth.add(10.0 * number, 10 + 100 * (number % 37))
         reborn.add(10.0 * number, (60 - 20 * math.exp(-(number % 60) / 10)) * MIB)
@@ -51,7 +51,7 @@ def test_a_sawtooth_is_no_leak_and_neither_is_a_process_that_begins_small() -> N
 def test_warming_up_does_not_count_and_a_short_run_tells_nothing() -> None:
     series = hour(100, 0, 0)
     series.values[:30] = [0.0] * 30
-    short = Series()
+    short = SampleSeries()
     for number in range(12):
         short.add(number, number)
 
@@ -69,8 +69,8 @@ def test_a_short_soak_loses_nothing_and_its_log_stays_short(
         soak = asyncio.run(run(options, Path(directory)))
     report(soak, options, tmp_path, Stopwatch())
 
-    assert not soak.done.wrong
-    assert soak.done.answered.total() > 5
+    assert not soak.requests.failures
+    assert soak.requests.answered.total() > 5
     assert soak.kills["worker"] and soak.kills["engine"]
     assert soak.num_cold_starts > 0
     assert max(soak.series["store keys"].values) < 2 * options.compact_every

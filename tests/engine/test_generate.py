@@ -164,12 +164,16 @@ def test_a_gpu_generates_what_a_cpu_generates_in_float32(models: Path, family: s
 def test_a_copied_cache_continues_on_a_gpu_as_on_the_source(
     models: Path, dtype: torch.dtype
 ) -> None:
-    from experiments.campaigns.engine.migration import Move, Strategy, migrated_output
+    from experiments.campaigns.engine.driving import (
+        CacheTransfer,
+        MigrationCase,
+        migrated_output,
+    )
 
     make = TransformersMaker(models, "llama-tiny", dtype, "cuda")
     spec = SequenceSpec("r", prompts(21)[0], NUM_OUTPUT)
     expected = whole_output(make(), spec)
 
-    moved = migrated_output(make(), make(), Move(spec, Strategy.COPY, 2, 9))
+    moved = migrated_output(make(), make(), MigrationCase(spec, CacheTransfer.COPY, 2, 9))
 
     assert moved == expected

@@ -1,4 +1,4 @@
-"""What the migration benchmark says of its rows."""
+"""Analysis of the rows of the migration benchmark."""
 
 from dataclasses import replace
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from experiments.campaigns.cluster.kills import expected, processes
+from experiments.campaigns.cluster.testbed import expected_tokens, process_ids
 from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.home import Home, opened_home
 from sllmreal.control.messages import ClusterStatus, DeployModel, GetStatus
@@ -105,7 +105,7 @@ async def interrupted(address: str, home: Home) -> tuple[list[int], list[str]]:
                 pid = await victim.pid.remote()
                 ray.kill(victim, no_restart=False)
             if before < 150 <= after:
-                [leader] = processes("leader", home)
+                [leader] = process_ids("leader", home)
                 os.kill(leader, signal.SIGKILL)
         servers = await connected(home)
         assert await victim.pid.remote() != pid, "it is another process"
@@ -120,7 +120,7 @@ def test_an_actor_that_is_killed_comes_back_and_its_request_goes_on(
 
         tokens, servers = asyncio.run(interrupted(two.address, home))
 
-    assert tuple(tokens) == expected(REQUEST)
+    assert tuple(tokens) == expected_tokens(REQUEST)
     assert servers == ["a", "b"]
 
 

@@ -18,7 +18,7 @@ import pytest
 import pytest_asyncio
 
 from experiments.benchmarks.store.etcd_cluster import ETCD, EtcdCluster
-from experiments.campaigns.store.failover import Writers, leader_of
+from experiments.campaigns.store.failover import EtcdWriters, leader_of
 from sllmcore.errors import UsageError
 from sllmreal.store import JournalLog, campaign, read_lines
 from sllmreal.store.errors import (
@@ -47,10 +47,10 @@ async def cluster(tmp_path: Path) -> AsyncIterator[EtcdCluster]:
 
 
 async def test_a_dead_leader_loses_no_acknowledged_write(cluster: EtcdCluster) -> None:
-    async with Writers(cluster.addresses) as writers:
-        await writers.grow(20)
+    async with EtcdWriters(cluster.addresses) as writers:
+        await writers.wait_for(20)
         cluster.kill(await leader_of(cluster))
-        await writers.grow(20)
+        await writers.wait_for(20)
 
         assert await writers.losses() == []
     print(

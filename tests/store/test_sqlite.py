@@ -17,7 +17,7 @@ from random import Random
 
 import pytest
 
-from experiments.campaigns.store.kills import Acknowledged, killed_after, losses
+from experiments.campaigns.store.kills import AcknowledgedWrites, losses, run_and_kill_writer
 from sllmreal.store.clock import ManualClock
 from sllmreal.store.errors import (
     CompactedError,
@@ -230,11 +230,11 @@ async def test_after_a_commit_that_failed_nothing_is_claimed(
 
 
 async def test_a_writer_killed_at_any_instant_loses_no_acknowledged_write(tmp_path: Path) -> None:
-    rng, acknowledged = Random(3), Acknowledged()
+    rng, acknowledged = Random(3), AcknowledgedWrites()
 
     for _ in range(4):
         await asyncio.to_thread(
-            killed_after, tmp_path / "store.db", rng.uniform(0.0, 0.1), acknowledged
+            run_and_kill_writer, tmp_path / "store.db", rng.uniform(0.0, 0.1), acknowledged
         )
         assert await losses(tmp_path / "store.db", acknowledged) == []
 

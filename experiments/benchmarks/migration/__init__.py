@@ -1,1 +1,1 @@
-"""Live migration measured: strategies, models and contexts, between two engine processes."""
+"""Benchmark of live migration between two engine processes: strategies, models and contexts."""

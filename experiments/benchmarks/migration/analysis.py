@@ -1,4 +1,4 @@
-"""What the rows say: medians, the break-even of replay against copy, the predictor's error."""
+"""Analyse rows: medians, the break-even of replay and copy, and the error of the predictors."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,17 +8,21 @@ from statistics import median
 from experiments.benchmarks.migration.row import MigrationRow
 from sllmreal.router.cost_model import MigrationCostModel, Strategy
 
-_LESSONS = 20  # as often each median is told, until the cost model's belief has faded
+_NUM_OBSERVATIONS = 20  # of each median, so that the initial costs of the model no longer matter
 
 
 @dataclass(frozen=True, slots=True)
 class BreakEven:
-    """Of one model: from which context on copying the cache is as soon as replaying the tokens.
+    """Context from which copying the cache takes no longer than replaying the tokens, for a model.
 
-    `predicted_tokens` is where the curves cross that a cost model learns from every other context's
-    medians, `measured_tokens` the first context at which the copy's median is not
-    above the replay's; None where there is none. `link_bytes_per_s` is the link on which the two
-    would take equally long, at `context_tokens`, by the same curves.
+    Attributes:
+        predicted_tokens: Intersection of the curves that a cost model learns from the medians of
+            every second context; None if they do not intersect.
+        measured_tokens: First context at which the median of copy is not above the median of
+            replay; None if there is none.
+        context_tokens: The longest measured context.
+        link_bytes_per_s: Link speed at which both would take equally long at `context_tokens`, by
+            the learnt curves; None if there is none.
     """
 
     model: str
@@ -28,15 +32,27 @@ class BreakEven:
     context_tokens: int
     link_bytes_per_s: float | None
 
+    def __str__(self) -> str:
+        link = (
+            "no" if self.link_bytes_per_s is None else f"a {self.link_bytes_per_s / 1e6:,.1f} MB/s"
+        )
+        return (
+            f"break-even of {self.model} {self.dtype}: predicted {self.predicted_tokens} tokens, "
+            f"measured {self.measured_tokens}; {link} link at {self.context_tokens} tokens"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class PredictorError:
-    """Of times learnt on the way, over the replays of the later half of the rounds.
+    """Error of a predictor over the replays of the later half of the rounds.
 
     Attributes:
-        predictor: `quadratic`, the cluster's; `linear`, the paper's; `other rounds`, which nobody
-            could have: the median of what the same migration took in all other rounds, earlier and
-            later. What that is wrong by is how well the machine repeats itself.
+        predictor: `quadratic` (the cluster's), `linear` (the paper's) or `other rounds`: the median
+            time of the same migration in all other rounds, earlier and later. The last one cannot
+            be had in practice; its error shows how well the machine repeats itself.
+        median_s: Median absolute error.
+        worst_s: Largest absolute error.
+        median_ratio: Median of |predicted / measured - 1|.
     """
 
     model: str
@@ -47,9 +63,16 @@ class PredictorError:
     worst_s: float
     median_ratio: float
 
+    def __str__(self) -> str:
+        return (
+            f"predictor {self.predictor!r} of {self.model} {self.dtype}: median error "
+            f"{self.median_ratio:.1%}, {1e3 * self.median_s:.1f} ms, worst "
+            f"{1e3 * self.worst_s:.1f} ms, over {self.num_migrations} migrations"
+        )
+
 
 def medians(rows: Sequence[MigrationRow], value: str) -> dict[tuple[str, str, str, int], float]:
-    """By model, dtype, strategy and context asked for."""
+    """Return the median of a column by (model, dtype, strategy, asked context); skip None."""
     grouped: dict[tuple[str, str, str, int], list[float]] = {}
     for row in rows:
         key = (row.model, row.dtype, row.strategy, row.asked_context_tokens)
@@ -60,7 +83,7 @@ def medians(rows: Sequence[MigrationRow], value: str) -> dict[tuple[str, str, st
 
 
 def break_even(rows: Sequence[MigrationRow], kv_bytes_per_token: int) -> BreakEven | None:
-    """Of one model's rows; None with fewer than two contexts of both strategies."""
+    """Return the break-even of one model; None with fewer than two contexts of both strategies."""
     middle = medians(rows, "catch_up_s")
     model, dtype = rows[0].model, rows[0].dtype
     replay, copy = (
@@ -71,7 +94,7 @@ def break_even(rows: Sequence[MigrationRow], kv_bytes_per_token: int) -> BreakEv
     if len(contexts) < 2:
         return None
     costs = MigrationCostModel(kv_bytes_per_token)
-    for context in contexts[::2] * _LESSONS:
+    for context in contexts[::2] * _NUM_OBSERVATIONS:
         costs.observe(Strategy.REPLAY, context, replay[context])
         costs.observe(Strategy.COPY, context, copy[context])
     return BreakEven(
@@ -85,6 +108,7 @@ def break_even(rows: Sequence[MigrationRow], kv_bytes_per_token: int) -> BreakEv
 
 
 def predictor_errors(rows: Sequence[MigrationRow]) -> list[PredictorError]:
+    """Return the error of each predictor over one model's rows, in the order of measurement."""
     replays = [row for row in rows if row.strategy == Strategy.REPLAY]
     later = replays[len(replays) // 2 :]
     if not later:
@@ -99,8 +123,8 @@ def predictor_errors(rows: Sequence[MigrationRow]) -> list[PredictorError]:
 def _repeatability(
     replays: Sequence[MigrationRow], later: Sequence[MigrationRow]
 ) -> Iterator[PredictorError]:
-    told = [(row, _in_other_rounds(row, replays)) for row in later]
-    known = [(row, expected_s) for row, expected_s in told if expected_s is not None]
+    expected = [(row, _in_other_rounds(row, replays)) for row in later]
+    known = [(row, expected_s) for row, expected_s in expected if expected_s is not None]
     if known:
         rows, predicted_s = zip(*known, strict=True)
         yield _predictor_error("other rounds", rows, list(predicted_s))
@@ -127,13 +151,13 @@ def _predictor_error(
 
 
 def table(rows: Sequence[MigrationRow]) -> str:
-    """Medians, a line per model, context and strategy."""
+    """Return a table of medians, a line per model, context and strategy."""
     lines = [
         f"{'model':14} {'dtype':9} {'context':>8} {'strategy':8} {'catch-up':>9} {'pause':>9} "
         f"{'token':>8} {'tokens':>6} {'MB':>8} {'recomp.':>8} {'slowdown':>8}"
     ]
-    ordered = sorted(rows, key=_place)
-    for (model, dtype, context, strategy), group in groupby(ordered, key=_place):
+    ordered = sorted(rows, key=_sort_key)
+    for (model, dtype, context, strategy), group in groupby(ordered, key=_sort_key):
         some = list(group)
         slow = [row.source_slowdown for row in some if row.source_slowdown is not None]
         lines.append(
@@ -149,5 +173,5 @@ def table(rows: Sequence[MigrationRow]) -> str:
     return "\n".join(lines)
 
 
-def _place(row: MigrationRow) -> tuple[str, str, int, str]:
+def _sort_key(row: MigrationRow) -> tuple[str, str, int, str]:
     return row.model, row.dtype, row.asked_context_tokens, row.strategy

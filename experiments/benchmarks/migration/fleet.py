@@ -1,7 +1,8 @@
-"""Engine processes and requests on them, driven without a cluster: who moves what, when, is up to
-the caller, who is told all that comes of it.
+"""Engine host processes without a cluster, driven by the caller.
 
-It is synchronous: its event loop runs while the caller waits in `run_until` or `run`.
+The caller decides which request migrates when, and receives messages and events through a
+`HostFleetListener`. The interface is synchronous: the event loop runs only while the caller waits
+in `run_until` or `run`.
 """
 
 import asyncio
@@ -29,35 +30,41 @@ _LONGEST_WAIT_S = 0.05
 T = TypeVar("T")
 
 
-class FleetListener(Protocol):
-    """Told while the fleet runs."""
+class HostFleetListener(Protocol):
+    """Receiver of all that happens in a `HostFleet`. Its methods are called while the loop runs."""
 
-    def said(self, name: str, message: wire.ToOwner) -> None:
-        """A host has said something, of which its request's owner hears next."""
+    def message_received(self, name: str, message: wire.ToOwner) -> None:
+        """Handle a message of a host; the request's `StreamOwner` receives it afterwards."""
         ...
 
-    def lost(self, name: str, reason: str) -> None:
-        """A host has ended, of which all owners have heard."""
+    def host_lost(self, name: str, reason: str) -> None:
+        """Handle the end of a host; all `StreamOwner`s have been notified before."""
         ...
 
-    def delivered(self, request_id: str, tokens: DeliverTokens) -> None: ...
+    def tokens_delivered(self, request_id: str, tokens: DeliverTokens) -> None:
+        """Handle tokens for the client of a request."""
+        ...
 
-    def reported(self, request_id: str, event: StreamEvent) -> None: ...
+    def event_reported(self, request_id: str, event: StreamEvent) -> None:
+        """Handle an event for the controller."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class _Lost:
+class _HostEnded:
     reason: str
 
 
-class Fleet:
-    """Hosts in processes, each with an engine of `model`, until the context ends.
+class HostFleet:
+    """Engine hosts in processes of their own, each with an engine of `model`; a context manager.
 
-    `owners` are those of the requests by id; the caller adds and removes them.
+    Attributes:
+        online: Hosts that serve, by name.
+        owners: `StreamOwner`s by request id. The caller adds and removes them.
     """
 
     def __init__(
-        self, model: ModelDeployment, options: ProcessOptions, listener: FleetListener
+        self, model: ModelDeployment, options: ProcessOptions, listener: HostFleetListener
     ) -> None:
         self.online: dict[str, wire.HostOnline] = {}
         self.owners: dict[str, StreamOwner] = {}
@@ -65,12 +72,12 @@ class Fleet:
         self._options = options
         self._listener = listener
         self._loop = asyncio.Runner()
-        self._mail: asyncio.Queue[tuple[str, wire.ToOwner | _Lost]] = asyncio.Queue()
-        self._unborn: dict[str, Weights | None] = {}
+        self._inbox: asyncio.Queue[tuple[str, wire.ToOwner | _HostEnded]] = asyncio.Queue()
+        self._to_start: dict[str, Weights | None] = {}
         self._runners: dict[str, ProcessRunner] = {}
-        self._lives: set[asyncio.Task[None]] = set()
+        self._host_tasks: set[asyncio.Task[None]] = set()
 
-    def __enter__(self) -> "Fleet":
+    def __enter__(self) -> "HostFleet":
         return self
 
     def __exit__(
@@ -84,53 +91,55 @@ class Fleet:
 
     @property
     def names(self) -> list[str]:
-        """Of the hosts that are online or will be."""
-        return [*self._runners, *self._unborn]
+        """Names of the hosts that are online or starting."""
+        return [*self._runners, *self._to_start]
 
     def spawn(self, name: str, weights: Weights | None = None) -> None:
-        """Start a host, as soon as the fleet runs; it is there when it is in `online`."""
-        self._unborn[name] = weights
+        """Start a host the next time the loop runs. It serves once `online` contains it."""
+        self._to_start[name] = weights
 
     def kill(self, name: str) -> None:
-        """SIGKILL; `FleetListener.lost` follows. From any thread."""
+        """Send SIGKILL to a host; `HostFleetListener.host_lost` follows. Safe from any thread."""
         self.signal(name, signal.SIGKILL)
 
     def signal(self, name: str, number: signal.Signals) -> None:
-        """Send a signal to a host's process, if it still has one. From any thread."""
+        """Send a signal to a host's process, if it has one. Safe from any thread."""
         runner = self._runners.get(name)
         if runner is not None and runner.pid is not None:
             with suppress(ProcessLookupError):
                 os.kill(runner.pid, number)
 
     def post(self, name: str, message: wire.ToHost) -> None:
-        """Say something to a host. Swallowed where there is none."""
+        """Send a message to a host; drop it if there is no such host."""
         runner = self._runners.get(name)
         if runner is not None:
             runner.post(message)
 
     def run(self, work: Coroutine[object, object, T]) -> T:
-        """Do something in the fleet's event loop."""
+        """Run a coroutine in the fleet's event loop and return its result."""
         return self._loop.run(work)
 
     def run_until(self, done: Callable[[], bool], within_s: float) -> None:
-        """Handle what comes. Raises EngineLostError when a host breaks or it takes too long."""
+        """Run the loop until `done` returns True.
+
+        Raises EngineLostError if an engine fails, or after `within_s`.
+        """
         self._loop.run(self._until(done, within_s))
 
-    def _bear(self) -> None:
-        """Start those that are to be started."""
-        unborn, self._unborn = self._unborn, {}
-        for name, weights in unborn.items():
-            send = partial(self._hear, name)
+    def _start_hosts(self) -> None:
+        to_start, self._to_start = self._to_start, {}
+        for name, weights in to_start.items():
+            send = partial(self._enqueue, name)
             runner = ProcessRunner(name, self._model, send, self._options)
             self._runners[name] = runner
-            life = asyncio.get_running_loop().create_task(self._live(name, runner, weights))
-            self._lives.add(life)
-            life.add_done_callback(self._lives.discard)
+            task = asyncio.get_running_loop().create_task(self._run_host(name, runner, weights))
+            self._host_tasks.add(task)
+            task.add_done_callback(self._host_tasks.discard)
 
-    def _hear(self, name: str, mail: wire.ToOwner | _Lost) -> None:
-        self._mail.put_nowait((name, mail))
+    def _enqueue(self, name: str, message: wire.ToOwner | _HostEnded) -> None:
+        self._inbox.put_nowait((name, message))
 
-    async def _live(self, name: str, runner: ProcessRunner, weights: Weights | None) -> None:
+    async def _run_host(self, name: str, runner: ProcessRunner, weights: Weights | None) -> None:
         try:
             await runner.boot()
             await runner.start(weights)
@@ -139,24 +148,24 @@ class Fleet:
             reason = f"{type(error).__name__}: {error}"
         finally:
             await runner.stop()
-        self._hear(name, _Lost(reason))
+        self._enqueue(name, _HostEnded(reason))
 
     async def _end(self) -> None:
-        for life in self._lives:
-            life.cancel()
-        await asyncio.gather(*self._lives, return_exceptions=True)
+        for task in self._host_tasks:
+            task.cancel()
+        await asyncio.gather(*self._host_tasks, return_exceptions=True)
 
     async def _until(self, done: Callable[[], bool], within_s: float) -> None:
         deadline_s = time.monotonic() + within_s
         self._carry_out()
         while not done():
-            self._bear()
+            self._start_hosts()
             now_s = time.monotonic()
             if now_s > deadline_s:
-                raise EngineLostError(f"not done within {within_s} s")
+                raise EngineLostError(f"the expected state was not reached within {within_s} s")
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._wait_s(now_s)):
-                    self._handle(*await self._mail.get())
+                    self._handle(*await self._inbox.get())
             for owner in self.owners.values():
                 owner.wakeup(time.monotonic())
             self._carry_out()
@@ -166,26 +175,26 @@ class Fleet:
         soonest_s = min((at_s for at_s in wakeups_s if at_s is not None), default=now_s + 1.0)
         return min(max(0.0, soonest_s - now_s), _LONGEST_WAIT_S)
 
-    def _handle(self, name: str, mail: wire.ToOwner | _Lost) -> None:
-        match mail:
-            case _Lost(reason):
+    def _handle(self, name: str, message: wire.ToOwner | _HostEnded) -> None:
+        match message:
+            case _HostEnded(reason):
                 del self._runners[name]
                 self.online.pop(name, None)
                 for owner in self.owners.values():
                     owner.lost(name, time.monotonic())
                 self._carry_out()
-                self._listener.lost(name, reason)
+                self._listener.host_lost(name, reason)
             case wire.EngineFailed(reason):
-                raise EngineLostError(f"{name} broke: {reason}")
+                raise EngineLostError(f"the engine of {name} failed: {reason}")
             case wire.HostOnline():
-                self.online[name] = mail
+                self.online[name] = message
             case wire.HostStatus():
-                self._listener.said(name, mail)
+                self._listener.message_received(name, message)
             case _:
-                self._listener.said(name, mail)
-                owner_of_it = self.owners.get(mail.request_id)
-                if owner_of_it is not None:
-                    owner_of_it.receive(name, mail, time.monotonic())
+                self._listener.message_received(name, message)
+                addressed = self.owners.get(message.request_id)
+                if addressed is not None:
+                    addressed.receive(name, message, time.monotonic())
 
     def _carry_out(self) -> None:
         for request_id, owner in list(self.owners.items()):
@@ -194,6 +203,6 @@ class Fleet:
                     case SendToHost(name, message):
                         self.post(name, message)
                     case DeliverTokens():
-                        self._listener.delivered(request_id, output)
+                        self._listener.tokens_delivered(request_id, output)
                     case ReportEvent(event):
-                        self._listener.reported(request_id, event)
+                        self._listener.event_reported(request_id, event)

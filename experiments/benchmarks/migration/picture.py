@@ -1,5 +1,7 @@
-"""Catch-up time, pause, and what the source loses meanwhile, against context, a column per model:
-medians, every round as a dot."""
+"""Plot catch-up time, pause and slowdown of the source against context.
+
+Each model is a column. Lines are medians; each round is a dot.
+"""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -13,12 +15,12 @@ _COLOURS = {"replay": "C0", "copy": "C1", "hybrid": "C2"}
 _MEASURES = (
     ("catch_up_s", "catch-up (s)"),
     ("pause_tokens", "pause of the client\n(inter-token times)"),
-    ("source_slowdown", "inter-token time meanwhile\n(of that before)"),
+    ("source_slowdown", "inter-token time during migration\n(relative to before)"),
 )
 
 
 def draw(rows: Sequence[MigrationRow], file: Path) -> Path:
-    """Write the picture."""
+    """Plot `rows` into `file` and return it."""
     matplotlib: Any = import_module("matplotlib")
     matplotlib.use("Agg")
     pyplot: Any = import_module("matplotlib.pyplot")

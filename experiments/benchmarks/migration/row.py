@@ -1,15 +1,25 @@
-"""One migration, measured."""
+"""The row of results of one measured migration."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class MigrationRow:
-    """`context_tokens` are prompt and output when the destination took over.
+    """A measured migration.
 
-    `inter_token_s` is the median at the source before the move, `source_slowdown` the mean during
-    it over that, None where it was over within four tokens. `bytes_moved` are deltas
-    between the hosts, without the 48 bytes of every frame.
+    Attributes:
+        asked_context_tokens: Context at which the migration was to begin.
+        context_tokens: Prompt and output when the destination took over.
+        catch_up_s: From the start of the migration until the destination took over.
+        pause_s: Time without tokens for the client.
+        inter_token_s: Median time between tokens at the source before the migration.
+        bytes_moved: Bytes of deltas between the hosts, without the 48 bytes of each frame.
+        recomputed_tokens: Context tokens that the destination computed itself.
+        source_slowdown: Mean time between tokens during the migration over `inter_token_s`; None
+            if the source generated fewer than five tokens meanwhile.
+        predicted_s: By the cluster's quadratic predictor, before it learnt from this migration.
+        predicted_linear_s: By the paper's linear predictor, likewise.
+        chosen: Strategy that the cost model would have chosen, likewise.
     """
 
     model: str
@@ -24,11 +34,11 @@ class MigrationRow:
     bytes_moved: int
     recomputed_tokens: int
     source_slowdown: float | None
-    predicted_s: float  # by the cluster's predictor, before it learnt from this one
-    predicted_linear_s: float  # by the paper's, likewise
-    chosen: str  # by the cost model, before it learnt from this one
+    predicted_s: float
+    predicted_linear_s: float
+    chosen: str
 
     @property
     def pause_tokens(self) -> float:
-        """The pause, in tokens that the source would have generated."""
+        """The pause in units of `inter_token_s`."""
         return self.pause_s / self.inter_token_s

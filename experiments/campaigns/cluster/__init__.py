@@ -1,1 +1,1 @@
-"""Kills and hours of load against a real cluster."""
+"""Campaigns against a cluster of real processes: kills under load, and hours of load."""

@@ -1,7 +1,7 @@
-"""What the processes of a cluster take, read from /proc and from the store, once in a while.
+"""Samples of the resources that a cluster uses, read from /proc and from the leader's status.
 
-A *series* is one number over time: of one kind of process, the mean over its processes (the engines
-come and go), or of the whole cluster.
+A *series* is one number over time. For a kind of process it is the mean over its processes (engines
+start and end during a soak); other series are of the whole cluster.
 """
 
 import os
@@ -11,38 +11,48 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments.campaigns.cluster.kills import MODULES, World, processes
+from experiments.campaigns.cluster.testbed import (
+    MODULE_OF_KIND,
+    ClusterTestbed,
+    process_ids,
+)
 from sllmreal.control.messages import GetStatus
 from sllmreal.control.operator import ask
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_SHARED = "/memfd:"
+_SHARED_PREFIX = "/memfd:"
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """Of one process."""
+class ProcessUsage:
+    """Resources that one process uses.
+
+    Attributes:
+        num_files: Open file descriptors.
+        shared: Bytes of each shared memory segment that the process has open, by inode.
+    """
 
     rss_bytes: int
     num_files: int
     num_threads: int
-    shared: dict[int, int]  # bytes of shared memory segments, by inode
+    shared: dict[int, int]
 
 
 @dataclass(slots=True)
-class Series:
-    """Numbers by the second at which they were read."""
+class SampleSeries:
+    """Values, and the seconds since the start at which each was read."""
 
     at_s: list[float] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
 
     def add(self, at_s: float, value: float) -> None:
+        """Append one value."""
         self.at_s.append(at_s)
         self.values.append(value)
 
 
-def taken(pid: int) -> Taken | None:
-    """What a process takes; None when it has ended."""
+def usage(pid: int) -> ProcessUsage | None:
+    """Return the resources that a process uses; None if it has ended."""
     entry = Path(f"/proc/{pid}")
     try:
         rss_bytes = int((entry / "statm").read_text().split()[1]) * _PAGE_BYTES
@@ -53,20 +63,20 @@ def taken(pid: int) -> Taken | None:
     shared = {}
     for file in files:
         try:
-            if str(file.readlink()).startswith(_SHARED):
+            if str(file.readlink()).startswith(_SHARED_PREFIX):
                 status = file.stat()
                 shared[status.st_ino] = status.st_blocks * 512
         except OSError:
-            continue  # closed meanwhile
-    return Taken(rss_bytes, len(files), num_threads, shared)
+            continue  # closed after the directory was listed
+    return ProcessUsage(rss_bytes, len(files), num_threads, shared)
 
 
-async def sample(on: World) -> dict[str, float]:
-    """The numbers of this moment by their series. Some may be missing."""
+async def sample(testbed: ClusterTestbed) -> dict[str, float]:
+    """Return the current value of each series. Series of a kind without processes are missing."""
     found: dict[str, float] = {}
     shared: dict[int, int] = {}
-    for kind, pids in _pids(on).items():
-        alive = [one for one in map(taken, pids) if one is not None]
+    for kind, pids in _pids_by_kind(testbed).items():
+        alive = [one for one in map(usage, pids) if one is not None]
         found[f"{kind} processes"] = len(alive)
         for one in alive:
             shared |= one.shared
@@ -77,21 +87,22 @@ async def sample(on: World) -> dict[str, float]:
     found["shared segments"] = len(shared)
     found["shared bytes"] = sum(shared.values())
     found["/dev/shm bytes"] = sum(_sizes(Path("/dev/shm")))
-    found["store bytes"] = sum(_sizes(on.home.directory, "store.db*"))
-    found["home entries"] = sum(1 for _ in _sizes(on.home.directory))
-    found["open requests"] = len(on.router.calls)
-    status = await ask(on.home, GetStatus(), wait_s=30)
-    assert status is not None, "Inspect is answered by a Status"
+    found["store bytes"] = sum(_sizes(testbed.home.directory, "store.db*"))
+    found["home entries"] = sum(1 for _ in _sizes(testbed.home.directory))
+    found["open requests"] = len(testbed.router.calls)
+    status = await ask(testbed.home, GetStatus(), wait_s=30)
+    assert status is not None, "GetStatus is answered by a ClusterStatus"
     found["store keys"] = status.num_log_keys
     found["instances"] = len(status.instances)
     return found
 
 
-def _pids(on: World) -> dict[str, list[int]]:
-    """Processes by kind. Workers are apart, for they do not do the same."""
-    kinds = {kind: processes(kind, on.home) for kind in MODULES if kind != "worker"}
+def _pids_by_kind(testbed: ClusterTestbed) -> dict[str, list[int]]:
+    """Return process ids by kind. Each worker is its own kind, because their options differ."""
+    home = testbed.home
+    kinds = {kind: process_ids(kind, home) for kind in MODULE_OF_KIND if kind != "worker"}
     kinds["gateway"] = [os.getpid()]
-    for pid in processes("worker", on.home):
+    for pid in process_ids("worker", home):
         with suppress(OSError, ValueError):
             arguments = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
             kinds[f"worker {arguments[arguments.index('--server') + 1]}"] = [pid]
@@ -99,6 +110,7 @@ def _pids(on: World) -> dict[str, list[int]]:
 
 
 def _sizes(directory: Path, pattern: str = "*") -> Iterator[int]:
+    """Yield the disk bytes of each file under `directory`."""
     for file in directory.rglob(pattern):
         try:
             if file.is_file():

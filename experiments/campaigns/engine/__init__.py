@@ -1,1 +1,1 @@
-"""Equality of an engine's output before and after it moves."""
+"""Campaign that compares the output of migrated sequences with unmigrated output."""

@@ -1,4 +1,4 @@
-"""Makers of engines: fresh ones of the same weights, as many as a test wants."""
+"""Factories of engines for tests and campaigns; all engines of one factory share their weights."""
 
 import functools
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ VOCABULARY = 1024
 
 
 class EngineMaker(Protocol):
-    """Makes engines that all have the same weights."""
+    """A factory of engines with the same weights."""
 
     def __call__(
         self, *, num_slots: int = 4, context_tokens: int = 128, chunk_tokens: int = 8
@@ -31,7 +31,7 @@ class EngineMaker(Protocol):
 
 
 class TimedMaker:
-    """Engines without a model, and without a pace."""
+    """A factory of timed engines that take no time."""
 
     def __call__(
         self, *, num_slots: int = 4, context_tokens: int = 128, chunk_tokens: int = 8
@@ -48,7 +48,7 @@ class TimedMaker:
 
 @dataclass(frozen=True, slots=True)
 class TransformersMaker:
-    """Engines of one sample model, which is written under `directory` and loaded once."""
+    """A factory of engines of one sample model, written under `directory` and loaded once."""
 
     directory: Path
     name: str
@@ -57,6 +57,7 @@ class TransformersMaker:
 
     @property
     def model(self) -> "PreTrainedModel":
+        """The loaded model, which all engines of this factory share."""
         return loaded_sample(self.directory, self.name, self.dtype, self.device)
 
     def __call__(
@@ -71,7 +72,7 @@ class TransformersMaker:
 def loaded_sample(
     directory: Path, name: str, dtype: torch.dtype, device: str = "cpu"
 ) -> "PreTrainedModel":
-    """The sample model with our attention and products, ready for engines."""
+    """Write the sample model if it is missing; load it with the engine's attention and products."""
     path = directory / f"{name}-{dtype}".replace("torch.", "")
     if not path.exists():
         write_sample(path, name, dtype=dtype)

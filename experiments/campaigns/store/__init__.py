@@ -1,1 +1,1 @@
-"""Kills and failovers of the stores."""
+"""Campaigns against the stores: kills of writers of SQLite and of nodes of etcd."""

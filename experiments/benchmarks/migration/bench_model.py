@@ -1,4 +1,4 @@
-"""The models that migrate: "timed", or random weights of a family and size, as "llama-small"."""
+"""Models of the migration benchmark: "timed", or a sample with random weights ("llama-small")."""
 
 import json
 from dataclasses import dataclass
@@ -9,13 +9,14 @@ from sllmreal.control.deployment import ModelDeployment
 from sllmreal.worker.process_options import ProcessOptions
 
 TIMED = "timed"
-# Half of a 7B model in fp16 on an A40 by roofline would be 3,500 tokens/s; faster, to measure more.
+# An A40 would prefill 3,500 tokens/s of a 7B model in fp16 at half of the roofline; this pace is
+# faster, to measure more in the same time.
 TIMED_PACE = {"prefill_token_s": 1 / 20_000, "decode_step_s": 0.01}
 
 
 @dataclass(frozen=True, slots=True)
-class Specimen:
-    """A model, and the processes that run it."""
+class BenchModel:
+    """A model, and the options of the processes that run it."""
 
     model: str
     dtype: str
@@ -23,21 +24,23 @@ class Specimen:
     options: ProcessOptions
 
 
-def prepare(model: str, dtype: str, context_tokens: int, work: Path, num_threads: int) -> Specimen:
-    """Write the model's files where they are missing. Contexts are up to `context_tokens`."""
+def prepare(
+    model: str, dtype: str, context_tokens: int, work: Path, num_threads: int
+) -> BenchModel:
+    """Return a model for contexts up to `context_tokens`; write its files if they are missing."""
     options = ProcessOptions(environment={"OMP_NUM_THREADS": str(num_threads)})
     if model == TIMED:
         timed = ModelDeployment(
             model, "", 1, context_tokens, 0.0, TIMED, num_slots=2, settings=TIMED_PACE
         )
-        return Specimen(model, "none", timed, options)
+        return BenchModel(model, "none", timed, options)
     directory = work / f"{model}-{dtype}"
     if not (directory / "model.safetensors").exists():
         _write(directory, model, dtype)
     _lengthen(directory / "config.json", context_tokens)
     size_bytes = read_layout(directory).size_bytes
     spec = ModelDeployment(model, str(directory), size_bytes, context_tokens, 0.0, num_slots=2)
-    return Specimen(model, dtype, spec, options)
+    return BenchModel(model, dtype, spec, options)
 
 
 def _write(directory: Path, model: str, dtype: str) -> None:
@@ -50,7 +53,10 @@ def _write(directory: Path, model: str, dtype: str) -> None:
 
 
 def _lengthen(config: Path, context_tokens: int) -> None:
-    """Rotary positions go as far as one likes; random weights were trained for no length."""
-    described = json.loads(config.read_text())
-    described["max_position_embeddings"] = max(context_tokens, described["max_position_embeddings"])
-    config.write_text(json.dumps(described))
+    """Raise the context limit in the configuration.
+
+    Rotary positions have no limit, and random weights were trained for no length.
+    """
+    settings = json.loads(config.read_text())
+    settings["max_position_embeddings"] = max(context_tokens, settings["max_position_embeddings"])
+    config.write_text(json.dumps(settings))
