@@ -158,7 +158,7 @@ class Fleet:
                 async with asyncio.timeout(self._wait_s(now_s)):
                     self._handle(*await self._mail.get())
             for owner in self.owners.values():
-                owner.wakeup(time.monotonic())
+                owner.advance(time.monotonic())
             self._carry_out()
 
     def _wait_s(self, now_s: float) -> float:
@@ -172,7 +172,7 @@ class Fleet:
                 del self._runners[name]
                 self.online.pop(name, None)
                 for owner in self.owners.values():
-                    owner.lost(name, time.monotonic())
+                    owner.lose_instance(name, time.monotonic())
                 self._carry_out()
                 self._listener.lost(name, reason)
             case wire.EngineFailed(reason):

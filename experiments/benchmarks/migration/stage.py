@@ -18,7 +18,7 @@ from sllmreal.engine.errors import EngineLostError
 from sllmreal.engine.protocol import Capabilities, SequenceSpec
 from sllmreal.streams import messages as wire
 from sllmreal.streams.owner import StreamOwner
-from sllmreal.streams.owner_io import DeliverTokens, MigrationOrder, StreamEvent
+from sllmreal.streams.owner_io import DeliverTokens, MigrationSpec, StreamEvent
 from sllmreal.worker.storage import Weights
 from sllmreal.worker.tiers import TierStorage
 
@@ -73,7 +73,7 @@ class MigrationBench:
         """Move after `num_before` tokens, stop `num_after` later. Raises EngineLostError."""
         play = self._play = Play(StreamOwner(spec))
         self._fleet.owners = {spec.request_id: play.owner}
-        play.owner.infer(SOURCE, time.monotonic())
+        play.owner.start(SOURCE, time.monotonic())
         self._until(lambda: len(play.token_at_s) >= num_before)
         here = self.capabilities
         terms = wire.MigrationParams(
@@ -81,8 +81,8 @@ class MigrationBench:
         )
         address = self._fleet.online[DESTINATION].address
         play.resumed_at_s = time.monotonic()
-        play.owner.resume(
-            MigrationOrder("m", SOURCE, DESTINATION, address, terms), play.resumed_at_s
+        play.owner.migrate(
+            MigrationSpec("m", SOURCE, DESTINATION, address, terms), play.resumed_at_s
         )
         self._until(lambda: play.finished is not None or bool(play.failure))
         if play.failure:

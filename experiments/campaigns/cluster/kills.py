@@ -211,8 +211,8 @@ async def _settled(on: World) -> None:
     while on.router.calls and time.monotonic() < patience:  # noqa: ASYNC110 - engines acknowledge
         await asyncio.sleep(0.05)
     for request_id, call in on.router.calls.items():
-        farewells = call.owner._farewells._open
-        on.tally.wrong.append(f"{request_id}: {call.owner.instance_id} not let go, {farewells}")
+        stops = call.owner.pending_stops
+        on.tally.wrong.append(f"{request_id}: {call.owner.instance_id} not let go, {stops} stops")
 
 
 async def _taken_over(on: World, leaders: int) -> None:
