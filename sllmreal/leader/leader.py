@@ -49,7 +49,7 @@ from sllmreal.leader.control_loop import Compaction, ControlLoop
 from sllmreal.leader.log_records import JOINED, LOST, EventLog, ReportId
 from sllmreal.leader.operator_requests import answer, cluster_status
 from sllmreal.leader.peers import PeerChannel, PeerState, PeerTable
-from sllmreal.streams.host_options import HostOptions
+from sllmreal.streams.host_io import HostOptions
 from sllmreal.transport.errors import ChannelClosedError
 
 

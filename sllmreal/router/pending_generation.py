@@ -50,7 +50,7 @@ class PendingGeneration:
         """Be another request that continues this one."""
         request_id = f"{self.submission.request_id}+"
         self.submission = replace(self.submission, request_id=request_id)
-        self.owner = _owner(self.submission, self.owner.log)
+        self.owner = _owner(self.submission, self.owner.output)
 
     def give(self, generated: Generated) -> None:
         """Further tokens for the client."""

@@ -43,7 +43,7 @@ from sllmreal.gateway.backend import (
 from sllmreal.router.pending_generation import PendingGeneration
 from sllmreal.router.strategy import MigrationFacts, StrategyChooser
 from sllmreal.streams import messages as wire
-from sllmreal.streams.owner_io import DeliverTokens, MigrationOrder, ReportEvent, SendToHost
+from sllmreal.streams.owner_io import DeliverTokens, MigrationSpec, ReportEvent, SendToHost
 
 MOVE_KEY_BYTES = 32
 
@@ -180,15 +180,15 @@ class RequestRouter:
             case StartRequest(_, _, instance_id, address):
                 self._use(instance_id, address, call)
                 self._watch_start(call, instance_id, now_s)
-                call.owner.infer(instance_id, now_s)
+                call.owner.start(instance_id, now_s)
                 if not address:  # its worker died, and the leader is about to say so
-                    call.owner.lost(instance_id, now_s)
+                    call.owner.lose_instance(instance_id, now_s)
             case StopRequest(_, _, instance_id):
                 call.owner.stop(instance_id, now_s)
             case StartMigration():
                 self._move(order, call, now_s)
             case AbortMigration(_, move_id):
-                call.owner.abort(move_id, now_s)
+                call.owner.abort_migration(move_id, now_s)
             case RejectRequest(_, _, reason, timed_out):
                 call.fail(TimedOutError(reason) if timed_out else RejectedError(reason))
             case _:
@@ -217,10 +217,10 @@ class RequestRouter:
             source.capabilities.kv_layout,
             self._chooser.replay_tokens(order.request_id, facts),
         )
-        move = MigrationOrder(
+        move = MigrationSpec(
             order.move_id, order.source_id, order.destination_id, destination.address, terms
         )
-        call.owner.resume(move, now_s)
+        call.owner.migrate(move, now_s)
 
     def _watch_start(self, call: PendingGeneration, instance_id: str, now_s: float) -> None:
         """What a prefill takes is worth knowing: replaying is one."""
@@ -247,7 +247,7 @@ class RequestRouter:
         for request_id in self._users.pop(instance_id, ()):
             call = self.calls.get(request_id)
             if call is not None:
-                call.owner.lost(instance_id, self._link.now_s())
+                call.owner.lose_instance(instance_id, self._link.now_s())
                 self._settle(call)
 
     # What owners want.
@@ -318,5 +318,5 @@ class RequestRouter:
 
     def _wake(self, call: PendingGeneration) -> None:
         call.timer, call.timer_at_s = None, float("inf")
-        call.owner.wakeup(self._link.now_s())
+        call.owner.advance(self._link.now_s())
         self._settle(call)

@@ -1,12 +1,13 @@
-"""A host: one engine in one thread, the streams it runs, and the moves they are part of.
+"""An engine host: one engine in one thread, its streams, and their migrations.
 
     with EngineHost(engine, send=owner_inbox.put) as host:
-        host.post(wire.Start(epoch, spec))
+        host.post(messages.StartStream(epoch, spec))
 
-`send` is called from the host's thread with `wire.ToOwner` messages, first `Online`, and must not
-block. The thread waits for messages while the engine has nothing to do, and otherwise steps it.
+`send` is called from the host's thread, first with HostOnline, and must not block. The thread waits
+for messages while the engine has nothing to do, and otherwise steps it.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -17,12 +18,20 @@ from typing import assert_never
 
 from sllmreal.engine.protocol import Engine
 from sllmreal.migration.links import LocalNetwork, MigrationLinks, PeerMessage
-from sllmreal.streams import messages as wire
+from sllmreal.streams import messages
 from sllmreal.streams.host_core import HostCore
-from sllmreal.streams.host_effects import Connect, Disconnect, Effect, Expect, SendToOwner, Transmit
-from sllmreal.streams.host_options import HostOptions
+from sllmreal.streams.host_io import (
+    Connect,
+    Disconnect,
+    Expect,
+    HostOptions,
+    HostOutput,
+    SendToOwner,
+    Transmit,
+)
 
-Send = Callable[[wire.ToOwner], None]
+_LOG = logging.getLogger(__name__)
+Send = Callable[[messages.ToOwner], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +46,11 @@ class _LinkLost:
     reason: str
 
 
-_Mail = wire.ToHost | _FromHost | _LinkLost
+_Input = messages.ToHost | _FromHost | _LinkLost
 
 
 class EngineHost:
-    """Runs `engine`, which it closes at its end. Made in any thread, used from any thread."""
+    """Runs `engine`, and closes it at its end. Its methods may be called from any thread."""
 
     def __init__(
         self,
@@ -57,20 +66,21 @@ class EngineHost:
         self._send = send
         self._links = links or LocalNetwork().links("alone")
         self._clock = clock
-        self._inbox: SimpleQueue[_Mail] = SimpleQueue()
+        self._inbox: SimpleQueue[_Input] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="engine host", daemon=True)
         self._links.listen_to(self)
-        self.failure: Exception | None = None  # what the engine broke with
+        self.failure: Exception | None = None  # the engine's error that ended the host
 
     def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
 
-    def post(self, message: wire.ToHost) -> None:
-        """Hand over a message from the owner. After the end it is swallowed."""
+    def post(self, message: messages.ToHost) -> None:
+        """Queue a message from the owner. Ignored after the end."""
         self._inbox.put(message)
 
     def join(self, timeout_s: float | None = None) -> bool:
-        """Wait for the end, which a Shutdown or a broken engine brings. Whether it has come."""
+        """Wait until Shutdown or an engine's error has ended the host. Return False on time-out."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
@@ -84,46 +94,49 @@ class EngineHost:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.post(wire.Shutdown())
+        self.post(messages.Shutdown())
         self.join()
 
+    # From the links (`LinkEvents`).
+
     def received(self, link_id: bytes, message: PeerMessage) -> None:
-        """From the links."""
+        """Queue a message from the other host of a migration."""
         self._inbox.put(_FromHost(link_id, message))
 
     def lost(self, link_id: bytes, reason: str) -> None:
-        """From the links."""
+        """Queue the loss of a link."""
         self._inbox.put(_LinkLost(link_id, reason))
 
     def _run(self) -> None:
-        self._send(wire.HostOnline(self._engine.capabilities, self._links.address))
+        self._send(messages.HostOnline(self._engine.capabilities, self._links.address))
         try:
-            while self._take_mail():
-                self._core.wakeup(self._clock())
-                self._carry_out()  # a step takes its time, and other hosts wait for what was said
+            while self._receive_inputs():
+                self._core.advance(self._clock())
+                self._carry_out_outputs()  # before the step, because other hosts wait for them
                 if self._core.has_work:
-                    outputs = self._engine.step()
-                    self._core.stepped(outputs, self._clock())
-                    self._carry_out()
-            self._carry_out()
-        except Exception as error:  # whatever an engine breaks with, its owner must hear of it
+                    tokens = self._engine.step()
+                    self._core.receive_tokens(tokens, self._clock())
+                    self._carry_out_outputs()
+            self._carry_out_outputs()
+        except Exception as error:  # an engine may raise anything; the owner needs the reason
+            _LOG.exception("engine failed")
             self.failure = error
-            self._send(wire.EngineFailed(f"{type(error).__name__}: {error}"))
+            self._send(messages.EngineFailed(f"{type(error).__name__}: {error}"))
         finally:
             self._links.close()
             self._engine.close()
 
-    def _take_mail(self) -> bool:
-        """Handle what has come, waiting for something where there is nothing else to do."""
+    def _receive_inputs(self) -> bool:
+        """Handle all queued inputs; wait for one if nothing else is to do. Return False to end."""
         wait_s = self._wait_s()
         while True:
             try:
-                mail = self._inbox.get(timeout=wait_s) if wait_s != 0 else self._inbox.get_nowait()
+                item = self._inbox.get(timeout=wait_s) if wait_s != 0 else self._inbox.get_nowait()
             except Empty:
                 return True
             wait_s = 0
-            self._handle(mail, self._clock())
-            if isinstance(mail, wire.Shutdown):
+            self._handle(item, self._clock())
+            if isinstance(item, messages.Shutdown):
                 return False
 
     def _wait_s(self) -> float | None:
@@ -132,21 +145,21 @@ class EngineHost:
         wakeup_s = self._core.next_wakeup_s
         return None if wakeup_s is None else max(0.0, wakeup_s - self._clock())
 
-    def _handle(self, mail: _Mail, now_s: float) -> None:
-        match mail:
+    def _handle(self, item: _Input, now_s: float) -> None:
+        match item:
             case _FromHost(link_id, message):
                 self._core.receive_from_host(link_id, message, now_s)
             case _LinkLost(link_id, reason):
-                self._core.link_lost(link_id, reason, now_s)
+                self._core.lose_link(link_id, reason, now_s)
             case _:
-                self._core.receive(mail, now_s)
+                self._core.receive(item, now_s)
 
-    def _carry_out(self) -> None:
-        for effect in self._core.take_effects():
-            self._do(effect)
+    def _carry_out_outputs(self) -> None:
+        for output in self._core.take_outputs():
+            self._carry_out(output)
 
-    def _do(self, effect: Effect) -> None:
-        match effect:
+    def _carry_out(self, output: HostOutput) -> None:
+        match output:
             case SendToOwner(message):
                 self._send(message)
             case Expect(link_id, key):
@@ -158,4 +171,4 @@ class EngineHost:
             case Disconnect(link_id):
                 self._links.disconnect(link_id)
             case _:
-                assert_never(effect)
+                assert_never(output)

@@ -1,4 +1,4 @@
-"""The streams of a host: which requests it runs, at which epoch, and what became of them."""
+"""The streams of a host: running, finished, and those that migrate in or out."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -8,33 +8,33 @@ from sllmreal.engine.protocol import Engine, FinishReason
 from sllmreal.migration.destination import MigrationDestination
 from sllmreal.migration.sequence import ArrivingSequence
 from sllmreal.migration.source import MigrationSource
-from sllmreal.streams.host_effects import Disconnect, Effect, SendToOwner
+from sllmreal.streams.host_io import Disconnect, HostOutput, SendToOwner
 from sllmreal.streams.messages import Epoch, Tokens, ToOwner
 
 _NUM_REMEMBERED = 4096  # ended streams; far more than messages can be late for
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """A finished stream's output, kept for the owner when the engine has let it go."""
+class FinishedOutput:
+    """The output of a finished stream, kept for the owner after the engine has released it."""
 
-    output: tuple[int, ...]
+    tokens: tuple[int, ...]
     reason: FinishReason
 
 
 @dataclass(slots=True)
 class IncomingMigration:
-    """A stream being built up here. Its owner has not made it the request's stream yet."""
+    """A migration to this host that is not committed."""
 
     link_id: bytes
-    newcomer: ArrivingSequence
+    sequence: ArrivingSequence
     machine: MigrationDestination
-    repeat_at_s: float | None = None  # Ready
+    resend_at_s: float | None = None  # of StreamReady; None until it is ready
 
 
 @dataclass(slots=True)
 class OutgoingMigration:
-    """A stream that another host is taking over."""
+    """A migration away from this host."""
 
     link_id: bytes
     new_epoch: Epoch
@@ -43,27 +43,27 @@ class OutgoingMigration:
 
 @dataclass(slots=True, eq=False)
 class HostStream:
-    """One request at one epoch."""
+    """The stream of a request at one epoch."""
 
     request_id: str
     epoch: Epoch
-    heard_at_s: float
-    ending: Ending | None = None
-    arrival: IncomingMigration | None = None
-    departure: OutgoingMigration | None = None
-    last_move: int = 0  # new epoch of the last move away that was asked for
-    move_failure: str = ""  # why that one failed
+    last_message_at_s: float  # from the owner, or from the source while it migrates in
+    finished: FinishedOutput | None = None
+    incoming: IncomingMigration | None = None
+    outgoing: OutgoingMigration | None = None
+    last_new_epoch: int = 0  # `new_epoch` of the last MigrateStream or CancelMigration
+    migration_failure: str = ""  # why that migration failed
 
 
 class StreamTable:
-    """At most one stream per request, and the effects of what happens to them."""
+    """At most one stream per request, and the outputs that the caller has not taken."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._streams: dict[str, HostStream] = {}
-        self._tickets: dict[bytes, HostStream] = {}
+        self._by_link: dict[bytes, HostStream] = {}
         self._ended: OrderedDict[str, Epoch] = OrderedDict()
-        self._effects: list[Effect] = []
+        self._outputs: list[HostOutput] = []
 
     def __iter__(self) -> Iterator[HostStream]:
         return iter(list(self._streams.values()))
@@ -72,17 +72,23 @@ class StreamTable:
         return len(self._streams)
 
     def find(self, request_id: str, epoch: Epoch) -> HostStream | None:
+        """Return the stream of a request at an epoch, if the host holds it."""
         stream = self._streams.get(request_id)
         return stream if stream is not None and stream.epoch == epoch else None
 
-    def running(self, request_id: str) -> HostStream:
+    def find_by_link(self, link_id: bytes) -> HostStream | None:
+        """Return the stream that migrates over a link."""
+        return self._by_link.get(link_id)
+
+    def of_request(self, request_id: str) -> HostStream:
+        """Return the stream of a request that the host is known to hold."""
         return self._streams[request_id]
 
-    def by_ticket(self, link_id: bytes) -> HostStream | None:
-        return self._tickets.get(link_id)
+    def make_room(self, request_id: str, epoch: Epoch) -> bool:
+        """Return True if a stream may start here; drop an older stream of the request first.
 
-    def make_way(self, request_id: str, epoch: Epoch) -> bool:
-        """Whether this stream may start: not when it has ended. An older one is dropped for it."""
+        A stream that has ended, or is older than the present one, may not start.
+        """
         if epoch <= self._ended.get(request_id, 0):
             return False
         stream = self._streams.get(request_id)
@@ -94,76 +100,85 @@ class StreamTable:
         return True
 
     def add(self, stream: HostStream) -> None:
+        """Add a stream; its request has no other stream here."""
         self._streams[stream.request_id] = stream
-        if stream.arrival is not None:
-            self._tickets[stream.arrival.link_id] = stream
-
-    def depart(self, stream: HostStream, departure: OutgoingMigration) -> None:
-        stream.departure = departure
-        self._tickets[departure.link_id] = stream
+        if stream.incoming is not None:
+            self._by_link[stream.incoming.link_id] = stream
 
     def finish(self, stream: HostStream, reason: FinishReason) -> None:
-        """Free its slot and cache; its output waits for the owner's Stop."""
-        stream.ending = Ending(self._engine.output(stream.request_id), reason)
+        """Release the stream's slot and cache. Its output is kept until StopStream."""
+        output = self._engine.output(stream.request_id)
+        stream.finished = FinishedOutput(output, reason)
         self._engine.cancel(stream.request_id)
-        if stream.departure is not None:
-            stream.move_failure = "the source finished"
-        self.leave_departure(stream)
+        if stream.outgoing is not None:
+            stream.migration_failure = "the source finished"
+        self.end_outgoing(stream)
 
     def drop(self, stream: HostStream) -> None:
-        """Forget a stream and free all that it holds. Its epoch will not come back."""
-        if stream.ending is None:
+        """Remove a stream and release all that it holds. Its epoch cannot start again."""
+        if stream.finished is None:
             self._engine.cancel(stream.request_id)
-        self.leave_departure(stream)
-        self.leave_arrival(stream)
+        self.end_outgoing(stream)
+        self._end_incoming(stream)
         del self._streams[stream.request_id]
-        self.end(stream.request_id, stream.epoch)
+        self.mark_ended(stream.request_id, stream.epoch)
 
-    def end(self, request_id: str, epoch: Epoch) -> None:
-        """Remember that this epoch is over, even if it never was here."""
+    def mark_ended(self, request_id: str, epoch: Epoch) -> None:
+        """Remember that this epoch has ended, even if it never was here."""
         self._ended[request_id] = max(epoch, self._ended.get(request_id, epoch))
         self._ended.move_to_end(request_id)
         if len(self._ended) > _NUM_REMEMBERED:
             self._ended.popitem(last=False)
 
-    def leave_departure(self, stream: HostStream) -> None:
-        if stream.departure is not None:
-            self._close(stream.departure.link_id)
-            stream.departure = None
+    def begin_outgoing(self, stream: HostStream, outgoing: OutgoingMigration) -> None:
+        """Attach a migration away from this host."""
+        stream.outgoing = outgoing
+        self._by_link[outgoing.link_id] = stream
 
-    def leave_arrival(self, stream: HostStream) -> None:
-        if stream.arrival is not None:
-            self._close(stream.arrival.link_id)
-            stream.arrival = None
+    def end_outgoing(self, stream: HostStream) -> None:
+        """Detach the migration away from this host, if there is one, and close its link."""
+        if stream.outgoing is not None:
+            self._close(stream.outgoing.link_id)
+            stream.outgoing = None
 
-    def settle_arrival(self, stream: HostStream) -> None:
-        """The stream is here to stay. Its link is for the source to close: a source that sees it
-        closed before it hears of the commit would go on generating for nobody."""
-        if stream.arrival is not None:
-            del self._tickets[stream.arrival.link_id]
-            stream.arrival = None
+    def commit_incoming(self, stream: HostStream) -> None:
+        """Detach a committed migration to this host, and leave its link open.
 
-    def tell_from(self, stream: HostStream, have: int) -> None:
-        """Tell the owner all output from that index on, and the end."""
-        if stream.ending is not None:
-            output, reason = stream.ending.output, stream.ending.reason
+        The source closes the link: if it saw the link closed before it received StopStream, it
+        would fail the migration and generate tokens that its owner refuses.
+        """
+        if stream.incoming is not None:
+            del self._by_link[stream.incoming.link_id]
+            stream.incoming = None
+
+    def _end_incoming(self, stream: HostStream) -> None:
+        if stream.incoming is not None:
+            self._close(stream.incoming.link_id)
+            stream.incoming = None
+
+    def send_output(self, stream: HostStream, first: int) -> None:
+        """Send the owner the output tokens from index `first` on, and the finish if any."""
+        if stream.finished is not None:
+            tokens, reason = stream.finished.tokens, stream.finished.reason
         else:
-            output, reason = self._engine.output(stream.request_id), None
-        have = max(0, have)
-        if have < len(output) or reason is not None:
-            first = min(have, len(output))
-            self.tell(Tokens(stream.request_id, stream.epoch, first, output[first:], reason))
+            tokens, reason = self._engine.output(stream.request_id), None
+        first = max(0, first)
+        if first < len(tokens) or reason is not None:
+            first = min(first, len(tokens))
+            self.send(Tokens(stream.request_id, stream.epoch, first, tokens[first:], reason))
 
-    def tell(self, message: ToOwner) -> None:
-        self.put(SendToOwner(message))
+    def send(self, message: ToOwner) -> None:
+        """Add a SendToOwner to the outputs."""
+        self.add_output(SendToOwner(message))
 
-    def put(self, effect: Effect) -> None:
-        self._effects.append(effect)
+    def add_output(self, output: HostOutput) -> None:
+        self._outputs.append(output)
 
-    def take_effects(self) -> list[Effect]:
-        effects, self._effects = self._effects, []
-        return effects
+    def take_outputs(self) -> list[HostOutput]:
+        """Return the outputs since the last call, in order."""
+        outputs, self._outputs = self._outputs, []
+        return outputs
 
     def _close(self, link_id: bytes) -> None:
-        del self._tickets[link_id]
-        self.put(Disconnect(link_id))
+        del self._by_link[link_id]
+        self.add_output(Disconnect(link_id))

@@ -1,19 +1,20 @@
-"""What the owner of a stream and the host of an engine say to each other.
+"""Messages between the owner of a stream and the host of an engine.
 
-A *stream* is one request's output tokens from one host; its *epoch* counts the hosts that the
-request has been given to, itself included. Only the owner hands epochs out, each once, and only
-the stream of its current epoch is listened to. Every message may come late, twice, or not at all:
+A *stream* is one request's output tokens from one host. Its *epoch* is the number of hosts that
+the request has been given to, this one included. Only the owner issues epochs, each once. It
+accepts tokens of its current epoch only. Every message may arrive late, twice, or not at all:
 
-    owner to host                            host to owner
-    Start                                    Tokens ... | Refused
-    Poll, from time to time                  Tokens from `have` on | Unknown
-    Stop, also to acknowledge a finish       Stopped, always
-    Prepare   (destination)                  Prepared | Refused, later Ready, Tokens ...
-    Migrate   (source)                       MoveFailed, if so
-    Commit    (destination)                  Tokens from `have` on | Unknown
-    Stay      (source)                       none: it goes on
+    owner to host                              host to owner
+    StartStream                                Tokens ... | StreamRefused
+    PollStream, periodically                   Tokens from `num_received` on | StreamUnknown
+    StopStream, also acknowledges a finish     StreamStopped, always
+    PrepareStream    (destination)             StreamPrepared | StreamRefused,
+                                               later StreamReady, Tokens ...
+    MigrateStream    (source)                  StreamNotMoved, if it fails
+    CommitStream     (destination)             Tokens from `num_received` on | StreamUnknown
+    CancelMigration  (source)                  none: it goes on generating
 
-A host that hears nothing about a stream for its lease drops it.
+A host drops a stream when it receives no message about it for its lease.
 """
 
 from typing import NewType
@@ -33,11 +34,11 @@ Epoch = NewType("Epoch", int)
 
 
 class _Message(msgspec.Struct, frozen=True, tag=True, array_like=True, forbid_unknown_fields=True):
-    """A message is an array: its name, then its fields."""
+    """A message, encoded as an array: its name, then its fields."""
 
 
 class PackedSpec(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A `SequenceSpec`, its tokens packed."""
+    """A `SequenceSpec` with packed tokens."""
 
     request_id: str
     prompt: bytes
@@ -48,6 +49,7 @@ class PackedSpec(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
 
     @classmethod
     def of(cls, spec: SequenceSpec) -> "PackedSpec":
+        """Pack a spec."""
         return cls(
             spec.request_id,
             pack_tokens(spec.prompt),
@@ -58,7 +60,7 @@ class PackedSpec(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
         )
 
     def unpacked(self) -> SequenceSpec:
-        """Raises UsageError for what is no request, BadTokenError among others."""
+        """Return the spec. Raises UsageError, or its subclass BadTokenError, if it is invalid."""
         return SequenceSpec(
             self.request_id,
             unpack_tokens(self.prompt),
@@ -70,11 +72,11 @@ class PackedSpec(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
 
 
 class MigrationParams(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What both ends of a move are told.
+    """Parameters of one migration, for its source and its destination.
 
-    `key` authenticates them to each other, and belongs to this move alone. The first
-    `replay_tokens` of the context are recomputed at the destination and the KV cache of the rest
-    is copied: 0 copies all, None replays all.
+    `key` authenticates the two to each other; each migration has its own. The destination
+    recomputes the first `replay_tokens` of the context and receives the KV cache of the rest:
+    0 copies all, None recomputes all.
     """
 
     key: bytes
@@ -84,55 +86,58 @@ class MigrationParams(msgspec.Struct, frozen=True, array_like=True, forbid_unkno
 
 
 class StartStream(_Message, frozen=True):
-    """Generate, from the end of `spec.output` on."""
+    """Generate tokens, beginning after `spec.output`."""
 
     epoch: Epoch
     spec: PackedSpec
 
 
 class StopStream(_Message, frozen=True):
-    """Forget the stream, running, finished, or only prepared."""
+    """Drop the stream, whether it is running, finished or only prepared."""
 
     request_id: str
     epoch: Epoch
 
 
 class PollStream(_Message, frozen=True):
-    """The owner lives, and has `have` output tokens."""
+    """Extend the stream's lease and ask for the tokens from index `num_received` on."""
 
     request_id: str
     epoch: Epoch
-    have: int
+    num_received: int
 
 
 class PrepareStream(_Message, frozen=True):
-    """Be the destination of a move: take a slot, and expect the source."""
+    """Become the destination of a migration: take a slot and expect the source."""
 
     epoch: Epoch
     spec: PackedSpec
-    terms: MigrationParams
+    params: MigrationParams
 
 
 class MigrateStream(_Message, frozen=True):
-    """Be the source of a move of the stream `epoch` to the stream `new_epoch` at that address."""
+    """Become the source of a migration of stream `epoch` to stream `new_epoch`.
+
+    `destination` is the address of the destination's host.
+    """
 
     request_id: str
     epoch: Epoch
     new_epoch: Epoch
     destination: str
-    terms: MigrationParams
+    params: MigrationParams
 
 
 class CommitStream(_Message, frozen=True):
-    """The prepared stream is the request's stream."""
+    """Make the prepared stream the request's stream; ask for tokens from `num_received` on."""
 
     request_id: str
     epoch: Epoch
-    have: int
+    num_received: int
 
 
 class CancelMigration(_Message, frozen=True):
-    """The move to `new_epoch` is off: go on generating."""
+    """Give up the migration to `new_epoch` and go on generating."""
 
     request_id: str
     epoch: Epoch
@@ -140,7 +145,7 @@ class CancelMigration(_Message, frozen=True):
 
 
 class GetHostStatus(_Message, frozen=True):
-    """Ask for a Report."""
+    """Ask for a HostStatus."""
 
 
 class Shutdown(_Message, frozen=True):
@@ -148,14 +153,17 @@ class Shutdown(_Message, frozen=True):
 
 
 class HostOnline(_Message, frozen=True):
-    """The host's first message: its engine is ready. `address` is where sources find it."""
+    """The host's first message: its engine is ready. Sources of migrations connect to `address`."""
 
     capabilities: Capabilities
     address: str
 
 
 class Tokens(_Message, frozen=True):
-    """Output from index `first` on. `finish` belongs to the last of them, or to the one before."""
+    """Output tokens from index `first` on.
+
+    `finish` is the reason why the stream ended with the last of them; `tokens` may then be empty.
+    """
 
     request_id: str
     epoch: Epoch
@@ -165,7 +173,7 @@ class Tokens(_Message, frozen=True):
 
 
 class StreamStopped(_Message, frozen=True):
-    """The stream is not here, or no longer. It had `num_output` tokens, None if not known."""
+    """The host does not hold the stream. `num_output` is its output tokens; None if unknown."""
 
     request_id: str
     epoch: Epoch
@@ -173,14 +181,14 @@ class StreamStopped(_Message, frozen=True):
 
 
 class StreamUnknown(_Message, frozen=True):
-    """A stream that was asked about is not here."""
+    """The host does not hold the stream that the owner asked for."""
 
     request_id: str
     epoch: Epoch
 
 
 class StreamRefused(_Message, frozen=True):
-    """The stream could not start here, or broke off. `kind` is the name of the error's class."""
+    """The stream could not start, or failed. `kind` is the name of the error's class."""
 
     request_id: str
     epoch: Epoch
@@ -189,16 +197,16 @@ class StreamRefused(_Message, frozen=True):
 
 
 class StreamPrepared(_Message, frozen=True):
-    """A slot is taken and the source expected."""
+    """The destination has taken a slot and expects the source."""
 
     request_id: str
     epoch: Epoch
 
 
 class StreamReady(_Message, frozen=True):
-    """The destination knows the `num_output` tokens that the source ended with, and generates on.
+    """The destination has all `num_output` tokens of the source and generates from there on.
 
-    `num_recomputed` tokens of the context were computed again; `num_bytes` came from the source.
+    It recomputed `num_recomputed` tokens of the context and received `num_bytes` from the source.
     """
 
     request_id: str
@@ -209,7 +217,7 @@ class StreamReady(_Message, frozen=True):
 
 
 class StreamNotMoved(_Message, frozen=True):
-    """The source gave the move up and goes on generating."""
+    """The source gave up the migration and goes on generating."""
 
     request_id: str
     epoch: Epoch
@@ -218,7 +226,7 @@ class StreamNotMoved(_Message, frozen=True):
 
 
 class HostStatus(_Message, frozen=True):
-    """What the host holds: streams, finished ones that wait for their Stop included."""
+    """Streams that the host holds, including finished ones that wait for StopStream."""
 
     num_streams: int
     statistics: EngineStatistics

@@ -1,4 +1,4 @@
-"""What an owner of a stream is asked for and what it asks for."""
+"""Options, inputs and outputs of a `StreamOwner`."""
 
 from dataclasses import dataclass
 
@@ -15,24 +15,24 @@ from sllmreal.streams.messages import MigrationParams, ToHost
 
 
 @dataclass(frozen=True, slots=True)
-class MigrationOrder:
-    """A `Resume` with what the driver knows: the destination's address, and how to move."""
+class MigrationSpec:
+    """A StartMigration with the address of the destination's host and the parameters."""
 
     move_id: str
     source_id: str
     destination_id: str
     address: str
-    terms: MigrationParams
+    params: MigrationParams
 
 
 @dataclass(frozen=True, slots=True)
 class OwnerOptions:
-    """How patient an owner is. A host's lease must be several times `poll_s`."""
+    """Time-outs of an owner, in seconds. A host's lease must be several times `poll_s`."""
 
-    poll_s: float = 2.0  # between words to the host of a stream
-    resend_s: float = 1.0  # of what must be answered
-    gap_s: float = 0.05  # between requests for missing tokens
-    move_s: float = 120.0  # for a whole move, beside the time that its tokens took to generate
+    poll_s: float = 2.0  # between two messages to the host of a stream
+    resend_s: float = 1.0  # until an unanswered message is sent again
+    gap_s: float = 0.05  # between two requests for missing tokens
+    move_s: float = 120.0  # for a migration, plus the time that its tokens took to generate
 
     def __post_init__(self) -> None:
         if min(self.poll_s, self.resend_s, self.gap_s, self.move_s) <= 0:
@@ -41,7 +41,7 @@ class OwnerOptions:
 
 @dataclass(frozen=True, slots=True)
 class SendToHost:
-    """Say this to the host of an instance. It may get lost; the owner sees to that."""
+    """Send a message to the host of an instance. It may be lost: the owner sends it again."""
 
     instance_id: str
     message: ToHost
@@ -49,7 +49,7 @@ class SendToHost:
 
 @dataclass(frozen=True, slots=True)
 class DeliverTokens:
-    """The client's next tokens: every index once, in order."""
+    """Give the client its next tokens. Each index is delivered once, in order."""
 
     first: int
     tokens: tuple[int, ...]
@@ -63,10 +63,13 @@ StreamEvent = (
 
 @dataclass(frozen=True, slots=True)
 class ReportEvent:
-    """Tell the controller. A move that finished had so many tokens computed again."""
+    """Report an event to the controller.
+
+    `num_recomputed` is the tokens that the destination of a finished migration computed again.
+    """
 
     event: StreamEvent
     num_recomputed: int = 0
 
 
-Output = SendToHost | DeliverTokens | ReportEvent
+OwnerOutput = SendToHost | DeliverTokens | ReportEvent

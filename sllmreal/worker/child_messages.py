@@ -15,7 +15,7 @@ import msgspec
 
 from sllmreal.control.deployment import ModelDeployment
 from sllmreal.streams import messages as wire
-from sllmreal.streams.host_options import HostOptions
+from sllmreal.streams.host_io import HostOptions
 from sllmreal.transport.byte_stream import ByteStream
 from sllmreal.transport.socket_channel import SocketChannel
 from sllmreal.worker.storage import Weights

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sllmcore.errors import UsageError
-from sllmreal.streams.host_options import HostOptions
+from sllmreal.streams.host_io import HostOptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from sllmreal.engine.protocol import Engine
 from sllmreal.migration.links import LocalNetwork, MigrationLinks
 from sllmreal.streams import messages as wire
 from sllmreal.streams.host import EngineHost
-from sllmreal.streams.host_options import HostOptions
+from sllmreal.streams.host_io import HostOptions
 from sllmreal.worker.engines import check_settings, make_engine
 from sllmreal.worker.runner import Launch, Runner, Send
 from sllmreal.worker.storage import Weights

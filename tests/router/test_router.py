@@ -57,7 +57,7 @@ class World:
         self.router.received("b", name, wire.StreamReady(name, Epoch(2), 1, 1, 0))
         self.router.received("b", name, wire.Tokens(name, Epoch(2), 1, (8,)))
         self.sent.clear()
-        return prepare.terms.replay_tokens
+        return prepare.params.replay_tokens
 
 
 async def played() -> None:

@@ -20,7 +20,7 @@ from sllmreal.engine.samples import write_sample
 from sllmreal.engine.timed import timed_engine
 from sllmreal.migration.links import LocalNetwork
 from sllmreal.streams import messages as wire
-from sllmreal.streams.host_options import HostOptions
+from sllmreal.streams.host_io import HostOptions
 from sllmreal.worker.data_plane import ToInstance
 from sllmreal.worker.process_options import ProcessOptions
 from sllmreal.worker.process_runner import process_launch

@@ -76,7 +76,7 @@ def test_a_request_moves_between_two_workers_and_loses_no_token(
             await destination.heard(wire.StreamPrepared)
             source.post(wire.MigrateStream("r", Epoch(1), Epoch(2), online.address, terms))
             ready = await destination.heard(wire.StreamReady)
-            destination.post(wire.CommitStream("r", Epoch(2), have=0))
+            destination.post(wire.CommitStream("r", Epoch(2), num_received=0))
             source.post(wire.StopStream("r", Epoch(1)))
             assert ready.num_output >= 30
             assert (ready.num_recomputed < len(SPEC.prompt)) == (replay_tokens == 0)

@@ -18,7 +18,7 @@ from sllmreal.engine.errors import EngineLostError
 from sllmreal.engine.protocol import Capabilities, SequenceSpec
 from sllmreal.streams import messages as wire
 from sllmreal.streams.owner import StreamOwner
-from sllmreal.streams.owner_io import DeliverTokens, MigrationOrder, StreamEvent
+from sllmreal.streams.owner_io import DeliverTokens, MigrationSpec, StreamEvent
 from sllmreal.worker.storage import Weights
 from sllmreal.worker.tiers import TierStorage
 
@@ -87,7 +87,7 @@ class MigrationBench:
         """
         record = self._record = MigrationRecord(StreamOwner(spec))
         self._fleet.owners = {spec.request_id: record.owner}
-        record.owner.infer(SOURCE, time.monotonic())
+        record.owner.start(SOURCE, time.monotonic())
         self._until(lambda: len(record.token_at_s) >= num_before)
         capabilities = self.capabilities
         params = wire.MigrationParams(
@@ -95,8 +95,8 @@ class MigrationBench:
         )
         address = self._fleet.online[DESTINATION].address
         record.started_at_s = time.monotonic()
-        record.owner.resume(
-            MigrationOrder("m", SOURCE, DESTINATION, address, params), record.started_at_s
+        record.owner.migrate(
+            MigrationSpec("m", SOURCE, DESTINATION, address, params), record.started_at_s
         )
         self._until(lambda: record.finished is not None or bool(record.failure))
         if record.failure:

@@ -167,7 +167,7 @@ class HostFleet:
                 async with asyncio.timeout(self._wait_s(now_s)):
                     self._handle(*await self._inbox.get())
             for owner in self.owners.values():
-                owner.wakeup(time.monotonic())
+                owner.advance(time.monotonic())
             self._carry_out()
 
     def _wait_s(self, now_s: float) -> float:
@@ -181,7 +181,7 @@ class HostFleet:
                 del self._runners[name]
                 self.online.pop(name, None)
                 for owner in self.owners.values():
-                    owner.lost(name, time.monotonic())
+                    owner.lose_instance(name, time.monotonic())
                 self._carry_out()
                 self._listener.host_lost(name, reason)
             case wire.EngineFailed(reason):

@@ -16,9 +16,9 @@ from sllmreal.engine.protocol import SequenceSpec
 from sllmreal.migration.destination import DestinationOptions
 from sllmreal.migration.source import SourceOptions
 from sllmreal.streams import messages as wire
-from sllmreal.streams.host_options import HostOptions
+from sllmreal.streams.host_io import HostOptions
 from sllmreal.streams.owner import StreamOwner
-from sllmreal.streams.owner_io import DeliverTokens, MigrationOrder, OwnerOptions, StreamEvent
+from sllmreal.streams.owner_io import DeliverTokens, MigrationSpec, OwnerOptions, StreamEvent
 from sllmreal.worker.process_options import ProcessOptions
 
 PACE = {"decode_step_s": 0.001, "prefill_token_s": 0.00002}
@@ -90,9 +90,9 @@ class Fleet:
         key = self._num_moves.to_bytes(32, "big")
         terms = wire.MigrationParams(key, "timed", KV_LAYOUT, replay_tokens)
         address = self.processes.online[name].address
-        order = MigrationOrder(f"m{self._num_moves}", request.at, name, address, terms)
+        order = MigrationSpec(f"m{self._num_moves}", request.at, name, address, terms)
         request.moves[order.move_id] = name
-        request.owner.resume(order, time.monotonic())
+        request.owner.migrate(order, time.monotonic())
 
     def run_until(self, done: Callable[[], bool], within_s: float) -> None:
         """Handle what comes. Raises EngineLostError when it takes too long."""
@@ -147,4 +147,4 @@ class Fleet:
 
     def _infer(self, request: Request, name: str) -> None:
         request.at = name
-        request.owner.infer(name, time.monotonic())
+        request.owner.start(name, time.monotonic())

@@ -35,12 +35,19 @@ from sllmreal.engine.timed import Pace, TimedOptions
 from sllmreal.migration.destination import DestinationOptions
 from sllmreal.migration.source import SourceOptions
 from sllmreal.streams import messages as wire
-from sllmreal.streams.host_effects import Connect, Disconnect, Effect, Expect, SendToOwner, Transmit
-from sllmreal.streams.host_options import HostOptions
+from sllmreal.streams.host_io import (
+    Connect,
+    Disconnect,
+    Expect,
+    HostOptions,
+    HostOutput,
+    SendToOwner,
+    Transmit,
+)
 from sllmreal.streams.owner import StreamOwner
 from sllmreal.streams.owner_io import (
     DeliverTokens,
-    MigrationOrder,
+    MigrationSpec,
     OwnerOptions,
     ReportEvent,
     SendToHost,
@@ -98,7 +105,7 @@ class OwnerNode(Node):
                 return
             self._world.carry_out(output)
         if self.alive:
-            self.wake_at(self.owner.next_wakeup_s, lambda: self.owner.wakeup(self._clock.now_s))
+            self.wake_at(self.owner.next_wakeup_s, lambda: self.owner.advance(self._clock.now_s))
 
 
 class World:
@@ -127,7 +134,7 @@ class World:
         self._generated_by: list[str] = []
         self._ended_log = False
         self._at: str | None = None  # where the controller believes the request to run
-        self._moves: dict[str, MigrationOrder] = {}  # asked for and not answered
+        self._moves: dict[str, MigrationSpec] = {}  # asked for and not answered
         self._stopping = False
         self._num_moves = 0
         # A source that gives up early goes on while its destination takes over.
@@ -240,11 +247,11 @@ class World:
 
     def _tell_lost(self, link_id: bytes, peer: HostNode, after_s: float) -> None:
         def tell() -> None:
-            peer.core.link_lost(link_id, "the other host died", self.clock.now_s)
+            peer.core.lose_link(link_id, "the other host died", self.clock.now_s)
 
         self.clock.after(after_s, lambda: peer.handle(tell))
 
-    def _carry_out_host(self, node: HostNode, effect: Effect) -> None:
+    def _carry_out_host(self, node: HostNode, effect: HostOutput) -> None:
         match effect:
             case SendToOwner(message):
                 owner, name = self._node.owner, node.name
@@ -290,7 +297,7 @@ class World:
 
     def _infer(self, instance_id: str) -> None:
         self._at = instance_id
-        self._node.handle(lambda: self._node.owner.infer(instance_id, self.clock.now_s))
+        self._node.handle(lambda: self._node.owner.start(instance_id, self.clock.now_s))
 
     def _resume(self, source_id: str, destination_id: str) -> None:
         if self._at != source_id or self._stopping or self._moves or self.outcome.ended:
@@ -300,11 +307,11 @@ class World:
         self._num_moves += 1
         key = self._num_moves.to_bytes(32, "big")
         terms = wire.MigrationParams(key, "timed", KV_LAYOUT, self._replay_tokens)
-        order = MigrationOrder(
+        order = MigrationSpec(
             f"m{self._num_moves}", source_id, destination_id, destination_id, terms
         )
         self._moves[order.move_id] = order
-        self._node.handle(lambda: self._node.owner.resume(order, self.clock.now_s))
+        self._node.handle(lambda: self._node.owner.migrate(order, self.clock.now_s))
 
     def _stop(self) -> None:
         at = self._at
@@ -319,11 +326,11 @@ class World:
             self._node.handle(lambda move_id=move_id: self._abort_move(move_id))  # type: ignore[misc]
 
     def _abort_move(self, move_id: str) -> None:
-        self._node.owner.abort(move_id, self.clock.now_s)
+        self._node.owner.abort_migration(move_id, self.clock.now_s)
 
     def _lost(self, instance_id: str) -> None:
         """The owner's process notices that an instance is gone, and tells the controller."""
-        self._node.owner.lost(instance_id, self.clock.now_s)
+        self._node.owner.lose_instance(instance_id, self.clock.now_s)
         for output in self._node.owner.take_outputs():
             self.carry_out(output)
         for move_id, order in list(self._moves.items()):
@@ -365,7 +372,7 @@ class World:
                 if self.rng.random() < 0.3 and self._at is not None:
                     self._move_on(self._at)
 
-    def _moved(self, event: MigrationFinished, order: MigrationOrder | None) -> None:
+    def _moved(self, event: MigrationFinished, order: MigrationSpec | None) -> None:
         law(order is not None, f"{event} unasked")
         law(event.source_id == self._at, f"{event}, believed at {self._at}")
         law(event.pause_s >= 0 and event.resume_s >= 0, f"{event} before its time")

@@ -13,8 +13,7 @@ from random import Random
 from sllmreal.engine.slots import SlotEngine
 from sllmreal.engine.timed import TimedModel, TimedOptions
 from sllmreal.streams.host_core import HostCore
-from sllmreal.streams.host_effects import Connect, Disconnect, Effect, Expect
-from sllmreal.streams.host_options import HostOptions
+from sllmreal.streams.host_io import Connect, Disconnect, Expect, HostOptions, HostOutput
 
 Action = Callable[[], None]
 
@@ -108,17 +107,17 @@ class HostNode(Node):
         chunk = engine.prefill_chunk_tokens
         self.engine = SlotEngine(model, prefill_chunk_tokens=chunk, clock=lambda: 0.0)
         self.core = HostCore(self.engine, options)
-        self.carry_out: Callable[[HostNode, Effect], None] = lambda _node, _effect: None
+        self.carry_out: Callable[[HostNode, HostOutput], None] = lambda _node, _output: None
 
     def settle(self) -> None:
-        for effect in self.core.take_effects():
+        for output in self.core.take_outputs():
             if self.alive:  # a fault may strike at any of them
-                self.carry_out(self, effect)
+                self.carry_out(self, output)
         if not self.alive:
             return
         if self.core.has_work and not self._busy:
             self._step()
-        self.wake_at(self.core.next_wakeup_s, lambda: self.core.wakeup(self._clock.now_s))
+        self.wake_at(self.core.next_wakeup_s, lambda: self.core.advance(self._clock.now_s))
 
     @property
     def empty(self) -> bool:
@@ -126,11 +125,11 @@ class HostNode(Node):
 
     def _step(self) -> None:
         self._busy, self._step_s = True, 0.0
-        outputs = self.engine.step()
+        tokens = self.engine.step()
 
         def stepped() -> None:
             self._busy = False
-            self._mail.appendleft(lambda: self.core.stepped(outputs, self._clock.now_s))
+            self._mail.appendleft(lambda: self.core.receive_tokens(tokens, self._clock.now_s))
             self._go_on()
 
         self._clock.after(self._step_s, stepped)
