@@ -7,6 +7,7 @@ from simpy.events import Timeout
 
 from sllmcore.commands import LaunchInstance
 from sllmcore.events import LoadFinished
+from sllmcore.load_turns import LoadTurns
 from sllmcore.types import REMOTE, Checkpoint, StorageTier
 from sllmsim.clock import SimClock
 from sllmsim.links import Link, Links, Transfer
@@ -21,12 +22,10 @@ class _SimLoad:
     """One load from its command to its end."""
 
     __slots__ = (
-        "ahead",
         "before_ended_at_s",
         "checkpoint",
         "command",
         "filling",
-        "followers",
         "helpers",
         "issued_at_s",
         "over",
@@ -59,10 +58,8 @@ class _SimLoad:
         self.phases = phases
         self.issued_at_s = now_s
         self.filling: tuple[StorageTier, ...] = ()
-        self.followers: list[_SimLoad] = []  # whose turn comes when these bytes have moved
         self.over = False  # but the controller has not heard of it
         self.prepared = False  # the phases before the transfer are over
-        self.ahead: _SimLoad | None = None  # whose bytes have to move first
         self.before_ended_at_s = now_s
         self.turn_at_s: float | None = None
         self.transfer_s: float | None = None
@@ -96,6 +93,7 @@ class Loading:
         self._rng = Random(f"{setup.seed}/phases")  # noqa: S311 - a simulation, not a secret
         self._on_ready = on_ready
         self._jobs: dict[str, _SimLoad] = {}  # by instance id
+        self._turns = LoadTurns()
         self.splits = Splits(links, retime)
         bytes_per_s = setup.storage_bytes_per_s
         self.storage = None if bytes_per_s is None else Link("storage", bytes_per_s)
@@ -115,10 +113,7 @@ class Loading:
         if helpers:
             self.splits.begin(command.instance_id, server, helpers)
         self._promise(job)
-        ahead = self._jobs.get(command.after) if command.after is not None else None
-        if ahead is not None and ahead.transfer_s is None:
-            ahead.followers.append(job)
-            job.ahead = ahead
+        self._turns.join(command.instance_id, command.after)
         before_s = job.phases.before_s
         if before_s > 0:
             job.timer = self._clock.call_in(before_s, lambda _: self._prepared(job))
@@ -137,10 +132,7 @@ class Loading:
             self._links.stop(transfer)
         for tier in job.filling:
             job.server.release(tier, job.checkpoint.model)
-        if job.ahead is None:
-            self._next_turn(job)
-        else:
-            self._step_aside(job, job.ahead)
+        self._leave_queue(instance_id)
         self.splits.go_on()
         return True
 
@@ -181,24 +173,15 @@ class Loading:
         job.prepared = True
         job.timer = None
         job.before_ended_at_s = self._clock.now
-        if job.ahead is None:
+        if self._turns.has_come(job.command.instance_id):
             self._transfer(job)
 
-    def _next_turn(self, job: _SimLoad) -> None:
-        """The I/O path is free for those behind."""
-        followers, job.followers = job.followers, []
-        for follower in followers:
-            follower.ahead = None
+    def _leave_queue(self, instance_id: str) -> None:
+        """Let the loads whose turn comes begin their transfers, if they are prepared."""
+        for follower_id in self._turns.leave(instance_id):
+            follower = self._jobs[follower_id]
             if follower.prepared:
                 self._transfer(follower)
-
-    @staticmethod
-    def _step_aside(job: _SimLoad, ahead: _SimLoad) -> None:
-        """A load that waits for its turn is gone: those behind it are behind the one ahead."""
-        ahead.followers.remove(job)
-        ahead.followers += job.followers
-        for follower in job.followers:
-            follower.ahead = ahead
 
     def _transfer(self, job: _SimLoad) -> None:
         job.turn_at_s = self._clock.now
@@ -235,7 +218,7 @@ class Loading:
             self.splits.join(job.command.instance_id, job.rest)
         elif job.helpers:
             self.splits.whole(job.command.instance_id)
-        self._next_turn(job)
+        self._leave_queue(job.command.instance_id)
         init_s = job.before_ended_at_s + job.phases.overlapped_s - now_s
         rest_s = max(0.0, init_s) + job.phases.after_s
         if rest_s > 0:

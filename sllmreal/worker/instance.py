@@ -15,9 +15,9 @@ from sllmcore.errors import SllmError
 from sllmcore.events import InstanceLost, LoadFailed, LoadFinished
 from sllmreal.control.messages import LaunchInstance
 from sllmreal.engine.errors import EngineLostError
+from sllmreal.worker.load_turns import AwaitedLoadTurns
 from sllmreal.worker.runner import Runner
 from sllmreal.worker.storage import LoadResult, Storage
-from sllmreal.worker.turns import LoadTurns
 
 Ended = LoadFailed | InstanceLost
 
@@ -33,7 +33,7 @@ class WorkerInstance:
     """
 
     def __init__(
-        self, order: LaunchInstance, runner: Runner, storage: Storage, turns: LoadTurns
+        self, order: LaunchInstance, runner: Runner, storage: Storage, turns: AwaitedLoadTurns
     ) -> None:
         self.id = order.instance_id
         self.gpu_indices = order.gpu_indices
@@ -148,7 +148,7 @@ class WorkerInstance:
         for predecessor in before:
             await predecessor.gone()
         self._prepared_at_s = self._loop.time()
-        await self._turns.come(self.id)
+        await self._turns.wait(self.id)
         self._turn_at_s = self._loop.time()
         result = await self._storage.load(self.id)
         self._moved_at_s = self._loop.time()
