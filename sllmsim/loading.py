@@ -5,6 +5,7 @@ from random import Random
 
 from simpy.events import Timeout
 
+from sllmcore.cold_start import startup_s
 from sllmcore.commands import LaunchInstance
 from sllmcore.events import LoadFinished
 from sllmcore.load_turns import LoadTurns
@@ -22,22 +23,21 @@ class _SimLoad:
     """One load from its command to its end."""
 
     __slots__ = (
-        "before_ended_at_s",
         "checkpoint",
         "command",
         "filling",
         "helpers",
         "issued_at_s",
+        "moved_at_s",
         "over",
         "phases",
-        "prepared",
+        "prepared_at_s",
         "rest",
         "server",
         "source",
         "source_bytes",
         "stages",
         "timer",
-        "transfer_s",
         "transfers",
         "turn_at_s",
     )
@@ -59,10 +59,9 @@ class _SimLoad:
         self.issued_at_s = now_s
         self.filling: tuple[StorageTier, ...] = ()
         self.over = False  # but the controller has not heard of it
-        self.prepared = False  # the phases before the transfer are over
-        self.before_ended_at_s = now_s
+        self.prepared_at_s: float | None = None  # end of the phases before the transfer
         self.turn_at_s: float | None = None
-        self.transfer_s: float | None = None
+        self.moved_at_s: float | None = None
         self.source = REMOTE
         self.source_bytes = 0
         self.stages: list[tuple[LoadPart, ...]] = []
@@ -170,9 +169,8 @@ class Loading:
         job.filling = job.command.cache_in
 
     def _prepared(self, job: _SimLoad) -> None:
-        job.prepared = True
+        job.prepared_at_s = self._clock.now
         job.timer = None
-        job.before_ended_at_s = self._clock.now
         if self._turns.has_come(job.command.instance_id):
             self._transfer(job)
 
@@ -180,7 +178,7 @@ class Loading:
         """Let the loads whose turn comes begin their transfers, if they are prepared."""
         for follower_id in self._turns.leave(instance_id):
             follower = self._jobs[follower_id]
-            if follower.prepared:
+            if follower.prepared_at_s is not None:
                 self._transfer(follower)
 
     def _transfer(self, job: _SimLoad) -> None:
@@ -211,15 +209,14 @@ class Loading:
         job.transfers[transfer] = None
 
     def _transferred(self, job: _SimLoad) -> None:
-        assert job.turn_at_s is not None
-        now_s = self._clock.now
-        job.transfer_s = now_s - job.turn_at_s
+        assert job.prepared_at_s is not None
+        now_s = job.moved_at_s = self._clock.now
         if job.rest is not None:
             self.splits.join(job.command.instance_id, job.rest)
         elif job.helpers:
             self.splits.whole(job.command.instance_id)
         self._leave_queue(job.command.instance_id)
-        init_s = job.before_ended_at_s + job.phases.overlapped_s - now_s
+        init_s = job.prepared_at_s + job.phases.overlapped_s - now_s
         rest_s = max(0.0, init_s) + job.phases.after_s
         if rest_s > 0:
             job.timer = self._clock.call_in(rest_s, lambda _: self._ready(job))
@@ -227,12 +224,22 @@ class Loading:
             self._ready(job)
 
     def _ready(self, job: _SimLoad) -> None:
-        assert job.turn_at_s is not None and job.transfer_s is not None
-        instance_id = job.command.instance_id
+        prepared_at_s, turn_at_s, moved_at_s = job.prepared_at_s, job.turn_at_s, job.moved_at_s
+        assert prepared_at_s is not None and turn_at_s is not None and moved_at_s is not None
         job.over = True
-        waited_s = job.turn_at_s - job.before_ended_at_s
-        all_s = self._clock.now - job.issued_at_s
-        startup_s = max(0.0, all_s - job.transfer_s - waited_s)
+        rest_s = startup_s(
+            issued_at_s=job.issued_at_s,
+            prepared_at_s=prepared_at_s,
+            turn_at_s=turn_at_s,
+            moved_at_s=moved_at_s,
+            ready_at_s=self._clock.now,
+        )
         self._on_ready(
-            LoadFinished(instance_id, job.source, job.source_bytes, job.transfer_s, startup_s)
+            LoadFinished(
+                job.command.instance_id,
+                job.source,
+                job.source_bytes,
+                moved_at_s - turn_at_s,
+                rest_s,
+            )
         )
