@@ -9,7 +9,7 @@ from sllmcore.cold_start import startup_s
 from sllmcore.commands import LaunchInstance
 from sllmcore.events import LoadFinished
 from sllmcore.load_turns import LoadTurns
-from sllmcore.types import REMOTE, Checkpoint, StorageTier
+from sllmcore.types import REMOTE, Checkpoint
 from sllmsim.clock import SimClock
 from sllmsim.links import Link, Links, Transfer
 from sllmsim.load_plan import LoadPart, SimLoadPlans
@@ -25,7 +25,6 @@ class _SimLoad:
     __slots__ = (
         "checkpoint",
         "command",
-        "filling",
         "helpers",
         "issued_at_s",
         "moved_at_s",
@@ -57,7 +56,6 @@ class _SimLoad:
         self.helpers = helpers  # that fetch a part each
         self.phases = phases
         self.issued_at_s = now_s
-        self.filling: tuple[StorageTier, ...] = ()
         self.over = False  # but the controller has not heard of it
         self.prepared_at_s: float | None = None  # end of the phases before the transfer
         self.turn_at_s: float | None = None
@@ -111,7 +109,9 @@ class Loading:
         self._jobs[command.instance_id] = job
         if helpers:
             self.splits.begin(command.instance_id, server, helpers)
-        self._promise(job)
+        server.tiers.promise(
+            command.instance_id, checkpoint.model, checkpoint.size_bytes, command.cache_in
+        )
         self._turns.join(command.instance_id, command.after)
         before_s = job.phases.before_s
         if before_s > 0:
@@ -129,8 +129,7 @@ class Loading:
             self._clock.cancel(job.timer)
         for transfer in list(job.transfers):
             self._links.stop(transfer)
-        for tier in job.filling:
-            job.server.release(tier, job.checkpoint.model)
+        job.server.tiers.end(instance_id, acknowledged=False)
         self._leave_queue(instance_id)
         self.splits.go_on()
         return True
@@ -139,8 +138,8 @@ class Loading:
         """The controller hears that a load has finished: its bytes stay where they are cached."""
         job = self._jobs.pop(instance_id, None)
         if job is not None:
-            for tier in job.filling:
-                job.server.fill(tier, job.checkpoint.model)
+            job.server.tiers.fill(instance_id)
+            job.server.tiers.end(instance_id, acknowledged=True)
 
     def lose(self, instance_id: str) -> None:
         """The instance is gone: a load under way with it, but not what one that was over cached."""
@@ -161,13 +160,6 @@ class Loading:
         jobs = self._jobs.items()
         return [i for i, job in jobs if job.server.id == server_id and not job.over]
 
-    def _promise(self, job: _SimLoad) -> None:
-        model, size_bytes = job.checkpoint.model, job.checkpoint.size_bytes
-        for tier in job.command.cache_in:
-            missing_bytes = size_bytes - job.server.held_bytes(tier, model)
-            job.server.promise(tier, model, missing_bytes)
-        job.filling = job.command.cache_in
-
     def _prepared(self, job: _SimLoad) -> None:
         job.prepared_at_s = self._clock.now
         job.timer = None
@@ -184,7 +176,7 @@ class Loading:
     def _transfer(self, job: _SimLoad) -> None:
         job.turn_at_s = self._clock.now
         plan = self._plans.plan(
-            job.checkpoint, job.server, job.command.gpu_indices, job.filling, job.helpers
+            job.checkpoint, job.server, job.command.gpu_indices, job.command.cache_in, job.helpers
         )
         job.source, job.source_bytes = plan.source, plan.source_bytes
         job.stages, job.rest = list(plan.stages), plan.rest

@@ -86,7 +86,7 @@ class WorkerInstance:
         self._turns.leave(self.id)
         await self.runner.stop()
         if not self.ready:
-            self._storage.end(self.id, heard=False)
+            self._storage.end(self.id, acknowledged=False)
         self._storage.release(self.id)
         if end is not None and not self._stopped:
             ended(self, end)

@@ -140,7 +140,7 @@ class Worker:
                 )
 
     def _stop(self, instance_id: str, *, heard: bool) -> None:
-        self._storage.end(instance_id, heard=heard)
+        self._storage.end(instance_id, acknowledged=heard)
         if instance_id in self._lost:
             self._lost.remove(instance_id)
         instance = self._instances.get(instance_id)
@@ -167,7 +167,7 @@ class Worker:
         if isinstance(event, InstanceLost):
             self._lost.append(instance.id)
             if len(self._lost) > _MAX_LOST:
-                self._storage.end(self._lost.popleft(), heard=True)
+                self._storage.end(self._lost.popleft(), acknowledged=True)
         self.report(event)
 
 
