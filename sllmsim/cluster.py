@@ -268,7 +268,7 @@ class SimCluster:
     def join(self, server_id: str) -> None:
         """A server offers itself, for the first time or again."""
         server = self.servers[server_id] = self._built[server_id]
-        joined = ServerJoined(server.hardware.spec(server_id), server.resident())
+        joined = ServerJoined(server.hardware.spec(server_id), server.tiers.resident())
         self._joins[server_id] = joined
         self.control.tell(joined)
 

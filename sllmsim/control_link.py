@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from math import inf
 
 from simpy.events import Timeout
 
@@ -10,6 +9,7 @@ from sllmcore.commands import Command
 from sllmcore.controller import Controller
 from sllmcore.errors import ControlError
 from sllmcore.events import Event, WakeUp
+from sllmcore.wakeup_alarm import WakeupAlarm
 from sllmsim.clock import SimClock
 
 Sink = Callable[[float, Event, Sequence[Command]], None]  # a journal, or who else wants to know
@@ -45,8 +45,8 @@ class ControlLink:
         self._outgoing: deque[Event] = deque()
         self._telling = False
         self._down = False
-        self._wakeup: Timeout | None = None
-        self._wakeup_at_s = inf
+        self._alarm = WakeupAlarm()
+        self._timer: Timeout | None = None
 
     def tell(self, event: Event) -> None:
         """Tell the controller; carry out what it says before telling it anything else."""
@@ -64,7 +64,8 @@ class ControlLink:
             raise ControlError("a controller crashed and there is no journal to rebuild it from")
         self.controller = self._rebuild()
         self._down = False
-        self._wakeup, self._wakeup_at_s = None, inf
+        self._alarm.clear()
+        self._timer = None
         self._tell_all()
 
     def _tell_all(self) -> None:
@@ -84,22 +85,18 @@ class ControlLink:
 
     def _arm(self) -> None:
         """See that the controller is woken when it wants to be."""
-        if self._wakeup_at_s <= self.controller.wakeup_not_before_s:
+        at_s = self._alarm.set_again(self.controller)
+        if at_s is None:
             return
-        at_s = self.controller.next_wakeup_s
-        if at_s is None or self._wakeup_at_s <= at_s:
-            return
-        if self._wakeup is not None:
-            self._clock.cancel(self._wakeup)
-        self._wakeup_at_s = at_s
-        self._wakeup = self._clock.call_at(at_s, self._wake)
+        if self._timer is not None:
+            self._clock.cancel(self._timer)
+        self._timer = self._clock.call_at(at_s, self._wake)
 
     def _wake(self, _: object) -> None:
-        self._wakeup, self._wakeup_at_s = None, inf
+        self._timer = None
         if self._down:
-            return
-        at_s = self.controller.next_wakeup_s
-        if at_s is not None and at_s <= self._clock.now:
+            self._alarm.clear()
+        elif self._alarm.fired(self.controller, self._clock.now):
             self.tell(WakeUp())
         else:
             self._arm()

@@ -60,8 +60,8 @@ class SimLoadPlans:
         """
         loader, hardware = self._loader, server.hardware
         model, size_bytes = checkpoint.model, checkpoint.size_bytes
-        from_dram = min(size_bytes, server.held_bytes(DRAM, model))
-        from_ssd = min(size_bytes - from_dram, server.held_bytes(SSD, model))
+        from_dram = min(size_bytes, server.tiers.held_bytes(DRAM, model))
+        from_ssd = min(size_bytes - from_dram, server.tiers.held_bytes(SSD, model))
         from_remote = size_bytes - from_dram - from_ssd
         to_gpus = server.to_gpus(gpu_indices)
         dram_limit = loader.dram_efficiency * len(gpu_indices) * hardware.pcie_bytes_per_s

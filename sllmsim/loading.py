@@ -5,9 +5,11 @@ from random import Random
 
 from simpy.events import Timeout
 
+from sllmcore.cold_start import startup_s
 from sllmcore.commands import LaunchInstance
 from sllmcore.events import LoadFinished
-from sllmcore.types import REMOTE, Checkpoint, StorageTier
+from sllmcore.load_turns import LoadTurns
+from sllmcore.types import REMOTE, Checkpoint
 from sllmsim.clock import SimClock
 from sllmsim.links import Link, Links, Transfer
 from sllmsim.load_plan import LoadPart, SimLoadPlans
@@ -21,24 +23,20 @@ class _SimLoad:
     """One load from its command to its end."""
 
     __slots__ = (
-        "ahead",
-        "before_ended_at_s",
         "checkpoint",
         "command",
-        "filling",
-        "followers",
         "helpers",
         "issued_at_s",
+        "moved_at_s",
         "over",
         "phases",
-        "prepared",
+        "prepared_at_s",
         "rest",
         "server",
         "source",
         "source_bytes",
         "stages",
         "timer",
-        "transfer_s",
         "transfers",
         "turn_at_s",
     )
@@ -58,14 +56,10 @@ class _SimLoad:
         self.helpers = helpers  # that fetch a part each
         self.phases = phases
         self.issued_at_s = now_s
-        self.filling: tuple[StorageTier, ...] = ()
-        self.followers: list[_SimLoad] = []  # whose turn comes when these bytes have moved
         self.over = False  # but the controller has not heard of it
-        self.prepared = False  # the phases before the transfer are over
-        self.ahead: _SimLoad | None = None  # whose bytes have to move first
-        self.before_ended_at_s = now_s
+        self.prepared_at_s: float | None = None  # end of the phases before the transfer
         self.turn_at_s: float | None = None
-        self.transfer_s: float | None = None
+        self.moved_at_s: float | None = None
         self.source = REMOTE
         self.source_bytes = 0
         self.stages: list[tuple[LoadPart, ...]] = []
@@ -96,6 +90,7 @@ class Loading:
         self._rng = Random(f"{setup.seed}/phases")  # noqa: S311 - a simulation, not a secret
         self._on_ready = on_ready
         self._jobs: dict[str, _SimLoad] = {}  # by instance id
+        self._turns = LoadTurns()
         self.splits = Splits(links, retime)
         bytes_per_s = setup.storage_bytes_per_s
         self.storage = None if bytes_per_s is None else Link("storage", bytes_per_s)
@@ -114,11 +109,10 @@ class Loading:
         self._jobs[command.instance_id] = job
         if helpers:
             self.splits.begin(command.instance_id, server, helpers)
-        self._promise(job)
-        ahead = self._jobs.get(command.after) if command.after is not None else None
-        if ahead is not None and ahead.transfer_s is None:
-            ahead.followers.append(job)
-            job.ahead = ahead
+        server.tiers.promise(
+            command.instance_id, checkpoint.model, checkpoint.size_bytes, command.cache_in
+        )
+        self._turns.join(command.instance_id, command.after)
         before_s = job.phases.before_s
         if before_s > 0:
             job.timer = self._clock.call_in(before_s, lambda _: self._prepared(job))
@@ -135,12 +129,8 @@ class Loading:
             self._clock.cancel(job.timer)
         for transfer in list(job.transfers):
             self._links.stop(transfer)
-        for tier in job.filling:
-            job.server.release(tier, job.checkpoint.model)
-        if job.ahead is None:
-            self._next_turn(job)
-        else:
-            self._step_aside(job, job.ahead)
+        job.server.tiers.end(instance_id, acknowledged=False)
+        self._leave_queue(instance_id)
         self.splits.go_on()
         return True
 
@@ -148,8 +138,8 @@ class Loading:
         """The controller hears that a load has finished: its bytes stay where they are cached."""
         job = self._jobs.pop(instance_id, None)
         if job is not None:
-            for tier in job.filling:
-                job.server.fill(tier, job.checkpoint.model)
+            job.server.tiers.fill(instance_id)
+            job.server.tiers.end(instance_id, acknowledged=True)
 
     def lose(self, instance_id: str) -> None:
         """The instance is gone: a load under way with it, but not what one that was over cached."""
@@ -170,40 +160,23 @@ class Loading:
         jobs = self._jobs.items()
         return [i for i, job in jobs if job.server.id == server_id and not job.over]
 
-    def _promise(self, job: _SimLoad) -> None:
-        model, size_bytes = job.checkpoint.model, job.checkpoint.size_bytes
-        for tier in job.command.cache_in:
-            missing_bytes = size_bytes - job.server.held_bytes(tier, model)
-            job.server.promise(tier, model, missing_bytes)
-        job.filling = job.command.cache_in
-
     def _prepared(self, job: _SimLoad) -> None:
-        job.prepared = True
+        job.prepared_at_s = self._clock.now
         job.timer = None
-        job.before_ended_at_s = self._clock.now
-        if job.ahead is None:
+        if self._turns.has_come(job.command.instance_id):
             self._transfer(job)
 
-    def _next_turn(self, job: _SimLoad) -> None:
-        """The I/O path is free for those behind."""
-        followers, job.followers = job.followers, []
-        for follower in followers:
-            follower.ahead = None
-            if follower.prepared:
+    def _leave_queue(self, instance_id: str) -> None:
+        """Let the loads whose turn comes begin their transfers, if they are prepared."""
+        for follower_id in self._turns.leave(instance_id):
+            follower = self._jobs[follower_id]
+            if follower.prepared_at_s is not None:
                 self._transfer(follower)
-
-    @staticmethod
-    def _step_aside(job: _SimLoad, ahead: _SimLoad) -> None:
-        """A load that waits for its turn is gone: those behind it are behind the one ahead."""
-        ahead.followers.remove(job)
-        ahead.followers += job.followers
-        for follower in job.followers:
-            follower.ahead = ahead
 
     def _transfer(self, job: _SimLoad) -> None:
         job.turn_at_s = self._clock.now
         plan = self._plans.plan(
-            job.checkpoint, job.server, job.command.gpu_indices, job.filling, job.helpers
+            job.checkpoint, job.server, job.command.gpu_indices, job.command.cache_in, job.helpers
         )
         job.source, job.source_bytes = plan.source, plan.source_bytes
         job.stages, job.rest = list(plan.stages), plan.rest
@@ -228,15 +201,14 @@ class Loading:
         job.transfers[transfer] = None
 
     def _transferred(self, job: _SimLoad) -> None:
-        assert job.turn_at_s is not None
-        now_s = self._clock.now
-        job.transfer_s = now_s - job.turn_at_s
+        assert job.prepared_at_s is not None
+        now_s = job.moved_at_s = self._clock.now
         if job.rest is not None:
             self.splits.join(job.command.instance_id, job.rest)
         elif job.helpers:
             self.splits.whole(job.command.instance_id)
-        self._next_turn(job)
-        init_s = job.before_ended_at_s + job.phases.overlapped_s - now_s
+        self._leave_queue(job.command.instance_id)
+        init_s = job.prepared_at_s + job.phases.overlapped_s - now_s
         rest_s = max(0.0, init_s) + job.phases.after_s
         if rest_s > 0:
             job.timer = self._clock.call_in(rest_s, lambda _: self._ready(job))
@@ -244,12 +216,22 @@ class Loading:
             self._ready(job)
 
     def _ready(self, job: _SimLoad) -> None:
-        assert job.turn_at_s is not None and job.transfer_s is not None
-        instance_id = job.command.instance_id
+        prepared_at_s, turn_at_s, moved_at_s = job.prepared_at_s, job.turn_at_s, job.moved_at_s
+        assert prepared_at_s is not None and turn_at_s is not None and moved_at_s is not None
         job.over = True
-        waited_s = job.turn_at_s - job.before_ended_at_s
-        all_s = self._clock.now - job.issued_at_s
-        startup_s = max(0.0, all_s - job.transfer_s - waited_s)
+        rest_s = startup_s(
+            issued_at_s=job.issued_at_s,
+            prepared_at_s=prepared_at_s,
+            turn_at_s=turn_at_s,
+            moved_at_s=moved_at_s,
+            ready_at_s=self._clock.now,
+        )
         self._on_ready(
-            LoadFinished(instance_id, job.source, job.source_bytes, job.transfer_s, startup_s)
+            LoadFinished(
+                job.command.instance_id,
+                job.source,
+                job.source_bytes,
+                moved_at_s - turn_at_s,
+                rest_s,
+            )
         )

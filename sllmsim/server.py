@@ -1,7 +1,10 @@
 """A simulated server: it holds what it was told to hold, and refuses what a real one would."""
 
+from collections.abc import Iterable
+
 from sllmcore.errors import ControlError
-from sllmcore.types import CACHE_TIERS, Residency, StorageTier
+from sllmcore.tier_ledger import TierLedger
+from sllmcore.types import DRAM, SSD, Residency, StorageTier
 from sllmsim.links import Hop, Link
 from sllmsim.setup import SimServerSetup
 
@@ -10,12 +13,8 @@ class SimServer:
     """GPUs, links and tiers of one server, as they are."""
 
     __slots__ = (
-        "_capacity_bytes",
-        "_coming_bytes",
-        "_held_bytes",
         "_hops",
         "_occupants",
-        "_used_bytes",
         "hardware",
         "id",
         "leaving",
@@ -23,6 +22,7 @@ class SimServer:
         "pcie",
         "ssd_read",
         "ssd_write",
+        "tiers",
         "uplinks",
     )
 
@@ -39,16 +39,11 @@ class SimServer:
         self.uplinks = [Link(f"{self.id}/uplink{i}", hardware.pcie_bytes_per_s) for i in shared]
         self._hops: dict[tuple[int, ...], tuple[Hop, ...]] = {}  # into the GPUs of an instance
         self._occupants: list[str | None] = [None] * hardware.num_gpus
-        self._capacity_bytes = {
-            StorageTier.DRAM: hardware.dram_pool_bytes,
-            StorageTier.SSD: hardware.ssd_bytes,
-        }
-        self._used_bytes = dict.fromkeys(CACHE_TIERS, 0)  # held and promised
-        self._held_bytes: dict[StorageTier, dict[str, int]] = {tier: {} for tier in CACHE_TIERS}
-        self._coming_bytes: dict[StorageTier, dict[str, int]] = {tier: {} for tier in CACHE_TIERS}
-        for found in setup.resident:
-            self.promise(found.tier, found.model, found.num_bytes)
-            self.fill(found.tier, found.model)
+        self.tiers = self._ledger(setup.resident)
+
+    def _ledger(self, resident: Iterable[Residency]) -> TierLedger:
+        capacity_bytes = {DRAM: self.hardware.dram_pool_bytes, SSD: self.hardware.ssd_bytes}
+        return TierLedger(self.id, capacity_bytes, resident)
 
     def to_gpus(self, gpu_indices: tuple[int, ...]) -> tuple[Hop, ...]:
         """The way from memory into these GPUs: each byte goes to one of them."""
@@ -87,55 +82,19 @@ class SimServer:
     def empty(self) -> bool:
         return not any(self._occupants)
 
-    def held_bytes(self, tier: StorageTier, model: str) -> int:
-        return self._held_bytes[tier].get(model, 0)
-
-    def promise(self, tier: StorageTier, model: str, num_bytes: int) -> None:
-        """Set room aside for bytes that are to come.
+    def evict(self, tier: StorageTier, model: str, keep_bytes: int) -> None:
+        """Drop a model from a tier, all but its first `keep_bytes`.
 
         Raises:
-            ControlError: The tier would be over its capacity.
+            ControlError: The tier holds no more than that.
         """
-        used_bytes = self._used_bytes[tier]
-        if used_bytes + num_bytes > self._capacity_bytes[tier]:
+        if not self.tiers.evict(tier, model, keep_bytes):
             raise ControlError(
-                f"{tier.name} of {self.id} holds {used_bytes} of {self._capacity_bytes[tier]} "
-                f"bytes; {num_bytes} of {model} do not fit"
+                f"{tier.name} of {self.id} holds {self.tiers.held_bytes(tier, model)} bytes of "
+                f"{model}: nothing to evict"
             )
-        self._coming_bytes[tier][model] = num_bytes
-        self._used_bytes[tier] += num_bytes
-
-    def fill(self, tier: StorageTier, model: str) -> None:
-        held = self._held_bytes[tier]
-        held[model] = held.get(model, 0) + self._coming_bytes[tier].pop(model)
-
-    def release(self, tier: StorageTier, model: str) -> None:
-        self._used_bytes[tier] -= self._coming_bytes[tier].pop(model)
-
-    def evict(self, tier: StorageTier, model: str, keep_bytes: int) -> None:
-        held = self._held_bytes[tier]
-        had_bytes = held.pop(model, 0)
-        if had_bytes <= keep_bytes:
-            raise ControlError(
-                f"{tier.name} of {self.id} holds {had_bytes} bytes of {model}: nothing to evict"
-            )
-        if keep_bytes:
-            held[model] = keep_bytes
-        self._used_bytes[tier] -= had_bytes - keep_bytes
 
     def crash(self) -> None:
-        """Only the SSD keeps what it has."""
+        """Lose all instances and the DRAM tier; the SSD tier keeps its models."""
         self._occupants = [None] * self.hardware.num_gpus
-        self._held_bytes[StorageTier.DRAM].clear()
-        for coming in self._coming_bytes.values():
-            coming.clear()
-        for tier, held in self._held_bytes.items():
-            self._used_bytes[tier] = sum(held.values())
-
-    def resident(self) -> tuple[Residency, ...]:
-        """What its tiers hold, as it would declare on joining."""
-        return tuple(
-            Residency(tier, model, num_bytes)
-            for tier, held in self._held_bytes.items()
-            for model, num_bytes in held.items()
-        )
+        self.tiers = self._ledger([kept for kept in self.tiers.resident() if kept.tier is SSD])

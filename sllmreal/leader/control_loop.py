@@ -8,13 +8,13 @@ state replaces the entries that led to it.
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import inf
 
 from sllmcore.commands import Command
 from sllmcore.controller import Controller
 from sllmcore.errors import UsageError
 from sllmcore.events import Event, WakeUp
 from sllmcore.journal import entry_line
+from sllmcore.wakeup_alarm import WakeupAlarm
 from sllmreal.control.deployment import ModelDeployment
 from sllmreal.leader.clock import ClusterClock
 from sllmreal.leader.code_version import code_stamp
@@ -75,8 +75,8 @@ class ControlLoop:
         self._effects: list[Effects] = []
         self._wanted = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
-        self._alarm: asyncio.TimerHandle | None = None
-        self._alarm_at_s = inf
+        self._alarm = WakeupAlarm()
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def controller(self) -> Controller:
@@ -191,28 +191,24 @@ class ControlLoop:
 
     def _arm(self) -> None:
         """See that the controller is woken when it wants to be."""
-        if self._alarm_at_s <= self.controller.wakeup_not_before_s:
+        at_s = self._alarm.set_again(self.controller)
+        if at_s is None:
             return
-        at_s = self.controller.next_wakeup_s
-        if at_s is None or self._alarm_at_s <= at_s:
-            return
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm_at_s = at_s
+        if self._timer is not None:
+            self._timer.cancel()
         delay_s = max(0.0, at_s - self.clock.now_s())
-        self._alarm = asyncio.get_running_loop().call_later(delay_s, self._wake)
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._wake)
 
     def _wake(self) -> None:
-        self._alarm, self._alarm_at_s = None, inf
-        at_s = self.controller.next_wakeup_s
-        if at_s is not None and at_s <= self.clock.now_s():
+        self._timer = None
+        if self._alarm.fired(self.controller, self.clock.now_s()):
             self.handle(WakeUp())
         else:
             self._arm()
 
     def close(self) -> None:
         """Cancel the alarm and the compaction."""
-        if self._alarm is not None:
-            self._alarm.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._compacting is not None:
             self._compacting.cancel()

@@ -1,23 +1,20 @@
-"""One instance from its order to its end: the cold start and what it took, then the engine's life.
+"""One instance from its launch to its end: the cold start and its times, then the engine's life.
 
-    issued .. prepared .. turn ........ moved .......... ready
-      before     waits    transfer_s    rest of the start
-
-    startup_s = (ready - issued) - transfer_s - (turn - prepared)
-
-The engine boots from the beginning on, beside all of that; only its weights are waited for.
+`sllmcore.cold_start` defines the times. A cold start is prepared when the instances that had its
+GPUs are gone. The engine boots beside all of that; its start waits for the weights.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+from sllmcore.cold_start import startup_s
 from sllmcore.errors import SllmError
 from sllmcore.events import InstanceLost, LoadFailed, LoadFinished
 from sllmreal.control.messages import LaunchInstance
 from sllmreal.engine.errors import EngineLostError
+from sllmreal.worker.load_turns import AwaitedLoadTurns
 from sllmreal.worker.runner import Runner
 from sllmreal.worker.storage import LoadResult, Storage
-from sllmreal.worker.turns import LoadTurns
 
 Ended = LoadFailed | InstanceLost
 
@@ -33,7 +30,7 @@ class WorkerInstance:
     """
 
     def __init__(
-        self, order: LaunchInstance, runner: Runner, storage: Storage, turns: LoadTurns
+        self, order: LaunchInstance, runner: Runner, storage: Storage, turns: AwaitedLoadTurns
     ) -> None:
         self.id = order.instance_id
         self.gpu_indices = order.gpu_indices
@@ -89,7 +86,7 @@ class WorkerInstance:
         self._turns.leave(self.id)
         await self.runner.stop()
         if not self.ready:
-            self._storage.end(self.id, heard=False)
+            self._storage.end(self.id, acknowledged=False)
         self._storage.release(self.id)
         if end is not None and not self._stopped:
             ended(self, end)
@@ -148,7 +145,7 @@ class WorkerInstance:
         for predecessor in before:
             await predecessor.gone()
         self._prepared_at_s = self._loop.time()
-        await self._turns.come(self.id)
+        await self._turns.wait(self.id)
         self._turn_at_s = self._loop.time()
         result = await self._storage.load(self.id)
         self._moved_at_s = self._loop.time()
@@ -156,8 +153,12 @@ class WorkerInstance:
         return result
 
     def _event(self, result: LoadResult) -> LoadFinished:
+        rest_s = startup_s(
+            issued_at_s=self._issued_at_s,
+            prepared_at_s=self._prepared_at_s,
+            turn_at_s=self._turn_at_s,
+            moved_at_s=self._moved_at_s,
+            ready_at_s=self._loop.time(),
+        )
         transfer_s = self._moved_at_s - self._turn_at_s
-        waited_s = self._turn_at_s - self._prepared_at_s
-        all_s = self._loop.time() - self._issued_at_s
-        startup_s = max(0.0, all_s - transfer_s - waited_s)
-        return LoadFinished(self.id, result.source, result.num_bytes, transfer_s, startup_s)
+        return LoadFinished(self.id, result.source, result.num_bytes, transfer_s, rest_s)

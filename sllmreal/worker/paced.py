@@ -7,10 +7,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from sllmcore.errors import UsageError
+from sllmcore.tier_ledger import TierLedger
 from sllmcore.types import DRAM, REMOTE, SSD, Residency, ServerSpec, StorageTier
 from sllmreal.control.deployment import ModelDeployment
 from sllmreal.worker.storage import LoadResult, farthest
-from sllmreal.worker.tier_ledger import TierLedger
 
 Sleep = Callable[[float], Awaitable[object]]
 
@@ -35,41 +35,43 @@ class PacedStorage:
             SSD: server.ssd_bytes_per_s,
             DRAM: server.dram_bytes_per_s,
         }
-        self._marks = TierLedger({DRAM: server.dram_bytes, SSD: server.ssd_bytes}, resident)
+        self._ledger = TierLedger(
+            server.id, {DRAM: server.dram_bytes, SSD: server.ssd_bytes}, resident
+        )
         self._models: dict[str, ModelDeployment] = {}  # by instance whose load has begun
         self._sleep = sleep
 
     def begin(
         self, instance_id: str, model: ModelDeployment, cache_in: tuple[StorageTier, ...]
     ) -> None:
-        self._marks.promise(instance_id, model.name, model.size_bytes, cache_in)
+        self._ledger.promise(instance_id, model.name, model.size_bytes, cache_in)
         self._models[instance_id] = model
 
     async def load(self, instance_id: str) -> LoadResult:
         model = self._models.get(instance_id)
         if model is None:
             raise UsageError(f"no load of {instance_id} has begun")
-        from_dram = min(model.size_bytes, self._marks.held_bytes(DRAM, model.name))
-        from_ssd = min(model.size_bytes - from_dram, self._marks.held_bytes(SSD, model.name))
+        from_dram = min(model.size_bytes, self._ledger.held_bytes(DRAM, model.name))
+        from_ssd = min(model.size_bytes - from_dram, self._ledger.held_bytes(SSD, model.name))
         from_remote = model.size_bytes - from_dram - from_ssd
         moved = {DRAM: from_dram, SSD: from_ssd, REMOTE: from_remote}
         await self._sleep(max(size / self._bytes_per_s[tier] for tier, size in moved.items()))
         if self._models.get(instance_id) is model:
-            self._marks.fill(instance_id)
+            self._ledger.fill(instance_id)
         return farthest(moved)
 
-    def end(self, instance_id: str, *, heard: bool) -> None:
+    def end(self, instance_id: str, *, acknowledged: bool) -> None:
         self._models.pop(instance_id, None)
-        self._marks.end(instance_id, heard=heard)
+        self._ledger.end(instance_id, acknowledged=acknowledged)
 
     def release(self, instance_id: str) -> None:
         self._models.pop(instance_id, None)
 
     def evict(self, tier: StorageTier, model: str, keep_bytes: int) -> None:
-        self._marks.evict(tier, model, keep_bytes)
+        self._ledger.evict(tier, model, keep_bytes)
 
     def resident(self) -> tuple[Residency, ...]:
-        return self._marks.resident()
+        return self._ledger.resident()
 
     async def settled(self) -> None:
         return

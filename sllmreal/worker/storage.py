@@ -79,11 +79,11 @@ class Storage(Protocol):
         """
         ...
 
-    def end(self, instance_id: str, *, heard: bool) -> None:
+    def end(self, instance_id: str, *, acknowledged: bool) -> None:
         """The controller has done with the instance; a load under way is to be cancelled.
 
-        Unless the controller had `heard` that the load finished, what that brought into the tiers
-        does not count as resident any more. Unknown instances are ignored.
+        Unless the controller has acknowledged the load, the bytes that it brought into the tiers
+        no longer count as resident. Unknown instances are ignored.
         """
         ...
 

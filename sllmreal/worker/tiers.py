@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from sllmcore.errors import SllmError, UsageError
+from sllmcore.tier_ledger import TierLedger
 from sllmcore.types import DRAM, SSD, Residency, ServerSpec, StorageTier
 from sllmreal.checkpoint.errors import StorageError
 from sllmreal.control.deployment import ModelDeployment
@@ -27,7 +28,6 @@ from sllmreal.worker.remote_source import opened_origin
 from sllmreal.worker.ssd import SsdDirectory
 from sllmreal.worker.ssd_copy import SsdCopy
 from sllmreal.worker.storage import LoadResult
-from sllmreal.worker.tier_ledger import TierLedger
 
 _ROUNDING_CHUNKS = 16  # a partition's last chunk is seldom full
 T = TypeVar("T")
@@ -73,7 +73,9 @@ class TierStorage:
             Residency(SSD, model, copy.manifest.resident_bytes)
             for model, copy in self._ssd.copies.items()
         ]
-        self._marks = TierLedger({DRAM: server.dram_bytes, SSD: server.ssd_bytes}, found)
+        self._ledger = TierLedger(
+            server.id, {DRAM: server.dram_bytes, SSD: server.ssd_bytes}, found
+        )
         pool_bytes = server.dram_bytes + server.num_gpus * server.gpu_memory_bytes
         try:
             pool = ChunkPool(pool_bytes + _ROUNDING_CHUNKS * chunk_bytes, chunk_bytes)
@@ -97,7 +99,7 @@ class TierStorage:
     def begin(
         self, instance_id: str, model: ModelDeployment, cache_in: tuple[StorageTier, ...]
     ) -> None:
-        self._marks.promise(instance_id, model.name, model.size_bytes, cache_in)
+        self._ledger.promise(instance_id, model.name, model.size_bytes, cache_in)
         self._uses[instance_id] = _Use(model, cache_in)
 
     async def load(self, instance_id: str) -> LoadResult:
@@ -111,7 +113,7 @@ class TierStorage:
                 result = await self._load(use)
                 if use.ended:
                     raise LoadCancelledError(f"{instance_id} was stopped")
-                self._marks.fill(instance_id)
+                self._ledger.fill(instance_id)
                 return result
         finally:
             del self._loading[instance_id]
@@ -119,8 +121,8 @@ class TierStorage:
             self._ending.discard(ended)
             self._trim(use.model.name)
 
-    def end(self, instance_id: str, *, heard: bool) -> None:
-        self._marks.end(instance_id, heard=heard)
+    def end(self, instance_id: str, *, acknowledged: bool) -> None:
+        self._ledger.end(instance_id, acknowledged=acknowledged)
         use = self._uses.get(instance_id)
         if use is None:
             return
@@ -136,11 +138,11 @@ class TierStorage:
             self._trim(use.model.name)
 
     def evict(self, tier: StorageTier, model: str, keep_bytes: int) -> None:
-        self._marks.evict(tier, model, keep_bytes)
+        self._ledger.evict(tier, model, keep_bytes)
         self._trim(model)
 
     def resident(self) -> tuple[Residency, ...]:
-        return self._marks.resident()
+        return self._ledger.resident()
 
     async def settled(self) -> None:
         self._trim_memory(self._surplus)
@@ -149,7 +151,7 @@ class TierStorage:
 
     async def close(self) -> None:
         for instance_id in list(self._uses):
-            self.end(instance_id, heard=True)
+            self.end(instance_id, acknowledged=True)
             self.release(instance_id)
         await self.settled()
         self._threads.shutdown()
@@ -161,7 +163,7 @@ class TierStorage:
     async def _load(self, use: _Use) -> LoadResult:
         copy = await self._in_thread(use, lambda: self._copy(use.model))
         use.identity = copy.layout.identity
-        keep_bytes = self._marks.held_bytes(SSD, use.model.name)
+        keep_bytes = self._ledger.held_bytes(SSD, use.model.name)
         if SSD in use.cache_in:
             keep_bytes = copy.layout.size_bytes
         async with self._locks[f"identity {use.identity}"]:
@@ -224,7 +226,7 @@ class TierStorage:
         copies = list(self._ssd.copies.items())
         for identity in identities - used:
             models = [model for model, copy in copies if copy.layout.identity == identity]
-            counted = (self._marks.held_bytes(DRAM, model) for model in models)
+            counted = (self._ledger.held_bytes(DRAM, model) for model in models)
             if self._memory.trim(identity, max(counted, default=0)):
                 self._surplus = self._surplus - {identity}
             else:
@@ -235,10 +237,10 @@ class TierStorage:
             copy = self._ssd.copies.get(model)
             if copy is None:
                 return
-            held_bytes = self._marks.held_bytes(SSD, model)
+            held_bytes = self._ledger.held_bytes(SSD, model)
             used = any(use.model.name == model for use in self._uses.values())
             loop = asyncio.get_running_loop()
-            if used or held_bytes or self._marks.held_bytes(DRAM, model):
+            if used or held_bytes or self._ledger.held_bytes(DRAM, model):
                 await loop.run_in_executor(self._threads, copy.trim, held_bytes)
             else:
                 await loop.run_in_executor(self._threads, self._ssd.remove, model)

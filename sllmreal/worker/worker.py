@@ -22,9 +22,9 @@ from sllmreal.control.messages import (
 )
 from sllmreal.worker.data_plane import DataPlane
 from sllmreal.worker.instance import Ended, WorkerInstance
+from sllmreal.worker.load_turns import AwaitedLoadTurns
 from sllmreal.worker.runner import Launch
 from sllmreal.worker.storage import Storage
-from sllmreal.worker.turns import LoadTurns
 
 _MAX_LOST = 1000  # instances whose stop may still be on its way
 
@@ -53,7 +53,7 @@ class Worker:
         self._storage = storage
         self._launch = launch
         self._data_plane = data_plane
-        self._turns = LoadTurns()
+        self._turns = AwaitedLoadTurns()
         self._instances: dict[str, WorkerInstance] = {}
         self._occupants: list[WorkerInstance | None] = [None] * server.num_gpus
         self._leaving: list[WorkerInstance] = []  # stopped, but not gone
@@ -114,7 +114,7 @@ class Worker:
             raise ControlError(f"{instance_id} was started before")
         self._check_gpus(order)
         self._storage.begin(instance_id, order.model, order.cache_in)
-        self._turns.queue(instance_id, order.after)
+        self._turns.join(instance_id, order.after)
         runner = self._launch(
             instance_id, order.model, lambda said: self._data_plane.deliver(instance_id, said)
         )
@@ -140,7 +140,7 @@ class Worker:
                 )
 
     def _stop(self, instance_id: str, *, heard: bool) -> None:
-        self._storage.end(instance_id, heard=heard)
+        self._storage.end(instance_id, acknowledged=heard)
         if instance_id in self._lost:
             self._lost.remove(instance_id)
         instance = self._instances.get(instance_id)
@@ -167,7 +167,7 @@ class Worker:
         if isinstance(event, InstanceLost):
             self._lost.append(instance.id)
             if len(self._lost) > _MAX_LOST:
-                self._storage.end(self._lost.popleft(), heard=True)
+                self._storage.end(self._lost.popleft(), acknowledged=True)
         self.report(event)
 
 

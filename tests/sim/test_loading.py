@@ -161,11 +161,11 @@ def test_a_turn_after_a_load_that_is_over_has_come() -> None:
 def test_bytes_are_cached_when_the_load_is_over_and_not_before() -> None:
     bench, held = Bench((on_ssd("A", 32),)), []
     bench.load("i1", A, cache_in=(DRAM,))
-    bench.clock.call_at(3.9, lambda _: held.append(bench.server.held_bytes(DRAM, "A")))
+    bench.clock.call_at(3.9, lambda _: held.append(bench.server.tiers.held_bytes(DRAM, "A")))
 
     bench.clock.run()
 
-    assert [*held, bench.server.held_bytes(DRAM, "A")] == [0, 32]
+    assert [*held, bench.server.tiers.held_bytes(DRAM, "A")] == [0, 32]
 
 
 def test_a_load_that_is_broken_off_leaves_nothing_and_gives_its_room_back() -> None:
@@ -176,8 +176,8 @@ def test_a_load_that_is_broken_off_leaves_nothing_and_gives_its_room_back() -> N
     bench.clock.run()
 
     assert bench.finished == []
-    assert bench.server.held_bytes(DRAM, "A") == 0
-    bench.server.promise(DRAM, "B", 64)
+    assert bench.server.tiers.held_bytes(DRAM, "A") == 0
+    bench.server.tiers.promise("i2", "B", 64, (DRAM,))
 
 
 def test_breaking_off_what_does_not_load_is_no_load() -> None:

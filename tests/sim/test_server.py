@@ -34,40 +34,13 @@ def test_a_gpu_that_was_vacated_takes_another() -> None:
     assert not server.empty
 
 
-def test_a_tier_refuses_more_than_it_holds() -> None:
-    server = server_of()
-    server.promise(DRAM, "B", 16)
-
-    with pytest.raises(ControlError, match="DRAM of s0 holds 32 of 32"):
-        server.promise(DRAM, "C", 1)
-
-
-def test_promised_room_counts_until_it_is_released() -> None:
-    server = server_of()
-    server.promise(DRAM, "B", 16)
-
-    server.release(DRAM, "B")
-
-    server.promise(DRAM, "C", 16)
-
-
-def test_bytes_that_arrived_are_held() -> None:
-    server = server_of()
-    server.promise(SSD, "B", 8)
-    before = server.held_bytes(SSD, "B")
-
-    server.fill(SSD, "B")
-
-    assert (before, server.held_bytes(SSD, "B")) == (8, 16)
-
-
 def test_an_eviction_keeps_as_much_as_it_was_told_and_frees_the_rest() -> None:
     server = server_of()
 
     server.evict(DRAM, "A", 4)
 
-    assert server.held_bytes(DRAM, "A") == 4
-    server.promise(DRAM, "C", 28)
+    assert server.tiers.held_bytes(DRAM, "A") == 4
+    assert server.tiers.used_bytes(DRAM) == 4
 
 
 def test_what_is_not_there_cannot_be_evicted() -> None:
@@ -78,14 +51,13 @@ def test_what_is_not_there_cannot_be_evicted() -> None:
 def test_a_crash_leaves_what_the_ssd_holds_and_nobody_on_the_gpus() -> None:
     server = server_of()
     server.occupy((0,), "i1")
-    server.promise(SSD, "C", 16)
+    server.tiers.promise("i1", "C", 16, (SSD,))
 
     server.crash()
 
-    assert server.resident() == (on_ssd("A", 16), on_ssd("B", 8))
+    assert server.tiers.resident() == (on_ssd("A", 16), on_ssd("B", 8))
     assert server.empty
-    server.promise(DRAM, "C", 32)
-    server.promise(SSD, "C", 40)
+    assert (server.tiers.used_bytes(DRAM), server.tiers.used_bytes(SSD)) == (0, 24)
 
 
 def test_a_server_declares_what_its_hardware_is() -> None:

@@ -104,7 +104,7 @@ class Simulated:
                 self.server.evict(tier, model, keep_bytes)
 
     def _look(self) -> None:
-        self.happened.append((self.clock.now, frozenset(self.server.resident())))
+        self.happened.append((self.clock.now, frozenset(self.server.tiers.resident())))
 
 
 def carried_out(script: list[Choice]) -> list[Happened]:

@@ -42,7 +42,7 @@ def test_a_load_cancelled_at_any_chunk_leaves_nothing(
             storage.begin("i1", model, BOTH)
             loading = asyncio.create_task(storage.load("i1"))
             await asyncio.to_thread(held_up.reached.wait, 10)
-            stop(storage, "i1", heard=False)
+            stop(storage, "i1", acknowledged=False)
             loading.cancel()
             held_up.go_on.set()
             await storage.settled()
@@ -93,7 +93,7 @@ def test_a_load_waits_for_the_chunks_of_the_one_that_is_being_cancelled(
             storage.begin("i1", first, ())
             loading = asyncio.create_task(storage.load("i1"))
             await asyncio.to_thread(held_up.reached.wait, 10)
-            stop(storage, "i1", heard=False)
+            stop(storage, "i1", acknowledged=False)
             loading.cancel()
             asyncio.get_running_loop().call_later(0.05, held_up.go_on.set)
             result = await load(storage, second, (), "i2")
@@ -112,13 +112,13 @@ def test_a_corrupt_chunk_on_the_ssd_is_fetched_again_and_mended(
         async with opened(tmp_path) as storage:
             first = await load(storage, model)
             assert first.weights is not None
-            stop(storage, "i1", heard=True)
+            stop(storage, "i1", acknowledged=True)
             storage.evict(DRAM, "m", 0)
             await storage.settled()
             spoil(Path(first.weights.directory), 3 * MIB)
             second = await load(storage, model, (DRAM,), "i2")
             check_tensors(storage, second)
-            stop(storage, "i2", heard=True)
+            stop(storage, "i2", acknowledged=True)
             storage.evict(DRAM, "m", 0)
             third = await load(storage, model, (DRAM,), "i3")
 
@@ -142,14 +142,14 @@ def test_a_corrupt_chunk_fails_the_load_when_the_origin_is_gone(tmp_path: Path) 
         async with opened(tmp_path) as storage:
             first = await load(storage, model)
             assert first.weights is not None
-            stop(storage, "i1", heard=True)
+            stop(storage, "i1", acknowledged=True)
             storage.evict(DRAM, "m", 0)
             await storage.settled()
             spoil(Path(first.weights.directory), 3 * MIB)
             shutil.rmtree(model.source)
             with pytest.raises(UsageError, match="is not a directory"):
                 await load(storage, model, (DRAM,), "i2")
-            stop(storage, "i2", heard=False)
+            stop(storage, "i2", acknowledged=False)
             await storage.settled()
             assert storage.resident() == (Residency(SSD, "m", model.size_bytes),)
 
@@ -170,7 +170,7 @@ def test_a_wrong_byte_from_the_origin_is_never_served(tmp_path: Path) -> None:
             async with opened(tmp_path) as storage:
                 with pytest.raises(CorruptCheckpointError):
                     await load(storage, model)
-                stop(storage, "i1", heard=False)
+                stop(storage, "i1", acknowledged=False)
                 await storage.settled()
                 assert storage.pool.status().resident_bytes == {}
                 assert copies_in(tmp_path) == []
@@ -191,7 +191,7 @@ def test_a_full_disk_fails_the_load_and_leaves_nothing(
             monkeypatch.setattr("sllmreal.worker.ssd_copy.os.pwrite", full)
             with pytest.raises(StorageError, match="No space left"):
                 await load(storage, model)
-            stop(storage, "i1", heard=False)
+            stop(storage, "i1", acknowledged=False)
             await storage.settled()
             assert storage.pool.status().resident_bytes == {}
             assert copies_in(tmp_path) == []
@@ -206,7 +206,7 @@ def test_room_that_is_not_there_cannot_be_promised(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with opened(tmp_path, small_server(dram_bytes=8 * MIB)) as storage:
             storage.begin("i1", first, BOTH)
-            with pytest.raises(ControlError, match="DRAM holds"):
+            with pytest.raises(ControlError, match="DRAM of .* holds"):
                 storage.begin("i2", second, BOTH)
 
     run(scenario)
@@ -220,6 +220,6 @@ def test_a_pool_without_room_fails_the_load(tmp_path: Path) -> None:
         async with opened(tmp_path, small) as storage:
             with pytest.raises(PoolExhaustedError):
                 await load(storage, model, ())
-            stop(storage, "i1", heard=False)
+            stop(storage, "i1", acknowledged=False)
 
     run(scenario)

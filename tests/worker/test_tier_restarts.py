@@ -23,7 +23,7 @@ def test_a_restarted_worker_finds_its_copies_and_nothing_half_written(tmp_path: 
         async with opened(tmp_path) as storage:
             for instance, model in (("i1", whole), ("i2", partial), ("i3", half)):
                 await load(storage, model, (SSD,), instance)
-                stop(storage, instance, heard=True)
+                stop(storage, instance, acknowledged=True)
             storage.evict(SSD, "partial", 4 * MIB)
         [copy] = (tmp_path / "ssd").glob("half.*")
         manifest = (copy / "copy.json").read_text()
@@ -54,7 +54,7 @@ def test_a_restarted_worker_removes_a_copy_that_is_none(tmp_path: Path, damage: 
     async def scenario() -> None:
         async with opened(tmp_path) as storage:
             await load(storage, model, (SSD,))
-            stop(storage, "i1", heard=True)
+            stop(storage, "i1", acknowledged=True)
         [copy] = (tmp_path / "ssd").iterdir()
         match damage:
             case "truncated":
@@ -99,7 +99,7 @@ def test_a_smaller_ssd_keeps_what_fits(tmp_path: Path) -> None:
         async with opened(tmp_path) as storage:
             for number, model in enumerate(models):
                 await load(storage, model, (SSD,), f"i{number}")
-                stop(storage, f"i{number}", heard=True)
+                stop(storage, f"i{number}", acknowledged=True)
         for number, model in enumerate(models):
             [copy] = (tmp_path / "ssd").glob(f"{model.name}.*")
             os.utime(copy / "copy.json", (number, number))
@@ -116,7 +116,7 @@ def test_a_model_deployed_anew_with_the_same_bytes_keeps_its_copies(tmp_path: Pa
     async def scenario() -> None:
         async with opened(tmp_path) as storage:
             await load(storage, model)
-            stop(storage, "i1", heard=True)
+            stop(storage, "i1", acknowledged=True)
             shutil.move(model.source, moved)
             again = ModelDeployment("m", str(moved), model.size_bytes, 64, 2.0)
             result = await load(storage, again, (), "i2")
@@ -135,8 +135,8 @@ def test_a_model_deployed_anew_with_other_bytes_is_fetched_again(tmp_path: Path)
             assert came_from(result) == (REMOTE, new.size_bytes)
             check_tensors(storage, result, seed=2)
             assert before.weights is not None
-            stop(storage, "i1", heard=True)
-            stop(storage, "i2", heard=True)
+            stop(storage, "i1", acknowledged=True)
+            stop(storage, "i2", acknowledged=True)
             await storage.settled()
             again = await load(storage, new, (), "i3")
             assert came_from(again) == (DRAM, new.size_bytes)
@@ -153,6 +153,6 @@ def test_a_model_of_another_size_than_it_was_deployed_with_is_refused(tmp_path: 
         async with opened(tmp_path) as storage:
             with pytest.raises(UsageError, match="was deployed with"):
                 await load(storage, wrong)
-            stop(storage, "i1", heard=False)
+            stop(storage, "i1", acknowledged=False)
 
     run(scenario)

@@ -41,10 +41,10 @@ def test_the_first_load_comes_from_the_origin_the_next_from_dram_or_ssd(
         async with opened(tmp_path) as storage:
             first = await load(storage, model)
             check_tensors(storage, first)
-            stop(storage, "i1", heard=True)
+            stop(storage, "i1", acknowledged=True)
             shutil.rmtree(model.source)  # from here on it can only come from the server's tiers
             second = await load(storage, model, (), "i2")
-            stop(storage, "i2", heard=True)
+            stop(storage, "i2", acknowledged=True)
             storage.evict(DRAM, "m", 0)
             third = await load(storage, model, (DRAM,), "i3")
             check_tensors(storage, third)
@@ -77,7 +77,7 @@ def test_a_url_is_an_origin(
                 assert first.weights is not None
                 config = Path(first.weights.directory) / assets / "config.json"
                 assert config.read_text() == '{"model_type": "none"}'
-                stop(storage, "i1", heard=True)
+                stop(storage, "i1", acknowledged=True)
                 storage.evict(DRAM, "m", 0)
                 num_requests = len(behaviour.requests)
                 again = await load(storage, model, (DRAM,), "i2")
@@ -98,7 +98,7 @@ def test_safetensors_that_changed_since_they_were_deployed_are_not_mixed(tmp_pat
             model = spec_of(Path(local.source), "m", url=url)
             async with opened(tmp_path) as storage:
                 await load(storage, model)
-                stop(storage, "i1", heard=True)
+                stop(storage, "i1", acknowledged=True)
                 storage.evict(DRAM, "m", 0)
                 storage.evict(SSD, "m", 4 * MIB)
                 behaviour.etag = '"2"'
@@ -118,7 +118,7 @@ def test_safetensors_without_a_version_are_refused(tmp_path: Path) -> None:
             async with opened(tmp_path) as storage:
                 with pytest.raises(UsageError, match="without an ETag"):
                     await load(storage, model)
-                stop(storage, "i1", heard=False)
+                stop(storage, "i1", acknowledged=False)
                 await storage.settled()
                 assert copies_in(tmp_path) == []
 
@@ -133,7 +133,7 @@ def test_a_load_that_caches_nothing_leaves_nothing(tmp_path: Path) -> None:
             await load(storage, model, ())
             assert storage.resident() == ()
             assert storage.pool.status().resident_bytes != {}  # the instance's own weights
-            stop(storage, "i1", heard=True)
+            stop(storage, "i1", acknowledged=True)
             await storage.settled()
 
             assert storage.pool.status().resident_bytes == {}
@@ -148,10 +148,10 @@ def test_what_was_kept_of_a_model_is_not_read_again(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with opened(tmp_path) as storage:
             await load(storage, model)
-            stop(storage, "i1", heard=True)
+            stop(storage, "i1", acknowledged=True)
             storage.evict(DRAM, "m", 4 * MIB)
             from_ssd = await load(storage, model, (DRAM,), "i2")
-            stop(storage, "i2", heard=True)
+            stop(storage, "i2", acknowledged=True)
             storage.evict(DRAM, "m", 2 * MIB)
             storage.evict(SSD, "m", 4 * MIB)
             mixed = await load(storage, model, BOTH, "i3")
@@ -173,7 +173,7 @@ def test_room_that_eviction_frees_is_free_on_the_disk(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with opened(tmp_path) as storage:
             await load(storage, model)
-            stop(storage, "i1", heard=True)
+            stop(storage, "i1", acknowledged=True)
             await storage.settled()
             assert disk_bytes() >= 6 * MIB
             storage.evict(SSD, "m", 3 * MIB)  # whole chunks within: 2 MiB
@@ -196,11 +196,11 @@ def test_a_model_evicted_while_in_use_is_freed_with_its_last_instance(tmp_path: 
             await load(storage, model, (), "i2")
             storage.evict(DRAM, "m", 0)
             storage.evict(SSD, "m", 0)
-            stop(storage, "i1", heard=True)
+            stop(storage, "i1", acknowledged=True)
             await storage.settled()
             assert storage.resident() == ()
             check_tensors(storage, first)  # i2 uses the same bytes
-            stop(storage, "i2", heard=True)
+            stop(storage, "i2", acknowledged=True)
             await storage.settled()
 
             assert storage.pool.status().resident_bytes == {}
@@ -219,7 +219,7 @@ def test_tensors_that_outlive_their_instance_keep_their_chunks_until_they_go(
             result = await load(storage, model, ())
             assert result.weights is not None
             held = mapped_weights(result.weights, storage.pool).tensors
-            stop(storage, "i1", heard=True)
+            stop(storage, "i1", acknowledged=True)
             await storage.settled()
             assert all(same_bytes(held[name], one) for name, one in tensors().items())
             held.clear()
@@ -236,7 +236,7 @@ def test_a_load_that_the_controller_did_not_hear_of_leaves_nothing(tmp_path: Pat
     async def scenario() -> None:
         async with opened(tmp_path) as storage:
             await load(storage, model)
-            stop(storage, "i1", heard=False)
+            stop(storage, "i1", acknowledged=False)
             await storage.settled()
 
             assert storage.resident() == ()
@@ -252,11 +252,11 @@ def test_an_unheard_load_leaves_what_was_there_before(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with opened(tmp_path) as storage:
             await load(storage, model)
-            stop(storage, "i1", heard=True)
+            stop(storage, "i1", acknowledged=True)
             storage.evict(DRAM, "m", 0)
             storage.evict(SSD, "m", 4 * MIB)
             await load(storage, model, BOTH, "i2")
-            stop(storage, "i2", heard=False)
+            stop(storage, "i2", acknowledged=False)
             assert storage.resident() == (Residency(SSD, "m", 4 * MIB),)
             again = await load(storage, model, BOTH, "i3")
 
@@ -275,8 +275,8 @@ def test_two_models_of_the_same_bytes_share_memory_and_outlive_each_other(tmp_pa
                 load(storage, one, BOTH, "i1"), load(storage, other, BOTH, "i2")
             )
             assert {first.source, second.source} == {REMOTE, DRAM}
-            stop(storage, "i1", heard=True)
-            stop(storage, "i2", heard=True)
+            stop(storage, "i1", acknowledged=True)
+            stop(storage, "i2", acknowledged=True)
             storage.evict(DRAM, "a", 0)
             await storage.settled()
             third = await load(storage, other, (), "i3")
@@ -299,7 +299,7 @@ def test_loads_of_different_models_overlap(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with opened(tmp_path) as storage:
             await load(storage, fast, (DRAM,), "i0")
-            stop(storage, "i0", heard=True)
+            stop(storage, "i0", acknowledged=True)
             with serving(behaviour) as url:
                 behaviour.spoil = held_up
                 remote = ModelDeployment("slow", url, slow.size_bytes, 64, 1.0)

@@ -47,8 +47,8 @@ async def load(
     return await storage.load(instance)
 
 
-def stop(storage: TierStorage, instance: str, *, heard: bool) -> None:
-    storage.end(instance, heard=heard)
+def stop(storage: TierStorage, instance: str, *, acknowledged: bool) -> None:
+    storage.end(instance, acknowledged=acknowledged)
     storage.release(instance)
 
 
