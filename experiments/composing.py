@@ -13,6 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.config.compare_config import without_compare_keys
 from experiments.config.run_config import RunConfig, run_config
+from sllmcore.build import POLICIES
+from sllmcore.plugins import is_reference
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 HYDRA_VERSION = "1.3"  # whose defaults hold
@@ -27,7 +29,16 @@ def plain_data(config: DictConfig) -> dict[str, Any]:
 
 def composed(root: str, overrides: Sequence[str]) -> dict[str, Any]:
     """The config of a root (`run`, `compare`) under overrides."""
-    return plain_data(_put_together(root, overrides))
+    return plain_data(_put_together(root, [_with_registered(one) for one in overrides]))
+
+
+def _with_registered(override: str) -> str:
+    """Return an override, where `policy=NAME` may name a registered policy that has no file."""
+    name = override.removeprefix("policy=")
+    if name == override or (CONFIGS / "policy" / f"{name}.yaml").is_file():
+        return override
+    known = is_reference(name) or name in POLICIES.names()
+    return f"policy.scheduler={name}" if known else override
 
 
 def composed_run(overrides: Sequence[str]) -> RunConfig:
@@ -39,6 +50,7 @@ def composed_run(overrides: Sequence[str]) -> RunConfig:
     Raises:
         UsageError: Something in it is wrong.
     """
+    overrides = [_with_registered(one) for one in overrides]
     choices = tuple(one for one in overrides if not _is_value(one))
     values = [one for one in overrides if _is_value(one)]
     config = deepcopy(_files_of_run(choices))
