@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from experiments.composing import CONFIGS, HYDRA_VERSION, composed, plain_data
 from sllmcore.errors import UsageError
+from sllmcore.plugins import PLUGINS, references_in
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -52,6 +53,7 @@ def run_command(root: str, task: Task) -> int:
         task: Returns an exit code. With `-m` it is called for each combination.
     """
     words = sys.argv[1:]
+    PLUGINS.allow(references_in(words))
     if any(word.startswith("-") for word in words):  # -m, --help, --cfg and the like
         return _run_by_hydra(root, task)
     # hydra.main would compose the config twice, the first time only to look for -m.

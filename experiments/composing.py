@@ -13,6 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.config.compare_config import without_compare_keys
 from experiments.config.run_config import RunConfig, run_config
+from sllmcore.build import POLICIES
+from sllmcore.plugins import is_reference
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 HYDRA_VERSION = "1.3"  # the version of Hydra's defaults
@@ -31,7 +33,16 @@ def plain_data(config: DictConfig) -> dict[str, Any]:
 
 def composed(root: str, overrides: Sequence[str]) -> dict[str, Any]:
     """Return the config of a root (`run`, `compare`) with overrides."""
-    return plain_data(_compose(root, overrides))
+    return plain_data(_compose(root, [_with_registered(one) for one in overrides]))
+
+
+def _with_registered(override: str) -> str:
+    """Return an override; `policy=NAME` may name a registered policy that has no file."""
+    name = override.removeprefix("policy=")
+    if name == override or (CONFIGS / "policy" / f"{name}.yaml").is_file():
+        return override
+    known = is_reference(name) or name in POLICIES.names()
+    return f"policy.scheduler={name}" if known else override
 
 
 def composed_run(overrides: Sequence[str]) -> RunConfig:
@@ -43,8 +54,9 @@ def composed_run(overrides: Sequence[str]) -> RunConfig:
     Raises:
         UsageError: A key or value is wrong.
     """
-    choices = tuple(override for override in overrides if not _is_value(override))
-    values = [override for override in overrides if _is_value(override)]
+    overrides = [_with_registered(one) for one in overrides]
+    choices = tuple(one for one in overrides if not _is_value(one))
+    values = [one for one in overrides if _is_value(one)]
     config = deepcopy(_files_of_run(choices))
     for value in OverridesParser.create().parse_overrides(values):
         OmegaConf.update(config, value.key_or_group, value.value(), merge=True)

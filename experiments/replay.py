@@ -18,6 +18,7 @@ from sllmcore.journal import (
     replay,
     to_plain,
 )
+from sllmcore.plugins import PLUGINS
 from sllmsim.simulate import policy_chance
 
 OK, FAILED, USAGE = 0, 1, 2
@@ -41,7 +42,16 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run, or its journal")
-    path: Path = parser.parse_args(arguments).run
+    parser.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="MODULE:NAME",
+        help="import this policy, which the journal names, from outside the toolkit",
+    )
+    options = parser.parse_args(arguments)
+    path: Path = options.run
+    PLUGINS.allow(options.allow)
     try:
         return replayed(path / JOURNAL if path.is_dir() else path)
     except UsageError as error:

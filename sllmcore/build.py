@@ -1,8 +1,8 @@
 """A controller from plain settings: the same for a simulation, a real cluster and a replay."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from difflib import get_close_matches
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from sllmcore.controller import Controller, ControllerSettings
 from sllmcore.errors import UsageError
@@ -12,45 +12,74 @@ from sllmcore.migration_predictor import (
     MigrationProfile,
     QuadraticMigrationPredictor,
 )
-from sllmcore.prewarming import PrewarmSettings, WarmServePrewarmer
-from sllmcore.protocols import (
-    MigrationTimePredictor,
-    Prewarmer,
-    RandomSource,
-    Scheduler,
+from sllmcore.plugins import PLUGINS
+from sllmcore.policies import (
+    BUILT_IN_POLICIES,
+    BUILT_IN_PREWARMERS,
+    BUILT_IN_RESIDENCIES,
+    LRU,
+    WARMSERVE,
+    Policy,
+    PolicyParts,
+    PrewarmerKind,
+    ResidencyKind,
+    policy_of_scheduler,
 )
+from sllmcore.prewarming import PrewarmSettings
+from sllmcore.protocols import MigrationTimePredictor, Prewarmer, RandomSource, ResidencyPolicy
+from sllmcore.registry import Registry
 from sllmcore.residency import LruResidency
-from sllmcore.scheduling.availability import AvailabilityScheduler
-from sllmcore.scheduling.hydraserve import HydraServeScheduler, SplitSettings
-from sllmcore.scheduling.launch_search import LaunchSearch
-from sllmcore.scheduling.locality import LocalityScheduler
-from sllmcore.scheduling.reclaim_search import MayMigrate, PreemptedLess, ReclaimSearch, rested
-from sllmcore.scheduling.serverless import ServerlessScheduler
-from sllmcore.scheduling.serverlessllm import ServerlessLLMScheduler
-from sllmcore.scheduling.shepherd import ShepherdScheduler
-from sllmcore.scheduling.soonest import SoonestScheduler
-from sllmcore.scheduling.startup_time import StartupTimeSearch
+from sllmcore.scheduling.hydraserve import SplitSettings
+from sllmcore.typed_settings import (
+    Setting,
+    field_values,
+    parsed_setting,
+    setting_names,
+    settings_of,
+)
 from sllmcore.types import UNWRITTEN_DEFAULT
+
+POLICIES: Registry[Policy[Any]] = Registry(
+    "policy", "sllm.policies", Policy, BUILT_IN_POLICIES, PLUGINS, policy_of_scheduler
+)
+RESIDENCIES: Registry[ResidencyKind[Any]] = Registry(
+    "residency", "sllm.residency", ResidencyKind, BUILT_IN_RESIDENCIES, PLUGINS
+)
+PREWARMERS: Registry[PrewarmerKind[Any]] = Registry(
+    "prewarmer", "sllm.prewarming", PrewarmerKind, BUILT_IN_PREWARMERS, PLUGINS
+)
+PREDICTORS: Mapping[
+    str, Callable[[MigrationProfile, Mapping[str, MigrationProfile], float], MigrationTimePredictor]
+] = {"linear": LinearMigrationPredictor, "quadratic": QuadraticMigrationPredictor}
 
 
 @dataclass(frozen=True, slots=True)
 class PolicySettings:
-    """A scheduler by name, with the estimator, predictor and residency it works with.
+    """A policy by name, with the settings of all its parts, as a journal's first line has them.
+
+    The settings of a part that is registered under a name are a dataclass of its own. Values of its
+    fields are taken from the fields of that name here, then from `settings`,
+    `residency_settings` or `prewarmer_settings`.
 
     Args:
-        name: One of `POLICIES`.
+        name: A name in `POLICIES`.
         max_candidates: How many servers a decision looks at in each tier.
-        max_room_servers: How many servers a decision examines for inferences to move.
-        max_preemptions: An inference stopped so often is left alone (Shepherd*).
+        max_room_servers: How many servers a decision examines for requests to migrate.
+        max_preemptions: A request that was preempted so often is not preempted again (Shepherd*).
         estimator_smoothing: Weight of the newest load in the learnt bandwidth.
-        expected_startup_s: First belief about the phases of a cold start that move no bytes.
+        expected_startup_s: First estimate of the phases of a cold start that move no bytes.
         predictor_smoothing: Weight of the newest sample in the learnt migration time.
-        predictor: One of `PREDICTORS`, of migration times.
-        migration: First belief about migrations, of models without one of their own.
-        migration_by_model: Profiled beliefs.
+        predictor: A name in `PREDICTORS`, which predict migration times.
+        migration: First estimate of migration times, for models without a profile.
+        migration_by_model: Profiles by model.
         splitting: How loads are split over servers, where the policy splits them.
-        prewarming: Launch ahead of demand, under whatever policy; None: only if the policy's name
-            asks for it (`PREWARMED`).
+        prewarming: Settings of WarmServe's prewarmer, which then prewarms under any policy; None:
+            only the policy's own prewarmer does, if it has one.
+        settings: Further settings of the policy.
+        residency_policy: A name in `RESIDENCIES`; `residency` is of "lru".
+        residency_settings: Further settings of that residency policy.
+        prewarmer: A name in `PREWARMERS`; None: see `prewarming`.
+        prewarmer_settings: Further settings of the prewarmer.
     """
 
     name: str = "serverlessllm"
@@ -67,115 +96,170 @@ class PolicySettings:
     controller: ControllerSettings = field(default_factory=ControllerSettings)
     splitting: SplitSettings = field(default_factory=SplitSettings, metadata=UNWRITTEN_DEFAULT)
     prewarming: PrewarmSettings | None = field(default=None, metadata=UNWRITTEN_DEFAULT)
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    settings: PolicySettings
-    estimator: BandwidthEstimator
-    predictor: MigrationTimePredictor
-    rng: RandomSource
-
-
-def _search(parts: _Parts, may_migrate: MayMigrate) -> StartupTimeSearch:
-    launches = LaunchSearch(parts.estimator, parts.settings.max_candidates)
-    rooms = ReclaimSearch(launches, parts.predictor, parts.settings.max_room_servers, may_migrate)
-    return StartupTimeSearch(launches, rooms)
-
-
-def _serverlessllm(parts: _Parts) -> Scheduler:
-    return ServerlessLLMScheduler(_search(parts, rested))
-
-
-def _shepherd(parts: _Parts) -> Scheduler:
-    return ShepherdScheduler(_search(parts, PreemptedLess(parts.settings.max_preemptions)))
-
-
-def _serverless(parts: _Parts) -> Scheduler:
-    return ServerlessScheduler(parts.estimator, parts.rng, parts.settings.max_candidates)
-
-
-def _availability(parts: _Parts) -> Scheduler:
-    return AvailabilityScheduler(parts.estimator, parts.settings.max_candidates)
-
-
-def _locality(parts: _Parts) -> Scheduler:
-    return LocalityScheduler(parts.estimator, parts.settings.max_candidates)
-
-
-def _warmserve(parts: _Parts) -> Scheduler:
-    launches = LaunchSearch(parts.estimator, parts.settings.max_candidates)
-    return SoonestScheduler(StartupTimeSearch(launches, None))
-
-
-def _hydraserve(parts: _Parts) -> Scheduler:
-    settings = parts.settings
-    launches = LaunchSearch(parts.estimator, settings.max_candidates)
-    return HydraServeScheduler(
-        launches, settings.splitting, settings.migration, settings.migration_by_model
+    settings: Mapping[str, Setting] = field(default_factory=dict, metadata=UNWRITTEN_DEFAULT)
+    residency_policy: str = field(default=LRU, metadata=UNWRITTEN_DEFAULT)
+    residency_settings: Mapping[str, Setting] = field(
+        default_factory=dict, metadata=UNWRITTEN_DEFAULT
+    )
+    prewarmer: str | None = field(default=None, metadata=UNWRITTEN_DEFAULT)
+    prewarmer_settings: Mapping[str, Setting] = field(
+        default_factory=dict, metadata=UNWRITTEN_DEFAULT
     )
 
+    @property
+    def registered(self) -> Policy[Any]:
+        """The registered policy. Raises UsageError if there is none of that name."""
+        return POLICIES[self.name]
 
-POLICIES: Mapping[str, Callable[[_Parts], Scheduler]] = {
-    "serverlessllm": _serverlessllm,
-    "shepherd": _shepherd,
-    "serverless": _serverless,
-    "availability": _availability,
-    "locality": _locality,
-    "warmserve": _warmserve,
-    "hydraserve": _hydraserve,
-}
-PREDICTORS: Mapping[
-    str, Callable[[MigrationProfile, Mapping[str, MigrationProfile], float], MigrationTimePredictor]
-] = {"linear": LinearMigrationPredictor, "quadratic": QuadraticMigrationPredictor}
-PREWARMED = frozenset({"warmserve"})  # policies that launch ahead of demand
-SPLITTING = frozenset({"hydraserve"})  # policies that split loads over servers
+    @property
+    def prewarmer_name(self) -> str | None:
+        """The name of the prewarmer in use; None: instances are launched on demand only."""
+        of_settings = None if self.prewarming is None else WARMSERVE
+        return self.prewarmer or self.registered.prewarmer or of_settings
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The names of all registered parts, among which may be some `module:name`."""
+        return (self.name, self.residency_policy, *([self.prewarmer] if self.prewarmer else []))
 
 
 def check_policy(name: str) -> None:
     """Refuse an unknown policy.
 
     Raises:
-        UsageError: There is none of that name; the error lists those there are.
+        UsageError: There is no policy of that name; the error lists those there are.
     """
-    if name not in POLICIES:
-        close = get_close_matches(name, POLICIES, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise UsageError(f"unknown policy {name!r}, known are {', '.join(POLICIES)}{hint}")
+    POLICIES[name]
+
+
+def check_settings(policy: PolicySettings) -> None:
+    """Refuse a policy that cannot be built.
+
+    Raises:
+        UsageError: A name or a setting is unknown, or a value is out of its range.
+    """
+    _own_settings(policy)
+    built_residency(policy)
+    _prewarmer_settings(policy)
+    _make_predictor(policy)
 
 
 def build_controller(settings: PolicySettings, rng: RandomSource) -> Controller:
-    """A fresh controller. It learns of models and servers by events.
+    """Return a fresh controller. It learns of models and servers by events.
 
     Args:
-        settings: What the policy is.
-        rng: Where a policy that draws lots draws them; seeded alike, it decides alike.
+        settings: The policy.
+        rng: The randomness of a policy that draws lots; seeded alike, it decides alike.
 
     Raises:
-        UsageError: The policy or its predictor is unknown.
+        UsageError: As `check_settings`.
     """
-    check_policy(settings.name)
-    if settings.predictor not in PREDICTORS:
-        known = ", ".join(PREDICTORS)
-        raise UsageError(f"unknown predictor {settings.predictor!r}, known are {known}")
     estimator = BandwidthEstimator(settings.estimator_smoothing, settings.expected_startup_s)
-    predictor = PREDICTORS[settings.predictor](
-        settings.migration, settings.migration_by_model, settings.predictor_smoothing
+    parts = PolicyParts(
+        estimator,
+        _make_predictor(settings),
+        rng,
+        settings.migration,
+        settings.migration_by_model,
+        settings.max_candidates,
     )
-    scheduler = POLICIES[settings.name](_Parts(settings, estimator, predictor, rng))
-    prewarmer = _prewarmer(settings, estimator)
     return Controller(
-        scheduler, estimator, predictor, settings.residency, settings.controller, prewarmer
+        settings.registered.make(_own_settings(settings), parts),
+        estimator,
+        parts.predictor,
+        built_residency(settings),
+        settings.controller,
+        _prewarmer(settings, parts),
     )
 
 
-def launches_ahead(settings: PolicySettings) -> bool:
-    """Whether a policy launches instances that nobody waits for."""
-    return settings.prewarming is not None or settings.name in PREWARMED
+def policy_packages() -> tuple[str, ...]:
+    """Return the packages from outside that this process has loaded policies and their parts from.
+
+    The objects of a controller may be of their classes, and its decisions depend on their code.
+    """
+    return PLUGINS.packages(POLICIES.group, RESIDENCIES.group, PREWARMERS.group)
 
 
-def _prewarmer(settings: PolicySettings, estimator: BandwidthEstimator) -> Prewarmer | None:
-    if not launches_ahead(settings):
+def built_residency(policy: PolicySettings) -> ResidencyPolicy:
+    """Return the residency policy. Raises UsageError as `check_settings`."""
+    kind = RESIDENCIES[policy.residency_policy]
+    where = f"residency {policy.residency_policy}"
+    base = _shared(kind.settings, policy.residency)
+    return kind.make(settings_of(kind.settings, policy.residency_settings, where, base))
+
+
+def with_settings(policy: PolicySettings, texts: Mapping[str, str]) -> PolicySettings:
+    """Return a policy with settings as a command line gives them: `max_candidates`, or dotted, as
+    `residency.keep_alive_s`; the policy's own ones, or those of every policy.
+
+    Raises:
+        UsageError: A name is unknown (the error lists the known ones), or a value has the wrong
+            type or is out of its range.
+    """
+    where, kind = f"policy {policy.name}", policy.registered.settings
+    own, shared = setting_names(kind), _shared_names()
+    given: dict[str, Setting] = {}
+    further = dict(policy.settings)
+    for name, text in texts.items():
+        if name not in own and name not in shared:
+            listed = ", ".join((*own, *shared))
+            raise UsageError(f"{where}: there is no setting {name!r}, known are {listed}")
+        if name.partition(".")[0] in _FIELDS:
+            given[name] = parsed_setting(PolicySettings, name, text, where)
+        else:
+            further[name] = parsed_setting(kind, name, text, where)
+    changed = settings_of(
+        PolicySettings, given, where, field_values(policy) | {"settings": further}
+    )
+    check_settings(changed)
+    return changed
+
+
+# Fields of `PolicySettings` that belong to those policies alone whose own settings have them.
+_OF_SOME_POLICIES = frozenset(
+    {"max_candidates", "max_room_servers", "max_preemptions", "splitting"}
+)
+_FIELDS = frozenset(field.name for field in fields(PolicySettings))
+
+
+def _shared_names() -> list[str]:
+    """Return the names of settings that every policy has."""
+    names = setting_names(PolicySettings)
+    hidden = _OF_SOME_POLICIES | {"name"}
+    return [name for name in names if name.partition(".")[0] not in hidden]
+
+
+def _own_settings(policy: PolicySettings) -> Any:
+    """Return the settings of the scheduler, in the type that its policy registers."""
+    kind = policy.registered.settings
+    base = _shared(kind, policy)
+    return settings_of(kind, policy.settings, f"policy {policy.name}", base)
+
+
+def _shared(kind: type[Any], source: object) -> dict[str, Any]:
+    """Return the values of a dataclass's fields that another dataclass has as well."""
+    values = field_values(source)
+    return {one.name: values[one.name] for one in fields(kind) if one.name in values}
+
+
+def _make_predictor(policy: PolicySettings) -> MigrationTimePredictor:
+    if policy.predictor not in PREDICTORS:
+        known = ", ".join(PREDICTORS)
+        raise UsageError(f"unknown predictor {policy.predictor!r}, known are {known}")
+    make = PREDICTORS[policy.predictor]
+    return make(policy.migration, policy.migration_by_model, policy.predictor_smoothing)
+
+
+def _prewarmer(policy: PolicySettings, parts: PolicyParts) -> Prewarmer | None:
+    name = policy.prewarmer_name
+    return None if name is None else PREWARMERS[name].make(_prewarmer_settings(policy), parts)
+
+
+def _prewarmer_settings(policy: PolicySettings) -> Any:
+    name = policy.prewarmer_name
+    if name is None:
         return None
-    prewarming = settings.prewarming or PrewarmSettings()
-    return WarmServePrewarmer(prewarming, estimator, settings.max_candidates)
+    kind = PREWARMERS[name].settings
+    base = _shared(kind, policy.prewarming)
+    return settings_of(kind, policy.prewarmer_settings, f"prewarmer {name}", base)

@@ -11,8 +11,9 @@ from typing import Protocol
 class Sleeper(Protocol):
     """The part of `Controller` that asks for wake-ups."""
 
+    @property
     def next_wakeup_s(self) -> float | None:
-        """Return the instant of the next wake-up, None if none is wanted."""
+        """Instant of the next wake-up; None if none is wanted."""
         ...
 
     @property
@@ -36,7 +37,7 @@ class WakeupAlarm:
         """
         if self._at_s <= controller.wakeup_not_before_s:
             return None
-        at_s = controller.next_wakeup_s()
+        at_s = controller.next_wakeup_s
         if at_s is None or self._at_s <= at_s:
             return None
         self._at_s = at_s
@@ -52,5 +53,5 @@ class WakeupAlarm:
         If not, call `set_again`.
         """
         self._at_s = inf
-        at_s = controller.next_wakeup_s()
+        at_s = controller.next_wakeup_s
         return at_s is not None and at_s <= now_s

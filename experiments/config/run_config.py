@@ -1,5 +1,6 @@
 """One run, whole: everything that its results depend on, apart from the program itself."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from experiments.config.cluster import ClusterConfig
 from experiments.config.driver import DriverConfig
 from experiments.config.models import ModelsConfig
 from experiments.config.reading import read_config
-from sllmcore.build import PolicySettings, check_policy
+from sllmcore.build import PolicySettings, check_settings
 from sllmcore.errors import UsageError
 from traces.spec import WorkloadSpec
 
@@ -33,7 +34,7 @@ class RunConfig:
     policy: PolicySettings
 
     def __post_init__(self) -> None:
-        check_policy(self.policy.name)
+        check_settings(self.policy)
         if self.seed < 0:
             raise UsageError(f"seed must be 0 or more, got {self.seed}")
         self._check_fits()
@@ -58,11 +59,21 @@ def run_config(plain: object) -> RunConfig:
     Raises:
         UsageError: Something in it is wrong; it names the key.
     """
-    config = read_config(RunConfig, plain)
+    config = read_config(RunConfig, _with_scheduler_as_name(plain))
     for path in config.workload.paths:
         if not Path(path).is_file():
             raise UsageError(f"workload.path: there is no file {path!r}")
     return config
+
+
+def _with_scheduler_as_name(plain: object) -> object:
+    """Replace `policy.scheduler`, a registered name or `module:name`, by `policy.name`."""
+    policy = plain.get("policy") if isinstance(plain, Mapping) else None
+    if not isinstance(plain, Mapping) or not isinstance(policy, Mapping):
+        return plain
+    rest = {key: value for key, value in policy.items() if key != "scheduler"}
+    scheduler = policy.get("scheduler")
+    return {**plain, "policy": rest if scheduler is None else {**rest, "name": scheduler}}
 
 
 def plain_config(config: RunConfig) -> dict[str, object]:

@@ -36,6 +36,7 @@ from experiments.real.cluster import RealCluster
 from experiments.real.possible import real_settings
 from experiments.real.system import Workload
 from experiments.simulation.environment import Stopwatch, environment
+from sllmcore.plugins import PLUGINS, references_in
 
 LONG_TRANSFER_S = 3.0  # longer than a timed engine boots
 
@@ -48,6 +49,7 @@ def main() -> int:
     parser.add_argument("--cold-starts", type=int, default=usual.cold_starts)
     parser.add_argument("--gap-s", type=float, default=usual.gap_s)
     arguments = parser.parse_args()
+    PLUGINS.allow(references_in(arguments.overrides))
     config, stopwatch = composed_run(arguments.overrides), Stopwatch()
     settings = real_settings(config)
     bench = Bench(arguments.cold_starts, gap_s=arguments.gap_s)

@@ -39,7 +39,8 @@ async def in_children(
     async with AsyncExitStack() as stack:
         policy = directory / "policy.json"
         policy.write_text(header_line(plan.policy, plan.seed) + "\n")
-        leader = _command("leader", "lead", home, "--policy", str(policy))
+        allowed = ("--allow", *plan.policy.references)
+        leader = _command("leader", "lead", home, "--policy", str(policy), *allowed)
         await stack.enter_async_context(kept_running([leader], ended.append))
         gateway = await stack.enter_async_context(attached_gateway(home))
         front = Front(gateway.router, gateway.link)

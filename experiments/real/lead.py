@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sllmcore.build import PolicySettings
 from sllmcore.journal import JournalReader, from_plain
+from sllmcore.plugins import PLUGINS
 from sllmreal.control.home import opened_home
 from sllmreal.leader.leader import LeaderSettings
 from sllmreal.processes.leader import lead
@@ -20,6 +21,7 @@ from sllmreal.store.sqlite import SqliteStore
 
 
 async def _main(arguments: argparse.Namespace) -> None:
+    PLUGINS.allow(arguments.allow)
     header = JournalReader([arguments.policy.read_text()])
     policy: PolicySettings = from_plain(PolicySettings, header.policy)
     home = opened_home(arguments.home)
@@ -36,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, required=True, help="the cluster's directory")
     parser.add_argument("--policy", type=Path, required=True, help="a journal's first line")
+    parser.add_argument(
+        "--allow", nargs="*", default=[], metavar="MODULE:NAME", help="may be imported"
+    )
     return run_process("leader", _main(parser.parse_args(argv)))
 
 

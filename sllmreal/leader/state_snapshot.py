@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from sllmcore.build import policy_packages
 from sllmcore.cluster.request_state import RequestState
 from sllmcore.errors import ClusterError
 from sllmcore.types import Request
@@ -116,7 +117,8 @@ def unpickled(value: bytes) -> SavedState:
 
 
 class _Unpickler(pickle.Unpickler):
-    """An unpickler that accepts the core, the classes of `_MODULES`, and a few standard ones."""
+    """An unpickler that accepts the core, the classes of `_MODULES`, a few standard ones, and the
+    packages of a policy from outside."""
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         standard = _STANDARD.get((module_name, global_name))
@@ -125,7 +127,8 @@ class _Unpickler(pickle.Unpickler):
         if (module_name, global_name) == (__name__, _request_state.__name__):
             return _request_state
         core = module_name.startswith(_CORE)
-        if "." not in global_name and (core or module_name in _OURS):
+        ours = module_name in _OURS or module_name.partition(".")[0] in policy_packages()
+        if "." not in global_name and (core or ours):
             found = super().find_class(module_name, global_name)
             defined_there = getattr(found, "__module__", None) == module_name
             if defined_there and (core or isinstance(found, type)):

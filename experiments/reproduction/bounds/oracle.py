@@ -7,7 +7,7 @@ one: a controller receives requests only, one at a time.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sllmcore.build import SPLITTING, PolicySettings, launches_ahead
+from sllmcore.build import PolicySettings, built_residency
 from sllmcore.errors import UsageError
 from sllmcore.types import DRAM, REMOTE, SSD, Checkpoint, StorageTier
 from sllmcore.workload import WorkloadRequest
@@ -49,10 +49,10 @@ ON_DEMAND = Powers()
 
 def powers_of(policy: PolicySettings) -> Powers:
     """Return the powers of the class that a policy belongs to."""
-    parts = policy.splitting.max_parts if policy.name in SPLITTING else 1
-    residency = policy.residency
-    caches = residency.caches_dram or residency.caches_ssd
-    return Powers(launches_ahead(policy), parts, caches)
+    parts = policy.splitting.max_parts if policy.registered.splits_loads else 1
+    residency = built_residency(policy)
+    caches = bool(residency.cache_in(REMOTE) or residency.cache_in(SSD))
+    return Powers(policy.prewarmer_name is not None, parts, caches)
 
 
 @dataclass(frozen=True, slots=True)
