@@ -140,13 +140,14 @@ class VllmEngine:
             if self._due(entry):
                 self._submit(entry)
         if any(not entry.paused for entry in self._by_request.values()):
+            lags = {id(e): e.sequence.target - e.sequence.num_cached for e in self._by_request.values()}
             outputs, _ = self._core.step()
             for output in outputs[0].outputs if outputs and 0 in outputs else ():
                 entry_or_none = self._by_request.get(output.request_id)
                 if entry_or_none is not None:
                     generated += self._taken(entry_or_none, output)
             for entry in self._by_request.values():
-                self._note_computed(entry)
+                self._note_computed(entry, prefilling=lags[id(entry)] > 1)
         self._num_steps += 1
         self._step_s += time.perf_counter() - began_s
         return generated
@@ -283,7 +284,7 @@ class VllmEngine:
             self._abort(entry)
         return generated
 
-    def _note_computed(self, entry: _VllmSequence) -> None:
+    def _note_computed(self, entry: _VllmSequence, *, prefilling: bool) -> None:
         """Note how many of a sequence's known tokens vLLM has computed."""
         assert entry.request is not None
         sequence = entry.sequence
@@ -292,7 +293,8 @@ class VllmEngine:
             return
         limit = len(sequence.tokens) if entry.fills is None else entry.fills
         computed = min(int(entry.request.num_computed_tokens), limit)
-        self._prefilled_tokens += max(0, computed - sequence.num_cached - 1)
+        if prefilling:
+            self._prefilled_tokens += max(0, computed - sequence.num_cached)
         sequence.num_cached = max(sequence.num_cached, computed)
 
     def _pause(self, entry: _VllmSequence) -> None:
