@@ -65,7 +65,6 @@ class KvLanding(KVConnectorBase_V1):  # type: ignore[misc]
         self, vllm_config: VllmConfig, role: KVConnectorRole, kv_cache_config: Any = None
     ) -> None:
         super().__init__(vllm_config, role, kv_cache_config)
-        self._kv_caches: list[torch.Tensor] = []
         self._wanted: dict[str, tuple[int, int]] = {}  # request id: first position, tokens
         self._landings = _Landings()
 
@@ -102,16 +101,18 @@ class KvLanding(KVConnectorBase_V1):  # type: ignore[misc]
 
     # Worker side.
 
-    def register_kv_caches(self, kv_caches: dict[str, torch.Tensor]) -> None:
-        self._kv_caches = list(kv_caches.values())
-
     def start_load_kv(self, forward_context: Any, **kwargs: Any) -> None:
         metadata = self._get_connector_metadata()
         assert isinstance(metadata, _Landings)
+        if not metadata.landings:
+            return
+        # vLLM keeps one worker-side connector per process, so the caches are those of this pass.
+        layers = forward_context.no_compile_layers.values()
+        caches = [layer.kv_cache for layer in layers if hasattr(layer, "kv_cache")]
         for landing in metadata.landings:
             shelf = SHELVES.pop(landing.request_id)
             begin = landing.first - shelf.begin
-            for cache, (keys, values) in zip(self._kv_caches, shelf.layers, strict=True):
+            for cache, (keys, values) in zip(caches, shelf.layers, strict=True):
                 write_positions(
                     cache,
                     landing.blocks,
