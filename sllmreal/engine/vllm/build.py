@@ -3,6 +3,7 @@
 import os
 import time
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import Any
 
 # vLLM reads these when it is imported or configured. The core runs in this process, so that its
@@ -22,7 +23,8 @@ from vllm.v1.executor import Executor
 
 from sllmcore.errors import UsageError
 from sllmreal.engine.cache import CacheShape
-from sllmreal.engine.protocol import Capabilities
+from sllmreal.engine.protocol import Capabilities, SequenceSpec
+from sllmreal.engine.samples import write_sample
 from sllmreal.engine.vllm.engine import VllmEngine
 from sllmreal.engine.vllm.kv_layout import READABLE_ISA
 from sllmreal.engine.vllm.loader import LOAD_FORMAT, WEIGHTS_KEY, encoded_weights
@@ -30,6 +32,7 @@ from sllmreal.engine.vllm.settings import VllmSettings
 from sllmreal.worker.storage import Weights
 
 _CPU_BLOCK_TOKENS = 32
+_WARM_UP_SAMPLE = "llama-mini"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,3 +149,17 @@ def _cache_shape(config: VllmConfig) -> CacheShape:
         dtype=model.dtype,
         device=torch.device("cpu"),
     )
+
+
+def warm_up() -> None:
+    """Start an engine of a tiny model and generate a token: imports and first-use costs are paid.
+
+    Nothing of it is kept but what vLLM and torch initialise once per process.
+    """
+    with TemporaryDirectory(prefix="sllm-warm-up-") as directory:
+        write_sample(directory, _WARM_UP_SAMPLE, dtype=torch.bfloat16)
+        engine, _ = vllm_engine(VllmModel(directory, 1, None, VllmSettings()))
+        engine.start(SequenceSpec("warm-up", (1, 2, 3), 1))
+        while engine.has_work:
+            engine.step()
+        engine.close()
