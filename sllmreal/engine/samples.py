@@ -40,6 +40,7 @@ class Size:
 
 SIZES = {
     "tiny": Size(2, 64, 128, 4, 2, 1024, 512),  # 0.2 M parameters
+    "mini": Size(2, 128, 256, 4, 2, 1024, 512),  # 0.5 M; heads of 32, the least that vLLM runs
     "small": Size(4, 256, 768, 8, 4, 2048, 2048),  # 4 M
     "medium": Size(16, 1024, 4096, 16, 8, 32000, 2048),  # 0.3 B
     "large": Size(22, 2048, 5632, 32, 4, 32000, 2048),  # 1.1 B, TinyLlama's shape

@@ -1,0 +1,72 @@
+"""Our draw as a vLLM logits processor: the token at an output index depends on (seed, index) only.
+
+vLLM restarts a random generator per request, so a resumed request would draw other tokens. Here
+every request is greedy for vLLM, and for a sampled one this processor leaves a single token
+possible: the one that `sllmreal.engine.sampling` chooses from the same logits.
+"""
+
+import torch
+from vllm.config import VllmConfig
+from vllm.sampling_params import SamplingParams
+from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
+from vllm.v1.sample.logits_processor.interface import MoveDirectionality
+
+from sllmreal.engine.protocol import Sampling
+from sllmreal.engine.sampling import Draw, chosen_tokens
+
+SAMPLING_KEY = "sllm_sampling"  # in SamplingParams.extra_args: a dict of Sampling's fields
+FIRST_INDEX_KEY = "sllm_first_index"  # the output index of the first token that vLLM generates
+
+
+class SeededDraw(LogitsProcessor):  # type: ignore[misc]
+    """Reduces the logits of sampled requests to the one token that is drawn."""
+
+    def __init__(
+        self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool
+    ) -> None:
+        self._rows: dict[int, tuple[Sampling, int, list[int]]] = {}
+
+    def is_argmax_invariant(self) -> bool:
+        return False
+
+    def update_state(self, batch_update: BatchUpdate | None) -> None:
+        if batch_update is None:
+            return
+        rows = self._rows
+        for index in batch_update.removed:
+            rows.pop(index, None)
+        for index, params, _, output in batch_update.added:
+            row = _row_of(params, output)
+            if row is None:
+                rows.pop(index, None)
+            else:
+                rows[index] = row
+        for source, destination, direction in batch_update.moved:
+            moved, replaced = rows.pop(source, None), rows.pop(destination, None)
+            if moved is not None:
+                rows[destination] = moved
+            if replaced is not None and direction is MoveDirectionality.SWAP:
+                rows[source] = replaced
+
+    def apply(self, logits: torch.Tensor) -> torch.Tensor:
+        """Keep one finite logit in each sampled row of `logits`, (rows, vocabulary)."""
+        if not self._rows:
+            return logits
+        indices = sorted(self._rows)
+        draws = [
+            Draw(sampling, first + len(output))
+            for sampling, first, output in (self._rows[index] for index in indices)
+        ]
+        tokens = torch.tensor(chosen_tokens(logits[indices], draws), device=logits.device)
+        logits[indices] = float("-inf")
+        logits[torch.tensor(indices, device=logits.device), tokens] = 0.0
+        return logits
+
+
+def _row_of(
+    params: SamplingParams, output: list[int]
+) -> tuple[Sampling, int, list[int]] | None:
+    extra = params.extra_args or {}
+    if SAMPLING_KEY not in extra:
+        return None
+    return Sampling(**extra[SAMPLING_KEY]), extra[FIRST_INDEX_KEY], output
