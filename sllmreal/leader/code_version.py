@@ -13,8 +13,8 @@ from pathlib import Path
 from sllmcore.build import policy_packages
 from sllmcore.code_text import code_text
 
-# The packages that decide, and the packages of the objects in a leader's snapshot. The packages of a
-# policy from outside count too.
+# The packages that decide, and the packages of the objects in a leader's snapshot. The packages of
+# a policy from outside count too.
 _PACKAGES = ("sllmcore", "sllmreal.leader", "sllmreal.control")
 
 

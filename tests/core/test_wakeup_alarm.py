@@ -12,6 +12,7 @@ class Wishes:
     at_s: float | None
     not_before_s: float = 0.0
 
+    @property
     def next_wakeup_s(self) -> float | None:
         return self.at_s
 

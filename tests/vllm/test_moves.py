@@ -6,9 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from experiments.campaigns.engine.driving import whole_output
+from experiments.campaigns.engine.driving import (
+    CacheTransfer,
+    MigrationCase,
+    migrated_output,
+    sampling_of,
+    whole_output,
+)
 from experiments.campaigns.engine.makers import VOCABULARY, EngineMaker, TransformersMaker
-from experiments.campaigns.engine.migration import Move, Strategy, chosen_sampling, migrated_output
 from sllmreal.engine.protocol import Engine, SequenceSpec
 
 SAMPLE = "llama-mini"
@@ -27,21 +32,27 @@ def engines(models: Path) -> dict[str, Engine]:
     }
 
 
-@pytest.mark.parametrize("strategy", list(Strategy))
+@pytest.mark.parametrize("transfer", list(CacheTransfer))
 @pytest.mark.parametrize("sampling", ["greedy", "sampled"])
-@pytest.mark.parametrize(("source", "destination"), itertools.permutations(("vllm", "vllm too", "transformers"), 2))
+@pytest.mark.parametrize(
+    ("source", "destination"), itertools.permutations(("vllm", "vllm too", "transformers"), 2)
+)
 def test_a_moved_sequence_goes_on_as_if_it_had_stayed(
-    engines: dict[str, Engine], source: str, destination: str, sampling: str, strategy: Strategy
+    engines: dict[str, Engine],
+    source: str,
+    destination: str,
+    sampling: str,
+    transfer: CacheTransfer,
 ) -> None:
     rng = random.Random(f"{source} {destination}")
     for number in range(6):
         prompt = tuple(rng.randrange(VOCABULARY) for _ in range(rng.randint(1, 60)))
         moves_at = rng.randint(1, 23)
-        spec = SequenceSpec(f"p{number}", prompt, 24, chosen_sampling(sampling, number))
+        spec = SequenceSpec(f"p{number}", prompt, 24, sampling_of(sampling, number))
         expected = whole_output(engines["transformers"], spec)
         assert whole_output(engines["vllm"], spec) == expected
 
-        move = Move(spec, strategy, rng.randint(0, moves_at), moves_at)
+        move = MigrationCase(spec, transfer, rng.randint(0, moves_at), moves_at)
         assert migrated_output(engines[source], engines[destination], move) == expected
 
 

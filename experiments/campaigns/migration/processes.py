@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from experiments.benchmarks.migration.fleet import Fleet as Processes
+from experiments.benchmarks.migration.fleet import HostFleet as Processes
 from experiments.campaigns.migration.samples import KV_LAYOUT
 from sllmcore.events import InferenceFinished, MigrationFailed, MigrationFinished
 from sllmreal.control.deployment import ModelDeployment

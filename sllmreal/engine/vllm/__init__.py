@@ -1,4 +1,4 @@
-"""vLLM as an engine: `EngineCore` in the engine's own process, driven through our `Engine` protocol.
+"""vLLM as an engine: `EngineCore` in the engine's process, driven through our `Engine` protocol.
 
 Everything here runs in vLLM's own environment (`make vllm`), except `settings`. The package uses
 private parts of one pinned version of vLLM, without a patch to it:

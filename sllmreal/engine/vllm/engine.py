@@ -140,7 +140,9 @@ class VllmEngine:
             if self._due(entry):
                 self._submit(entry)
         if any(not entry.paused for entry in self._by_request.values()):
-            lags = {id(e): e.sequence.target - e.sequence.num_cached for e in self._by_request.values()}
+            lags = {
+                id(e): e.sequence.target - e.sequence.num_cached for e in self._by_request.values()
+            }
             outputs, _ = self._core.step()
             for output in outputs[0].outputs if outputs and 0 in outputs else ():
                 entry_or_none = self._by_request.get(output.request_id)

@@ -41,7 +41,9 @@ def vllm_environment(python: Path) -> Mapping[str, str]:
     vLLM's CPU build is several times as slow without them.
     """
     places = (*_LIBRARIES, python.parents[1] / "lib")
-    found = [str(place / name) for name in _PRELOADED for place in places if (place / name).exists()]
+    found = [
+        str(place / name) for name in _PRELOADED for place in places if (place / name).exists()
+    ]
     paths = [str(_PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {"PYTHONPATH": os.pathsep.join(paths)}
     if found:

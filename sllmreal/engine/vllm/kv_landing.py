@@ -35,7 +35,10 @@ class Shelf:
         """Replace what is there from `begin` on, which must be in [self.begin, self.end]."""
         kept = begin - self.begin
         self.layers = [
-            (torch.cat((keys[:, :kept], more_keys), 1), torch.cat((values[:, :kept], more_values), 1))
+            (
+                torch.cat((keys[:, :kept], more_keys), 1),
+                torch.cat((values[:, :kept], more_values), 1),
+            )
             for (keys, values), (more_keys, more_values) in zip(self.layers, layers, strict=True)
         ]
 
@@ -84,9 +87,7 @@ class KvLanding(KVConnectorBase_V1):  # type: ignore[misc]
         self._wanted[request.request_id] = (num_computed_tokens, num_tokens)
         return num_tokens, False
 
-    def update_state_after_alloc(
-        self, request: Any, blocks: Any, num_external_tokens: int
-    ) -> None:
+    def update_state_after_alloc(self, request: Any, blocks: Any, num_external_tokens: int) -> None:
         first, num_tokens = self._wanted.pop(request.request_id, (0, 0))
         if num_external_tokens > 0:
             assert num_tokens == num_external_tokens, "the scheduler loads what it was offered"

@@ -5,6 +5,7 @@ the rank keeps, so a tensor-parallel rank reads its share of the bytes only.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import torch
@@ -39,7 +40,8 @@ class PoolWeightsLoader(BaseModelLoader):  # type: ignore[misc]
         """Do nothing: the worker has loaded the weights before the engine starts."""
 
     def load_weights(self, model: nn.Module, model_config: ModelConfig) -> None:
-        model.load_weights(pool_tensors(self._weights))
+        load: Any = model.load_weights
+        load(pool_tensors(self._weights))
 
 
 def pool_tensors(weights: Weights) -> Iterator[tuple[str, torch.Tensor]]:

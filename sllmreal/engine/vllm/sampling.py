@@ -21,9 +21,7 @@ FIRST_INDEX_KEY = "sllm_first_index"  # the output index of the first token that
 class SeededDraw(LogitsProcessor):  # type: ignore[misc]
     """Reduces the logits of sampled requests to the one token that is drawn."""
 
-    def __init__(
-        self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool
-    ) -> None:
+    def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
         self._rows: dict[int, tuple[Sampling, int, list[int]]] = {}
 
     def is_argmax_invariant(self) -> bool:
@@ -63,9 +61,7 @@ class SeededDraw(LogitsProcessor):  # type: ignore[misc]
         return logits
 
 
-def _row_of(
-    params: SamplingParams, output: list[int]
-) -> tuple[Sampling, int, list[int]] | None:
+def _row_of(params: SamplingParams, output: list[int]) -> tuple[Sampling, int, list[int]] | None:
     extra = params.extra_args or {}
     if SAMPLING_KEY not in extra:
         return None
