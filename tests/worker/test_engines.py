@@ -290,8 +290,8 @@ def test_a_worker_without_weights_does_not_import_torch() -> None:
     code = """
 import asyncio, sys
 from sllmcore.types import ServerSpec
-from sllmreal.control.messages import StartInstance
-from sllmreal.control.deployment import ModelSpec
+from sllmreal.control.messages import LaunchInstance
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.worker.data_plane import DataPlane
 from sllmreal.worker.paced import PacedStorage
 from sllmreal.worker.process_runner import process_launch
@@ -301,8 +301,8 @@ async def main():
     server = ServerSpec("s0", 1, 100, 0, 0, 1e9, 1e9, 1e9)
     reports = asyncio.Queue()
     worker = Worker(server, PacedStorage(server), thread_launch(), DataPlane(), reports.put_nowait)
-    model = ModelSpec("m", "x", 10, 64, 0.0, "timed")
-    worker.execute(StartInstance(1, "i1", model, (0,), (), None))
+    model = ModelDeployment("m", "x", 10, 64, 0.0, "timed")
+    worker.execute(LaunchInstance(1, "i1", model, (0,), (), None))
     print(type(await reports.get()).__name__)
     await worker.close()
 asyncio.run(main())
