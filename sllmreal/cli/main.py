@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sllmcore.errors import SllmError, UsageError
+from sllmreal import logs
 from sllmreal.processes.server_options import add_sizes
 
 DEFAULT_HOME = Path("~/.sllm")
@@ -73,6 +74,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--demo", action="store_true", help="deploy a small model generated on the spot"
     )
+    logs.add_log_options(parser, default="info")
 
 
 def _add_deploy(parser: argparse.ArgumentParser) -> None:

@@ -148,7 +148,7 @@ async def test_an_order_whose_record_was_being_written_is_in_the_snapshot() -> N
 async def test_another_version_of_the_code_keeps_the_models_and_resets_everyone(
     compaction: Compaction | None,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     world = World(replace(SETTINGS, grace_s=5.0, compaction=compaction))
     worker, gateway = Recorder(worker_offer("s0")), Recorder()
@@ -180,7 +180,7 @@ async def test_another_version_of_the_code_keeps_the_models_and_resets_everyone(
         await until(lambda: len(worker.orders) == 2)
     async with world.led() as leader:
         assert list(leader.loop.controller.cluster.request_states) == ["r7"]
-    assert "another version of the code" in capsys.readouterr().err
+    assert "another version of the code" in caplog.text
 
 
 async def test_a_snapshot_of_another_policy_is_refused() -> None:

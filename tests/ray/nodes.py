@@ -18,7 +18,7 @@ from sllmreal.control.messages import FromPeer
 from sllmreal.leader.leader import Leader, LeaderSettings
 from sllmreal.leader.memory_log import MemoryLog
 from sllmreal.processes.attach import attached_gateway
-from sllmreal.processes.ray_nodes import NAMESPACE, RayNode, alive_nodes, be_worker
+from sllmreal.processes.ray_nodes import NAMESPACE, RayNode, alive_nodes, run_worker
 from sllmreal.processes.ray_worker import WorkerPlan
 from sllmreal.router.router import RequestRouter
 from sllmreal.transport.socket_channel import listening
@@ -126,7 +126,7 @@ async def on_ray(scenario: Scenario, nodes: tuple[RayNode, ...]) -> AsyncIterato
 
 @asynccontextmanager
 async def _worker(node: RayNode, plan: WorkerPlan) -> AsyncIterator[None]:
-    task = asyncio.create_task(be_worker(node, plan))
+    task = asyncio.create_task(run_worker(node, plan))
     try:
         yield
     finally:
