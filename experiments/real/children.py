@@ -39,7 +39,8 @@ async def in_children(
     async with AsyncExitStack() as stack:
         policy = directory / "policy.json"
         policy.write_text(header_line(plan.policy, plan.seed) + "\n")
-        leader = _command("leader", "lead", home, "--policy", str(policy))
+        keep_all = ("--compact-every", "0")  # the journal is read when the cluster has stopped
+        leader = _command("leader", "leader", home, "--policy-file", str(policy), *keep_all)
         await stack.enter_async_context(kept_running([leader], ended.append))
         gateway = await stack.enter_async_context(attached_gateway(home))
         front = Front(gateway.router, gateway.link)
@@ -61,13 +62,13 @@ def _worker(server: PlannedServer, plan: ClusterPlan, home: Home, directory: Pat
     server_id = server.spec.id
     file = directory / f"{server_id}.json"
     file.write_text(json.dumps(to_plain(ServerJoined(server.spec, server.resident))))
-    arguments = ("--server", str(file), "--storage", plan.storage)
-    return _command(f"worker {server_id}", "work", home, *arguments)
+    paced = ("--paced",) if plan.storage == "paced" else ()
+    return _command(f"worker {server_id}", "worker", home, "--server-file", str(file), *paced)
 
 
 def _command(name: str, module: str, home: Home, *arguments: str) -> ChildCommand:
     where = ("--home", str(home.directory))
-    return ChildCommand(name, f"experiments.real.{module}", (*where, *arguments))
+    return ChildCommand(name, f"sllmreal.processes.{module}", (*where, *arguments))
 
 
 async def _joined(gateway: AttachedGateway, num_workers: int) -> None:

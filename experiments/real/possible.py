@@ -5,10 +5,10 @@ from importlib.util import find_spec
 
 from experiments.config.real import RealSettings
 from experiments.config.run_config import RunConfig
-from sllmcore.build import SPLITTING
 from sllmcore.errors import UsageError
 from sllmcore.workload import WorkloadRequest
 from sllmreal.control.deployment import ModelDeployment
+from sllmreal.leader.policy_support import unsupported_reason
 from sllmsim.setup import LoaderProfile
 
 
@@ -45,8 +45,8 @@ def _of_driver(config: RunConfig) -> Iterator[str]:
             yield "driver.system=ray_serve: it is not installed (pip install '.[cluster]')"
     if driver.phases != "paper":
         yield f"driver.phases={driver.phases}: its cold starts take what they take"
-    if policy.name in SPLITTING:
-        yield f"policy={policy.name}: its workers do not split loads over helpers"
+    if reason := unsupported_reason(policy.name):
+        yield f"policy={policy.name}: {reason}"
     if policy.residency.partial:
         yield "policy.residency.partial: not with every storage"
 

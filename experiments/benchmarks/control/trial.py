@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from experiments.benchmarks.control.leading import ISSUED, Issued
-from experiments.benchmarks.control.workers import SEEN, SERVERS, LoadSeen
+from experiments.benchmarks.control.workers import LOADS, SERVERS, ObservedLoad
 from sllmcore.errors import ClusterError
 from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.home import Home, opened_home
@@ -42,7 +42,7 @@ class Asked:
 class Cold:
     """A cold request, in seconds from its arrival on."""
 
-    issued_s: float  # the leader had put the `LoadSeen` into the worker's connection
+    issued_s: float  # the leader had put the `LaunchInstance` into the worker's connection
     came_s: float  # the worker began to carry it out
     cold_start_s: float  # to the first token
     unexplained_s: float  # of the cold start, by no phase
@@ -70,7 +70,7 @@ async def trial(store: str, seed: int, seconds: float) -> Trial:
             if ended.done():
                 raise ClusterError(f"{ended.result()}: the machine is too busy")
             asked = asking.result()
-        loads = [LoadSeen(**one) for one in json.loads((home.directory / SEEN).read_text())]
+        loads = [ObservedLoad(**one) for one in json.loads((home.directory / LOADS).read_text())]
         issued = [Issued(**one) for one in json.loads((home.directory / ISSUED).read_text())]
     at_s = {one.instance_id: one.at_s for one in issued}
     colds = [_cold(one, loads, at_s) for one in asked]
@@ -108,7 +108,7 @@ async def _answered(router: RequestRouter, model: str, request_id: str) -> Asked
     return Asked(model, arrived_at_s, answered_at_s)
 
 
-def _cold(asked: Asked, loads: list[LoadSeen], issued_at_s: dict[str, float]) -> Cold | None:
+def _cold(asked: Asked, loads: list[ObservedLoad], issued_at_s: dict[str, float]) -> Cold | None:
     """None where an instance was still there: a model has one request at a time."""
     for load in loads:
         if load.model == asked.model and asked.arrived_at_s <= load.came_at_s < asked.answered_at_s:
