@@ -12,7 +12,6 @@ import time
 import urllib.error
 import urllib.request
 from argparse import ArgumentParser
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +35,6 @@ from sllmreal.control.operator import ask
 model = ModelDeployment("broken", "/broken", 1000, 100, 0.0, "no such engine")
 asyncio.run(ask(opened_home(Path(sys.argv[1])), DeployModel(model), wait_s=60))
 """
-
-
-@pytest.fixture
-def log() -> Iterator[logging.Logger]:
-    """A logger of the package; the process's loggers are restored afterwards."""
-    loggers = [logging.getLogger(name) for name in ("sllmreal", "__main__", "asyncio")]
-    before = [(one, list(one.handlers), one.level, one.propagate) for one in loggers]
-    yield logging.getLogger("sllmreal.leader.leader")
-    for one, handlers, level, propagate in before:
-        one.handlers[:], one.propagate = handlers, propagate
-        one.setLevel(level)
 
 
 def test_a_text_record_has_time_level_logger_message_and_ids(
