@@ -89,7 +89,7 @@ def sized_server(arguments: argparse.Namespace, server_id: str, num_gpus: int) -
 
 
 def num_spares(arguments: argparse.Namespace) -> int:
-    """Return the number of spares; 0 with emulated loads, whose engines need none."""
+    """Return the number of spares; 0 with emulated loads, for engines without weights."""
     return 0 if arguments.paced else int(arguments.spares)
 
 
