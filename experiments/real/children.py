@@ -1,4 +1,4 @@
-"""A cluster of processes on this machine: a leader, workers, and the engines that they start."""
+"""A cluster of processes on this machine: a leader, workers, and their engine processes."""
 
 import asyncio
 import json
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from experiments.real.bench_client import Front
+from experiments.real.bench_client import BenchClient
 from experiments.real.plan import ClusterPlan, PlannedServer
 from sllmcore.errors import ClusterError
 from sllmcore.events import ServerJoined
@@ -22,17 +22,17 @@ from sllmreal.processes.supervisor import ChildCommand, kept_running
 from sllmreal.store import read_lines
 from sllmreal.store.sqlite import SqliteStore
 
-_START_S = 60.0  # for a process to be there, on a busy machine
+_START_S = 60.0  # limit for the start of a process on a busy machine
 
 
 @asynccontextmanager
 async def in_children(
     plan: ClusterPlan, models: tuple[ModelDeployment, ...], directory: Path
-) -> AsyncIterator[Front]:
-    """Running with all servers and models, until the context ends.
+) -> AsyncIterator[BenchClient]:
+    """Run the planned cluster, with the models deployed, until the context ends.
 
     Raises:
-        ClusterError: A process ended before that.
+        ClusterError: A process ended before the end of the context.
     """
     home = opened_home(directory / "home")
     ended: list[str] = []
@@ -43,19 +43,19 @@ async def in_children(
         leader = _command("leader", "leader", home, "--policy-file", str(policy), *keep_all)
         await stack.enter_async_context(kept_running([leader], ended.append))
         gateway = await stack.enter_async_context(attached_gateway(home))
-        front = Front(gateway.router, gateway.link)
+        client = BenchClient(gateway.router, gateway.link)
         for model in models:
             await ask(home, DeployModel(model), wait_s=_START_S)
         for number, server in enumerate(plan.servers):
             command = _worker(server, plan, home, directory)
             await stack.enter_async_context(kept_running([command], ended.append))
             await _joined(gateway, number + 1)
-        yield front
+        yield client
         if gateway.attached.done():
             gateway.attached.result()
     if ended:
-        raise ClusterError(f"the cluster did not last: {'; '.join(ended)}")
-    front.journal += await _stored_journal(home)
+        raise ClusterError(f"processes ended during the run: {'; '.join(ended)}")
+    client.journal += await _stored_journal(home)
 
 
 def _worker(server: PlannedServer, plan: ClusterPlan, home: Home, directory: Path) -> ChildCommand:
@@ -72,17 +72,20 @@ def _command(name: str, module: str, home: Home, *arguments: str) -> ChildComman
 
 
 async def _joined(gateway: AttachedGateway, num_workers: int) -> None:
-    """One worker joins after the other, so that the controller knows them in the config's order."""
+    """Wait until `num_workers` have joined.
+
+    Workers start one after the other, so that the controller knows them in the config's order.
+    """
     try:
         async with asyncio.timeout(_START_S):
-            while gateway.router.num_workers < num_workers:  # noqa: ASYNC110 - told by a message
+            while gateway.router.num_workers < num_workers:  # noqa: ASYNC110 - a message changes it
                 await asyncio.sleep(0.02)
     except TimeoutError as error:
         raise ClusterError(f"worker {num_workers} has not joined in {_START_S:g} s") from error
 
 
 async def _stored_journal(home: Home) -> list[str]:
-    """The journal of a cluster that has stopped."""
+    """Read the journal of a cluster that has stopped."""
     store = await SqliteStore.open(home.store)
     try:
         return journal_of([line async for line in read_lines(store, LOG_PREFIX)])
@@ -91,6 +94,6 @@ async def _stored_journal(home: Home) -> list[str]:
 
 
 def journal_of(records: list[str]) -> list[str]:
-    """The lines of a journal in a leader's log, which holds more than those."""
+    """Return the lines of the journal in the records of a leader's log."""
     first, *rest = records
     return [decoded(first, LogHeader).line, *(decoded(line, LogRecord).line for line in rest)]
