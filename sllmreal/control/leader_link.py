@@ -129,13 +129,16 @@ class LeaderLink:
 
     async def run(self, handler: PeerHandler) -> None:
         """Stay attached; `handler` carries out orders."""
+        ids = {"peer": self._peer_id}
         while True:
             try:
                 self._channel = channel = await self._dial()
                 await self._serve(channel, handler)
             except ChannelClosedError as error:
-                level = logging.WARNING if self.connected.is_set() else logging.DEBUG
-                _LOG.log(level, "not attached: %s", error, extra={"peer": self._peer_id})
+                if self.connected.is_set():
+                    _LOG.warning("detached from the leader: %s", error, extra=ids)
+                else:
+                    _LOG.debug("no leader yet: %s", error, extra=ids)
                 await asyncio.sleep(self._settings.redial_s)
             finally:
                 self.connected.clear()
