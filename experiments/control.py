@@ -1,17 +1,21 @@
-"""Time the control plane: from a request's arrival at the gateway to its `Load`.
+"""Time the control plane: from a request's arrival at the gateway to its load.
 
     python -m experiments.control                     five rounds of ten seconds with each store
     python -m experiments.control --rounds 1 --seconds 3
 
-100 requests/s over 100 models, each cold: an instance leaves as soon as it is idle, so that every
-request needs a `Load`, which its journal entry has to precede durably. Gateway, leader and workers
-are a process each, with sockets between them; loads and engines are paced; SQLite commits with
-`synchronous = FULL`; without durability, `memory`, the log is a list. `issued` ends when the leader
-has put the `Load` into its worker's connection, `at the worker` when that begins to carry it out.
-Beside them stands what of a cold start no phase explains: first token - arrival - transfer -
-startup - the engine's first step; the leader's CPU time for each request; and, of the same round,
-what a bare durable append and a bare echo of another process take. Writes the quantiles of every
-round, in ms, as control.json into --out.
+The workload has 100 requests/s over 100 models. An instance is stopped as soon as it is idle, so
+every request needs a load (`LaunchInstance`), and the load's journal entry must be durable first.
+Gateway, leader and workers are a process each, with sockets between them. Loads and engines are
+emulated. SQLite commits with `synchronous = FULL`; with the store `memory` the log is a list,
+without durability.
+
+    Load issued        the leader has posted the load to its worker
+    at the worker      the worker begins to carry the load out
+    unexplained        first token - arrival - transfer - startup - the engine's first step
+    leader's CPU       CPU time of the leader's process per cold request
+    bare append, echo  a durable append, and an echo of another process, in the same round
+
+Writes the quantiles of every round, in ms, as control.json into --out.
 """
 
 import argparse
@@ -33,7 +37,7 @@ FLOOR_TRIES = 200
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What was found, and what its machine took for next to nothing."""
+    """The results of a round, and the lower bounds of the machine in the same round."""
 
     store: str
     number: int
@@ -43,6 +47,7 @@ class Round:
 
 
 def main() -> int:
+    """Run the rounds, print a line per store, and write control.json; return 0."""
     options, stopwatch = _options(), Stopwatch()
     rounds = [
         asyncio.run(_round(store, number, options.seconds))
@@ -66,7 +71,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--stores", nargs="+", choices=STORES, default=list(STORES))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=10.0, help="of arrivals in each round")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of a round")
     parser.add_argument("--out", default="outputs/control")
     return parser.parse_args()
 
@@ -80,7 +85,7 @@ async def _round(store: str, number: int, seconds: float) -> Round:
 
 
 def _quantiles(rounds: list[Round]) -> dict[str, Any]:
-    """In ms, by what was timed; and how many requests, and the leader's CPU time for each."""
+    """Return quantiles in ms by quantity, the number of requests, and the leader's CPU time."""
     colds = [cold for one in rounds for cold in one.trial.colds]
     times = {
         "arrival to Load issued": [cold.issued_s for cold in colds],

@@ -1,1 +1,1 @@
-"""Workloads replayed against real clusters, beside what the simulator had predicted."""
+"""Replays of workloads against real clusters, for comparison with simulations."""

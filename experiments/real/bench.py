@@ -1,4 +1,4 @@
-"""The bench that calibrates a real cluster: one server, two models, one request at a time."""
+"""The workload that calibrates a real cluster: one server, two models, one request at a time."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,18 +16,18 @@ from sllmcore.types import SSD, Request, Residency
 from sllmcore.workload import WorkloadRequest
 from sllmreal.control.deployment import ModelDeployment
 
-SHORT_TOKENS, LONG_TOKENS = 8, 200  # of prompts; both within the smallest sample's context
+SHORT_TOKENS, LONG_TOKENS = 8, 200  # prompts, within the context of the smallest sample
 ANSWER_TOKENS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """How much is measured.
+    """The size of the bench.
 
     Args:
-        cold_starts: Of each of the two models.
-        answers: Of each kind, by a warm instance.
-        gap_s: From one request to the next; longer than any of them takes.
+        cold_starts: Cold starts of each of the two models.
+        answers: Requests of each kind to a warm instance.
+        gap_s: Interval of requests; longer than any request takes.
     """
 
     cold_starts: int = 10
@@ -36,13 +36,16 @@ class Bench:
 
     def __post_init__(self) -> None:
         if min(self.cold_starts, self.answers) < 1 or self.gap_s <= 0:
-            raise UsageError(f"a bench needs starts, answers and gaps, got {self}")
+            raise UsageError(f"cold_starts, answers and gap_s must be positive, got {self}")
 
 
 def bench_models(
     config: RunConfig, settings: RealSettings, folder: Path, long_transfer_s: float
 ) -> tuple[ModelDeployment, ModelDeployment]:
-    """Two like the config's first: for timed engines, one of a byte and one that loads so long."""
+    """Return two copies of the config's first model.
+
+    With timed engines, the first has a single byte and the second takes `long_transfer_s` to load.
+    """
     name, deployment = next(iter(config.models.deployments.items()))
     two = {name: replace(deployment, replicas=2)}
     deployments = replace(config.models, deployments=two)
@@ -58,8 +61,10 @@ def bench_models(
 def bench_plan(
     config: RunConfig, settings: RealSettings, models: Sequence[ModelDeployment]
 ) -> ClusterPlan:
-    """The config's first server with one GPU, on which idle instances stay; no tier keeps what the
-    storage has not got from the start."""
+    """Return a cluster of the config's first server, with one GPU and without caching.
+
+    An idle instance is kept until its GPU is needed. An emulated SSD begins with both models.
+    """
     plan = planned_cluster(config, settings)
     resident = [Residency(SSD, model.name, model.size_bytes) for model in models]
     server = PlannedServer(
@@ -71,30 +76,30 @@ def bench_plan(
     return replace(plan, servers=(server,), policy=policy)
 
 
-def bench_jobs(bench: Bench, models: Sequence[ModelDeployment]) -> Iterator[WorkloadRequest]:
-    """Their ids begin with their kind: cold, short, long, answer, full."""
+def bench_requests(bench: Bench, models: Sequence[ModelDeployment]) -> Iterator[WorkloadRequest]:
+    """Yield the requests; an id begins with the kind: cold, short, long, answer, full."""
     small, large = models
     at_s = 0.0
 
-    def job(
+    def one(
         kind: str, number: int, model: ModelDeployment, tokens: tuple[int, int]
     ) -> WorkloadRequest:
         request = Request(f"{kind}-{number}", model.name, at_s, tokens[0])
         return WorkloadRequest(request, tokens[1])
 
     for number in range(2 * bench.cold_starts):
-        yield job("cold", number, large if number % 2 else small, (SHORT_TOKENS, 1))
+        yield one("cold", number, large if number % 2 else small, (SHORT_TOKENS, 1))
         at_s += bench.gap_s
-    warm = large  # it was the last one
+    warm = large  # the last cold start
     for number in range(bench.answers):
         for kind, tokens in (
             ("short", (SHORT_TOKENS, 1)),
             ("long", (LONG_TOKENS, 1)),
             ("answer", (SHORT_TOKENS, ANSWER_TOKENS)),
         ):
-            yield job(kind, number, warm, tokens)
+            yield one(kind, number, warm, tokens)
             at_s += bench.gap_s
     for number in range(bench.answers if warm.num_slots > 1 else 0):
         for slot in range(warm.num_slots):
-            yield job("full", number * warm.num_slots + slot, warm, (SHORT_TOKENS, ANSWER_TOKENS))
+            yield one("full", number * warm.num_slots + slot, warm, (SHORT_TOKENS, ANSWER_TOKENS))
         at_s += bench.gap_s

@@ -1,4 +1,4 @@
-"""A client's side of a running cluster: one request at the gateway's desk, read to its end."""
+"""A client of a running cluster, which submits requests to the gateway's request router."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -11,15 +11,17 @@ from sllmreal.gateway.backend import FailedError, GenerationRequest, RejectedErr
 from sllmreal.router.pending_generation import PendingGeneration
 from sllmreal.router.router import RequestRouter
 
-_SETTLE_S = 30.0  # for engines to acknowledge the ends of their last streams
+_SETTLE_S = 30.0  # limit until engines acknowledge the ends of their last streams
 
 
 @dataclass(slots=True)
-class Front:
-    """A running cluster as this process sees it.
+class BenchClient:
+    """A client of a running cluster.
 
     Attributes:
-        journal: The controller's journal, header first; filled when the cluster has stopped.
+        router: The gateway's request router.
+        link: The gateway's link to the leader.
+        journal: The controller's journal, header first; empty until the cluster has stopped.
     """
 
     router: RequestRouter
@@ -27,10 +29,10 @@ class Front:
     journal: list[str] = field(default_factory=list)
 
     async def ask(self, sending: Sending, elapsed_s: Elapsed) -> None:
-        """Send one request and read its answer, or leave when its client's patience ends.
+        """Submit a request and read its answer; cancel it when the client's patience ends.
 
         Raises:
-            ClusterError: It ended with another number of tokens than were asked for.
+            ClusterError: The answer's number of tokens is not that of the workload.
         """
         job = sending.job
         request = job.request
@@ -63,10 +65,10 @@ class Front:
             sending.problem = "left"
 
     async def settled(self) -> None:
-        """Return when no engine holds anything of any request and the leader has heard of all.
+        """Wait until the engines have ended all streams and the leader has logged all reports.
 
         Raises:
-            ClusterError: That takes too long.
+            ClusterError: They have not after 30 s.
         """
         try:
             async with asyncio.timeout(_SETTLE_S):
@@ -74,4 +76,4 @@ class Front:
                     await asyncio.sleep(0.01)
         except TimeoutError as error:
             held = ", ".join(list(self.router.calls)[:5])
-            raise ClusterError(f"engines do not let go of requests: {held}") from error
+            raise ClusterError(f"engines have not ended the streams of {held}") from error

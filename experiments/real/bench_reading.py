@@ -1,4 +1,4 @@
-"""What a bench's files say about the cluster that it ran on; `calibrate` has the formulas."""
+"""A cluster's calibration from the files of a bench; `calibrate` has the formulas."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,10 +18,13 @@ Row = dict[str, Any]
 def read_bench(
     folder: Path, small: ModelDeployment, large: ModelDeployment, bytes_per_s: Mapping[str, float]
 ) -> Calibration:
-    """From requests.parquet and instances.parquet of a bench of these models.
+    """Read the calibration from the tables of a bench.
 
     Args:
-        bytes_per_s: Declared, by the name of the tier that a load comes from.
+        folder: Folder with requests.parquet and instances.parquet.
+        small: The bench's first model.
+        large: Its second model.
+        bytes_per_s: Declared bandwidth by the name of a load's source tier.
     """
     requests: list[Row] = pq.read_table(folder / REQUESTS).to_pylist()
     instances: list[Row] = pq.read_table(folder / INSTANCES).to_pylist()
@@ -49,7 +52,7 @@ def read_bench(
 
 
 def _rests_s(instances: Sequence[Row], model: ModelDeployment) -> list[float]:
-    """Of each cold start of a model, what was not transfer."""
+    """Return the seconds of each cold start of a model without its transfer."""
     return [
         row["ready_at_s"] - row["launched_at_s"] - row["transfer_s"]
         for row in instances
@@ -73,7 +76,7 @@ def _measured(values_s: Sequence[float]) -> Measured:
 
 
 def _paces_s(model: ModelDeployment) -> tuple[float, ...]:
-    """What a timed engine was told to sleep; zeros for one that computes."""
+    """Return the seconds that a timed engine sleeps; zeros for an engine that computes."""
     names = ("prefill_token_s", "decode_step_s", "decode_sequence_s")
     return tuple(float(model.settings.get(name, 0.0)) for name in names)
 

@@ -1,9 +1,9 @@
-"""`python -m experiments.real.calibrate`: what an idle real cluster takes, as a driver preset.
+"""`python -m experiments.real.calibrate`: measure an idle real cluster, for a driver preset.
 
 A bench of requests, one at a time, is replayed against one server with one GPU, and read from the
-same files as any run. First come cold starts, of a model of next to no bytes and of one whose
-transfer is longer than a boot, in turn; then answers of a warm instance. With T the time from the
-decision to the first token and the engine's own sleep left out,
+same files as any run. First come cold starts, alternately of a model with almost no bytes and of a
+model with a transfer that is longer than a boot; then answers of a warm instance. With T the time
+from the decision to the first token, without the engine's own sleep,
 
     ready          = launch - transfer                     of the large model
     boot           = launch - transfer - ready             of the small one
@@ -13,8 +13,8 @@ decision to the first token and the engine's own sleep left out,
     sequence_s     = the same with all slots taken, less token_s, per further sequence
     load_share     = size / declared bandwidth / transfer  of the large model
 
-Each is a median; `boot` and `ready` have their largest as p99. Generated models all have one size
-and load faster than they boot, so that `boot` is all that is not transfer.
+Each is a median; the p99 of `boot` and `ready` is the largest value. Generated models all have the
+same size and load faster than they boot, so `boot` is then the cold start without the transfer.
 """
 
 import argparse
@@ -30,7 +30,7 @@ import yaml
 from experiments.composing import composed_run
 from experiments.config.real import Calibration, RealSettings
 from experiments.config.run_config import RunConfig
-from experiments.real.bench import Bench, bench_jobs, bench_models, bench_plan
+from experiments.real.bench import Bench, bench_models, bench_plan, bench_requests
 from experiments.real.bench_reading import read_bench
 from experiments.real.cluster import RealCluster
 from experiments.real.possible import real_settings
@@ -38,11 +38,11 @@ from experiments.real.system import Workload
 from experiments.simulation.environment import Stopwatch, environment
 from sllmcore.plugins import PLUGINS, references_in
 
-LONG_TRANSFER_S = 3.0  # longer than a timed engine boots
+LONG_TRANSFER_S = 3.0  # longer than a timed engine takes to boot
 
 
 def main() -> int:
-    """Print a preset for `configs/driver`; returns 0."""
+    """Print a preset for `configs/driver`; return 0."""
     usual = Bench()
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("overrides", nargs="*", default=["driver=real", "experiment=real"])
@@ -64,18 +64,18 @@ def calibrated(
     bench: Bench,
     long_transfer_s: float = LONG_TRANSFER_S,
 ) -> Calibration:
-    """Run the bench on one server of the config's kind, with one GPU."""
+    """Run the bench on the config's first server with one GPU; return the calibration."""
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
         models = bench_models(config, settings, folder, long_transfer_s)
-        jobs = tuple(bench_jobs(bench, models))
+        requests = tuple(bench_requests(bench, models))
         plan = bench_plan(config, settings, models)
-        RealCluster(plan).replay(Workload(models, jobs, settings.max_send_lag_s), folder)
+        RealCluster(plan).replay(Workload(models, requests, settings.max_send_lag_s), folder)
         return read_bench(folder, *models, plan.servers[0].bytes_per_s)
 
 
 def preset_text(settings: RealSettings, calibration: Calibration, machine: dict[str, Any]) -> str:
-    """A driver's YAML, with where and when it was measured."""
+    """Return a driver's YAML; a comment names machine, date and command."""
     real = _rounded(asdict(replace(settings, calibration=calibration)))
     commit = (machine["git"] or {}).get("commit", "unknown")
     lines = (

@@ -1,4 +1,4 @@
-"""Runs a config on a real cluster; leaves the files of a simulation, and the clients' own."""
+"""Runs of a config on a real cluster; they write the files of a simulation and clients.parquet."""
 
 import tempfile
 from collections.abc import Sequence
@@ -35,14 +35,16 @@ from traces.workload import workload_requests
 def run_into(
     folder: Path, config: RunConfig, command: Sequence[str] = (), system: System | None = None
 ) -> dict[str, Any]:
-    """Replay and publish the folder; returns the summary.
+    """Replay the config's workload and publish the folder; return the summary.
 
     Args:
-        command: That the run is part of, for env.json, if not what this process was called.
-        system: What to replay against; None: what the config's driver says.
+        folder: Folder of the results.
+        config: The config.
+        command: Command line for env.json; empty: this process's.
+        system: The system to replay against; None: that of the config's driver.
 
     Raises:
-        UsageError: The config asks for what a real cluster cannot do, or the folder is not free.
+        UsageError: A real cluster cannot carry the config out, or the folder is not free.
         ClusterError: The cluster broke, or requests were sent too late.
         ControlError: A request is unaccounted for.
     """

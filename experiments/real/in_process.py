@@ -1,10 +1,10 @@
-"""A cluster in this process's one event loop, engines in threads: no isolation, started at once."""
+"""A cluster in the event loop of this process, with engines in threads: it starts at once."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from experiments.real.bench_client import Front
+from experiments.real.bench_client import BenchClient
 from experiments.real.children import journal_of
 from experiments.real.plan import ClusterPlan, PlannedServer
 from sllmreal.control.deployment import ModelDeployment
@@ -22,8 +22,8 @@ from sllmreal.worker.worker import Worker
 @asynccontextmanager
 async def in_process(
     plan: ClusterPlan, models: tuple[ModelDeployment, ...], directory: Path
-) -> AsyncIterator[Front]:
-    """Running with all servers and models, until the context ends."""
+) -> AsyncIterator[BenchClient]:
+    """Run the planned cluster, with the models deployed, until the context ends."""
     log, network = MemoryLog(), LocalNetwork()
     settings = LeaderSettings(plan.policy, plan.seed, compaction=None)
     async with (
@@ -35,10 +35,10 @@ async def in_process(
         for server in plan.servers:
             member = _member(server, plan, network, directory)
             await stack.enter_async_context(cluster.join(member))
-        front = Front(cluster.router, cluster.link)
-        yield front
+        client = BenchClient(cluster.router, cluster.link)
+        yield client
         await cluster.leader.loop.durable()
-        front.journal += journal_of(log.kept)
+        client.journal += journal_of(log.kept)
 
 
 def _member(

@@ -1,6 +1,6 @@
-"""A run's config into a cluster to set up: servers and what they hold.
+"""The plan of a real cluster, made from a run's config.
 
-Everything that both worlds share comes from the simulator's setup, so that neither can drift.
+All that simulation and real cluster share comes from the simulator's setup, so they stay alike.
 """
 
 from dataclasses import dataclass, replace
@@ -16,14 +16,14 @@ from sllmcore.types import DRAM, REMOTE, SSD, Residency, ServerSpec
 
 @dataclass(frozen=True, slots=True)
 class PlannedServer:
-    """A server, and what its tiers hold when it joins."""
+    """A server, and the models in its tiers when it joins."""
 
     spec: ServerSpec
     resident: tuple[Residency, ...] = ()
 
     @property
     def bytes_per_s(self) -> dict[str, float]:
-        """Declared, by the name of the tier that one GPU is loaded from."""
+        """Declared bandwidth of a load onto one GPU, by the name of its source tier."""
         return {tier.name: declared_bytes_per_s(self.spec, tier, 1) for tier in (REMOTE, SSD, DRAM)}
 
 
@@ -32,9 +32,11 @@ class ClusterPlan:
     """A cluster to set up.
 
     Args:
-        servers: In the order in which they join.
-        storage: `paced`: tiers without bytes; `tiers`: files and memory.
-        seed: Of the policy's chance.
+        servers: The servers in the order in which they join.
+        storage: `paced`: emulated tiers without bytes; `tiers`: files and memory.
+        placement: Processes, or threads of this process.
+        policy: The controller's policy.
+        seed: Seed of the policy's random choices.
     """
 
     servers: tuple[PlannedServer, ...]
@@ -45,7 +47,7 @@ class ClusterPlan:
 
 
 def planned_cluster(config: RunConfig, settings: RealSettings) -> ClusterPlan:
-    """The cluster of a config."""
+    """Return the plan of a config's cluster."""
     setup = sim_setup(config)
     largest_bytes = max(model.checkpoint.size_bytes for model in setup.models)
     servers = []

@@ -1,4 +1,4 @@
-"""What a real cluster cannot do is refused before anything is started."""
+"""Refusal of configs that a real cluster cannot carry out, before anything is started."""
 
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -8,17 +8,18 @@ from experiments.config.run_config import RunConfig
 from sllmcore.errors import UsageError
 from sllmcore.workload import WorkloadRequest
 from sllmreal.control.deployment import ModelDeployment
+from sllmreal.leader.policy_support import unsupported_reason
 from sllmsim.setup import LoaderProfile
 
 
 def real_settings(config: RunConfig) -> RealSettings:
-    """Of a run with driver=real that can be carried out.
+    """Return the settings of a run with driver=real.
 
     Raises:
-        UsageError: It cannot; all reasons are named, with their keys.
+        UsageError: A real cluster cannot carry it out; the message names all reasons and keys.
     """
     settings = config.driver.real
-    assert settings is not None, "the driver's config sees to that"
+    assert settings is not None, "checked by the driver's config"
     problems = [*_of_driver(config), *_of_cluster(config)]
     if settings.engine == "transformers":
         problems += _of_transformers(config)
@@ -44,8 +45,8 @@ def _of_driver(config: RunConfig) -> Iterator[str]:
             yield "driver.system=ray_serve: it is not installed (pip install '.[cluster]')"
     if driver.phases != "paper":
         yield f"driver.phases={driver.phases}: its cold starts take what they take"
-    if policy.registered.splits_loads:
-        yield f"policy={policy.name}: its workers do not split loads over helpers"
+    if reason := unsupported_reason(policy.name):
+        yield f"policy={policy.name}: {reason}"
     if policy.residency.partial:
         yield "policy.residency.partial: not with every storage"
 
@@ -71,7 +72,7 @@ def check_lengths(jobs: Sequence[WorkloadRequest], models: Sequence[ModelDeploym
     """Refuse requests that are longer than their model's context.
 
     Raises:
-        UsageError: It names the first one.
+        UsageError: The message names the first one.
     """
     contexts = {model.name: model.context_tokens for model in models}
     for job in jobs:

@@ -1,9 +1,9 @@
-"""Open loop: every request is sent at its time, however slow the answers to the others are.
+"""Open-loop sending: each request is sent at its arrival time, independent of other answers.
 
     lag = sent - (start + arrival)
 
-A sender that falls behind would measure a load that was never asked for, so the lag of each request
-is written down, and a run in which one exceeds the bound is refused.
+A sender that falls behind would measure another workload than the intended one. So the lag of each
+request is recorded, and a run with a lag above the bound is refused.
 """
 
 import asyncio
@@ -25,14 +25,14 @@ CLIENT_COLUMNS = {
     "sent_at_s": "f",
     "first_token_at_s": "f",
     "ended_at_s": "f",
-    "output_tokens": "i",  # that the client got
-    "problem": "s",  # what its stream raised; empty: nothing
+    "output_tokens": "i",  # received by the client
+    "problem": "s",  # the error of its stream; empty: none
 }
 
 
 @dataclass(slots=True)
 class Sending:
-    """One request as its client saw it; times count from the start of the workload."""
+    """A request as its client observed it; times count from the start of the workload."""
 
     job: WorkloadRequest
     sent_at_s: float = nan
@@ -43,6 +43,7 @@ class Sending:
 
     @property
     def lag_s(self) -> float:
+        """Seconds from the request's arrival time to its sending."""
         return self.sent_at_s - self.job.request.arrived_at_s
 
 
@@ -53,8 +54,13 @@ Ask = Callable[[Sending, Elapsed], Awaitable[None]]  # sends one request and fil
 async def sent_on_time(
     jobs: Sequence[WorkloadRequest], ask: Ask, begin_in_s: float = 0.1
 ) -> list[Sending]:
-    """Send each job at its arrival, the first instant being `begin_in_s` from now; return when all
-    have ended. What `ask` raises ends it all."""
+    """Send each request at its arrival; return when all have ended.
+
+    Args:
+        jobs: The requests in order of arrival.
+        ask: Sends a request and waits for its end; an error that it raises ends the run.
+        begin_in_s: Time from now to the workload's 0 s.
+    """
     loop = asyncio.get_running_loop()
     start_s = loop.time() + begin_in_s
 
@@ -78,10 +84,10 @@ async def _sent(sending: Sending, ask: Ask, elapsed_s: Elapsed) -> None:
 
 
 def check_lags(sendings: Sequence[Sending], max_lag_s: float) -> None:
-    """Refuse a replay that did not keep its times.
+    """Refuse a replay with requests that were sent too late.
 
     Raises:
-        ClusterError: A request was sent more than `max_lag_s` too late; it says how many were.
+        ClusterError: A lag exceeds `max_lag_s`; the message has the number of such requests.
     """
     late = [sending for sending in sendings if sending.lag_s > max_lag_s]
     if late:
@@ -93,7 +99,7 @@ def check_lags(sendings: Sequence[Sending], max_lag_s: float) -> None:
 
 
 def write_sendings(sendings: Sequence[Sending], folder: Path) -> None:
-    """`clients.parquet`: a row per request, by arrival."""
+    """Write clients.parquet, with a row per request by arrival."""
     table = Table(CLIENT_COLUMNS)
     for one in sendings:
         table.append(
@@ -111,5 +117,5 @@ def write_sendings(sendings: Sequence[Sending], folder: Path) -> None:
 
 
 def lags_s(sendings: Sequence[Sending]) -> "array[float]":
-    """Of all requests, by arrival."""
+    """Return the lags of all requests by arrival."""
     return array("d", (sending.lag_s for sending in sendings))

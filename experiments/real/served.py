@@ -1,4 +1,4 @@
-"""The models of a config as a real cluster serves them."""
+"""Deployments of a config's models on a real cluster."""
 
 import time
 from dataclasses import asdict
@@ -15,14 +15,14 @@ from sllmsim.catalog import model_named
 def served_models(
     config: RunConfig, settings: RealSettings, folder: Path
 ) -> tuple[ModelDeployment, ...]:
-    """In the order of the config. Generated weights go below `folder`."""
+    """Return the deployments in the order of the config; write generated weights to `folder`."""
     if settings.engine == "timed":
         return _timed_models(config)
     return _written_models(config, settings.sample, folder)
 
 
 def _timed_models(config: RunConfig) -> tuple[ModelDeployment, ...]:
-    """Without weights; their engines sleep as long as the config's model would compute."""
+    """Return models without weights; engines sleep as long as the config's models would compute."""
     return tuple(
         _timed_model(config, name, index)
         for name, deployment in config.models.deployments.items()
@@ -47,7 +47,7 @@ def _timed_model(config: RunConfig, name: str, index: int) -> ModelDeployment:
 
 
 def _written_models(config: RunConfig, sample: str, folder: Path) -> tuple[ModelDeployment, ...]:
-    """With weights of their own each, for equal ones would share their memory."""
+    """Return models with different generated weights; equal ones would share their memory."""
     import torch
 
     from sllmreal.cli.deploy import Choices, described

@@ -1,4 +1,4 @@
-"""The seam between a workload and whatever serves it: our cluster, or another system."""
+"""The interface of a system that serves a workload: a real cluster of ours, or another system."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +11,12 @@ from sllmreal.control.deployment import ModelDeployment
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What is replayed.
+    """Models and requests to replay.
 
     Args:
-        models: All that are served, in the order of the config.
-        jobs: In order of arrival, from 0 s on; each names one of the models. A prompt is
-            `prompt_of` the job.
-        max_send_lag_s: A request that is sent later than that after its arrival spoils the run.
+        models: The models, in the order of the config.
+        jobs: The requests in order of arrival, from 0 s on. A request's prompt is `prompt_of` it.
+        max_send_lag_s: Bound of the lag of a request; a larger one makes the run invalid.
     """
 
     models: tuple[ModelDeployment, ...]
@@ -29,19 +28,18 @@ class System(Protocol):
     """Serves models on real processes."""
 
     def replay(self, workload: Workload, folder: Path) -> Summary:
-        """Serve the models, send every job at its time, wait for the ends, and stop everything.
+        """Serve the models, send each request at its arrival, and stop when all have ended.
 
-        Times count from the moment that a job arriving at 0 s is due. Into `folder`, which is
-        there, go at least `requests.parquet` (the columns of `REQUEST_COLUMNS`) and
-        `clients.parquet` (`sending.write_sendings`); `instances.parquet` and the journal where the
-        system has such.
+        Times count from the workload's 0 s. Writes at least `requests.parquet` (the columns of
+        `REQUEST_COLUMNS`) and `clients.parquet` (`sending.write_sendings`) into `folder`, which
+        exists; also `instances.parquet` and the journal if the system has them.
 
         Raises:
-            ClusterError: A process broke, or requests were sent too late.
+            ClusterError: A process failed, or requests were sent too late.
         """
         ...
 
 
 def prompt_of(job: WorkloadRequest) -> tuple[int, ...]:
-    """A job's prompt: token ids below its length, which is within every model's vocabulary."""
+    """Return a request's prompt: token ids 0 to its length, within each model's vocabulary."""
     return tuple(range(job.request.input_tokens))

@@ -1,7 +1,7 @@
-"""A real cluster's journal into the files of a run, in the time of the workload.
+"""The files of a run from a real cluster's journal, in the time of the workload.
 
-The journal keeps the cluster's own clock, under which it replays; tables and summary count from the
-workload's start, as a simulation does. What came before, servers joining, counts as at 0 s.
+The written journal has the cluster's own time, with which it replays. Tables and summary count from
+the workload's start, as in a simulation; earlier events, such as joining servers, count as at 0 s.
 """
 
 from collections.abc import Iterator
@@ -19,12 +19,12 @@ from sllmcore.metrics import Recorder, Summary
 
 @dataclass(frozen=True, slots=True)
 class ReplayTables:
-    """What a cluster did.
+    """The journal of a replay.
 
     Args:
-        journal: Its lines, header first.
-        start_s: The workload's 0 s by the cluster's clock.
-        end_s: When all was over, by the same.
+        journal: The journal's lines, header first.
+        start_s: The workload's 0 s in the cluster's time.
+        end_s: The end of the replay in the cluster's time.
     """
 
     journal: tuple[str, ...]
@@ -32,14 +32,14 @@ class ReplayTables:
     end_s: float
 
     def entries(self) -> Iterator[JournalEntry]:
-        """Until it was over: what follows is the cluster's being taken down."""
+        """Return the entries until the end of the replay; later ones are the cluster's shutdown."""
         for entry in JournalReader(self.journal).entries():
             if entry.now_s <= self.end_s:
                 yield entry
 
 
 def write_played(played: ReplayTables, folder: Path, policy: PolicySettings, seed: int) -> Summary:
-    """requests.parquet, instances.parquet and the journal; returns the summary."""
+    """Write requests.parquet, instances.parquet and the journal; return the summary."""
     recorder, last_s = Recorder(), 0.0
     with written_journal(folder / JOURNAL, policy, seed) as journal:
         for entry in played.entries():

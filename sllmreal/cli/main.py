@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sllmcore.errors import SllmError, UsageError
+from sllmreal import logs
 from sllmreal.cli.store import add_store
 from sllmreal.processes.server_options import add_sizes
 
@@ -75,6 +76,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--demo", action="store_true", help="deploy a small model generated on the spot"
     )
+    logs.add_log_options(parser, default="info")
 
 
 def _add_deploy(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 import argparse
 
 from sllmcore.errors import UsageError
+from sllmreal import logs
 from sllmreal.control.home import Home
 from sllmreal.processes.leader import leader_place
 from sllmreal.processes.server_options import given_sizes
@@ -18,7 +19,7 @@ def cluster_processes(home: Home, arguments: argparse.Namespace) -> list[ChildCo
         raise UsageError("a cluster has at least one worker, with at least one GPU or CPU slot")
     if arguments.spares < 0:
         raise UsageError(f"--spares must not be negative, got {arguments.spares}")
-    where = ("--home", str(home.directory))
+    where = ("--home", str(home.directory), *logs.child_options())
     listen = arguments.listen
     if listen is None and arguments.placement == "ray":
         listen = tcp_address(own_host(), LEADER_PORT)

@@ -2,30 +2,33 @@
 
 import argparse
 import asyncio
+import logging
 import signal
-import sys
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from sllmcore.build import check_policy
 from sllmcore.errors import UsageError
+from sllmreal import logs
 from sllmreal.cli.deploy import described, put
 from sllmreal.cli.processes import cluster_processes
 from sllmreal.control.home import Home, opened_home
 from sllmreal.gateway.server import serve
 from sllmreal.gateway.settings import GatewaySettings
+from sllmreal.leader.policy_support import check_supported_policy
 from sllmreal.processes.attach import attached_gateway
 from sllmreal.processes.supervisor import kept_running
 from sllmreal.router.gateway_backend import ClusterBackend
 
+_LOG = logging.getLogger(__name__)
 DEMO_NAME = "demo"
 DEMO_SAMPLE = "llama-small"
 
 
 def serve_command(arguments: argparse.Namespace) -> int:
     """Until SIGINT or SIGTERM. Raises UsageError for arguments that make no sense."""
-    check_policy(arguments.policy)
+    logs.configure_as_given(arguments)
+    check_supported_policy(arguments.policy)
     settings = GatewaySettings(arguments.host, arguments.port, arguments.keys)
     home = opened_home(arguments.home)
     asyncio.run(_serve(home, settings, arguments))
@@ -37,7 +40,7 @@ async def _serve(home: Home, settings: GatewaySettings, arguments: argparse.Name
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with (
-        kept_running(cluster_processes(home, arguments), _say),
+        kept_running(cluster_processes(home, arguments)),
         attached_gateway(home) as gateway,
         AsyncExitStack() as stack,
     ):
@@ -68,8 +71,9 @@ async def _deploy_demo(home: Home) -> None:
     try:
         await put(home, spec)
     except UsageError as error:  # deployed by an earlier run
-        _say(str(error))
-    _say(f"model {DEMO_NAME!r} is served; its weights are random, and so is what it says")
+        _LOG.info("%s", error)
+    ids = {"model": DEMO_NAME}
+    _LOG.info("demo model is served; its weights and so its answers are random", extra=ids)
 
 
 def _write_demo(directory: Path) -> None:
@@ -79,9 +83,4 @@ def _write_demo(directory: Path) -> None:
 
 
 def _announce(host: str, port: int) -> None:
-    _say(f"serving on http://{host}:{port}/v1")
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"sllm: {line}\n")
-    sys.stderr.flush()
+    _LOG.info("serving on http://%s:%d/v1", host, port)

@@ -5,6 +5,7 @@ next one; an order that was executed before is recognized by its id and dropped.
 """
 
 import asyncio
+import logging
 import time
 import uuid
 from collections import deque
@@ -38,6 +39,7 @@ from sllmreal.transport.channel import Channel
 from sllmreal.transport.errors import ChannelClosedError
 
 LeaderChannel = Channel[FromPeer, FromLeader]
+_LOG = logging.getLogger(__name__)
 
 
 class PeerHandler(Protocol):
@@ -127,11 +129,16 @@ class LeaderLink:
 
     async def run(self, handler: PeerHandler) -> None:
         """Stay attached; `handler` carries out orders."""
+        ids = {"peer": self._peer_id}
         while True:
             try:
                 self._channel = channel = await self._dial()
                 await self._serve(channel, handler)
-            except ChannelClosedError:
+            except ChannelClosedError as error:
+                if self.connected.is_set():
+                    _LOG.warning("detached from the leader: %s", error, extra=ids)
+                else:
+                    _LOG.debug("no leader yet: %s", error, extra=ids)
                 await asyncio.sleep(self._settings.redial_s)
             finally:
                 self.connected.clear()
@@ -170,6 +177,7 @@ class LeaderLink:
             case DeployedModels(models):
                 handler.deployed(models)
             case Reset(reason):
+                _LOG.warning("reset by the leader: %s", reason, extra={"peer": self._peer_id})
                 await self._reset(handler)
                 raise ChannelClosedError(f"this incarnation was reset: {reason}")
             case WorkerAddresses(addresses):
@@ -188,6 +196,7 @@ class LeaderLink:
             )
         if welcome.term > self._term:
             self.num_leaders += 1
+        _LOG.info("attached to the leader of term %d", welcome.term, extra={"peer": self._peer_id})
         self._term, self._zero_at_s = welcome.term, welcome.zero_at_s
         self._note_logged(welcome.last_report)
         self.connected.set()

@@ -18,6 +18,7 @@ from sllmcore.wakeup_alarm import WakeupAlarm
 from sllmreal.control.deployment import ModelDeployment
 from sllmreal.leader.clock import ClusterClock
 from sllmreal.leader.code_version import code_stamp
+from sllmreal.leader.event_logging import log_commands, log_event
 from sllmreal.leader.log_records import EventLog, LogHeader, LogRecord, ReportId, encoded
 from sllmreal.leader.peers import PeerTable
 from sllmreal.leader.recovery import Recovered, Recovery, snapshot_of
@@ -114,7 +115,9 @@ class ControlLoop:
         They are sent when the record is durable. The other arguments are those of `LogRecord`.
         """
         now_s = self.clock.now_s()
+        log_event(event, self.controller.cluster.instances)
         effects, commands = self.state.handle(event, now_s, LogRecord("", origin, model, address))
+        log_commands(commands)
         line = entry_line(now_s, event, commands)
         self._lines.append(encoded(LogRecord(line, origin, model, address)))
         self._effects.append(effects)

@@ -5,8 +5,8 @@ back, and goes on. A worker or gateway without a connection for `grace_s` is mar
 """
 
 import asyncio
+import logging
 import random
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -51,6 +51,8 @@ from sllmreal.leader.operator_requests import answer, cluster_status
 from sllmreal.leader.peers import PeerChannel, PeerState, PeerTable
 from sllmreal.streams.host_io import HostOptions
 from sllmreal.transport.errors import ChannelClosedError
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +106,11 @@ class Leader:
             The task of the control loop. It ends only by an error, which ends the leadership.
         """
         found = await self.loop.recover()
+        _LOG.info("leading in term %d: %d log entries replayed", self.term, found.num_lines)
         if found.foreign:
-            sys.stderr.write(
-                "leader: the log is by another version of the code: requests and instances begin "
-                "from nothing, models stay deployed\n"
+            _LOG.warning(
+                "the log is by another version of the code: requests and instances are dropped, "
+                "models stay deployed"
             )
         for peer in self.peer_table.peers.values():
             if not peer.lost:
@@ -134,6 +137,7 @@ class Leader:
             raise UsageError(f"model {model.name} is deployed already: delete it first")
         self.loop.handle(ModelDeployed(model.checkpoint, model.num_slots), model=model)
         self.peer_table.broadcast(DeployedModels(self.models()))
+        _LOG.info("model deployed from %s", model.source, extra={"model": model.name})
 
     def delete(self, name: str) -> None:
         """Delete a model: it takes no more requests. Raises UsageError if it is not deployed."""
@@ -141,6 +145,7 @@ class Leader:
             raise UsageError(f"no model {name} is deployed")
         self.loop.handle(ModelDeleted(name))
         self.peer_table.broadcast(DeployedModels(self.models()))
+        _LOG.info("model deleted", extra={"model": name})
 
     def models(self) -> tuple[ModelDeployment, ...]:
         """Return the models that are deployed."""
@@ -166,8 +171,8 @@ class Leader:
             while isinstance(message, DeployModel | DeleteModel | GetStatus):
                 channel.post(await answer(self, message))
                 message = await channel.receive()
-        except (ChannelClosedError, TimeoutError):
-            return
+        except (ChannelClosedError, TimeoutError) as error:
+            _LOG.debug("connection ended: %s", error)
         finally:
             channel.close()
 
@@ -183,6 +188,9 @@ class Leader:
                     message = await channel.receive()
                     heartbeat.received()
                     self._receive(peer, message)
+        except ChannelClosedError as error:
+            _LOG.info("%s disconnected: %s", peer.kind, error, extra={"peer": peer.id})
+            raise
         finally:
             if peer.channel is channel:
                 peer.channel = None
@@ -224,14 +232,17 @@ class Leader:
         peer = self.peer_table.peers.get(hello.peer_id)
         if peer is None or peer.incarnation != hello.incarnation:
             if not hello.fresh:
-                channel.post(Reset("this leader's log does not contain this incarnation"))
+                self._reset(hello, channel, "this leader's log does not contain this incarnation")
                 return None
             if peer is not None and not peer.lost:
-                self._mark_lost(peer)
+                self._mark_lost(peer, "its process was started again")
             peer = self._join(hello)
+            _LOG.info("%s joined", peer.kind, extra={"peer": peer.id})
         elif peer.lost:
-            channel.post(Reset("it was away for too long"))
+            self._reset(hello, channel, "it was away for too long")
             return None
+        else:
+            _LOG.info("%s reconnected", peer.kind, extra={"peer": peer.id})
         if peer.channel is not None:
             peer.channel.close()
         self._cancel_grace_timer(peer)
@@ -244,6 +255,10 @@ class Leader:
             self.peer_table.broadcast(self._workers())
         self.peer_table.resend(peer, hello.last_order)
         return peer
+
+    def _reset(self, hello: Hello, channel: PeerChannel, reason: str) -> None:
+        _LOG.warning("%s reset: %s", hello.kind, reason, extra={"peer": hello.peer_id})
+        channel.post(Reset(reason))
 
     def _join(self, hello: Hello) -> PeerState:
         if hello.kind == "gateway":
@@ -262,8 +277,10 @@ class Leader:
 
     def _start_grace_timer(self, peer: PeerState) -> None:
         """Mark a peer lost unless it comes back in time."""
+        grace_s = self._settings.grace_s
+        reason = f"it was away for {grace_s:.1f} s"
         loop = asyncio.get_running_loop()
-        timer = loop.call_later(self._settings.grace_s, lambda: self._mark_lost(peer))
+        timer = loop.call_later(grace_s, lambda: self._mark_lost(peer, reason))
         self._grace_timers[peer.id] = timer
 
     def _cancel_grace_timer(self, peer: PeerState) -> None:
@@ -271,7 +288,8 @@ class Leader:
         if timer is not None:
             timer.cancel()
 
-    def _mark_lost(self, peer: PeerState) -> None:
+    def _mark_lost(self, peer: PeerState, reason: str) -> None:
+        _LOG.warning("%s lost: %s", peer.kind, reason, extra={"peer": peer.id})
         self._cancel_grace_timer(peer)
         origin = ReportId(peer.id, peer.incarnation, LOST)
         if peer.kind == "worker":

@@ -1,4 +1,4 @@
-"""Finding the other processes of a cluster, and a gateway's desk attached to them."""
+"""Attachment of a gateway's request router to the leader and the workers of its cluster."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,7 +15,11 @@ from sllmreal.worker.data_plane import FromInstance
 
 @dataclass(frozen=True, slots=True)
 class AttachedGateway:
-    """A desk on its link. `attached` ends by an error only: the gateway is over then."""
+    """A request router and its link to the leader.
+
+    Attributes:
+        attached: The task of the link. It ends only by an error, which ends the gateway.
+    """
 
     router: RequestRouter
     link: LeaderLink
@@ -24,19 +28,19 @@ class AttachedGateway:
 
 @asynccontextmanager
 async def attached_gateway(site: Site) -> AsyncIterator[AttachedGateway]:
-    """A gateway of the site's cluster until the context ends."""
+    """Attach a gateway to the site's cluster until the context ends."""
     key = site.key()
 
     async def dial_worker(address: str) -> WorkerChannel:
         return await dial(address, key, FromInstance)
 
-    plane = WorkerConnections(dial_worker)
+    connections = WorkerConnections(dial_worker)
     link = LeaderLink("gateway", "gateway", leader_dial(site))
-    router = plane.listener = RequestRouter(plane, link)
+    router = connections.listener = RequestRouter(connections, link)
     attached = asyncio.create_task(link.run(router))
     try:
         yield AttachedGateway(router, link, attached)
     finally:
         attached.cancel()
         await asyncio.gather(attached, return_exceptions=True)
-        await plane.close()
+        await connections.close()

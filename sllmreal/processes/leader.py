@@ -1,69 +1,128 @@
-"""A leader's process: waits for the leadership, leads, and ends when it is over.
+"""A leader's process: waits for the leadership, leads, and ends when the leadership is over.
 
     python -m sllmreal.processes.leader --home DIRECTORY [--store etcd:HOST:PORT,HOST:PORT,...]
 
 Several may run on one etcd, each at an address of its own: one leads, the others stand by, and the
-store says where the leader listens. With SQLite there is one, always at the same address. Whoever
-runs it starts it again when it has ended: what it knew is in the store.
+store has the present leader's address. With SQLite there is one, always at the same address. The
+supervisor starts the process again when it has ended: the state is in the store.
 """
 
 import argparse
 import asyncio
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sllmcore.build import PolicySettings, check_policy
+from sllmcore.build import PolicySettings
 from sllmcore.errors import UsageError
+from sllmcore.journal import JournalReader, from_plain
+from sllmcore.plugins import PLUGINS
+from sllmreal import logs
 from sllmreal.control.home import LEADER_KEY, Home, opened_home
 from sllmreal.control.messages import FromPeer
 from sllmreal.leader.control_loop import Compaction
 from sllmreal.leader.leader import Leader, LeaderSettings
+from sllmreal.leader.peers import PeerChannel
+from sllmreal.leader.policy_support import check_supported_policy
 from sllmreal.processes.run import run_process
 from sllmreal.store import JournalLog, Store, campaign
 from sllmreal.store.sqlite import SqliteStore
 from sllmreal.transport.addresses import host_and_port
 from sllmreal.transport.socket_channel import listening
 
+_LOG = logging.getLogger(__name__)
 LOG_PREFIX = "journal/"
-LEASE_S = 2.0  # etcd keeps none shorter
+LEASE_S = 2.0  # the shortest lease of etcd
+
+
+Wrap = Callable[[PeerChannel], PeerChannel]
+
+
+def _unwrapped(channel: PeerChannel) -> PeerChannel:
+    return channel
 
 
 async def lead(
-    home: Home, store: Store, settings: LeaderSettings, address: str | None = None
+    home: Home,
+    store: Store,
+    settings: LeaderSettings,
+    address: str | None = None,
+    wrap: Wrap = _unwrapped,
 ) -> None:
-    """Lead until deposed or cancelled, at an address or the home's socket.
+    """Wait for the leadership, then lead until deposed or cancelled.
 
-    Raises what ended the leadership.
+    Args:
+        home: The cluster's directory.
+        store: The store of the leadership and the log.
+        settings: The leader's settings.
+        address: Where the leader listens; None: at the home's socket.
+        wrap: Wraps the connection of each peer, so that a benchmark can observe it.
+
+    Raises:
+        ClusterError: The error that ended the leadership.
     """
     address = address or home.leader_socket
     leadership = await campaign(store, LEADER_KEY, address.encode(), LEASE_S)
     try:
         log = await JournalLog.open(store, LOG_PREFIX, leadership)
         leader = Leader(settings, log, leadership.fencing)
-        async with (
-            leader.running() as leading,
-            listening(address, home.key(), FromPeer, leader.serve_peer),
-        ):
-            deposed = asyncio.create_task(leadership.lost.wait())
-            try:
-                await asyncio.wait([leading, deposed], return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                deposed.cancel()
-            if leading.done():
-                leading.result()
+        await serve_peers(leader, address, home.key(), leadership.lost, wrap)
+        _LOG.warning("leadership lost: its lease has ended")
     finally:
         await leadership.resign()
 
 
+async def serve_peers(
+    leader: Leader, address: str, key: bytes, deposed: asyncio.Event, wrap: Wrap = _unwrapped
+) -> None:
+    """Run a leader at an address until it is deposed. Raises ClusterError if its log fails."""
+
+    async def serve(channel: PeerChannel) -> None:
+        await leader.serve_peer(wrap(channel))
+
+    async with leader.running() as leading, listening(address, key, FromPeer, serve):
+        waiting = asyncio.create_task(deposed.wait())
+        try:
+            await asyncio.wait([leading, waiting], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        if leading.done():
+            leading.result()
+
+
+def leader_settings(arguments: argparse.Namespace) -> LeaderSettings:
+    """Return the settings that the command line gives. Raises UsageError for bad ones."""
+    PLUGINS.allow(arguments.allow)
+    if arguments.policy_file is None:
+        policy = PolicySettings(name=arguments.policy, predictor="quadratic")
+        seed = arguments.seed
+    else:
+        policy, seed = _read_policy(arguments.policy_file)
+    check_supported_policy(policy.name)
+    every_entries = arguments.compact_every
+    compaction = None if every_entries == 0 else Compaction(every_entries)
+    return LeaderSettings(policy, seed, compaction=compaction)
+
+
+def _read_policy(file: Path) -> tuple[PolicySettings, int]:
+    """Read policy and seed from the first line of a journal."""
+    try:
+        with file.open() as lines:
+            header = JournalReader([lines.readline()])
+        policy: PolicySettings = from_plain(PolicySettings, header.policy)
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
+    except (UsageError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"{file} does not begin with a journal's header: {error}") from error
+    return policy, header.seed
+
+
 async def _main(arguments: argparse.Namespace) -> None:
-    check_policy(arguments.policy)
-    policy = PolicySettings(name=arguments.policy, predictor="quadratic")
-    compaction = Compaction(arguments.compact_every)
-    settings = LeaderSettings(policy, arguments.seed, compaction=compaction)
+    settings = leader_settings(arguments)
     home = opened_home(arguments.home)
     home.publish_leader(leader_place(home, arguments.store, arguments.listen))
-    store = await _opened(home, arguments.store)
+    store = await _opened_store(home, arguments.store)
     try:
         await lead(home, store, settings, arguments.listen)
     finally:
@@ -71,38 +130,63 @@ async def _main(arguments: argparse.Namespace) -> None:
 
 
 def leader_place(home: Home, store: str, address: str | None) -> str:
-    """Where to look for a leader with that store and address. Raises UsageError for port 0."""
+    """Return the `Site.leader` of a leader with that store and address.
+
+    Raises:
+        UsageError: The port is 0: the next leader would have another one.
+    """
     if address is not None and host_and_port(address)[1] == 0:
-        raise UsageError("a leader's port is fixed, for its workers to find the next one")
+        raise UsageError(
+            f"a leader's port is fixed, so that workers find the next leader; got {address}"
+        )
     return store if store.startswith("etcd:") else address or home.leader_socket
 
 
-async def _opened(home: Home, where: str) -> Store:
-    kind, _, addresses = where.partition(":")
+async def _opened_store(home: Home, store: str) -> Store:
+    kind, _, addresses = store.partition(":")
     if kind == "sqlite" and not addresses:
         return await SqliteStore.open(home.store)
     if kind == "etcd" and addresses:
         from sllmreal.store.etcd import EtcdStore  # needs grpc
 
         return await EtcdStore.open(addresses.split(","))
-    raise UsageError(f"a store is sqlite or etcd:HOST:PORT[,HOST:PORT...], got {where!r}")
+    raise UsageError(f"a store is sqlite or etcd:HOST:PORT[,HOST:PORT...], got {store!r}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0 when told to stop; 1 when the leadership or the store was lost; 2 for bad arguments."""
+    """Run the process; see `run_process` for the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, required=True, help="the cluster's directory")
     parser.add_argument("--store", default="sqlite", help="sqlite, or etcd:HOST:PORT,HOST:PORT")
-    parser.add_argument("--listen", metavar="tcp:HOST:PORT", help="for workers on other machines")
-    parser.add_argument("--policy", default="serverlessllm")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--listen", metavar="tcp:HOST:PORT", help="address for workers on other machines"
+    )
+    policy = parser.add_mutually_exclusive_group()
+    policy.add_argument("--policy", default="serverlessllm", help="name of the policy")
+    policy.add_argument(
+        "--policy-file",
+        type=Path,
+        metavar="FILE",
+        help="a journal; policy and seed are those of its first line",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the policy's random choices")
     parser.add_argument(
         "--compact-every",
         type=int,
         default=Compaction().every_entries,
-        help="entries of the log between two snapshots",
+        help="entries of the log between two snapshots; 0: keep all entries",
     )
-    return run_process("leader", _main(parser.parse_args(argv)))
+    parser.add_argument(
+        "--allow",
+        nargs="*",
+        default=[],
+        metavar="MODULE:NAME",
+        help="policies from outside the toolkit that may be imported",
+    )
+    logs.add_log_options(parser)
+    arguments = parser.parse_args(argv)
+    logs.configure_as_given(arguments)
+    return run_process("leader", _main(arguments))
 
 
 if __name__ == "__main__":

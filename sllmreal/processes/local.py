@@ -1,7 +1,7 @@
-"""A whole cluster within one event loop: leader, workers and a gateway's desk.
+"""A whole cluster within one event loop: leader, workers and a gateway's request router.
 
-For tests, notebooks and laptops. The parts are those of a cluster of many processes, and talk
-through the same messages; only the channels between them are queues.
+For tests, notebooks and laptops. The parts and the messages between them are those of a cluster of
+many processes; only the channels are queues.
 """
 
 import asyncio
@@ -25,18 +25,23 @@ from sllmreal.worker.worker import Worker
 
 @dataclass(frozen=True, slots=True)
 class LocalMember:
-    """A server to be, and what makes its worker, given a data plane and whom to report to."""
+    """A server and the function that makes its worker.
+
+    Args:
+        server: The server.
+        make: Makes the worker from its data plane and the function that reports its events.
+    """
 
     server: ServerSpec
     make: Callable[[DataPlane, Callable[[ReportedEvent], None]], Worker]
 
 
-class _Switchboard:
-    """Who can be dialled within the loop."""
+class _LocalDial:
+    """Connects to the leader and the workers within the event loop."""
 
     def __init__(self) -> None:
         self.leader: Leader | None = None
-        self.planes: dict[str, DataPlane] = {}
+        self.planes: dict[str, DataPlane] = {}  # by address
         self._serving: set[asyncio.Task[None]] = set()
 
     async def dial_leader(self) -> LeaderChannel:
@@ -57,23 +62,23 @@ class _Switchboard:
 
 @dataclass(slots=True)
 class LocalCluster:
-    """A running cluster, and its parts to look at."""
+    """A cluster that is running, and its parts."""
 
     leader: Leader
     router: RequestRouter
     link: LeaderLink
-    board: _Switchboard
+    dial: _LocalDial
     settings: LinkSettings
     workers: list[Worker] = field(default_factory=list)
 
     @asynccontextmanager
     async def join(self, member: LocalMember) -> AsyncIterator[Worker]:
-        """A server that is there until the context ends."""
+        """Have a server join; it leaves when the context ends."""
         server_id = member.server.id
         data_plane = DataPlane(f"memory:{server_id}")
-        link = LeaderLink("worker", server_id, self.board.dial_leader, self.settings)
+        link = LeaderLink("worker", server_id, self.dial.dial_leader, self.settings)
         worker = member.make(data_plane, link.report)
-        self.board.planes[data_plane.address] = data_plane
+        self.dial.planes[data_plane.address] = data_plane
         self.workers.append(worker)
         try:
             async with _attached(link, worker):
@@ -81,7 +86,7 @@ class LocalCluster:
         finally:
             await worker.close()
             await data_plane.close()
-            del self.board.planes[data_plane.address]
+            del self.dial.planes[data_plane.address]
             self.workers.remove(worker)
 
 
@@ -89,22 +94,22 @@ class LocalCluster:
 async def local_cluster(
     settings: LeaderSettings, log: EventLog, members: Sequence[LocalMember], term: int = 1
 ) -> AsyncIterator[LocalCluster]:
-    """Run one until the context ends. Workers have joined, in their order, when it begins."""
-    board = _Switchboard()
+    """Run a cluster until the context ends. Its members have joined, in order, when it begins."""
+    dial = _LocalDial()
     leader = Leader(settings, log, term)
     async with AsyncExitStack() as stack:
         leading = await stack.enter_async_context(leader.running())
-        board.leader = leader
-        plane = WorkerConnections(board.dial_worker)
-        stack.push_async_callback(plane.close)
-        link = LeaderLink("gateway", "gateway", board.dial_leader, settings.link)
-        router = plane.listener = RequestRouter(plane, link)
+        dial.leader = leader
+        connections = WorkerConnections(dial.dial_worker)
+        stack.push_async_callback(connections.close)
+        link = LeaderLink("gateway", "gateway", dial.dial_leader, settings.link)
+        router = connections.listener = RequestRouter(connections, link)
         await stack.enter_async_context(_attached(link, router))
-        cluster = LocalCluster(leader, router, link, board, settings.link)
+        cluster = LocalCluster(leader, router, link, dial, settings.link)
         for member in members:
             await stack.enter_async_context(cluster.join(member))
         yield cluster
-        board.leader = None
+        dial.leader = None
     if leading.done() and not leading.cancelled():
         leading.result()
 

@@ -1,14 +1,15 @@
-"""A worker on every node of a Ray cluster, for as long as this process runs.
+"""A process that keeps a worker on every node of a Ray cluster.
 
     python -m sllmreal.processes.ray_nodes --home DIRECTORY --leader tcp:HOST:PORT [--address RAY]
 
-The package is installed on every node, which joins with `ray start --address=...`. A node that
-joins later gets its worker, too. Ray restarts actors that die; those that end by an error of their
-own are placed again from here.
+The package must be installed on every node; a node joins with `ray start --address=...`. A node
+that joins later gets its worker, too. Ray restarts an actor that dies; this process places a worker
+again that ended by an error of its own.
 """
 
 import argparse
 import asyncio
+import logging
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sllmcore.errors import ClusterError, UsageError
+from sllmreal import logs
 from sllmreal.control.home import opened_home
 from sllmreal.processes.ray_worker import RayWorker, WorkerPlan
 from sllmreal.processes.run import cancel_on_signals, run_process
@@ -28,15 +30,15 @@ from sllmreal.processes.server_options import add_sizes, num_spares, opened_stor
 
 NAMESPACE = "sllm"
 DEFAULT_SSD = Path("~/.sllm/ssd")
-_STOP_S = 5.0  # for a worker to end by itself when told to
+_LOG = logging.getLogger(__name__)
+_STOP_S = 5.0  # from the cancellation of a worker to the kill of its actor
 _TICK_S = 1.0
 _MAX_ID_CHARS = 24
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class RayNode:
-    """A node that is alive. `name` is as in `ray start --node-name`, by default its IP address."""
+    """A node that is alive. `name` is that of `ray start --node-name`; default: the IP address."""
 
     id: str
     name: str
@@ -47,7 +49,7 @@ PlanFor = Callable[[RayNode, str], WorkerPlan]
 
 
 def alive_nodes(resource: str | None = None) -> list[RayNode]:
-    """The nodes that are alive and, if it is given, have that resource. Asks Ray: blocks."""
+    """Return the nodes that are alive and have the resource, if one is given. Blocks."""
     return [
         RayNode(node["NodeID"], node["NodeName"], int(node["Resources"].get("GPU", 0)))
         for node in ray.nodes()  # type: ignore[no-untyped-call]
@@ -56,7 +58,7 @@ def alive_nodes(resource: str | None = None) -> list[RayNode]:
 
 
 def server_id(node: RayNode, taken: set[str]) -> str:
-    """A server's name from its node's, which is the same when the node comes back."""
+    """Return a server's id made from its node's name, so that it stays when the node comes back."""
     name = re.sub(r"[^A-Za-z0-9_-]", "-", node.name)[:_MAX_ID_CHARS]
     return name if name and name not in taken else f"{name[: _MAX_ID_CHARS - 7]}-{node.id[:6]}"
 
@@ -65,22 +67,21 @@ class WorkerPlacement:
     """Workers by node.
 
     Args:
-        plan_for: What a node's worker, whose server has that name, is to be.
-        say: Told when one has ended.
-        resource: Nodes without it get no worker; None: all get one.
+        plan_for: Returns the plan of a node's worker; its arguments are the node and the server id.
+        resource: The resource that a node needs to get a worker; None: all nodes get one.
     """
 
-    def __init__(self, plan_for: PlanFor, say: Say, resource: str | None = None) -> None:
+    def __init__(self, plan_for: PlanFor, resource: str | None = None) -> None:
         self._plan_for = plan_for
-        self._say = say
         self._resource = resource
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._names: dict[str, str] = {}
 
     async def keep(self) -> None:
-        """See that every node has its worker, until cancelled; then all end.
+        """Keep a worker on every node until cancelled, then end all of them.
 
-        Raises ClusterError when Ray's head is gone.
+        Raises:
+            ClusterError: Ray's head is gone.
         """
         try:
             while True:
@@ -99,17 +100,18 @@ class WorkerPlacement:
             if node.id not in self._tasks:
                 name = self._names[node.id] = server_id(node, set(self._names.values()))
                 plan = self._plan_for(node, name)
-                self._tasks[node.id] = asyncio.create_task(be_worker(node, plan))
+                self._tasks[node.id] = asyncio.create_task(run_worker(node, plan))
 
     def _note_ends(self) -> None:
         for node_id, task in list(self._tasks.items()):
             if task.done():
                 del self._tasks[node_id]
-                self._say(f"worker {self._names.pop(node_id)} ended: {task.exception()}")
+                name, error = self._names.pop(node_id), task.exception()
+                _LOG.warning("worker ended, starting it again: %s", error, extra={"server": name})
 
 
-async def be_worker(node: RayNode, plan: WorkerPlan) -> None:
-    """Have an actor on a node be a worker, until cancelled. Raises what Ray says of its end."""
+async def run_worker(node: RayNode, plan: WorkerPlan) -> None:
+    """Run a worker in an actor on a node until cancelled. Raises Ray's error if the actor ends."""
     actor = (
         ray.remote(RayWorker)
         .options(
@@ -143,11 +145,13 @@ async def _main(arguments: argparse.Namespace) -> None:
         server = sized_server(arguments, name, node.num_gpus or arguments.gpus)
         directory = arguments.ssd_directory / name
         storage = partial(opened_storage, server, directory, paced=arguments.paced)
-        return WorkerPlan(leader, home.key(), server, storage, num_spares(arguments))
+        return WorkerPlan(
+            leader, home.key(), server, storage, num_spares(arguments), logs.configured()
+        )
 
     _join_ray(arguments.address)
     try:
-        await WorkerPlacement(plan_for, _say, arguments.resource).keep()
+        await WorkerPlacement(plan_for, arguments.resource).keep()
     finally:
         ray.shutdown()
 
@@ -159,23 +163,31 @@ def _join_ray(address: str) -> None:
         raise ClusterError(f"no Ray cluster at {address}: {error}") from error
     task = asyncio.current_task()
     assert task is not None
-    cancel_on_signals(task)  # Ray has taken them over
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"placement: {line}\n")
+    cancel_on_signals(task)  # again, for `ray.init` has set handlers of its own
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0 when told to stop; 1 when Ray is at fault, 2 for bad arguments."""
+    """Run the process; see `run_process` for the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, required=True, help="the cluster's directory")
     parser.add_argument("--leader", help="tcp:HOST:PORT or etcd:HOST:PORT,...; default: the home's")
-    parser.add_argument("--address", default="auto", help="of Ray: auto, or HOST:PORT of its head")
-    parser.add_argument("--resource", help="workers only on nodes with it: ray start --resources")
-    parser.add_argument("--ssd-directory", type=Path, default=DEFAULT_SSD, help="on every node")
+    parser.add_argument(
+        "--address", default="auto", help="Ray's address: auto, or HOST:PORT of its head"
+    )
+    parser.add_argument(
+        "--resource", help="place workers only on nodes with this resource (ray start --resources)"
+    )
+    parser.add_argument(
+        "--ssd-directory",
+        type=Path,
+        default=DEFAULT_SSD,
+        help="directory of the SSD tier on every node",
+    )
     add_sizes(parser)
-    return run_process("placement", _main(parser.parse_args(argv)))
+    logs.add_log_options(parser)
+    arguments = parser.parse_args(argv)
+    logs.configure_as_given(arguments)
+    return run_process("placement", _main(arguments))
 
 
 if __name__ == "__main__":

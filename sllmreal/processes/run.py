@@ -1,26 +1,34 @@
-"""What the processes of a cluster have in common: they end when told to, and say why otherwise."""
+"""The life of a cluster's process: it runs until a signal ends it, or logs the error that did."""
 
 import asyncio
+import logging
 import signal
-import sys
 from collections.abc import Coroutine
 
 from sllmcore.errors import SllmError, UsageError
 
+_LOG = logging.getLogger(__name__)
+
 
 def run_process(name: str, work: Coroutine[object, object, None]) -> int:
-    """Run until done or told to stop; the exit code: 0 for both, 1 when a machine is at fault, 2
-    when the arguments are."""
+    """Run until the work is done or a signal stops it.
+
+    Returns:
+        The exit code: 0 when done or stopped, 2 for a UsageError, 1 for another SllmError.
+    """
     try:
         asyncio.run(_until_signalled(work))
+    except UsageError as error:
+        _LOG.error("%s: %s", name, error)
+        return 2
     except SllmError as error:
-        sys.stderr.write(f"{name}: {error}\n")
-        return 2 if isinstance(error, UsageError) else 1
+        _LOG.warning("%s ends: %s", name, error)
+        return 1
     return 0
 
 
 def cancel_on_signals(task: "asyncio.Task[None]") -> None:
-    """Have SIGTERM and SIGINT cancel it, whatever libraries have made of them meanwhile."""
+    """Have SIGTERM and SIGINT cancel a task, in place of the handlers that libraries have set."""
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
 

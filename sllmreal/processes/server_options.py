@@ -1,43 +1,51 @@
-"""How large a worker's server is, as the command line says it."""
+"""The options that give the sizes of a worker's server."""
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sllmcore.types import ServerSpec
+from sllmcore.errors import UsageError
+from sllmcore.events import ServerJoined
+from sllmcore.journal import from_plain
+from sllmcore.types import Residency, ServerSpec
 
 if TYPE_CHECKING:
     from sllmreal.worker.storage import Storage
 
-# First beliefs, of a slow disk and a loopback copy; the estimator learns from the first load on.
+# First estimates, for a slow disk and a copy over loopback; the estimator learns from each load.
 _BYTES_PER_S = 1e9
 _DRAM_BYTES_PER_S = 1e10
 
 
 def add_sizes(parser: argparse.ArgumentParser) -> None:
-    """Options that every process takes that runs workers, or has them run."""
-    parser.add_argument("--gpus", type=int, default=1, help="engines at once on each worker")
+    """Add the options of the processes that run workers or have them run."""
+    parser.add_argument("--gpus", type=int, default=1, help="GPUs or CPU slots of each worker")
     parser.add_argument(
         "--gpu-memory-gb",
         type=float,
         default=4.0,
-        help="of one GPU or CPU slot; a CPU slot's is memory that is taken at the start",
+        help="memory of one GPU or CPU slot; that of CPU slots is allocated at the start",
     )
     parser.add_argument(
         "--dram-gb",
         type=float,
         default=4.0,
-        help="cache of checkpoints in memory, which is taken at the start",
+        help="size of the cache of checkpoints in memory, which is allocated at the start",
     )
-    parser.add_argument("--ssd-gb", type=float, default=0.0, help="cache of fetched checkpoints")
     parser.add_argument(
-        "--spares", type=int, default=1, help="engine processes booted ahead on each worker"
+        "--ssd-gb", type=float, default=0.0, help="size of the cache of checkpoints on the SSD"
     )
-    parser.add_argument("--paced", action="store_true", help="pretend to load (engine `timed`)")
+    parser.add_argument(
+        "--spares", type=int, default=1, help="engine processes that each worker starts in advance"
+    )
+    parser.add_argument(
+        "--paced", action="store_true", help="emulate loads without bytes (for engine `timed`)"
+    )
 
 
 def given_sizes(arguments: argparse.Namespace) -> tuple[str, ...]:
-    """The same options for a child process."""
+    """Return the same options for a child process."""
     return (
         *("--gpus", str(arguments.gpus)),
         *("--gpu-memory-gb", str(arguments.gpu_memory_gb)),
@@ -48,8 +56,26 @@ def given_sizes(arguments: argparse.Namespace) -> tuple[str, ...]:
     )
 
 
+def given_server(arguments: argparse.Namespace) -> ServerJoined:
+    """Return the server of `--server-file`, or of `--server` and the sizes.
+
+    Raises:
+        UsageError: The file is unreadable or malformed, or a size is impossible.
+    """
+    if arguments.server_file is None:
+        return ServerJoined(sized_server(arguments, arguments.server, arguments.gpus))
+    file: Path = arguments.server_file
+    try:
+        joined: ServerJoined = from_plain(ServerJoined, json.loads(file.read_text()))
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"{file} is not a ServerJoined event: {error}") from error
+    return joined
+
+
 def sized_server(arguments: argparse.Namespace, server_id: str, num_gpus: int) -> ServerSpec:
-    """A server of that size. Raises UsageError for sizes that cannot be."""
+    """Return a server of the given sizes. Raises UsageError if a size is impossible."""
     return ServerSpec(
         server_id,
         num_gpus,
@@ -63,16 +89,31 @@ def sized_server(arguments: argparse.Namespace, server_id: str, num_gpus: int) -
 
 
 def num_spares(arguments: argparse.Namespace) -> int:
-    """Pretended weights are of no use to the engines that spares are for."""
+    """Return the number of spares; 0 with emulated loads, for engines without weights."""
     return 0 if arguments.paced else int(arguments.spares)
 
 
-def opened_storage(server: ServerSpec, ssd: Path, *, paced: bool) -> "Storage":
-    """Its tiers; the copies on the SSD lie in that directory. Raises ClusterError, UsageError."""
+def opened_storage(
+    server: ServerSpec, ssd: Path, *, paced: bool, resident: tuple[Residency, ...] = ()
+) -> "Storage":
+    """Open a server's tiers.
+
+    Args:
+        server: The server.
+        ssd: Directory of the SSD tier.
+        paced: Emulate loads without bytes.
+        resident: The models in the emulated tiers at the start.
+
+    Raises:
+        UsageError: A size is impossible, or `resident` is given for real tiers.
+        ClusterError: The directory or the memory is not available.
+    """
     if paced:
         from sllmreal.worker.paced import PacedStorage
 
-        return PacedStorage(server)
+        return PacedStorage(server, resident)
+    if resident:
+        raise UsageError(f"server {server.id}: only the tiers of --paced can begin with models")
     from sllmreal.worker.tiers import TierStorage  # imports torch
 
     return TierStorage(server, ssd.expanduser())

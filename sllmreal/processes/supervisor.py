@@ -1,18 +1,27 @@
-"""Child processes that are kept running: started again when they end, ended with their parent."""
+"""Supervision of child processes: each is started again when it ends, and ends with its parent."""
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-_STOP_S = 10.0  # for a child to end by itself when told to
+_LOG = logging.getLogger(__name__)
+_STOP_S = 10.0  # from SIGTERM to SIGKILL
 
 
 @dataclass(frozen=True, slots=True)
 class ChildCommand:
-    """A Python module to run. A child that fails within `least_s` is started again after that."""
+    """A Python module to run as a child process.
+
+    Args:
+        name: The child's name in log records.
+        module: The module.
+        arguments: Its command line.
+        least_s: Least time between two starts of the child.
+    """
 
     name: str
     module: str
@@ -20,13 +29,20 @@ class ChildCommand:
     least_s: float = 0.5
 
 
-Say = Callable[[str], None]
+OnRestart = Callable[[str], None]
 
 
 @asynccontextmanager
-async def kept_running(commands: Sequence[ChildCommand], say: Say) -> AsyncIterator[None]:
-    """Run them until the context ends; `say` is told of each that had to be started again."""
-    tasks = [asyncio.create_task(_keep(command, say)) for command in commands]
+async def kept_running(
+    commands: Sequence[ChildCommand], on_restart: OnRestart | None = None
+) -> AsyncIterator[None]:
+    """Keep children running until the context ends.
+
+    Args:
+        commands: The children.
+        on_restart: Gets a sentence about each child that has ended and is started again.
+    """
+    tasks = [asyncio.create_task(_keep(command, on_restart)) for command in commands]
     try:
         yield
     finally:
@@ -35,7 +51,7 @@ async def kept_running(commands: Sequence[ChildCommand], say: Say) -> AsyncItera
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _keep(command: ChildCommand, say: Say) -> None:
+async def _keep(command: ChildCommand, on_restart: OnRestart | None) -> None:
     loop = asyncio.get_running_loop()
     while True:
         began_at_s = loop.time()
@@ -53,7 +69,10 @@ async def _keep(command: ChildCommand, say: Say) -> None:
         except asyncio.CancelledError:
             await _stop(child)
             raise
-        say(f"{command.name} ended with code {code}; starting it again")
+        ended = f"{command.name} ended with code {code}; starting it again"
+        _LOG.warning("%s", ended)
+        if on_restart is not None:
+            on_restart(ended)
         await asyncio.sleep(max(0.0, began_at_s + command.least_s - loop.time()))
 
 

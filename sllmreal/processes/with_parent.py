@@ -2,8 +2,8 @@
 
 python -m sllmreal.processes.with_parent PARENT_PID MODULE [ARGUMENTS...]
 
-The child asks the kernel itself: code between fork and exec, in a parent with threads, may wait for
-a lock that none of its threads is there to release.
+The child itself asks the kernel for that. Code between fork and exec could not: in a parent with
+threads it may wait for a lock of a thread that does not exist in the child.
 """
 
 import ctypes
@@ -16,10 +16,10 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(argv: list[str]) -> None:
-    """Become MODULE, which ends by SIGTERM when the thread that started it does."""
+    """Run MODULE. It gets SIGTERM when the parent's thread that started it ends."""
     parent_pid, module = int(argv[1]), argv[2]
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent_pid:  # it died before the kernel was asked
+    if os.getppid() != parent_pid:  # the parent had died before `prctl`
         sys.exit(1)
     sys.argv = argv[2:]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

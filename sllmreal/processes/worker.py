@@ -1,59 +1,99 @@
-"""A worker's process: one server of the cluster at `--home`, until it is told to stop.
+"""A worker's process: one server of the cluster at `--home`, until a signal stops it.
 
 python -m sllmreal.processes.worker --home DIRECTORY --server s0 --gpus 1 --dram-gb 4
 """
 
 import argparse
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from sllmcore.types import ServerSpec
+from sllmreal import logs
 from sllmreal.control.home import opened_home
 from sllmreal.control.leader_link import LeaderLink
+from sllmreal.control.messages import ReportedEvent
 from sllmreal.control.site import Site, leader_dial
 from sllmreal.processes.run import run_process
-from sllmreal.processes.server_options import add_sizes, num_spares, opened_storage, sized_server
+from sllmreal.processes.server_options import add_sizes, given_server, num_spares, opened_storage
 from sllmreal.worker.data_plane import DataPlane, serving
 from sllmreal.worker.process_options import ProcessOptions
 from sllmreal.worker.process_runner import process_launch
+from sllmreal.worker.runner import Launch
 from sllmreal.worker.spares import Spares
 from sllmreal.worker.storage import Storage
 from sllmreal.worker.worker import Worker
 
+_LOG = logging.getLogger(__name__)
+
 
 async def work(site: Site, server: ServerSpec, storage: Storage, options: ProcessOptions) -> None:
-    """Be that server's worker until cancelled."""
+    """Run a server's worker, with an engine process per instance, until cancelled."""
 
-    def say(line: str) -> None:
-        sys.stderr.write(f"worker {server.id}: {line}\n")
+    def log(problem: str) -> None:
+        _LOG.warning("%s", problem, extra={"server": server.id})
 
-    link = LeaderLink("worker", server.id, leader_dial(site))
-    plane = DataPlane()
+    async with Spares(options, log) as spares:
+        await work_with(site, server, storage, process_launch(options, spares))
+
+
+async def work_with(
+    site: Site,
+    server: ServerSpec,
+    storage: Storage,
+    launch: Launch,
+    observe: Callable[[ReportedEvent], None] = lambda event: None,
+) -> None:
+    """Run a server's worker until cancelled.
+
+    Args:
+        site: The cluster's addresses.
+        server: The server.
+        storage: The server's tiers.
+        launch: Makes the runner of each instance's engine.
+        observe: Gets each event before it is reported, for a benchmark.
+    """
+    link, plane = LeaderLink("worker", server.id, leader_dial(site)), DataPlane()
+
+    def report(event: ReportedEvent) -> None:
+        observe(event)
+        link.report(event)
+
     async with AsyncExitStack() as stack:
-        spares = await stack.enter_async_context(Spares(options, say))
-        worker = Worker(server, storage, process_launch(options, spares), plane, link.report)
+        worker = Worker(server, storage, launch, plane, report)
         stack.push_async_callback(worker.close)
         await stack.enter_async_context(serving(plane, site.worker(server.id), site.key()))
         await link.run(worker)
 
 
 async def _main(arguments: argparse.Namespace) -> None:
-    home = opened_home(arguments.home)
-    server = sized_server(arguments, arguments.server, arguments.gpus)
-    storage = opened_storage(server, home.ssd(server.id), paced=arguments.paced)
+    home, joined = opened_home(arguments.home), given_server(arguments)
+    server = joined.server
+    storage = opened_storage(
+        server, home.ssd(server.id), paced=arguments.paced, resident=joined.resident
+    )
     await work(home, server, storage, ProcessOptions(num_spares=num_spares(arguments)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0 when told to stop; 1 when the machine is at fault, 2 for bad arguments."""
+    """Run the process; see `run_process` for the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, required=True, help="the cluster's directory")
-    parser.add_argument("--server", required=True, help="this server's name")
+    server = parser.add_mutually_exclusive_group(required=True)
+    server.add_argument("--server", help="the server's name; its sizes follow")
+    server.add_argument(
+        "--server-file",
+        type=Path,
+        metavar="FILE",
+        help="the server's ServerJoined event as in a journal, in place of name and sizes",
+    )
     add_sizes(parser)
+    logs.add_log_options(parser)
     arguments = parser.parse_args(argv)
-    return run_process(f"worker {arguments.server}", _main(arguments))
+    logs.configure_as_given(arguments)
+    return run_process(f"worker {arguments.server or arguments.server_file}", _main(arguments))
 
 
 if __name__ == "__main__":

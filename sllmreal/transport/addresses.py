@@ -1,4 +1,4 @@
-"""Where a process listens: `unix:PATH`, for this user only, or `tcp:HOST:PORT`."""
+"""Addresses of listening processes: `unix:PATH`, for this user only, or `tcp:HOST:PORT`."""
 
 import asyncio
 import os
@@ -14,15 +14,15 @@ P = TypeVar("P", bound=asyncio.Protocol)
 
 
 def tcp_address(host: str, port: int) -> str:
-    """The address of a port of a host, which is a name, an IPv4 or an IPv6 address."""
+    """Return the address of a port. `host` is a name, an IPv4 or an IPv6 address."""
     return f"tcp:[{host}]:{port}" if ":" in host else f"tcp:{host}:{port}"
 
 
 def own_host() -> str:
-    """This machine's address for other machines: of the interface that leads to them."""
+    """Return this machine's IP address on the interface that leads to other machines."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # of no machine, and nothing is sent there
+            probe.connect(("192.0.2.1", 9))  # no machine has it; `connect` sends nothing
         except OSError:
             return "127.0.0.1"
         host: str = probe.getsockname()[0]
@@ -30,7 +30,12 @@ def own_host() -> str:
 
 
 async def connected(address: str, make: Callable[[], P]) -> P:
-    """Connect. Raises OSError when nobody listens there, UsageError for what is no address."""
+    """Connect to an address.
+
+    Raises:
+        OSError: No process listens at the address.
+        UsageError: The address is malformed.
+    """
     loop = asyncio.get_running_loop()
     if address.startswith("unix:"):
         _, protocol = await loop.create_unix_connection(make, address.removeprefix("unix:"))
@@ -43,9 +48,11 @@ async def connected(address: str, make: Callable[[], P]) -> P:
 async def start_server(
     address: str, make: Callable[[], asyncio.Protocol]
 ) -> tuple[asyncio.Server, str]:
-    """Listen; the server and its address, where port 0 is replaced by the port that was free.
+    """Listen at an address; return the server and its address, with the port chosen for port 0.
 
-    Raises ClusterError when that cannot be had, UsageError for what is no address.
+    Raises:
+        ClusterError: The address is in use or not available.
+        UsageError: The address is malformed.
     """
     try:
         if address.startswith("unix:"):
@@ -58,7 +65,7 @@ async def start_server(
 
 
 def host_and_port(address: str) -> tuple[str, int]:
-    """Of a TCP address. Raises UsageError for what is none."""
+    """Return host and port of a TCP address. Raises UsageError if it is malformed."""
     kind, _, place = address.partition(":")
     host, _, port = place.rpartition(":")
     if kind != "tcp" or not host or not port.isdecimal() or int(port) > 65535:
@@ -67,14 +74,14 @@ def host_and_port(address: str) -> tuple[str, int]:
 
 
 def _free(path: Path) -> None:
-    """Remove what a process left there that died."""
+    """Remove the socket of a process that died."""
     with suppress(FileNotFoundError):
         path.unlink()
 
 
 async def _start_unix_server(path: Path, make: Callable[[], asyncio.Protocol]) -> asyncio.Server:
     _free(path)
-    mask = os.umask(0o177)  # the socket is this user's only, from its first moment
+    mask = os.umask(0o177)  # the socket never is open to other users
     try:
         return await asyncio.get_running_loop().create_unix_server(make, path)
     finally:

@@ -1,4 +1,4 @@
-"""Sockets by address, and whole reads and writes with a deadline."""
+"""Blocking sockets: connections by address, whole reads and writes with a deadline."""
 
 import socket
 import time
@@ -13,7 +13,12 @@ _TOO_SLOW = "the other end is too slow"
 
 
 def listening(address: str) -> socket.socket:
-    """A socket that listens at `unix:/path`, for this user only, or `tcp:host:port`."""
+    """Listen at `unix:PATH`, for this user only, or `tcp:HOST:PORT`.
+
+    Raises:
+        LinkError: The address is in use or not available.
+        UsageError: The address is malformed.
+    """
     family, place = _parsed(address)
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -28,12 +33,13 @@ def listening(address: str) -> socket.socket:
 
 
 def address_of(listener: socket.socket) -> str:
+    """Return the address at which a socket listens."""
     name = listener.getsockname()
     return f"unix:{name}" if isinstance(name, str) else f"tcp:{name[0]}:{name[1]}"
 
 
 def connected(address: str, timeout_s: float) -> socket.socket:
-    """Raises LinkError."""
+    """Connect to an address. Raises LinkError, and UsageError if the address is malformed."""
     family, place = _parsed(address)
     connection = socket.socket(family, socket.SOCK_STREAM)
     connection.settimeout(timeout_s)
@@ -41,19 +47,19 @@ def connected(address: str, timeout_s: float) -> socket.socket:
         connection.connect(place)
     except OSError as error:
         connection.close()
-        raise LinkError(f"nobody at {address}: {error}") from error
+        raise LinkError(f"cannot connect to {address}: {error}") from error
     without_delay(connection)
     return connection
 
 
 def without_delay(connection: socket.socket) -> None:
-    """The last tokens of a migration are few, and a client waits for them."""
+    """Send small messages at once: a client waits for the last tokens of a migration."""
     if connection.family != socket.AF_UNIX:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def read_fully(connection: socket.socket, target: memoryview, deadline_s: float) -> None:
-    """Fill `target` by a time of `time.monotonic`. Raises LinkError."""
+    """Fill `target` before `deadline_s` of `time.monotonic`. Raises LinkError."""
     done = 0
     while done < len(target):
         _wait_until(connection, deadline_s)
@@ -69,7 +75,7 @@ def read_fully(connection: socket.socket, target: memoryview, deadline_s: float)
 
 
 def write_fully(connection: socket.socket, parts: Sequence[bytes], deadline_s: float) -> None:
-    """Raises LinkError."""
+    """Write all parts before `deadline_s` of `time.monotonic`. Raises LinkError."""
     for part in parts:
         view = memoryview(part)
         while view:
@@ -99,4 +105,4 @@ def _parsed(address: str) -> tuple[socket.AddressFamily, str | tuple[str, int]]:
     host, _, port = place.rpartition(":")
     if kind == "tcp" and host and port.isdecimal() and int(port) < 1 << 16:
         return socket.AF_INET6 if ":" in host else socket.AF_INET, (host.strip("[]"), int(port))
-    raise UsageError(f"an address is unix:/path or tcp:host:port, got {address!r}")
+    raise UsageError(f"an address is unix:PATH or tcp:HOST:PORT, got {address!r}")

@@ -1,25 +1,25 @@
-"""A connection's bytes: those that come wait here until they are wanted.
+"""A connection's received bytes, buffered until they are read.
 
-Not asyncio's streams, which wake the reader, and have it wait, for each part of a frame.
+It replaces asyncio's streams, which suspend and wake the reader for each part of a frame.
 """
 
 import asyncio
 import socket
 from collections.abc import Callable
 
-MAX_UNREAD_BYTES = 256 << 10  # and what one reading brings; the other end waits meanwhile
-SILENT_MACHINE_S = 10.0  # until a TCP connection to a machine that is gone counts as closed
+MAX_UNREAD_BYTES = 256 << 10  # above it reading pauses; one read may bring more
+SILENT_MACHINE_S = 10.0  # until a TCP connection to a machine that is gone is closed
 
 
 class ByteStream(asyncio.Protocol):
-    """One end of a connection. One reader at a time.
+    """An end of a connection, for one reader at a time.
 
     Args:
-        opened: Told when there is a connection.
+        opened: Called when the connection is made.
 
     Attributes:
-        unread: Whoever has read some of it removes that.
-        transport: To write to.
+        unread: The bytes received; the reader removes those that it has read.
+        transport: The connection, to write to.
     """
 
     def __init__(self, opened: Callable[["ByteStream"], None] | None = None) -> None:
@@ -31,7 +31,7 @@ class ByteStream(asyncio.Protocol):
         self._paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport), "a stream's"
+        assert isinstance(transport, asyncio.Transport), "a stream's transport can be written to"
         self.transport = transport
         if self._opened is not None:
             self._opened(self)
@@ -44,14 +44,18 @@ class ByteStream(asyncio.Protocol):
         self._wake()
 
     def eof_received(self) -> None:
-        self._ended(EOFError("it was closed"))
+        self._ended(EOFError("the connection was closed"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._ended(exc or EOFError("it was closed"))
+        self._ended(exc or EOFError("the connection was closed"))
 
     async def more(self) -> None:
-        """Return when there is more to read than there was. EOFError or OSError when there will be
-        none."""
+        """Return when further bytes have come.
+
+        Raises:
+            EOFError: The connection was closed.
+            OSError: The connection broke.
+        """
         if self._end is not None:
             raise self._end
         if self._paused:
@@ -64,7 +68,7 @@ class ByteStream(asyncio.Protocol):
             self._reader = None
 
     async def exactly(self, num_bytes: int) -> bytes:
-        """So many, removed. Raises as `more`."""
+        """Remove and return the next `num_bytes` bytes. Raises like `more`."""
         while len(self.unread) < num_bytes:
             await self.more()
         taken = bytes(self.unread[:num_bytes])
@@ -72,13 +76,15 @@ class ByteStream(asyncio.Protocol):
         return taken
 
     def close(self) -> None:
-        """Send what was written, and have the reader end now, though the other end may not read."""
+        """End the reader now; bytes that were written are still sent."""
         self.transport.close()
-        self._ended(EOFError("it was closed here"))
+        self._ended(EOFError("the connection was closed at this end"))
 
     def notice_silence(self) -> None:
-        """A machine that is gone resets nothing: probe it, and bound how long it acknowledges
-        none."""
+        """Have TCP close the connection when the other machine is silent for SILENT_MACHINE_S.
+
+        A machine that is gone does not reset its connections, so the kernel probes it.
+        """
         connection = self.transport.get_extra_info("socket")
         if connection.family == socket.AF_UNIX:
             return

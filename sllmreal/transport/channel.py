@@ -1,4 +1,4 @@
-"""Channels of typed messages: the interface, and a pair within one process."""
+"""Channels of typed messages: the interface, and a pair within a process."""
 
 import asyncio
 from typing import Any, Generic, Protocol, TypeVar
@@ -10,14 +10,14 @@ In = TypeVar("In", covariant=True)
 
 
 class Channel(Protocol[Out, In]):
-    """One end of a connection. In order, each message once, until it is closed."""
+    """An end of a connection that delivers each message once, in order, until it is closed."""
 
     def post(self, message: Out) -> None:
-        """Send without waiting. Raises ChannelClosedError, also for a reader that is too slow."""
+        """Send without waiting. Raises ChannelClosedError, also if the other end is too slow."""
         ...
 
     async def receive(self) -> In:
-        """The next message. Raises ChannelClosedError when there will be none."""
+        """Return the next message. Raises ChannelClosedError if the channel is closed."""
         ...
 
     def close(self) -> None:
@@ -26,7 +26,7 @@ class Channel(Protocol[Out, In]):
 
 
 class MemoryChannel(Generic[Out, In]):
-    """One end of a pair within a process."""
+    """An end of a pair of channels within a process."""
 
     def __init__(self) -> None:
         self._incoming: asyncio.Queue[Any] = asyncio.Queue()
@@ -55,7 +55,7 @@ class MemoryChannel(Generic[Out, In]):
 
 
 def memory_pair() -> tuple[MemoryChannel[Any, Any], MemoryChannel[Any, Any]]:
-    """Both ends of a connection within this process."""
+    """Return both ends of a connection within this process."""
     one: MemoryChannel[Any, Any] = MemoryChannel()
     other: MemoryChannel[Any, Any] = MemoryChannel()
     one._other, other._other = other, one

@@ -1,12 +1,12 @@
-"""Channels between processes; frames are bounded and authenticated.
+"""Channels between processes, with bounded and authenticated frames.
 
-A connection begins with nonces of both ends and proofs that both hold the key; each frame then is
+A connection begins with nonces and with proofs that both ends have the key. Each frame then is
 
     u32 length | 16 bytes of BLAKE2b(session key of the direction, counter | payload) | payload
 
-so that nothing can be injected, repeated or cut out. (Keyed BLAKE2b takes a sixth of the time of
-OpenSSL's HMAC here, and a request has dozens of frames.) The payload is MessagePack. There is no
-secrecy: across an untrusted network, tunnel it. An address is `unix:PATH` or `tcp:HOST:PORT`.
+so that no frame can be injected, repeated or removed. (Keyed BLAKE2b takes a sixth of the time of
+OpenSSL's HMAC here, and a request has dozens of frames.) The payload is MessagePack. It is not
+encrypted: use a tunnel across an untrusted network. An address is `unix:PATH` or `tcp:HOST:PORT`.
 """
 
 import asyncio
@@ -27,9 +27,9 @@ from sllmreal.transport.channel import In, Out
 from sllmreal.transport.errors import ChannelClosedError
 
 MAX_FRAME_BYTES = 4 << 20
-MAX_BACKLOG_BYTES = 16 << 20  # of frames that a slow reader has not taken
+MAX_BACKLOG_BYTES = 16 << 20  # frames that a slow reader has not taken
 HANDSHAKE_S = 5.0
-MAX_STRANGERS = 64  # connections at once that have proven nothing yet
+MAX_UNAUTHENTICATED = 64  # concurrent connections during the handshake
 MIN_KEY_BYTES = 16
 _LENGTH = struct.Struct("<I")
 _COUNTER = struct.Struct("<Q")
@@ -40,13 +40,14 @@ _PROOF_BYTES = hashlib.sha256().digest_size
 
 
 class _Authenticator:
-    """The codes of one direction's frames, in their order."""
+    """Makes the authentication codes of the frames of one direction, in order."""
 
     def __init__(self, key: bytes) -> None:
         self._keyed = hashlib.blake2b(key=key, digest_size=_CODE_BYTES)
         self._num_frames = 0
 
     def next_code(self, payload: bytes) -> bytes:
+        """Return the code of the next frame."""
         code = self._keyed.copy()
         code.update(_COUNTER.pack(self._num_frames))
         code.update(payload)
@@ -55,10 +56,10 @@ class _Authenticator:
 
 
 class SocketChannel(Generic[Out, In]):
-    """One end of an authenticated stream connection; made by `dial` and `listening`.
+    """An end of an authenticated connection, made by `dial` or `listening`.
 
-    What is posted within one turn of the event loop is sent at its end, by one system call; what
-    has come with one reading is received without waiting.
+    All messages posted within a turn of the event loop are sent at its end, with one system call.
+    All messages that came with one read are received without waiting.
     """
 
     def __init__(self, stream: ByteStream, keys: tuple[bytes, bytes], kind: Any) -> None:
@@ -72,7 +73,7 @@ class SocketChannel(Generic[Out, In]):
     def post(self, message: Out) -> None:
         payload = self._encoder.encode(message)
         if len(payload) > MAX_FRAME_BYTES:
-            raise UsageError(f"a message of {len(payload)} bytes; {MAX_FRAME_BYTES} are allowed")
+            raise UsageError(f"a message has at most {MAX_FRAME_BYTES} bytes, got {len(payload)}")
         transport = self._stream.transport
         backlog_bytes = transport.get_write_buffer_size() + len(self._unsent)
         if transport.is_closing() or backlog_bytes > MAX_BACKLOG_BYTES:
@@ -107,20 +108,22 @@ class SocketChannel(Generic[Out, In]):
         return message
 
     def _next_payload(self) -> bytes | None:
-        """That of the next frame, if all of it is there."""
+        """Remove and return the payload of the next frame; None if it has not come in full."""
         unread = self._stream.unread
         if len(unread) < _HEAD_BYTES:
             return None
         (size_bytes,) = _LENGTH.unpack_from(unread)
         if size_bytes > MAX_FRAME_BYTES:
-            raise ChannelClosedError(f"a frame of {size_bytes} bytes")
+            raise ChannelClosedError(
+                f"protocol error: a frame of {size_bytes} bytes, more than {MAX_FRAME_BYTES}"
+            )
         end = _HEAD_BYTES + size_bytes
         if len(unread) < end:
             return None
         code, payload = unread[_LENGTH.size : _HEAD_BYTES], bytes(unread[_HEAD_BYTES:end])
         del unread[:end]
         if not hmac.compare_digest(code, self._receiving.next_code(payload)):
-            raise ChannelClosedError("a frame's authentication code is wrong")
+            raise ChannelClosedError("protocol error: a frame's authentication code is wrong")
         return payload
 
     def close(self) -> None:
@@ -129,9 +132,16 @@ class SocketChannel(Generic[Out, In]):
 
 
 async def dial(address: str, key: bytes, receives: Any) -> SocketChannel[Any, Any]:
-    """Connect to an address. `receives` is the union of messages to come.
+    """Connect to an address.
 
-    Raises ChannelClosedError when nobody listens there or the key is not theirs.
+    Args:
+        address: Address of a process that listens.
+        key: The cluster's key.
+        receives: Union of the message types of the other end.
+
+    Raises:
+        ChannelClosedError: No process listens there, or it has another key.
+        UsageError: The address is malformed or the key is too short.
     """
     _check_key(key)
     try:
@@ -155,17 +165,19 @@ async def listening(
     receives: Any,
     serve: Callable[[SocketChannel[Any, Any]], Awaitable[None]],
 ) -> AsyncIterator[str]:
-    """Accept connections and run `serve` for each; yields the address, its port filled in.
+    """Accept connections and run `serve` for each; yield the address, with the port it has got.
 
-    Raises ClusterError where nobody can listen there, as when somebody does.
+    Raises:
+        ClusterError: The address is in use or not available.
+        UsageError: The address is malformed or the key is too short.
     """
     _check_key(key)
     tasks: set[asyncio.Task[None]] = set()
-    strangers = asyncio.Semaphore(MAX_STRANGERS)
+    unauthenticated = asyncio.Semaphore(MAX_UNAUTHENTICATED)
 
     async def served(stream: ByteStream) -> None:
         try:
-            async with strangers, asyncio.timeout(HANDSHAKE_S):
+            async with unauthenticated, asyncio.timeout(HANDSHAKE_S):
                 keys = await _prove_as_server(stream, key)
             stream.notice_silence()
             with closing(SocketChannel[Any, Any](stream, keys, receives)) as channel:
@@ -176,7 +188,7 @@ async def listening(
             stream.close()
 
     def accepted(stream: ByteStream) -> None:
-        if strangers.locked():
+        if unauthenticated.locked():
             stream.close()
             return
         task = asyncio.get_running_loop().create_task(served(stream))
@@ -204,7 +216,7 @@ async def _prove_as_client(stream: ByteStream, key: bytes) -> tuple[bytes, bytes
     theirs = await stream.exactly(_NONCE_BYTES)
     proof = await stream.exactly(_PROOF_BYTES)
     if not hmac.compare_digest(proof, _derived(key, b"server", ours + theirs)):
-        raise ChannelClosedError("the other end does not hold this cluster's key")
+        raise ChannelClosedError("the other end does not have this cluster's key")
     stream.transport.write(_derived(key, b"client", ours + theirs))
     return _derived(key, b"up", ours + theirs), _derived(key, b"down", ours + theirs)
 
@@ -215,7 +227,7 @@ async def _prove_as_server(stream: ByteStream, key: bytes) -> tuple[bytes, bytes
     stream.transport.write(ours + _derived(key, b"server", theirs + ours))
     proof = await stream.exactly(_PROOF_BYTES)
     if not hmac.compare_digest(proof, _derived(key, b"client", theirs + ours)):
-        raise ChannelClosedError("the other end does not hold this cluster's key")
+        raise ChannelClosedError("the other end does not have this cluster's key")
     return _derived(key, b"down", theirs + ours), _derived(key, b"up", theirs + ours)
 
 

@@ -4,6 +4,7 @@ The engine runs in a thread of its own; the main thread carries messages, so tha
 a busy engine from a stopped process. When the worker goes, so does this.
 """
 
+import argparse
 import asyncio
 import ctypes
 import os
@@ -14,6 +15,7 @@ import threading
 from collections.abc import Sequence
 
 from sllmcore.errors import ControlError, UsageError
+from sllmreal import logs
 from sllmreal.engine.protocol import Engine
 from sllmreal.migration.socket_links import SocketLinks
 from sllmreal.streams.host import EngineHost
@@ -125,10 +127,14 @@ async def _serve(fd: int) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve the worker at the other end of the descriptor given, until it goes."""
-    [fd] = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("fd", type=int)
+    logs.add_log_options(parser)
+    given = parser.parse_args(arguments)
+    logs.configure_as_given(given)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the worker to act on
-    asyncio.run(_serve(int(fd)))
+    asyncio.run(_serve(given.fd))
     os._exit(0)  # the engine's thread is not waited for
 
 

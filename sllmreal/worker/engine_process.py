@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sllmreal import logs
 from sllmreal.engine.errors import EngineLostError
 from sllmreal.transport.errors import ChannelClosedError
 from sllmreal.worker.child_messages import FromChild, Ping, Pong, ToChild, worker_end
@@ -114,7 +115,10 @@ class EngineProcess:
         try:
             with theirs:
                 self._process = subprocess.Popen(  # noqa: S603 - ourselves
-                    [sys.executable, "-m", "sllmreal.worker.child", str(theirs.fileno())],
+                    [
+                        *(sys.executable, "-m", "sllmreal.worker.child", str(theirs.fileno())),
+                        *logs.child_options(),
+                    ],
                     stdin=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
                     env={**os.environ, **self._options.environment},

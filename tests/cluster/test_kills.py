@@ -1,4 +1,4 @@
-"""A few kills -9 of everything; `python -m experiments.campaigns.cluster.kills` does hundreds."""
+"""Five kills of random processes; `python -m experiments.campaigns.cluster.kills` does hundreds."""
 
 import asyncio
 import tempfile
@@ -7,7 +7,7 @@ from pathlib import Path
 from experiments.campaigns.cluster.kills import run
 
 
-def test_nothing_is_lost_when_leaders_workers_and_engines_are_killed() -> None:
+def test_no_token_is_lost_when_leaders_workers_and_engines_are_killed() -> None:
     with tempfile.TemporaryDirectory() as directory:  # short: sockets lie in it
         results = asyncio.run(run(5, seed=3, store="sqlite", directory=Path(directory), clients=4))
 

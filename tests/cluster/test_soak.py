@@ -17,7 +17,7 @@ MIB = 1 << 20
 
 
 def hour(value: float, slope: float, noise: float, every_s: float = 10.0) -> SampleSeries:
-    """One number over an hour: `slope` in all, and noise."""
+    """Return a series of an hour that grows by `slope` in total, with noise."""
     rng, series = random.Random(0), SampleSeries()
     for number in range(int(3600 / every_s)):
         at_s = number * every_s
@@ -30,7 +30,7 @@ def grows(name: str, series: SampleSeries) -> bool:
     return verdict.grows
 
 
-def test_a_leak_is_told_from_noise() -> None:
+def test_a_leak_is_distinguished_from_noise() -> None:
     assert not grows("leader rss_bytes", hour(60 * MIB, 0, 10 * MIB))
     assert grows("leader rss_bytes", hour(60 * MIB, 20 * MIB, 10 * MIB))
     assert not grows("gateway files", hour(40, 0, 6))
@@ -38,7 +38,7 @@ def test_a_leak_is_told_from_noise() -> None:
     assert grows("store keys", hour(2000, 4000, 100))
 
 
-def test_a_sawtooth_is_no_leak_and_neither_is_a_process_that_begins_small() -> None:
+def test_a_sawtooth_and_a_process_that_starts_small_are_not_leaks() -> None:
     sawtooth, reborn = SampleSeries(), SampleSeries()
     for number in range(360):
         sawtooth.add(10.0 * number, 10 + 100 * (number % 37))
@@ -48,7 +48,7 @@ def test_a_sawtooth_is_no_leak_and_neither_is_a_process_that_begins_small() -> N
     assert not grows("worker rss_bytes", reborn)
 
 
-def test_warming_up_does_not_count_and_a_short_run_tells_nothing() -> None:
+def test_warm_up_does_not_count_and_a_short_run_has_no_verdict() -> None:
     series = hour(100, 0, 0)
     series.values[:30] = [0.0] * 30
     short = SampleSeries()
@@ -61,7 +61,7 @@ def test_warming_up_does_not_count_and_a_short_run_tells_nothing() -> None:
 
 
 @pytest.mark.timeout(150)
-def test_a_short_soak_loses_nothing_and_its_log_stays_short(
+def test_a_short_soak_loses_no_token_and_its_log_stays_short(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     options = SoakOptions(0.2, 4, 1.0, kill_every_s=3.0, compact_every=150, tiers=False)

@@ -8,7 +8,7 @@ import yaml
 from experiments.composing import composed_run
 from experiments.config.reading import read_config
 from experiments.config.real import Calibration, Measured, RealSettings
-from experiments.real.bench import Bench, bench_jobs, bench_models
+from experiments.real.bench import Bench, bench_models, bench_requests
 from experiments.real.bench_reading import read_bench
 from experiments.real.calibrate import calibrated, preset_text
 from experiments.real.possible import real_settings
@@ -153,7 +153,7 @@ def test_a_simulated_cold_start_takes_the_calibrated_time() -> None:
 def test_a_benchmark_sends_requests_to_the_model_that_it_has_loaded(tmp_path: Path) -> None:
     config = composed_run(SMALL_REAL)
     models = bench_models(config, real_settings(config), tmp_path, 3.0)
-    jobs = list(bench_jobs(Bench(cold_starts=2, answers=1), models))
+    jobs = list(bench_requests(Bench(cold_starts=2, answers=1), models))
 
     small, large = (model.name for model in models)
     assert models[0].size_bytes == 1

@@ -1,4 +1,4 @@
-"""Replays against a real cluster: requests at their times, the files of a simulation, refusals."""
+"""Replays against a real cluster: times of requests, files of a simulation, refused configs."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return real_run(tmp_path_factory.mktemp("real") / "run")
 
 
-def test_a_replay_leaves_the_files_of_a_simulation_and_what_clients_saw(folder: Path) -> None:
+def test_a_replay_writes_the_files_of_a_simulation_and_those_of_clients(folder: Path) -> None:
     names = {path.name for path in folder.iterdir()}
     written = {files.CONFIG, files.ENV, files.SUMMARY, files.REQUESTS, files.INSTANCES}
     assert names == {*written, files.JOURNAL, CLIENTS}
@@ -48,7 +48,7 @@ def test_every_request_is_answered_in_full_and_accounted_for(folder: Path) -> No
     assert clients["output_tokens"].to_pylist() == requests["output_tokens"].to_pylist()
 
 
-def test_the_controllers_times_are_those_of_the_clients(folder: Path) -> None:
+def test_the_controllers_times_agree_with_those_of_the_clients(folder: Path) -> None:
     requests = pq.read_table(folder / files.REQUESTS).to_pylist()
     clients = pq.read_table(folder / CLIENTS).to_pylist()
 
@@ -60,7 +60,7 @@ def test_the_controllers_times_are_those_of_the_clients(folder: Path) -> None:
         assert request["arrived_at_s"] <= request["started_at_s"] < request["first_token_at_s"]
 
 
-def test_the_requests_are_those_that_a_simulation_meets(folder: Path, tmp_path: Path) -> None:
+def test_the_requests_are_those_of_a_simulation(folder: Path, tmp_path: Path) -> None:
     simulated = tmp_path / "simulated"
     assert called(run.main, *SMALL_REAL, "driver.kind=sim", f"out={simulated}") == 0
 
@@ -86,7 +86,7 @@ def test_clients_leave_when_their_patience_ends(tmp_path: Path) -> None:
     assert summary["cancelled"] == summary["requests"] == 5
 
 
-def test_a_cluster_of_processes_answers_too(tmp_path: Path) -> None:
+def test_a_cluster_of_processes_answers_requests(tmp_path: Path) -> None:
     folder = real_run(
         tmp_path / "run",
         "driver.real.placement=children",
@@ -120,7 +120,7 @@ IMPOSSIBLE = {
 
 
 @pytest.mark.parametrize(("overrides", "complaint"), IMPOSSIBLE.items())
-def test_what_a_real_cluster_cannot_do_is_refused_in_one_line(
+def test_a_config_that_a_real_cluster_cannot_carry_out_is_refused_in_one_line(
     overrides: str, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     more = ("cluster.servers.a40.num_gpus=2",) if "num_gpus" in overrides else ()
@@ -134,7 +134,7 @@ def test_what_a_real_cluster_cannot_do_is_refused_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ray_serve_is_asked_for_only_where_it_is_installed(
+def test_ray_serve_is_refused_if_it_is_not_installed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = composed_run([*SMALL_REAL, "policy=ray_serve"])
@@ -144,8 +144,8 @@ def test_ray_serve_is_asked_for_only_where_it_is_installed(
         possible.real_settings(config)
 
 
-class _Elsewhere:
-    """Another system behind the same seam, that answers at once; it may lose a request."""
+class _InstantSystem:
+    """A `System` that answers at once and may lose requests."""
 
     def __init__(self, loses: int = 0) -> None:
         self._loses = loses
@@ -162,8 +162,8 @@ class _Elsewhere:
         return Summary(**{**values, "requests": len(answered), "completed": len(answered)})
 
 
-def test_another_system_is_measured_behind_the_same_seam(tmp_path: Path) -> None:
-    system = _Elsewhere()
+def test_another_system_can_be_measured(tmp_path: Path) -> None:
+    system = _InstantSystem()
 
     summary = run_into(tmp_path / "run", composed_run(SMALL_REAL), system=system)
 
@@ -173,8 +173,8 @@ def test_another_system_is_measured_behind_the_same_seam(tmp_path: Path) -> None
     assert [model.name for model in system.workload.models] == [f"opt_6_7b-{i}" for i in range(3)]
 
 
-def test_a_system_that_loses_a_request_is_found_out(tmp_path: Path) -> None:
+def test_a_lost_request_fails_the_run(tmp_path: Path) -> None:
     with pytest.raises(ControlError, match="workload has 20, the controller met 19"):
-        run_into(tmp_path / "run", composed_run(SMALL_REAL), system=_Elsewhere(loses=1))
+        run_into(tmp_path / "run", composed_run(SMALL_REAL), system=_InstantSystem(loses=1))
 
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Replays with weights: generated models, through files and memory into engines that compute."""
+"""Replays with weights: generated models are loaded from files into engines that compute."""
 
 import json
 from pathlib import Path

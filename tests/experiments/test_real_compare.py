@@ -39,7 +39,7 @@ def test_each_policy_has_a_measured_and_a_predicted_row(comparison: Path) -> Non
     assert {row["requests"] for row in rows} == {"20"}
 
 
-def test_the_prediction_was_written_before_anything_was_measured(comparison: Path) -> None:
+def test_the_prediction_is_written_before_the_measurements(comparison: Path) -> None:
     prediction = json.loads((comparison / PREDICTION).read_text())
     env = json.loads((_cell(comparison, "serverless") / ENV).read_text())
 
@@ -54,7 +54,7 @@ def test_the_prediction_was_written_before_anything_was_measured(comparison: Pat
     )
 
 
-def test_the_distance_of_the_two_is_told(comparison: Path) -> None:
+def test_the_report_has_the_distance_between_prediction_and_measurement(comparison: Path) -> None:
     plain = json.loads((comparison / "comparison.json").read_text())
 
     assert [pair["policy"] for pair in plain["predictions"]] == ["serverless", "serverlessllm"]
@@ -65,7 +65,7 @@ def test_the_distance_of_the_two_is_told(comparison: Path) -> None:
     assert 0 <= pair["startup_cdf_distance"] <= 1
 
 
-def test_there_are_a_picture_and_a_page_that_says_what_was_measured(comparison: Path) -> None:
+def test_a_picture_and_a_page_of_the_measurements_are_written(comparison: Path) -> None:
     assert (comparison / f"{PICTURE}.png").read_bytes().startswith(b"\x89PNG")
     page = (comparison / "report.html").read_text()
     assert "emulated by sleeping" in page
@@ -73,7 +73,7 @@ def test_there_are_a_picture_and_a_page_that_says_what_was_measured(comparison: 
     assert "measured by experiments.real.calibrate" in page
 
 
-def test_what_is_measured_already_is_not_measured_again(
+def test_an_existing_measurement_is_not_repeated(
     comparison: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cell = _cell(comparison, "serverless")
@@ -88,7 +88,9 @@ def test_what_is_measured_already_is_not_measured_again(
     assert "first token" in table
 
 
-def test_a_prediction_stands_until_it_is_another(comparison: Path, tmp_path: Path) -> None:
+def test_a_prediction_file_is_kept_until_its_content_changes(
+    comparison: Path, tmp_path: Path
+) -> None:
     config = composed_run(SMALL_REAL)
     one, other = (
         ComparisonCell(label, config, _cell(comparison, label))

@@ -1,4 +1,4 @@
-"""A leader that can be killed and replaced, and links to it."""
+"""A cluster of leaders that follow one another on the same log, and links to them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,8 +17,8 @@ LINK = LinkSettings(heartbeat_s=0.05, silence_s=5.0, redial_s=0.001)
 SETTINGS = LeaderSettings(grace_s=0.05, link=LINK)
 
 
-class World:
-    """A leader that can be killed and replaced, and what dials it."""
+class LeaderSequence:
+    """Leaders that follow one another on one log; `dial` connects to the present one."""
 
     def __init__(self, settings: LeaderSettings = SETTINGS) -> None:
         self.log = ListLog()
@@ -29,7 +29,7 @@ class World:
 
     @asynccontextmanager
     async def led(self) -> AsyncIterator[Leader]:
-        """One leader's time: on leaving, it is dead at once, and what it had in hand is lost."""
+        """Run the next leader; at the end it dies and loses everything that is not durable."""
         self.term += 1
         leader = Leader(self.settings, self.log, self.term)
         async with leader.running():

@@ -1,4 +1,4 @@
-"""A log in a list, and peers that do as the test says."""
+"""A log in a list, and a peer that records what it gets."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -9,13 +9,19 @@ from sllmreal.control.messages import Order, WorkerOffer
 
 
 class ListLog:
-    """Lines in memory; `broken` makes the next append fail with that error, and while `open` is not
-    set appends take for ever."""
+    """A log in memory.
+
+    Attributes:
+        everything: All lines, also those that a snapshot replaces.
+        begins_with: The snapshot.
+        broken: The error of the next appends; None: they succeed.
+        open: While it is not set, appends wait.
+    """
 
     def __init__(self) -> None:
         self.batches: dict[int, tuple[str, ...]] = {}
         self.num_appends = 0
-        self.everything: list[str] = []  # also what a snapshot stands for
+        self.everything: list[str] = []
         self.begins_with: bytes | None = None
         self.broken: Exception | None = None
         self.open = asyncio.Event()
@@ -30,7 +36,7 @@ class ListLog:
         return len(self.batches)
 
     async def append(self, lines: Sequence[str]) -> int:
-        await asyncio.sleep(0)  # as long as any store takes: others may have their turn
+        await asyncio.sleep(0)  # other tasks run meanwhile, as with any store
         await self.open.wait()
         if self.broken is not None:
             raise self.broken
@@ -54,7 +60,7 @@ class ListLog:
 
 
 class Recorder:
-    """A peer's handler that notes what it is told."""
+    """A peer's handler that records orders, models, addresses and resets."""
 
     def __init__(self, offer: WorkerOffer | None = None) -> None:
         self.orders: list[Order] = []

@@ -1,4 +1,4 @@
-"""The log that ends with its process keeps what `Log` promises meanwhile."""
+"""`MemoryLog` fulfils the contract of `EventLog`."""
 
 import pytest
 
@@ -21,8 +21,8 @@ async def test_lines_come_back_in_order() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_snapshot_stands_for_the_lines_up_to_its_append_and_no_later_ones() -> None:
-    """Seeded bug: `compact` that counts from the log's beginning, not from the last snapshot."""
+async def test_a_snapshot_replaces_the_lines_up_to_its_append_and_no_later_ones() -> None:
+    """Seeded bug: `compact` counts lines from the log's beginning, not from the last snapshot."""
     log = MemoryLog()
     first = await log.append(["a", "b"])
     await log.append(["c"])

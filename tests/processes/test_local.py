@@ -1,4 +1,4 @@
-"""A whole cluster in one event loop, with engines that have no weights but check every token."""
+"""A whole cluster in one event loop, with timed engines; every token is checked."""
 
 import asyncio
 import itertools
@@ -52,7 +52,7 @@ def model(name: str, num_slots: int = 1, decode_step_s: float = 0.001) -> ModelD
 
 
 def expected(submission: GenerationRequest) -> tuple[int, ...]:
-    """What an engine that nobody disturbs generates."""
+    """Return the tokens that an undisturbed engine generates."""
     engine: Engine = timed_engine(TimedOptions(submission.model, 4096, 1))
     engine.start(
         SequenceSpec(submission.request_id, submission.prompt, submission.max_output_tokens)
@@ -101,7 +101,7 @@ async def test_a_request_is_answered_from_a_cold_model() -> None:
         assert await answer(cluster, asked) == expected(asked)
 
 
-async def test_many_requests_over_more_models_than_gpus_are_all_answered_in_full() -> None:
+async def test_requests_over_more_models_than_gpus_are_answered_in_full() -> None:
     network = LocalNetwork()
     members = [member(server(number), network) for number in range(2)]
     names = ("a", "b", "c", "d")
@@ -113,7 +113,7 @@ async def test_many_requests_over_more_models_than_gpus_are_all_answered_in_full
     assert answers == [expected(one) for one in asked]
 
 
-async def test_a_running_request_moves_away_for_one_whose_weights_are_here() -> None:
+async def test_a_running_request_migrates_for_a_model_in_the_servers_dram() -> None:
     network = LocalNetwork()
     b_in_dram = (Residency(DRAM, "b", SIZE_BYTES),)
     members = [member(server(0), network, b_in_dram)]
@@ -123,7 +123,7 @@ async def test_a_running_request_moves_away_for_one_whose_weights_are_here() -> 
         cluster.leader.loop.sinks.append(lambda _, event, __: events.append(event))
         first = submission("a", 400)
         streaming = asyncio.create_task(answer(cluster, first))
-        await asyncio.sleep(0.3)  # it runs on s0, for there is nothing else
+        await asyncio.sleep(0.3)  # it runs on s0, the only server
         async with cluster.join(member(slow, network, (Residency(DRAM, "a", SIZE_BYTES),))):
             second = submission("b", 20)
 
@@ -135,7 +135,7 @@ async def test_a_running_request_moves_away_for_one_whose_weights_are_here() -> 
     assert moved[0].source_id != moved[0].destination_id
 
 
-async def test_an_engine_that_breaks_costs_its_stream_a_pause() -> None:
+async def test_a_request_survives_the_crash_of_its_engine() -> None:
     network = LocalNetwork()
     async with running(member(server(0), network), models=(model("a", 1, 0.005),)) as cluster:
         events: list[object] = []
@@ -144,14 +144,14 @@ async def test_an_engine_that_breaks_costs_its_stream_a_pause() -> None:
         streaming = asyncio.create_task(answer(cluster, asked))
         await asyncio.sleep(0.2)
         (instance,) = cluster.workers[0]._instances.values()
-        await instance.runner.stop()  # as a crash looks from outside
+        await instance.runner.stop()  # with the next line: a crash of the engine
         instance.runner._lost.set_result("crashed")  # type: ignore[attr-defined]
 
         assert await streaming == expected(asked)
         assert any(isinstance(event, InstanceLost) for event in events)
 
 
-async def test_a_client_that_leaves_frees_its_slot() -> None:
+async def test_a_client_that_disconnects_frees_its_slot() -> None:
     network = LocalNetwork()
     async with running(member(server(0), network), models=(model("a", 1, 0.01),)) as cluster:
         call = cluster.router.submit(submission("a", 4000))

@@ -1,6 +1,6 @@
-"""Children are started again when they end, and end with their parent, however that ends.
+"""Children are started again when they end, and end with their parent, even if it is killed.
 
-Seeded by hand and seen to fail: a child that does not ask the kernel to be ended.
+Seeded bug: a child does not ask the kernel for a signal at its parent's end.
 """
 
 import asyncio
@@ -31,23 +31,23 @@ PATIENCE_S = 60.0
 
 
 @pytest.fixture(autouse=True)
-def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where a module of that name says its pid, a line each time it runs; then it sleeps."""
+def pid_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file to which the module `sleeper` appends a line with its pid at each start."""
     module = tmp_path / "sleeper.py"
     module.write_text(
         "import os, time\n"
-        "with open(os.environ['SAID'], 'a') as said: said.write(f'{os.getpid()}\\n')\n"
+        "with open(os.environ['PID_FILE'], 'a') as file: file.write(f'{os.getpid()}\\n')\n"
         "time.sleep(600)\n"
     )
-    said = tmp_path / "said"
-    said.touch()
-    monkeypatch.setenv("SAID", str(said))
+    pid_file = tmp_path / "pids"
+    pid_file.touch()
+    monkeypatch.setenv("PID_FILE", str(pid_file))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path.cwd())]))
-    return said
+    return pid_file
 
 
-def pids(said: Path) -> list[int]:
-    lines = said.read_text().splitlines(keepends=True)
+def pids(pid_file: Path) -> list[int]:
+    lines = pid_file.read_text().splitlines(keepends=True)
     return [int(line) for line in lines if line.endswith("\n")]
 
 
@@ -58,13 +58,13 @@ def runs(pid: int) -> bool:
         return False
 
 
-def test_a_child_ends_with_a_parent_that_is_killed(said: Path) -> None:
+def test_a_child_ends_with_a_parent_that_is_killed(pid_file: Path) -> None:
     until_s = time.monotonic() + PATIENCE_S
     with subprocess.Popen([sys.executable, "-c", PARENT]) as parent:
         try:
-            while not pids(said) and time.monotonic() < until_s:
+            while not pids(pid_file) and time.monotonic() < until_s:
                 time.sleep(0.01)
-            (child,) = pids(said)
+            (child,) = pids(pid_file)
             assert runs(child)
         finally:
             parent.kill()
@@ -74,25 +74,25 @@ def test_a_child_ends_with_a_parent_that_is_killed(said: Path) -> None:
     assert not runs(child)
 
 
-def test_a_child_whose_parent_died_first_does_not_start(said: Path) -> None:
+def test_a_child_whose_parent_died_first_does_not_start(pid_file: Path) -> None:
     with subprocess.Popen(["true"]) as parent:
         pass
 
     command = [sys.executable, "-m", "sllmreal.processes.with_parent", str(parent.pid), "sleeper"]
     assert subprocess.run(command, check=False, timeout=PATIENCE_S).returncode == 1
-    assert pids(said) == []
+    assert pids(pid_file) == []
 
 
 @pytest.mark.asyncio
-async def test_a_child_that_ends_is_started_again(said: Path) -> None:
-    told: list[str] = []
+async def test_a_child_that_ends_is_started_again(pid_file: Path) -> None:
+    restarts: list[str] = []
 
-    async with kept_running([COMMAND], told.append), asyncio.timeout(PATIENCE_S):
+    async with kept_running([COMMAND], restarts.append), asyncio.timeout(PATIENCE_S):
         for number in (1, 2):
-            while len(pids(said)) < number:  # noqa: ASYNC110 - told by a file
+            while len(pids(pid_file)) < number:  # noqa: ASYNC110 - a file has no event
                 await asyncio.sleep(0.01)
-            os.kill(pids(said)[-1], signal.SIGKILL)
-        while len(told) < 2:  # noqa: ASYNC110 - a list has no event
+            os.kill(pids(pid_file)[-1], signal.SIGKILL)
+        while len(restarts) < 2:  # noqa: ASYNC110 - a list has no event
             await asyncio.sleep(0.01)
 
-    assert told == ["sleeper ended with code -9; starting it again"] * 2
+    assert restarts == ["sleeper ended with code -9; starting it again"] * 2

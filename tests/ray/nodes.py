@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes on this machine's loopback, and ours on it."""
+"""A Ray cluster of two nodes on this machine's loopback, and a cluster of workers on it."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ from sllmreal.control.messages import FromPeer
 from sllmreal.leader.leader import Leader, LeaderSettings
 from sllmreal.leader.memory_log import MemoryLog
 from sllmreal.processes.attach import attached_gateway
-from sllmreal.processes.ray_nodes import NAMESPACE, RayNode, alive_nodes, be_worker
+from sllmreal.processes.ray_nodes import NAMESPACE, RayNode, alive_nodes, run_worker
 from sllmreal.processes.ray_worker import WorkerPlan
 from sllmreal.router.router import RequestRouter
 from sllmreal.transport.socket_channel import listening
@@ -28,12 +28,12 @@ from tests.contract.scenarios import Scenario
 PATIENCE_S = 120.0
 _JOIN = (sys.executable, "-c", "import sys, ray; ray.init(sys.argv[1], log_to_driver=False)")
 _JOIN_S = 60.0
-OBJECT_STORE_BYTES = 80 << 20  # Ray allows hardly less; nothing of ours is in it
+OBJECT_STORE_BYTES = 80 << 20  # about the minimum of Ray; the tests put nothing into it
 
 
 @dataclass(frozen=True, slots=True)
 class TwoNodes:
-    """Where Ray's head listens, and its nodes."""
+    """The address of Ray's head, and its nodes."""
 
     address: str
     nodes: tuple[RayNode, ...]
@@ -41,9 +41,9 @@ class TwoNodes:
 
 @contextmanager
 def two_nodes() -> Iterator[TwoNodes]:
-    """Ray on two nodes, this process connected to it."""
+    """Run Ray on two nodes, and connect this process to it."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - not 15, behind all else
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - the default, 15, is too slow
     cluster = _joinable(Cluster())
     try:
         ray.init(cluster.address, namespace=NAMESPACE, configure_logging=False, log_to_driver=False)
@@ -54,9 +54,9 @@ def two_nodes() -> Iterator[TwoNodes]:
 
 
 def _joinable(cluster: Cluster) -> Cluster:
-    """Start the nodes, and start others if nobody could join those.
+    """Start the nodes, and start others if those cannot be joined.
 
-    Joining can hang inside Ray, where no signal reaches: a process that can be killed tries it.
+    To join can hang inside Ray, out of reach of signals, so a process that can be killed tries it.
     """
     try:
         _add_nodes(cluster)
@@ -81,14 +81,14 @@ def _add_nodes(cluster: Cluster) -> None:
 
 @dataclass(frozen=True, slots=True)
 class OnRay:
-    """A cluster of ours whose leader and gateway are here, its workers actors."""
+    """A cluster with its leader and gateway in this process and actors as workers."""
 
     leader: Leader
     router: RequestRouter
 
 
 @dataclass(frozen=True, slots=True)
-class _Here:
+class _GatewaySite:
     """A `Site` for the gateway."""
 
     leader: str
@@ -98,14 +98,14 @@ class _Here:
         return self.secret
 
     def worker(self, server_id: str) -> str:
-        raise NotImplementedError(f"{server_id} is not here")
+        raise NotImplementedError(f"{server_id} is on a node")
 
 
 @asynccontextmanager
 async def on_ray(scenario: Scenario, nodes: tuple[RayNode, ...]) -> AsyncIterator[OnRay]:
-    """The scenario's servers, one on each node."""
+    """Run the scenario's servers, one on each node."""
     key = os.urandom(32)
-    patient = LinkSettings(silence_s=PATIENCE_S)  # a busy machine is no lost one
+    patient = LinkSettings(silence_s=PATIENCE_S)  # a busy machine must not count as lost
     settings = LeaderSettings(PolicySettings(scenario.policy), grace_s=PATIENCE_S, link=patient)
     leader = Leader(settings, MemoryLog(), 1)
     async with AsyncExitStack() as stack:
@@ -113,20 +113,20 @@ async def on_ray(scenario: Scenario, nodes: tuple[RayNode, ...]) -> AsyncIterato
         address = await stack.enter_async_context(
             listening("tcp:127.0.0.1:0", key, FromPeer, leader.serve_peer)
         )
-        gateway = await stack.enter_async_context(attached_gateway(_Here(address, key)))
+        gateway = await stack.enter_async_context(attached_gateway(_GatewaySite(address, key)))
         for number, server in enumerate(scenario.servers):
             storage = partial(PacedStorage, server, scenario.resident.get(server.id, ()))
             plan = WorkerPlan(address, key, server, storage)
             await stack.enter_async_context(_worker(nodes[number], plan))
             async with asyncio.timeout(PATIENCE_S):
-                while gateway.router.num_workers <= number:  # noqa: ASYNC110 - told by a message
+                while gateway.router.num_workers <= number:  # noqa: ASYNC110 - a message changes it
                     await asyncio.sleep(0.01)
         yield OnRay(leader, gateway.router)
 
 
 @asynccontextmanager
 async def _worker(node: RayNode, plan: WorkerPlan) -> AsyncIterator[None]:
-    task = asyncio.create_task(be_worker(node, plan))
+    task = asyncio.create_task(run_worker(node, plan))
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""How processes on other machines find the leader, and what strangers cost it."""
+"""Finding the leader from other machines, and bounds on unauthenticated connections."""
 
 import asyncio
 import shutil
@@ -18,15 +18,15 @@ from sllmreal.control.site import leader_dial
 from sllmreal.processes.leader import leader_place
 from sllmreal.transport.addresses import host_and_port, tcp_address
 from sllmreal.transport.errors import ChannelClosedError
-from sllmreal.transport.socket_channel import MAX_STRANGERS, SocketChannel, dial, listening
+from sllmreal.transport.socket_channel import MAX_UNAUTHENTICATED, SocketChannel, dial, listening
 
 pytestmark = pytest.mark.asyncio
 KEY = b"k" * 32
 
 
 @dataclass
-class Told:
-    """A `Site` that was told where to look."""
+class FixedSite:
+    """A `Site` with a fixed leader."""
 
     leader: str
 
@@ -37,14 +37,14 @@ class Told:
         raise NotImplementedError(server_id)
 
 
-class Leader:
-    """Counts who comes."""
+class FakeLeader:
+    """Counts connections."""
 
     def __init__(self) -> None:
-        self.num_met = 0
+        self.num_connections = 0
 
     async def serve(self, channel: SocketChannel[Any, Any]) -> None:
-        self.num_met += 1
+        self.num_connections += 1
         channel.post(ReportsLogged(1))
 
 
@@ -54,7 +54,7 @@ def home() -> Iterator[Home]:
         yield opened_home(Path(directory) / "h")
 
 
-async def test_processes_of_a_home_look_where_its_leader_says(home: Home) -> None:
+async def test_a_home_has_the_address_that_its_leader_published(home: Home) -> None:
     assert home.leader == home.leader_socket
 
     home.publish_leader(leader_place(home, "sqlite", "tcp:10.0.0.1:8344"))
@@ -65,7 +65,7 @@ async def test_processes_of_a_home_look_where_its_leader_says(home: Home) -> Non
     assert home.leader == home.leader_socket
 
 
-async def test_a_leader_has_a_port_that_the_next_one_has_too(home: Home) -> None:
+async def test_a_leader_with_a_changing_port_is_refused(home: Home) -> None:
     with pytest.raises(UsageError, match="port is fixed"):
         leader_place(home, "sqlite", "tcp:10.0.0.1:0")
 
@@ -76,17 +76,17 @@ async def test_an_address_may_be_of_ipv6() -> None:
 
 
 @pytest.mark.skipif(shutil.which("etcd") is None, reason="needs etcd")
-async def test_the_store_says_who_leads_now(tmp_path: Path) -> None:
-    """Seeded bug: an address that is looked up once."""
+async def test_the_present_leaders_address_comes_from_the_store(tmp_path: Path) -> None:
+    """Seeded bug: the address is looked up only once."""
     etcd_cluster = pytest.importorskip("experiments.benchmarks.store.etcd_cluster")
     from sllmreal.store.etcd import EtcdStore
 
-    leaders = [Leader(), Leader()]
+    leaders = [FakeLeader(), FakeLeader()]
     with etcd_cluster.EtcdCluster(tmp_path, 1) as cluster:
         async with AsyncExitStack() as stack:
             store = await EtcdStore.open(cluster.addresses)
             stack.push_async_callback(store.close)
-            dial_leader = leader_dial(Told(f"etcd:{','.join(cluster.addresses)}"))
+            dial_leader = leader_dial(FixedSite(f"etcd:{','.join(cluster.addresses)}"))
             with pytest.raises(ChannelClosedError, match="has no leader"):
                 await dial_leader()
             for leader in leaders:
@@ -98,27 +98,28 @@ async def test_the_store_says_who_leads_now(tmp_path: Path) -> None:
                 assert await channel.receive() == ReportsLogged(1)
                 channel.close()
 
-    assert [leader.num_met for leader in leaders] == [1, 1]
+    assert [leader.num_connections for leader in leaders] == [1, 1]
 
 
-async def test_strangers_are_few_and_keep_nobody_out_for_long() -> None:
-    """Seeded bug: strangers that are counted and never uncounted."""
-    leader = Leader()
+async def test_unauthenticated_connections_are_bounded_and_end() -> None:
+    """Seeded bug: unauthenticated connections that have ended still count."""
+    leader = FakeLeader()
     async with listening("tcp:127.0.0.1:0", KEY, FromPeer, leader.serve) as address:
-        strangers = [
-            await asyncio.open_connection(*host_and_port(address)) for _ in range(MAX_STRANGERS)
+        unauthenticated = [
+            await asyncio.open_connection(*host_and_port(address))
+            for _ in range(MAX_UNAUTHENTICATED)
         ]
 
         with pytest.raises(ChannelClosedError):
             await dial(address, KEY, FromPeer)
-        for _, writer in strangers:
+        for _, writer in unauthenticated:
             writer.close()
             await writer.wait_closed()
         async with asyncio.timeout(10):
-            while not leader.num_met:
+            while not leader.num_connections:
                 try:
                     (await dial(address, KEY, FromPeer)).close()
                 except ChannelClosedError:
                     continue  # the server has not noticed yet that they are gone
 
-    assert leader.num_met == 1
+    assert leader.num_connections == 1

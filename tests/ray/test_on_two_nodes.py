@@ -1,4 +1,4 @@
-"""Workers as actors on the two nodes of a Ray cluster: the contract, and what becomes of kills."""
+"""Workers as actors on the two nodes of a Ray cluster: the contract, and kills."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ ray = pytest.importorskip("ray")
 nodes = pytest.importorskip("tests.ray.nodes")
 ray_nodes = pytest.importorskip("sllmreal.processes.ray_nodes")
 
-# Ray is started once for all of these; it leaves sockets and files to the garbage collector.
+# Ray is started once for all tests; it leaves sockets and files to the garbage collector.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -48,15 +48,15 @@ def two() -> Iterator["TwoNodes"]:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.name)
-def test_actors_are_told_what_the_simulation_is_told(two: "TwoNodes", scenario: Scenario) -> None:
-    told = asyncio.run(played(scenario, nodes.on_ray(scenario, two.nodes)))
+def test_actors_get_the_commands_of_the_simulation(two: "TwoNodes", scenario: Scenario) -> None:
+    commands = asyncio.run(played(scenario, nodes.on_ray(scenario, two.nodes)))
 
-    assert told == simulated(scenario)
+    assert commands == simulated(scenario)
 
 
 @asynccontextmanager
 async def placed(address: str, home: Home) -> AsyncIterator[AttachedGateway]:
-    """Leader and placement as processes of their own; a worker on each node has joined."""
+    """Run leader and placement as processes, until a worker on each node has joined."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         leader = f"tcp:127.0.0.1:{free.getsockname()[1]}"
@@ -66,9 +66,9 @@ async def placed(address: str, home: Home) -> AsyncIterator[AttachedGateway]:
         ChildCommand("leader", "sllmreal.processes.leader", (*where, "--listen", leader)),
         ChildCommand("placement", "sllmreal.processes.ray_nodes", (*where, *on_ray)),
     ]
-    async with kept_running(commands, lambda _: None), attached_gateway(home) as gateway:
+    async with kept_running(commands), attached_gateway(home) as gateway:
         async with asyncio.timeout(nodes.PATIENCE_S):
-            while gateway.router.num_workers < 2:  # noqa: ASYNC110 - told by a message
+            while gateway.router.num_workers < 2:  # noqa: ASYNC110 - a message changes it
                 await asyncio.sleep(0.05)
         settings = {"decode_step_s": STEP_S}
         model = ModelDeployment("m", "/m", 10_000_000, 4096, 0.0, "timed", 1, 4, settings)
@@ -83,7 +83,7 @@ async def status(home: Home) -> ClusterStatus:
 
 
 async def connected(home: Home) -> list[str]:
-    """The servers, when both are connected."""
+    """Wait until both servers are connected, and return their ids."""
     async with asyncio.timeout(nodes.PATIENCE_S):
         while True:
             there = [one.id for one in (await status(home)).servers if one.connected]
@@ -93,7 +93,10 @@ async def connected(home: Home) -> list[str]:
 
 
 async def interrupted(address: str, home: Home) -> tuple[list[int], list[str]]:
-    """Kill the actor that has a request, then the leader: what the client got, who is there."""
+    """Kill the actor that runs a request, then the leader.
+
+    Returns the client's tokens and the servers that are connected at the end.
+    """
     tokens: list[int] = []
     async with placed(address, home) as gateway:
         async for generated in gateway.router.submit(REQUEST):
@@ -112,7 +115,7 @@ async def interrupted(address: str, home: Home) -> tuple[list[int], list[str]]:
     return tokens, servers
 
 
-def test_an_actor_that_is_killed_comes_back_and_its_request_goes_on(
+def test_an_actor_that_is_killed_comes_back_and_its_request_continues(
     two: "TwoNodes",
 ) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -124,7 +127,7 @@ def test_an_actor_that_is_killed_comes_back_and_its_request_goes_on(
     assert servers == ["a", "b"]
 
 
-def test_a_server_is_called_as_its_node_unless_that_is_taken() -> None:
+def test_a_server_has_its_nodes_name_unless_that_is_taken() -> None:
     node = ray_nodes.RayNode("0123456789abcdef", "10.0.0.5", 8)
 
     assert ray_nodes.server_id(node, set()) == "10-0-0-5"

@@ -18,7 +18,7 @@ from sllmreal.router.gateway_backend import LEADER_SILENCE_S, ClusterBackend
 from sllmreal.router.router import RequestRouter
 from sllmreal.router.worker_connections import WorkerChannel, WorkerConnections
 from sllmreal.transport.errors import ChannelClosedError
-from tests.leader.led import LINK, World, arrival, attached, until
+from tests.leader.led import LINK, LeaderSequence, arrival, attached, until
 from tests.leader.scripted import Recorder, model, worker_offer
 
 pytestmark = pytest.mark.asyncio
@@ -28,7 +28,7 @@ async def nobody(address: str) -> WorkerChannel:
     raise ChannelClosedError(f"nobody at {address}")
 
 
-def gateway(world: World) -> tuple[RequestRouter, LeaderLink, ClusterBackend]:
+def gateway(world: LeaderSequence) -> tuple[RequestRouter, LeaderLink, ClusterBackend]:
     plane = WorkerConnections(nobody)
     link = LeaderLink("gateway", "g0", world.dial, LINK)
     router = plane.listener = RequestRouter(plane, link)
@@ -48,7 +48,7 @@ async def started(worker: Recorder, number: int) -> str:
 
 
 async def test_cold_starts_are_counted_by_tier_and_phase_over_changes_of_the_leader() -> None:
-    world, worker = World(), Recorder(worker_offer("s0", 2))
+    world, worker = LeaderSequence(), Recorder(worker_offer("s0", 2))
     router, link, backend = gateway(world)
     worker_link = LeaderLink("worker", "s0", world.dial, LINK)
 
@@ -84,7 +84,7 @@ async def test_cold_starts_are_counted_by_tier_and_phase_over_changes_of_the_lea
 
 async def test_an_open_request_outlives_a_leader_that_does_not_know_its_gateway() -> None:
     """Seeded and seen to fail: the request arrives anew in the incarnation that was lost."""
-    world, stranger = World(), World()
+    world, stranger = LeaderSequence(), LeaderSequence()
     router, link, _ = gateway(world)
     async with world.led() as leader:
         leader.deploy(model("a"))
@@ -104,7 +104,7 @@ async def test_an_open_request_outlives_a_leader_that_does_not_know_its_gateway(
 
 
 async def test_migrations_are_counted_by_their_outcome() -> None:
-    router, _, backend = gateway(World())
+    router, _, backend = gateway(LeaderSequence())
 
     for listener in router.heard:
         listener(MigrationFinished("m1", "r1", "i1", "i2", 20, 0.1, 0.01))
@@ -115,7 +115,7 @@ async def test_migrations_are_counted_by_their_outcome() -> None:
 
 
 async def test_a_gateway_is_healthy_while_it_hears_a_leader_and_there_is_a_worker() -> None:
-    world, worker = World(), Recorder(worker_offer("s0"))
+    world, worker = LeaderSequence(), Recorder(worker_offer("s0"))
     router, link, backend = gateway(world)
     assert ailments(backend) == [
         "no leader",
@@ -136,7 +136,7 @@ async def test_a_gateway_is_unhealthy_when_it_has_heard_no_leader_for_longer_tha
 ) -> None:
     """A leader that changes in time does not show; one that hangs does, connected or not."""
     assert LEADER_SILENCE_S == LEASE_S
-    world, worker = World(), Recorder(worker_offer("s0"))
+    world, worker = LeaderSequence(), Recorder(worker_offer("s0"))
     router, link, backend = gateway(world)
     now_s = time.monotonic()
     async with (

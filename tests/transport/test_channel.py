@@ -1,4 +1,4 @@
-"""Channels over sockets: who may speak, and what becomes of what is no message."""
+"""Channels over sockets: order, authentication, malformed frames, slow readers."""
 
 import asyncio
 import struct
@@ -17,18 +17,18 @@ pytestmark = pytest.mark.asyncio
 KEY = b"k" * 32
 
 
-class Hearer:
-    """Serves connections, and keeps what was heard or why it ended."""
+class Receiver:
+    """Serves connections; keeps the messages received and the errors that ended them."""
 
     def __init__(self) -> None:
-        self.heard: asyncio.Queue[object] = asyncio.Queue()
+        self.received: asyncio.Queue[object] = asyncio.Queue()
 
     async def serve(self, channel: SocketChannel[Any, Any]) -> None:
         try:
             while True:
-                self.heard.put_nowait(await channel.receive())
+                self.received.put_nowait(await channel.receive())
         except ChannelClosedError as error:
-            self.heard.put_nowait(error)
+            self.received.put_nowait(error)
 
 
 def place(tmp_path: Path) -> str:
@@ -37,25 +37,25 @@ def place(tmp_path: Path) -> str:
 
 async def test_messages_come_in_order_over_both_kinds_of_address(tmp_path: Path) -> None:
     for address in (place(tmp_path), "tcp:127.0.0.1:0"):
-        hearer = Hearer()
-        async with listening(address, KEY, FromPeer, hearer.serve) as bound:
+        receiver = Receiver()
+        async with listening(address, KEY, FromPeer, receiver.serve) as bound:
             channel = await dial(bound, KEY, FromPeer)
             for number in range(3):
                 channel.post(OrdersExecuted(number))
 
-            assert [await hearer.heard.get() for _ in range(3)] == [
+            assert [await receiver.received.get() for _ in range(3)] == [
                 OrdersExecuted(n) for n in range(3)
             ]
             channel.close()
-            assert isinstance(await hearer.heard.get(), ChannelClosedError)
+            assert isinstance(await receiver.received.get(), ChannelClosedError)
 
 
-async def test_what_is_posted_in_one_turn_is_sent_at_once_and_before_the_end(
+async def test_messages_posted_in_a_turn_are_sent_with_one_write_and_before_a_close(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seeded bug: a channel that closes without sending what was posted just before."""
-    hearer = Hearer()
-    async with listening(place(tmp_path), KEY, FromPeer, hearer.serve) as bound:
+    """Seeded bug: a channel closes without sending the messages posted just before."""
+    receiver = Receiver()
+    async with listening(place(tmp_path), KEY, FromPeer, receiver.serve) as bound:
         channel = await dial(bound, KEY, FromPeer)
         writes: list[bytes] = []
         write = channel._stream.transport.write
@@ -70,22 +70,22 @@ async def test_what_is_posted_in_one_turn_is_sent_at_once_and_before_the_end(
         channel.close()
 
         async with asyncio.timeout(10):
-            heard = [await hearer.heard.get() for _ in range(2)]
-            assert isinstance(await hearer.heard.get(), ChannelClosedError)
-        assert heard == [OrdersExecuted(1), OrdersExecuted(2)]
+            received = [await receiver.received.get() for _ in range(2)]
+            assert isinstance(await receiver.received.get(), ChannelClosedError)
+        assert received == [OrdersExecuted(1), OrdersExecuted(2)]
         assert len(writes) == 1
 
 
-async def test_who_has_another_key_is_turned_away(tmp_path: Path) -> None:
-    hearer = Hearer()
-    async with listening(place(tmp_path), KEY, FromPeer, hearer.serve) as bound:
-        with pytest.raises(ChannelClosedError, match="does not hold this cluster's key"):
+async def test_a_client_with_another_key_is_turned_away(tmp_path: Path) -> None:
+    receiver = Receiver()
+    async with listening(place(tmp_path), KEY, FromPeer, receiver.serve) as bound:
+        with pytest.raises(ChannelClosedError, match="does not have this cluster's key"):
             await dial(bound, b"x" * 32, FromPeer)
 
-    assert hearer.heard.empty()
+    assert receiver.received.empty()
 
 
-async def test_nobody_listens(tmp_path: Path) -> None:
+async def test_dialling_an_address_without_a_listener_fails(tmp_path: Path) -> None:
     with pytest.raises(ChannelClosedError, match="cannot be reached"):
         await dial(place(tmp_path), KEY, FromPeer)
 
@@ -98,23 +98,23 @@ async def test_nobody_listens(tmp_path: Path) -> None:
 async def test_an_authentic_frame_that_is_no_message_ends_the_connection(
     tmp_path: Path, payload: bytes
 ) -> None:
-    hearer = Hearer()
-    async with listening(place(tmp_path), KEY, FromPeer, hearer.serve) as bound:
+    receiver = Receiver()
+    async with listening(place(tmp_path), KEY, FromPeer, receiver.serve) as bound:
         channel = await dial(bound, KEY, FromPeer)
         code = channel._sending.next_code(payload)
         channel._stream.transport.write(struct.pack("<I", len(payload)) + code + payload)
 
-        assert isinstance(await hearer.heard.get(), ChannelClosedError)
+        assert isinstance(await receiver.received.get(), ChannelClosedError)
         channel.close()
 
 
 async def test_a_frame_cannot_be_forged_repeated_or_oversized(tmp_path: Path) -> None:
-    hearer = Hearer()
-    async with listening(place(tmp_path), KEY, FromPeer, hearer.serve) as bound:
+    receiver = Receiver()
+    async with listening(place(tmp_path), KEY, FromPeer, receiver.serve) as bound:
         for forge in ("code", "repeat", "size"):
             channel = await dial(bound, KEY, FromPeer)
             channel.post(OrdersExecuted(7))
-            assert await hearer.heard.get() == OrdersExecuted(7)
+            assert await receiver.received.get() == OrdersExecuted(7)
             payload = channel._encoder.encode(OrdersExecuted(7))
             if forge == "repeat":
                 channel._sending._num_frames = 0
@@ -122,7 +122,7 @@ async def test_a_frame_cannot_be_forged_repeated_or_oversized(tmp_path: Path) ->
             size = MAX_FRAME_BYTES + 1 if forge == "size" else len(payload)
             channel._stream.transport.write(struct.pack("<I", size) + code + payload)
 
-            assert isinstance(await hearer.heard.get(), ChannelClosedError)
+            assert isinstance(await receiver.received.get(), ChannelClosedError)
             channel.close()
 
 
@@ -134,14 +134,14 @@ async def test_a_key_and_an_address_have_rules(tmp_path: Path) -> None:
 
 
 async def test_a_socket_file_is_for_its_user_only(tmp_path: Path) -> None:
-    async with listening(place(tmp_path), KEY, FromPeer, Hearer().serve):
+    async with listening(place(tmp_path), KEY, FromPeer, Receiver().serve):
         assert (tmp_path / "s").stat().st_mode & 0o777 == 0o600
 
 
 async def test_frames_come_in_any_parts_and_many_at_once(tmp_path: Path) -> None:
-    """Seeded bug: a reader that waits for more though a whole frame is there."""
-    hearer = Hearer()
-    async with listening(place(tmp_path), KEY, FromPeer, hearer.serve) as bound:
+    """Seeded bug: a reader waits for more bytes although a whole frame has come."""
+    receiver = Receiver()
+    async with listening(place(tmp_path), KEY, FromPeer, receiver.serve) as bound:
         channel = await dial(bound, KEY, FromPeer)
         whole = bytearray()
         for number in range(3):
@@ -152,23 +152,23 @@ async def test_frames_come_in_any_parts_and_many_at_once(tmp_path: Path) -> None
             await asyncio.sleep(0.01)
 
         async with asyncio.timeout(10):
-            assert [await hearer.heard.get() for _ in range(3)] == [
+            assert [await receiver.received.get() for _ in range(3)] == [
                 OrdersExecuted(n) for n in range(3)
             ]
         channel.close()
 
 
-async def test_who_does_not_receive_holds_the_sender_up_and_gets_all_in_the_end(
+async def test_a_slow_receiver_holds_up_the_sender_and_gets_every_message(
     tmp_path: Path,
 ) -> None:
-    """Seeded bug: a reading that is paused and never resumed."""
+    """Seeded bug: reading is paused and never resumed."""
     going_on = asyncio.Event()
-    hearer = Hearer()
+    receiver = Receiver()
 
     async def serve(channel: SocketChannel[Any, Any]) -> None:
         streams.append(channel._stream)
         await going_on.wait()
-        await hearer.serve(channel)
+        await receiver.serve(channel)
 
     streams: list[Any] = []
     refusal = OperatorRefused("x" * (1 << 20))
@@ -181,17 +181,17 @@ async def test_who_does_not_receive_holds_the_sender_up_and_gets_all_in_the_end(
         going_on.set()
 
         async with asyncio.timeout(10):
-            assert [await hearer.heard.get() for _ in range(8)] == [refusal] * 8
+            assert [await receiver.received.get() for _ in range(8)] == [refusal] * 8
         channel.close()
 
 
-async def test_closing_ends_a_receive_though_the_other_end_does_not_read(tmp_path: Path) -> None:
-    """Seeded bug: a channel that is closed when what was posted has been taken, and not before."""
+async def test_a_close_ends_a_receive_although_the_other_end_does_not_read(tmp_path: Path) -> None:
+    """Seeded bug: a receive ends only when the other end has read what was posted."""
 
-    async def deaf(channel: SocketChannel[Any, Any]) -> None:
+    async def never_reads(channel: SocketChannel[Any, Any]) -> None:
         await asyncio.Event().wait()
 
-    async with listening(place(tmp_path), KEY, FromPeer, deaf) as bound:
+    async with listening(place(tmp_path), KEY, FromPeer, never_reads) as bound:
         channel = await dial(bound, KEY, FromLeader)
         receiving = asyncio.create_task(channel.receive())
         channel.post(OperatorRefused("x" * (2 << 20)))

@@ -1,1 +1,1 @@
-"""How long the control plane itself takes."""
+"""The benchmark of the control plane's own times."""

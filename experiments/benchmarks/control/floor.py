@@ -1,4 +1,4 @@
-"""What the machine itself takes, whatever the control plane does: the limits beside its times."""
+"""Lower bounds of the control plane's times on this machine: a durable append, an echo."""
 
 import asyncio
 import os
@@ -16,7 +16,10 @@ for line in sys.stdin.buffer:
 
 
 def sync_seconds(folder: Path, count: int, every_s: float) -> list[float]:
-    """Of `count` durable appends of a page each, paced: one of them is in every commit."""
+    """Return the seconds of `count` durable appends of a page, `every_s` apart.
+
+    Every commit of the store contains one.
+    """
     seconds = []
     file = os.open(folder / "floor", os.O_CREAT | os.O_WRONLY, 0o600)
     try:
@@ -33,11 +36,14 @@ def sync_seconds(folder: Path, count: int, every_s: float) -> list[float]:
 
 
 async def echo_seconds(count: int, every_s: float) -> list[float]:
-    """Of `count` lines to another process and back: two changes of the process that runs."""
+    """Return the seconds of `count` lines to another process and back, `every_s` apart.
+
+    Each contains two process switches.
+    """
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _ECHO, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
-    assert child.stdin is not None and child.stdout is not None, "they are pipes"
+    assert child.stdin is not None and child.stdout is not None, "both are pipes"
     seconds = []
     for _ in range(count):
         await asyncio.sleep(every_s)

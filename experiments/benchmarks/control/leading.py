@@ -1,32 +1,29 @@
-"""The benchmark's leader, in a process of its own, as `sllmreal.processes.leader` runs one.
+"""The benchmark's leader, in a process of its own; it observes when loads are issued.
 
 python -m experiments.benchmarks.control.leading --home DIRECTORY --store sqlite
 
-When it is told to stop it writes when it issued each load to DIRECTORY/issued.json.
+It leads as `sllmreal.processes.leader` does. When it is stopped it writes the time of each load to
+DIRECTORY/issued.json.
 """
 
 import argparse
+import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sllmcore.build import PolicySettings
 from sllmcore.residency import LruResidency
-from sllmreal.control.home import LEADER_KEY, Home, opened_home
+from sllmreal.control.home import Home, opened_home
 from sllmreal.control.messages import FromLeader, FromPeer, LaunchInstance
 from sllmreal.leader.leader import Leader, LeaderSettings
-from sllmreal.leader.log_records import EventLog
 from sllmreal.leader.memory_log import MemoryLog
 from sllmreal.leader.peers import PeerChannel
-from sllmreal.processes.leader import LEASE_S, LOG_PREFIX
+from sllmreal.processes.leader import lead, serve_peers
 from sllmreal.processes.run import run_process
-from sllmreal.store import JournalLog, campaign
 from sllmreal.store.sqlite import SqliteStore
-from sllmreal.transport.socket_channel import listening
 
 STORES = ("memory", "sqlite")
 ISSUED = "issued.json"
@@ -34,16 +31,20 @@ ISSUED = "issued.json"
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A `Load` in its worker's connection, by the machine's monotonic clock; the CPU time of the
-    process up to then."""
+    """A `LaunchInstance` that has been posted to its worker.
+
+    Attributes:
+        at_s: The machine's monotonic clock.
+        cpu_s: CPU time of the leader's process up to then.
+    """
 
     instance_id: str
     at_s: float
     cpu_s: float
 
 
-class NotingChannel:
-    """A peer's connection; notes the loads that are posted to it."""
+class ObservedChannel:
+    """A peer's connection that records the loads that are posted to it."""
 
     def __init__(self, channel: PeerChannel, issued: list[Issued]) -> None:
         self._channel = channel
@@ -63,46 +64,30 @@ class NotingChannel:
 
 
 async def _main(home: Home, kind: str) -> None:
+    """Lead with a policy that unloads idle instances at once and caches nothing."""
     issued: list[Issued] = []
+    residency = LruResidency(keep_alive_s=0.0, caches_dram=False, caches_ssd=False)
+    settings = LeaderSettings(PolicySettings(residency=residency))
+
+    def observed(channel: PeerChannel) -> PeerChannel:
+        return ObservedChannel(channel, issued)
+
     try:
-        async with _opened(home, kind) as log:
-            await _lead(home, log, issued)
+        if kind == "memory":
+            leader, never = Leader(settings, MemoryLog(), 1), asyncio.Event()
+            await serve_peers(leader, home.leader_socket, home.key(), never, observed)
+        else:
+            store = await SqliteStore.open(home.store)
+            try:
+                await lead(home, store, settings, wrap=observed)
+            finally:
+                await store.close()
     finally:
         (home.directory / ISSUED).write_text(json.dumps([asdict(one) for one in issued]))
 
 
-@asynccontextmanager
-async def _opened(home: Home, kind: str) -> AsyncIterator[EventLog]:
-    match kind:
-        case "memory":
-            yield MemoryLog()
-        case "sqlite":
-            store = await SqliteStore.open(home.store)
-            try:
-                at = home.leader_socket.encode()
-                leadership = await campaign(store, LEADER_KEY, at, LEASE_S)
-                yield await JournalLog.open(store, LOG_PREFIX, leadership)
-            finally:
-                await store.close()
-        case _:
-            raise ValueError(f"a store is one of {STORES}, got {kind}")
-
-
-async def _lead(home: Home, log: EventLog, issued: list[Issued]) -> None:
-    """Idle instances leave at once, nothing is cached: every request is cold."""
-    residency = LruResidency(keep_alive_s=0.0, caches_dram=False, caches_ssd=False)
-    leader = Leader(LeaderSettings(PolicySettings(residency=residency)), log, 1)
-
-    async def serve(channel: PeerChannel) -> None:
-        await leader.serve_peer(NotingChannel(channel, issued))
-
-    at = listening(home.leader_socket, home.key(), FromPeer, serve)
-    async with leader.running() as leading, at:
-        await leading
-
-
 def main() -> int:
-    """0 when told to stop."""
+    """Run the process; see `run_process` for the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, required=True, help="the cluster's directory")
     parser.add_argument("--store", choices=STORES, required=True)

@@ -1,4 +1,4 @@
-"""One round: a cluster of processes, and this one, its gateway, which asks for cold models."""
+"""A round: a cluster of processes, and a gateway in this process that requests cold models."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from experiments.benchmarks.control.leading import ISSUED, Issued
-from experiments.benchmarks.control.workers import SEEN, SERVERS, LoadSeen
+from experiments.benchmarks.control.workers import LOADS, SERVERS, ObservedLoad
 from sllmcore.errors import ClusterError
 from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.home import Home, opened_home
@@ -30,8 +30,8 @@ STEP_S = 0.002
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A request; instants by the machine's monotonic clock."""
+class AnsweredRequest:
+    """A request and its first token, by the machine's monotonic clock."""
 
     model: str
     arrived_at_s: float
@@ -39,26 +39,33 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Cold:
-    """A cold request, in seconds from its arrival on."""
+class ColdRequest:
+    """Times of a request that needed a cold start, in seconds from its arrival.
 
-    issued_s: float  # the leader had put the `LoadSeen` into the worker's connection
-    came_s: float  # the worker began to carry it out
-    cold_start_s: float  # to the first token
-    unexplained_s: float  # of the cold start, by no phase
+    Attributes:
+        issued_s: The leader had posted `LaunchInstance` to the worker.
+        came_s: The worker began to carry it out.
+        cold_start_s: The first token came.
+        unexplained_s: The part of `cold_start_s` in no phase.
+    """
+
+    issued_s: float
+    came_s: float
+    cold_start_s: float
+    unexplained_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What a round found. `cpu_s`: of the leader's process, for each cold request."""
+    """The results of a round. `cpu_s`: CPU time of the leader's process per cold request."""
 
-    colds: list[Cold]
+    colds: list[ColdRequest]
     cpu_s: float
 
 
 async def trial(store: str, seed: int, seconds: float) -> Trial:
-    """Raises ClusterError when a process of the cluster ends meanwhile."""
-    with TemporaryDirectory() as folder:  # short: sockets lie in it
+    """Run a round. Raises ClusterError if a process of the cluster ends during it."""
+    with TemporaryDirectory() as folder:  # a short path, for its sockets
         home = opened_home(Path(folder))
         ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         async with _cluster(store, home, ended) as router:
@@ -70,7 +77,7 @@ async def trial(store: str, seed: int, seconds: float) -> Trial:
             if ended.done():
                 raise ClusterError(f"{ended.result()}: the machine is too busy")
             asked = asking.result()
-        loads = [LoadSeen(**one) for one in json.loads((home.directory / SEEN).read_text())]
+        loads = [ObservedLoad(**one) for one in json.loads((home.directory / LOADS).read_text())]
         issued = [Issued(**one) for one in json.loads((home.directory / ISSUED).read_text())]
     at_s = {one.instance_id: one.at_s for one in issued}
     colds = [_cold(one, loads, at_s) for one in asked]
@@ -78,8 +85,10 @@ async def trial(store: str, seed: int, seconds: float) -> Trial:
     return Trial([one for one in colds if one is not None], cpu_s)
 
 
-async def _all_asked(router: RequestRouter, rng: random.Random, seconds: float) -> list[Asked]:
-    done: list[Asked] = []
+async def _all_asked(
+    router: RequestRouter, rng: random.Random, seconds: float
+) -> list[AnsweredRequest]:
+    done: list[AnsweredRequest] = []
     free = [f"m{one}" for one in range(NUM_MODELS)]
 
     async def one(model: str, request_id: str) -> None:
@@ -98,22 +107,27 @@ async def _all_asked(router: RequestRouter, rng: random.Random, seconds: float) 
     return done
 
 
-async def _answered(router: RequestRouter, model: str, request_id: str) -> Asked:
+async def _answered(router: RequestRouter, model: str, request_id: str) -> AnsweredRequest:
     arrived_at_s = time.monotonic()
     call = router.submit(GenerationRequest(request_id, model, "", (1, 2, 3), OUTPUT_TOKENS))
     await anext(call)
     answered_at_s = time.monotonic()
     async for _ in call:
         pass
-    return Asked(model, arrived_at_s, answered_at_s)
+    return AnsweredRequest(model, arrived_at_s, answered_at_s)
 
 
-def _cold(asked: Asked, loads: list[LoadSeen], issued_at_s: dict[str, float]) -> Cold | None:
-    """None where an instance was still there: a model has one request at a time."""
+def _cold(
+    asked: AnsweredRequest, loads: list[ObservedLoad], issued_at_s: dict[str, float]
+) -> ColdRequest | None:
+    """Return the times of a request; None if it found an instance of its model.
+
+    A model has one request at a time, so a load during the request is its own.
+    """
     for load in loads:
         if load.model == asked.model and asked.arrived_at_s <= load.came_at_s < asked.answered_at_s:
             cold_start_s = asked.answered_at_s - asked.arrived_at_s
-            return Cold(
+            return ColdRequest(
                 issued_at_s[load.instance_id] - asked.arrived_at_s,
                 load.came_at_s - asked.arrived_at_s,
                 cold_start_s,
@@ -126,7 +140,7 @@ def _cold(asked: Asked, loads: list[LoadSeen], issued_at_s: dict[str, float]) ->
 async def _cluster(
     store: str, home: Home, ended: asyncio.Future[str]
 ) -> AsyncIterator[RequestRouter]:
-    """64 GPUs; loads take about 10 ms, idle instances leave at once."""
+    """Run a cluster of 64 GPUs; loads take about 10 ms, idle instances are stopped at once."""
     where = ("--home", str(home.directory))
     leader = ChildCommand(
         "the leader", "experiments.benchmarks.control.leading", (*where, "--store", store)
@@ -138,7 +152,7 @@ async def _cluster(
         await stack.enter_async_context(kept_running([workers], ended.set_result))
         for one in range(NUM_MODELS):
             await ask(home, DeployModel(_model(f"m{one}")))
-        while gateway.router.num_workers < len(SERVERS):  # noqa: ASYNC110 - told by a message
+        while gateway.router.num_workers < len(SERVERS):  # noqa: ASYNC110 - a message changes it
             await asyncio.sleep(0.02)
         yield gateway.router
 

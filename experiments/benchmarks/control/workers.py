@@ -1,8 +1,8 @@
-"""The benchmark's workers, in a process of their own: loads are paced, engines run in threads.
+"""The benchmark's workers, in one process; loads are emulated and engines run in threads.
 
 python -m experiments.benchmarks.control.workers --home DIRECTORY
 
-When it is told to stop it writes what it has seen to DIRECTORY/loads.json.
+When it is stopped it writes the observed loads to DIRECTORY/loads.json.
 """
 
 import argparse
@@ -10,87 +10,79 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 from sllmcore.events import LoadFinished
 from sllmcore.types import ServerSpec
 from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.home import Home, opened_home
-from sllmreal.control.leader_link import LeaderLink
 from sllmreal.control.messages import ReportedEvent
-from sllmreal.control.site import leader_dial
 from sllmreal.migration.links import LocalNetwork
 from sllmreal.processes.run import run_process
-from sllmreal.worker.data_plane import DataPlane, serving
+from sllmreal.processes.worker import work_with
 from sllmreal.worker.paced import PacedStorage
 from sllmreal.worker.runner import Launch, Runner, Send
 from sllmreal.worker.thread_runner import thread_launch
-from sllmreal.worker.worker import Worker
 
 SERVERS = [ServerSpec(f"s{one}", 16, 1 << 34, 0, 0, 1e9, 1e9, 1e10) for one in range(4)]
-SEEN = "loads.json"
+LOADS = "loads.json"
 
 
 @dataclass(slots=True)
-class LoadSeen:
-    """One load as its worker saw it; instants by the machine's monotonic clock."""
+class ObservedLoad:
+    """A load at its worker.
+
+    Attributes:
+        came_at_s: The machine's monotonic clock when the worker began to carry the order out.
+    """
 
     instance_id: str
     model: str
-    came_at_s: float  # its command
+    came_at_s: float
     transfer_s: float = 0.0
     startup_s: float = 0.0
 
 
-class Observed:
-    """The loads of all workers here, by instance."""
+class LoadObserver:
+    """Records the loads of all workers of this process."""
 
     def __init__(self) -> None:
-        self.loads: dict[str, LoadSeen] = {}
+        self.loads: dict[str, ObservedLoad] = {}  # by instance
 
     def launch(self, make: Launch) -> Launch:
-        """Notes when a worker begins to carry a load out."""
+        """Return a `Launch` that records the beginning of each load."""
 
-        def noting(instance_id: str, model: ModelDeployment, send: Send) -> Runner:
-            self.loads[instance_id] = LoadSeen(instance_id, model.name, time.monotonic())
+        def observed(instance_id: str, model: ModelDeployment, send: Send) -> Runner:
+            self.loads[instance_id] = ObservedLoad(instance_id, model.name, time.monotonic())
             return make(instance_id, model, send)
 
-        return noting
+        return observed
 
-    def report(self, event: ReportedEvent, report: Callable[[ReportedEvent], None]) -> None:
-        """Notes what a load took, and reports it."""
+    def observe(self, event: ReportedEvent) -> None:
+        """Record the phases of a load that has finished."""
         if isinstance(event, LoadFinished):
             load = self.loads[event.instance_id]
             load.transfer_s, load.startup_s = event.transfer_s, event.startup_s
-        report(event)
 
 
 async def _main(home: Home) -> None:
-    observed, network = Observed(), LocalNetwork()
+    observer, network = LoadObserver(), LocalNetwork()
     try:
-        async with AsyncExitStack() as stack:
-            working = []
-            for server in SERVERS:
-                link, plane = LeaderLink("worker", server.id, leader_dial(home)), DataPlane()
-                launch = observed.launch(thread_launch(links=network.links))
-                report = partial(observed.report, report=link.report)
-                worker = Worker(server, PacedStorage(server), launch, plane, report)
-                stack.push_async_callback(worker.close)
-                at = serving(plane, home.worker(server.id), home.key())
-                await stack.enter_async_context(at)
-                working.append(link.run(worker))
-            await asyncio.gather(*working)
+        launch = observer.launch(thread_launch(links=network.links))
+        await asyncio.gather(
+            *(
+                work_with(home, server, PacedStorage(server), launch, observer.observe)
+                for server in SERVERS
+            )
+        )
     finally:
-        seen = [asdict(load) for load in observed.loads.values()]
-        (home.directory / SEEN).write_text(json.dumps(seen))
+        loads = [asdict(load) for load in observer.loads.values()]
+        (home.directory / LOADS).write_text(json.dumps(loads))
 
 
 def main() -> int:
-    """0 when told to stop."""
+    """Run the process; see `run_process` for the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, required=True, help="the cluster's directory")
     return run_process("workers", _main(opened_home(parser.parse_args().home)))

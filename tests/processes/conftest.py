@@ -1,0 +1,17 @@
+"""Fixtures of tests that configure logs."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture
+def log() -> Iterator[logging.Logger]:
+    """A logger of the package; the process's loggers are restored afterwards."""
+    loggers = [logging.getLogger(name) for name in ("sllmreal", "__main__", "asyncio")]
+    before = [(one, list(one.handlers), one.level, one.propagate) for one in loggers]
+    yield logging.getLogger("sllmreal.leader.leader")
+    for one, handlers, level, propagate in before:
+        one.handlers[:], one.propagate = handlers, propagate
+        one.setLevel(level)
