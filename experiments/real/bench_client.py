@@ -70,8 +70,8 @@ class Front:
         """
         try:
             async with asyncio.timeout(_SETTLE_S):
-                while self.router.calls or self.link.num_unheard:  # noqa: ASYNC110 - both change often
+                while self.router.generations or self.link.num_unheard:  # noqa: ASYNC110 - both change often
                     await asyncio.sleep(0.01)
         except TimeoutError as error:
-            held = ", ".join(list(self.router.calls)[:5])
+            held = ", ".join(list(self.router.generations)[:5])
             raise ClusterError(f"engines do not let go of requests: {held}") from error

@@ -4,7 +4,7 @@ from bisect import bisect_left
 
 from sllmcore.events import LoadFinished
 from sllmreal.control.messages import LoadStats, PhaseTimes
-from sllmreal.gateway.backend import BUCKETS_S
+from sllmreal.gateway.buckets import BUCKETS_S
 
 
 class LoadTally:

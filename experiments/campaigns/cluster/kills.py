@@ -208,9 +208,9 @@ async def run(kills: int, seed: int, store: str, directory: Path, clients: int =
 async def _settled(on: World) -> None:
     """Wait until no engine holds anything of any request; what does not end is a finding."""
     patience = time.monotonic() + 30
-    while on.router.calls and time.monotonic() < patience:  # noqa: ASYNC110 - engines acknowledge
+    while on.router.generations and time.monotonic() < patience:  # noqa: ASYNC110 - engines acknowledge
         await asyncio.sleep(0.05)
-    for request_id, call in on.router.calls.items():
+    for request_id, call in on.router.generations.items():
         stops = call.owner.pending_stops
         on.tally.wrong.append(f"{request_id}: {call.owner.instance_id} not let go, {stops} stops")
 

@@ -99,7 +99,7 @@ async def run(options: SoakOptions, directory: Path) -> Soak:
         world(opened_home(directory / "home"), "sqlite", _plan(options, directory)) as on,
         _http(on) as http,
     ):
-        on.router.heard.append(soak.hear)
+        on.router.event_listeners.append(soak.hear)
         clients = [
             Client(on, http, soak.done, random.Random(rng.random()), f"c{number}")
             for number in range(options.clients)
@@ -185,9 +185,9 @@ async def _waited(stop: asyncio.Event, seconds: float) -> bool:
 
 async def _settled(on: World, soak: Soak) -> None:
     patience_s = time.monotonic() + 40.0
-    while on.router.calls and time.monotonic() < patience_s:  # noqa: ASYNC110 - engines acknowledge
+    while on.router.generations and time.monotonic() < patience_s:  # noqa: ASYNC110 - engines acknowledge
         await asyncio.sleep(0.05)
-    soak.done.wrong += [f"{request_id}: never let go" for request_id in on.router.calls]
+    soak.done.wrong += [f"{request_id}: never let go" for request_id in on.router.generations]
 
 
 def _cold_starts(page: str) -> float:

@@ -69,7 +69,7 @@ class Client:
 
     def _where(self, asked: GenerationRequest) -> str:
         """What the desk knows of a request that is still open there."""
-        for request_id, call in self._on.router.calls.items():
+        for request_id, call in self._on.router.generations.items():
             if request_id.startswith(asked.request_id):
                 return f" ({request_id} runs at {call.owner.instance_id})"
         return ""

@@ -79,7 +79,7 @@ async def sample(on: World) -> dict[str, float]:
     found["/dev/shm bytes"] = sum(_sizes(Path("/dev/shm")))
     found["store bytes"] = sum(_sizes(on.home.directory, "store.db*"))
     found["home entries"] = sum(1 for _ in _sizes(on.home.directory))
-    found["open requests"] = len(on.router.calls)
+    found["open requests"] = len(on.router.generations)
     status = await ask(on.home, GetStatus(), wait_s=30)
     assert status is not None, "Inspect is answered by a Status"
     found["store keys"] = status.num_log_keys
