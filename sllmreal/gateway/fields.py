@@ -90,8 +90,8 @@ class GenerationBody(Strict):
     @property
     def stop_strings(self) -> tuple[str, ...]:
         """The stop strings, without duplicates."""
-        given = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        return tuple(dict.fromkeys(given))
+        strings = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return tuple(dict.fromkeys(strings))
 
     @property
     def usage_in_stream(self) -> UsageInStream:

@@ -20,7 +20,7 @@ class Usage(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of one choice. The last one has a `finish`, and may have text that was held back."""
+    """A piece of a choice. The last piece has a `finish`, and may have text that was held back."""
 
     index: int
     text: str
@@ -128,12 +128,12 @@ class CompletionFormat:
     def whole(self, choices: list[Delta], usage: Usage) -> bytes:
         answers = tuple(
             TextChoice(
-                one.text,
-                one.index,
-                finish_reason=one.finish,
-                token_ids=_ids(self.heading, one.tokens),
+                choice.text,
+                choice.index,
+                finish_reason=choice.finish,
+                token_ids=_ids(self.heading, choice.tokens),
             )
-            for one in choices
+            for choice in choices
         )
         return msgspec.json.encode(self._object(answers, usage))
 
@@ -177,12 +177,12 @@ class ChatFormat:
     def whole(self, choices: list[Delta], usage: Usage) -> bytes:
         answers = tuple(
             ChatChoice(
-                one.index,
-                message=ChatText("assistant", one.text),
-                finish_reason=one.finish,
-                token_ids=_ids(self.heading, one.tokens),
+                choice.index,
+                message=ChatText("assistant", choice.text),
+                finish_reason=choice.finish,
+                token_ids=_ids(self.heading, choice.tokens),
             )
-            for one in choices
+            for choice in choices
         )
         return msgspec.json.encode(self._object("chat.completion", answers, usage))
 

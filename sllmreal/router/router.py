@@ -145,7 +145,7 @@ class RequestRouter:
         """Connect to these workers; the instances of all others are lost."""
         self.num_workers = len(addresses)
         self._connections.set_workers(addresses)
-        lost = [one for one, address in self._addresses.items() if address not in addresses]
+        lost = [instance for instance, at in self._addresses.items() if at not in addresses]
         for instance_id in lost:
             self.lose_instance(instance_id)
 
@@ -167,55 +167,55 @@ class RequestRouter:
                 self.generations[generation.request.request_id] = generation
                 self._report_arrival(generation)
 
-    def execute(self, order: Order) -> None:
+    def execute(self, message: Order) -> None:
         """Carry out a message about a request."""
         assert isinstance(
-            order, StartRequest | StopRequest | StartMigration | AbortMigration | RejectRequest
+            message, StartRequest | StopRequest | StartMigration | AbortMigration | RejectRequest
         ), "a gateway gets messages about requests only"
-        generation = self.generations.get(order.request_id)
+        generation = self.generations.get(message.request_id)
         if generation is None:
-            self._answer_ended(order)
+            self._answer_ended(message)
         else:
-            self._carry_out(order, generation)
+            self._carry_out(message, generation)
             self._carry_out_outputs(generation)
 
-    def _answer_ended(self, order: GatewayOrder) -> None:
+    def _answer_ended(self, message: GatewayOrder) -> None:
         """Answer a message about a request that has ended here.
 
         The leader receives the report of the end too, but waits for an answer to some messages.
         """
-        match order:
+        match message:
             case StartRequest(_, request_id, instance_id) | StopRequest(_, request_id, instance_id):
                 self._link.report(InferenceStopped(request_id, instance_id, 0))
             case StartMigration():
                 self._link.report(
                     MigrationFailed(
-                        order.move_id,
-                        order.request_id,
-                        order.destination_id,
+                        message.move_id,
+                        message.request_id,
+                        message.destination_id,
                         "the request has ended",
                     )
                 )
             case AbortMigration() | RejectRequest():
                 pass
             case _:
-                assert_never(order)
+                assert_never(message)
 
-    def _carry_out(self, order: GatewayOrder, generation: PendingGeneration) -> None:
+    def _carry_out(self, message: GatewayOrder, generation: PendingGeneration) -> None:
         now_s = self._link.now_s()
-        match order:
+        match message:
             case StartRequest(_, _, instance_id, address):
                 self._start(generation, instance_id, address, now_s)
             case StopRequest(_, _, instance_id):
                 generation.owner.stop(instance_id, now_s)
             case StartMigration():
-                self._migrate(order, generation, now_s)
+                self._migrate(message, generation, now_s)
             case AbortMigration(_, move_id):
                 generation.owner.abort_migration(move_id, now_s)
             case RejectRequest(_, _, reason, timed_out):
                 generation.fail(TimedOutError(reason) if timed_out else RejectedError(reason))
             case _:
-                assert_never(order)
+                assert_never(message)
 
     def _start(
         self, generation: PendingGeneration, instance_id: str, address: str, now_s: float
@@ -236,32 +236,34 @@ class RequestRouter:
             _LOG.warning("no worker has the instance: its server is lost", extra=ids)
             owner.lose_instance(instance_id, now_s)
 
-    def _migrate(self, order: StartMigration, generation: PendingGeneration, now_s: float) -> None:
-        ids = {"request": order.request_id, "move": order.move_id}
-        source = self._connections.online(order.source_id)
-        destination = self._connections.online(order.destination_id)
+    def _migrate(
+        self, message: StartMigration, generation: PendingGeneration, now_s: float
+    ) -> None:
+        ids = {"request": message.request_id, "move": message.move_id}
+        source = self._connections.online(message.source_id)
+        destination = self._connections.online(message.destination_id)
         if source is None or destination is None:
-            missing = order.source_id if source is None else order.destination_id
+            missing = message.source_id if source is None else message.destination_id
             reason = f"no connection to the engine host of instance {missing}"
             _LOG.warning("migration failed: %s", reason, extra=ids)
             self._link.report(
-                MigrationFailed(order.move_id, order.request_id, order.destination_id, reason)
+                MigrationFailed(message.move_id, message.request_id, message.destination_id, reason)
             )
             return
-        self._use(order.destination_id, order.destination_address, generation)
+        self._use(message.destination_id, message.destination_address, generation)
         num_context = generation.owner.num_context
         facts = MigrationFacts(
             num_context,
             source.capabilities,
             destination.capabilities,
-            order.source_address,
-            order.destination_address,
+            message.source_address,
+            message.destination_address,
         )
-        replay_tokens = self._chooser.replay_tokens(order.request_id, facts)
+        replay_tokens = self._chooser.replay_tokens(message.request_id, facts)
         _LOG.debug(
             "migration starts from instance %s to %s: %d of %d tokens are recomputed",
-            order.source_id,
-            order.destination_id,
+            message.source_id,
+            message.destination_id,
             num_context if replay_tokens is None else replay_tokens,
             num_context,
             extra=ids,
@@ -273,7 +275,7 @@ class RequestRouter:
             replay_tokens,
         )
         spec = MigrationSpec(
-            order.move_id, order.source_id, order.destination_id, destination.address, params
+            message.move_id, message.source_id, message.destination_id, destination.address, params
         )
         generation.owner.migrate(spec, now_s)
 

@@ -74,7 +74,7 @@ class WorkerConnections:
 
     def set_workers(self, addresses: tuple[str, ...]) -> None:
         """Connect to these workers, and close the connections to all others."""
-        for address in [one for one in self._tasks if one not in addresses]:
+        for address in self._tasks.keys() - set(addresses):
             self._tasks.pop(address).cancel()
         for address in addresses:
             if address not in self._tasks:

@@ -116,17 +116,17 @@ class BodyMaker:
         return made
 
     def _array(self, schema: Mapping[str, Any]) -> list[object]:
-        most = schema.get("maxItems", 1 << 20)
-        sizes = [schema.get("minItems", 0), 1, 2, 3, 5, min(most, 9)]
+        max_items = schema.get("maxItems", 1 << 20)
+        sizes = [schema.get("minItems", 0), 1, 2, 3, 5, min(max_items, 9)]
         size = self._random.choice(sizes)
         if self._random.random() < 0.001:
-            size = min(most + 1, 2_000)
+            size = min(max_items + 1, 2_000)
         return [self._value(schema["items"]) for _ in range(size)]
 
     def _string(self, schema: Mapping[str, Any]) -> str:
-        most = min(schema.get("maxLength", 1 << 20), 1 << 12)
+        max_chars = min(schema.get("maxLength", 1 << 20), 1 << 12)
         sizes = [schema.get("minLength", 0), 1, 3, 10, 80]
-        size = most + 1 if self._random.random() < 0.01 else self._random.choice(sizes)
+        size = max_chars + 1 if self._random.random() < 0.01 else self._random.choice(sizes)
         alphabet = self._random.choice(["a", "Hello world. ", "naïve 日本 😀", "\n\t{}<>%\0\x7f"])
         return "".join(self._random.choices(alphabet, k=size))
 
