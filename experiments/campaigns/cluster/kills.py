@@ -211,7 +211,7 @@ async def _settled(on: World) -> None:
     while on.router.generations and time.monotonic() < patience:  # noqa: ASYNC110 - engines acknowledge
         await asyncio.sleep(0.05)
     for request_id, call in on.router.generations.items():
-        stops = call.owner.pending_stops
+        stops = call.owner.num_pending_stops
         on.tally.wrong.append(f"{request_id}: {call.owner.instance_id} not let go, {stops} stops")
 
 
