@@ -19,10 +19,10 @@ class PendingGeneration:
         self.request = request
         self.owner = _owner_of(request, ())
         self.instances: set[str] = set()  # all that this generation has run on or migrated to
-        self.timer: asyncio.TimerHandle | None = None
-        self.timer_at_s = float("inf")
         self.ended = False  # nothing more is queued for the client
         self._on_cancel = on_cancel
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at_s = float("inf")
         self._outputs: asyncio.Queue[Generated | Exception] = asyncio.Queue()
 
     # For the client (`OutputStream`).
@@ -63,6 +63,27 @@ class PendingGeneration:
         if not self.ended:
             self.ended = True
             self._outputs.put_nowait(error)
+
+    def set_timer(self, now_s: float, wake_up: Callable[["PendingGeneration"], None]) -> None:
+        """Call `wake_up` at the owner's next wake-up, unless it will be called earlier."""
+        at_s = self.owner.next_wakeup_s
+        if at_s is None or self._timer_at_s <= at_s:
+            return
+        self.cancel_timer()
+
+        def expire() -> None:
+            self._timer, self._timer_at_s = None, float("inf")
+            wake_up(self)
+
+        self._timer_at_s = at_s
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(max(0.0, at_s - now_s), expire)
+
+    def cancel_timer(self) -> None:
+        """Cancel the timer, if it is set."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_at_s = None, float("inf")
 
 
 def _owner_of(request: GenerationRequest, output: tuple[int, ...]) -> StreamOwner:

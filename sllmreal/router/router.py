@@ -5,13 +5,11 @@ ends and migrations to the leader, and carries out the leader's messages about r
 messages to engine hosts. No token passes through the leader.
 """
 
-import asyncio
 import logging
-import secrets
 from collections.abc import Callable
-from typing import Protocol, assert_never
+from typing import assert_never
 
-from sllmcore.errors import ControlError
+from sllmcore.errors import ClusterError, ControlError
 from sllmcore.events import (
     InferenceFailed,
     InferenceFinished,
@@ -41,37 +39,15 @@ from sllmreal.gateway.backend import (
     RejectedError,
     TimedOutError,
 )
+from sllmreal.router.instance_users import InstanceUsers
+from sllmreal.router.migration_planner import MigrationPlanner
 from sllmreal.router.pending_generation import PendingGeneration
-from sllmreal.router.strategy import MigrationFacts, StrategyChooser
+from sllmreal.router.ports import HostConnections, LeaderPort
+from sllmreal.router.strategy import StrategyChooser
 from sllmreal.streams import messages
-from sllmreal.streams.owner_io import DeliverTokens, MigrationSpec, ReportEvent, SendToHost
+from sllmreal.streams.owner_io import DeliverTokens, ReportEvent, SendToHost
 
 _LOG = logging.getLogger(__name__)
-MOVE_KEY_BYTES = 32
-
-
-class HostConnections(Protocol):
-    """Connections to engine hosts, by the address of their worker's data plane."""
-
-    def send(self, address: str, instance_id: str, message: messages.ToHost) -> None:
-        """Send a message to an instance's host. It may be lost."""
-        ...
-
-    def online(self, instance_id: str) -> messages.HostOnline | None:
-        """Return the HostOnline of an instance's host; None if it has not been received."""
-        ...
-
-    def set_workers(self, addresses: tuple[str, ...]) -> None:
-        """Connect to these workers, and close the connections to all others."""
-        ...
-
-
-class LeaderPort(Protocol):
-    """The link to the leader: `LeaderLink`."""
-
-    def report(self, event: ReportedEvent) -> None: ...
-
-    def now_s(self) -> float: ...
 
 
 class RequestRouter:
@@ -102,8 +78,8 @@ class RequestRouter:
         self._connections = connections
         self._link = link
         self._chooser = chooser or StrategyChooser()
-        self._addresses: dict[str, str] = {}  # of the workers of instances, by instance id
-        self._users: dict[str, dict[str, None]] = {}  # request ids, by instance id
+        self._planner = MigrationPlanner(connections, self._chooser)
+        self._users = InstanceUsers()
 
     # From clients.
 
@@ -145,8 +121,7 @@ class RequestRouter:
         """Connect to these workers; the instances of all others are lost."""
         self.num_workers = len(addresses)
         self._connections.set_workers(addresses)
-        lost = [instance for instance, at in self._addresses.items() if at not in addresses]
-        for instance_id in lost:
+        for instance_id in self._users.at_other_workers(addresses):
             self.lose_instance(instance_id)
 
     async def reset(self) -> None:
@@ -160,7 +135,7 @@ class RequestRouter:
             sum(not generation.ended for generation in self.generations.values()),
         )
         for generation in list(self.generations.values()):
-            self._disarm(generation)
+            generation.cancel_timer()
             self._forget(generation)
             if not generation.ended:
                 generation.renew()
@@ -239,44 +214,16 @@ class RequestRouter:
     def _migrate(
         self, message: StartMigration, generation: PendingGeneration, now_s: float
     ) -> None:
-        ids = {"request": message.request_id, "move": message.move_id}
-        source = self._connections.online(message.source_id)
-        destination = self._connections.online(message.destination_id)
-        if source is None or destination is None:
-            missing = message.source_id if source is None else message.destination_id
-            reason = f"no connection to the engine host of instance {missing}"
-            _LOG.warning("migration failed: %s", reason, extra=ids)
-            self._link.report(
-                MigrationFailed(message.move_id, message.request_id, message.destination_id, reason)
+        try:
+            spec = self._planner.spec(message, generation.owner.num_context)
+        except ClusterError as error:
+            failed = MigrationFailed(
+                message.move_id, message.request_id, message.destination_id, str(error)
             )
+            _log_event(failed)
+            self._link.report(failed)
             return
         self._use(message.destination_id, message.destination_address, generation)
-        num_context = generation.owner.num_context
-        facts = MigrationFacts(
-            num_context,
-            source.capabilities,
-            destination.capabilities,
-            message.source_address,
-            message.destination_address,
-        )
-        replay_tokens = self._chooser.replay_tokens(message.request_id, facts)
-        _LOG.debug(
-            "migration starts from instance %s to %s: %d of %d tokens are recomputed",
-            message.source_id,
-            message.destination_id,
-            num_context if replay_tokens is None else replay_tokens,
-            num_context,
-            extra=ids,
-        )
-        params = messages.MigrationParams(
-            secrets.token_bytes(MOVE_KEY_BYTES),
-            source.capabilities.model,
-            source.capabilities.kv_layout,
-            replay_tokens,
-        )
-        spec = MigrationSpec(
-            message.move_id, message.source_id, message.destination_id, destination.address, params
-        )
         generation.owner.migrate(spec, now_s)
 
     # From engine hosts (`HostListener`).
@@ -289,12 +236,11 @@ class RequestRouter:
             self._carry_out_outputs(generation)
         elif isinstance(message, messages.Tokens | messages.StreamReady):
             stop = messages.StopStream(message.request_id, message.epoch)
-            self._connections.send(self._addresses.get(instance_id, ""), instance_id, stop)
+            self._connections.send(self._users.address(instance_id), instance_id, stop)
 
     def lose_instance(self, instance_id: str) -> None:
         """Interrupt the requests of an instance that has stopped or crashed."""
-        self._addresses.pop(instance_id, None)
-        for request_id in self._users.pop(instance_id, ()):
+        for request_id in self._users.remove_instance(instance_id):
             generation = self.generations.get(request_id)
             if generation is None:
                 continue
@@ -310,8 +256,7 @@ class RequestRouter:
     # Outputs and timers of the owners.
 
     def _use(self, instance_id: str, address: str, generation: PendingGeneration) -> None:
-        self._addresses[instance_id] = address
-        self._users.setdefault(instance_id, {})[generation.request.request_id] = None
+        self._users.add(instance_id, address, generation.request.request_id)
         generation.instances.add(instance_id)
 
     def _carry_out_outputs(self, generation: PendingGeneration) -> None:
@@ -319,7 +264,7 @@ class RequestRouter:
         for output in generation.owner.take_outputs():
             match output:
                 case SendToHost(instance_id, message):
-                    address = self._addresses.get(instance_id, "")
+                    address = self._users.address(instance_id)
                     self._connections.send(address, instance_id, message)
                 case DeliverTokens(_, tokens, finish):
                     self._chooser.answered(generation.request.request_id, self._link.now_s())
@@ -330,10 +275,10 @@ class RequestRouter:
                 case _:
                     assert_never(output)
         if generation.ended and generation.owner.settled:
-            self._disarm(generation)
+            generation.cancel_timer()
             self._forget(generation)
         else:
-            self._arm(generation)
+            generation.set_timer(self._link.now_s(), self._wake_up)
 
     def _report(self, generation: PendingGeneration, event: ReportedEvent) -> None:
         _log_event(event)
@@ -353,33 +298,10 @@ class RequestRouter:
         request_id = generation.request.request_id
         self.generations.pop(request_id, None)
         self._chooser.forget(request_id)
-        for instance_id in generation.instances:
-            users = self._users.get(instance_id, {})
-            users.pop(request_id, None)
-            if not users:
-                self._users.pop(instance_id, None)
-                self._addresses.pop(instance_id, None)
+        self._users.remove_request(request_id, generation.instances)
         generation.instances.clear()
 
-    def _arm(self, generation: PendingGeneration) -> None:
-        """Set the timer to the owner's next wake-up, unless it is set to an earlier time."""
-        at_s = generation.owner.next_wakeup_s
-        if at_s is None or generation.timer_at_s <= at_s:
-            return
-        self._disarm(generation)
-        generation.timer_at_s = at_s
-        delay_s = max(0.0, at_s - self._link.now_s())
-        loop = asyncio.get_running_loop()
-        generation.timer = loop.call_later(delay_s, self._wake_up, generation)
-
-    @staticmethod
-    def _disarm(generation: PendingGeneration) -> None:
-        if generation.timer is not None:
-            generation.timer.cancel()
-        generation.timer, generation.timer_at_s = None, float("inf")
-
     def _wake_up(self, generation: PendingGeneration) -> None:
-        generation.timer, generation.timer_at_s = None, float("inf")
         generation.owner.advance(self._link.now_s())
         self._carry_out_outputs(generation)
 
