@@ -1,10 +1,10 @@
-"""The gateway under overload.
+"""Benchmark of the gateway under overload.
 
     python -m experiments.gateway                          every scenario, three rounds
     python -m experiments.gateway --rounds 1 --seconds 5   a quick look
 
-A load generator here, the gateway in a process of its own, behind it a cluster of fixed capacity.
-Writes gateway.json into --out and prints a table of medians over the rounds.
+This process generates requests. The gateway runs in a process of its own, with a backend of fixed
+capacity. Writes gateway.json into --out and prints a table of medians over the rounds.
 """
 
 import argparse
@@ -17,13 +17,13 @@ from pathlib import Path
 from statistics import median
 
 from experiments.benchmarks.gateway.fixed_backend import Capacity
-from experiments.benchmarks.gateway.load import SCENARIOS, GatewayRow, Schedule, measure
+from experiments.benchmarks.gateway.scenarios import SCENARIOS, GatewayRow, Schedule, measure
 from experiments.benchmarks.gateway.server import serving
 from experiments.simulation.environment import Stopwatch, environment
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure what the command line asks for."""
+    """Run the scenarios of the command line, write the results and print a table."""
     options, stopwatch = _options(argv), Stopwatch()
     capacity = Capacity(options.slots, options.token_ms / 1e3, options.tokens)
     rows = []
@@ -60,22 +60,26 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     )
     names = [scenario.name for scenario in SCENARIOS]
     parser.add_argument("--scenarios", nargs="+", default=names, choices=names)
-    parser.add_argument("--seconds", type=float, default=15.0, help="that count, of each scenario")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--slots", type=int, default=32)
-    parser.add_argument("--tokens", type=int, default=16)
-    parser.add_argument("--token-ms", type=float, default=40.0)
-    parser.add_argument("--waiting", type=int, default=64, help="the gateway's queue bound")
-    parser.add_argument("--slo-s", type=float, default=3.0, help="to the first token")
-    parser.add_argument("--out", type=Path, default=Path("outputs/gateway"))
+    parser.add_argument("--seconds", type=float, default=15.0, help="measured per scenario")
+    parser.add_argument("--rounds", type=int, default=3, help="of all scenarios")
+    parser.add_argument("--slots", type=int, default=32, help="of the backend")
+    parser.add_argument("--tokens", type=int, default=16, help="of each response")
+    parser.add_argument(
+        "--token-ms", type=float, default=40.0, help="time per token of the backend"
+    )
+    parser.add_argument("--waiting", type=int, default=64, help="limit of the gateway's queue")
+    parser.add_argument(
+        "--slo-s", type=float, default=3.0, help="objective of the time to the first token"
+    )
+    parser.add_argument("--out", type=Path, default=Path("outputs/gateway"), help="directory")
     options = parser.parse_args(argv)
     if min(options.slots, options.tokens, options.token_ms, options.rounds, options.seconds) <= 0:
-        parser.error("every number must be positive")
+        parser.error("--slots, --tokens, --token-ms, --rounds and --seconds must be positive")
     return options
 
 
 def _table(rows: list[GatewayRow]) -> Iterator[str]:
-    """A line for each scenario: medians over the rounds."""
+    """Yield a header, and a line for each scenario: medians over the rounds."""
     yield (
         f"{'scenario':<22}{'offered/s':>10}{'goodput/s':>10}{'of cap.':>9}{'completed':>11}"
         f"{'refused':>9}"

@@ -72,8 +72,8 @@ class BenchClient:
         """
         try:
             async with asyncio.timeout(_SETTLE_S):
-                while self.router.calls or self.link.num_unlogged:  # noqa: ASYNC110 - both change often
+                while self.router.generations or self.link.num_unlogged:  # noqa: ASYNC110 - both change often
                     await asyncio.sleep(0.01)
         except TimeoutError as error:
-            held = ", ".join(list(self.router.calls)[:5])
+            held = ", ".join(list(self.router.generations)[:5])
             raise ClusterError(f"engines have not ended the streams of {held}") from error

@@ -152,10 +152,6 @@ class WorkerAddresses(_Message, frozen=True):
     addresses: tuple[str, ...]
 
 
-# Upper bounds of the buckets of durations; a count of longer ones follows.
-BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0, 120.0, 300.0)
-
-
 class PhaseTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Durations of a phase of the cold starts from `tier`: counts by `BUCKETS_S`, and the sum."""
 

@@ -1,6 +1,7 @@
-"""Who gets in: request rates and requests at once per key, and a bound on all who wait.
+"""Admission control: request rates and concurrent requests per key, and a bound on waiting choices.
 
-A refusal costs no more than reading the headers, so that overload is answered and not served badly.
+Under overload a request is refused (429) after its headers were read, at little cost, so that the
+admitted requests are served well.
 """
 
 import math
@@ -9,14 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sllmreal.gateway.errors import too_many
+from sllmreal.gateway.errors import ApiError, too_many
 from sllmreal.gateway.keys import Principal
 from sllmreal.gateway.settings import Limits
 
 
 @dataclass(slots=True)
 class TokenBucket:
-    """`rate_per_s` permits a second, saved up to `burst` of them."""
+    """A rate limit: `rate_per_s` permits a second, of which up to `burst` are saved."""
 
     rate_per_s: float
     burst: int
@@ -24,7 +25,7 @@ class TokenBucket:
     filled_at_s: float
 
     def take(self, now_s: float) -> float:
-        """Take one permit and return 0; without one, the seconds until there is."""
+        """Take a permit and return 0; if there is none, return the seconds until there is one."""
         self.level = min(self.burst, self.level + (now_s - self.filled_at_s) * self.rate_per_s)
         self.filled_at_s = now_s
         if self.level >= 1:
@@ -35,26 +36,31 @@ class TokenBucket:
 
 @dataclass(slots=True)
 class _Account:
+    """The use and limits of one key."""
+
     bucket: TokenBucket
     max_requests: int
     num_requests: int = 0
 
 
-class AdmittedRequest:
-    """A choice's place among those who wait for their first token."""
+class WaitingChoice:
+    """A choice that waits for its first token, and counts as waiting until `leave`."""
 
     def __init__(self, admission: "Admission") -> None:
         self._admission: Admission | None = admission
 
     def leave(self) -> None:
-        """It waits no more. May be called again."""
+        """Stop waiting. May be called twice."""
         if self._admission is not None:
             self._admission.num_waiting -= 1
             self._admission = None
 
 
 class Admission:
-    """Counts who is inside. Keys are few and known, so accounts are kept for ever."""
+    """Counts the admitted requests of each key, and the waiting choices of all keys.
+
+    Accounts of keys are never removed, because keys are few.
+    """
 
     def __init__(self, limits: Limits, now_s: Callable[[], float] = time.monotonic) -> None:
         self._limits = limits
@@ -64,22 +70,26 @@ class Admission:
 
     @property
     def num_requests(self) -> int:
-        """Requests inside, of all keys."""
+        """Admitted requests of all keys that have not ended."""
         return sum(account.num_requests for account in self._accounts.values())
 
     @contextmanager
     def request(self, principal: Principal) -> Iterator[None]:
-        """Let one request in for the duration. Raises ApiError (429)."""
+        """Admit one request until the context ends. Raises ApiError (429)."""
         account = self._account(principal)
         wait_s = account.bucket.take(self._now_s())
         if wait_s > 0:
-            message = f"This key may send {account.bucket.rate_per_s:g} requests a second."
+            rate = account.bucket.rate_per_s
+            message = f"This key may send {rate:g} requests a second; wait {wait_s:.1f} s."
             raise too_many(message, "rate_limit_exceeded", wait_s)
         if account.num_requests >= account.max_requests:
-            message = f"This key may have {account.max_requests} requests at once."
+            message = (
+                f"This key has {account.num_requests} open requests and may have "
+                f"{account.max_requests}; wait until one of them ends."
+            )
             raise too_many(message, "concurrency_limit_exceeded", self._limits.retry_after_s)
         if self.num_waiting >= self._limits.waiting:
-            raise self._full()
+            raise self._queue_full()
         account.num_requests += 1
         try:
             yield
@@ -87,20 +97,23 @@ class Admission:
             account.num_requests -= 1
 
     @contextmanager
-    def places(self, num_choices: int) -> Iterator[list[AdmittedRequest]]:
-        """Places in the queue for all choices of a request, or for none. Raises ApiError (429)."""
+    def waiting(self, num_choices: int) -> Iterator[list[WaitingChoice]]:
+        """Count all choices of a request as waiting, or none. Raises ApiError (429)."""
         if self.num_waiting + num_choices > self._limits.waiting:
-            raise self._full()
+            raise self._queue_full()
         self.num_waiting += num_choices
-        places = [AdmittedRequest(self) for _ in range(num_choices)]
+        choices = [WaitingChoice(self) for _ in range(num_choices)]
         try:
-            yield places
+            yield choices
         finally:
-            for place in places:
-                place.leave()
+            for choice in choices:
+                choice.leave()
 
-    def _full(self) -> Exception:
-        message = f"{self.num_waiting} requests wait already; try again later."
+    def _queue_full(self) -> ApiError:
+        message = (
+            f"{self.num_waiting} choices wait for their first token, and at most "
+            f"{self._limits.waiting} may wait; try again later."
+        )
         return too_many(message, "queue_full", self._limits.retry_after_s)
 
     def _account(self, principal: Principal) -> _Account:
@@ -110,6 +123,6 @@ class Admission:
             rate = (entry and entry.requests_per_s) or limits.requests_per_s
             burst = (entry and entry.burst) or min(limits.burst, max(1, math.ceil(2 * rate)))
             bucket = TokenBucket(rate, burst, burst, self._now_s())
-            most = (entry and entry.max_requests) or limits.requests_per_key
-            account = self._accounts[principal.id] = _Account(bucket, most)
+            max_requests = (entry and entry.max_requests) or limits.requests_per_key
+            account = self._accounts[principal.id] = _Account(bucket, max_requests)
         return account

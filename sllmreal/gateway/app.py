@@ -1,5 +1,6 @@
 """The gateway's HTTP application: an OpenAI-compatible API over a `Backend`."""
 
+import logging
 from importlib import metadata
 
 import msgspec
@@ -15,27 +16,32 @@ from sllmreal.gateway.gate import OPEN_PATH, Gate
 from sllmreal.gateway.service import CLIENT_LEFT, GatewayService
 from sllmreal.gateway.settings import GatewaySettings
 
+_LOG = logging.getLogger(__name__)
+
 
 def create_app(backend: Backend, settings: GatewaySettings) -> FastAPI:
-    """The application; `app.state.service` is its Service. Raises UsageError for bad keys files."""
+    """Return the application; `app.state.service` is its GatewayService.
+
+    Raises UsageError for an invalid keys file.
+    """
     service = GatewayService(backend, settings)
-    # No schema and no pages about it: they would be routes that tell what runs here.
+    # Without a schema and its pages: those routes would be open to clients without a key.
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.service = service
-    app.include_router(_generating(service))
-    app.include_router(_telling(service))
+    app.include_router(_generating_routes(service))
+    app.include_router(_status_routes(service))
     app.add_middleware(
         Gate,
         keyring=service.keyring,
         admission=service.admission,
         draining=lambda: service.draining,
-        refused=service.refused,
+        on_error=service.count_error,
     )
-    _answer_errors(app, service)
+    _add_error_handlers(app, service)
     return app
 
 
-def _generating(service: GatewayService) -> APIRouter:
+def _generating_routes(service: GatewayService) -> APIRouter:
     router = APIRouter(prefix="/v1")
 
     @router.post("/completions")
@@ -49,14 +55,14 @@ def _generating(service: GatewayService) -> APIRouter:
     return router
 
 
-def _telling(service: GatewayService) -> APIRouter:
+def _status_routes(service: GatewayService) -> APIRouter:
     router = APIRouter()
 
     @router.get("/v1/models")
     async def models(request: Request) -> Response:
         principal = request.state.principal
-        seen = [_card(model) for model in service.backend.models() if principal.sees(model)]
-        return _json({"object": "list", "data": seen})
+        visible = [_card(model) for model in service.backend.models() if principal.sees(model)]
+        return _json({"object": "list", "data": visible})
 
     @router.get("/v1/models/{name:path}")
     async def model(request: Request, name: str) -> Response:
@@ -64,14 +70,17 @@ def _telling(service: GatewayService) -> APIRouter:
 
     @router.get(OPEN_PATH)
     async def health() -> Response:
-        ailments = service.ailments()
-        status = "unhealthy" if ailments else "ok"
-        return _json({"status": status, "reasons": ailments}, 503 if ailments else 200)
+        problems = service.problems()
+        status = "unhealthy" if problems else "ok"
+        return _json({"status": status, "reasons": problems}, 503 if problems else 200)
 
     @router.get("/metrics")
     async def metrics(request: Request) -> Response:
         if not request.state.principal.is_operator:
-            message = "This key may not read metrics: they name every tenant's models."
+            message = (
+                "This key may not read metrics, because they name every tenant's models; "
+                "use the key of an operator."
+            )
             raise ApiError(403, message, "permission_error", "operators_only")
         return Response(service.metrics.page(), headers={"content-type": CONTENT_TYPE_LATEST})
 
@@ -82,27 +91,30 @@ def _telling(service: GatewayService) -> APIRouter:
     return router
 
 
-def _answer_errors(app: FastAPI, service: GatewayService) -> None:
-    """Errors of routes, of routing and of our own mistakes, all as OpenAI's error objects."""
+def _add_error_handlers(app: FastAPI, service: GatewayService) -> None:
+    """Answer errors of routes, of routing and of the gateway itself with OpenAI's error objects."""
 
     @app.exception_handler(ApiError)
-    async def refused(request: Request, error: ApiError) -> Response:
-        service.refused(error)
+    async def api_error(request: Request, error: ApiError) -> Response:
+        service.count_error(error)
         return error.response()
 
     @app.exception_handler(ClientLeftError)
-    async def left(request: Request, error: ClientLeftError) -> Response:
+    async def client_left(request: Request, error: ClientLeftError) -> Response:
+        _LOG.info("%s", error)
         return Response(status_code=CLIENT_LEFT)
 
     @app.exception_handler(HTTPException)
-    async def unrouted(request: Request, error: HTTPException) -> Response:
+    async def routing_error(request: Request, error: HTTPException) -> Response:
         message = f"{error.detail}: {request.method} {request.url.path[:200]}"
-        return await refused(request, ApiError(error.status_code, message))
+        return await api_error(request, ApiError(error.status_code, message))
 
     @app.exception_handler(Exception)
-    async def broken(request: Request, error: Exception) -> Response:
-        message = "The gateway made a mistake; its log says which."
-        return await refused(request, ApiError(500, message, "server_error", "internal_error"))
+    async def internal_error(request: Request, error: Exception) -> Response:
+        # Starlette raises the error again, and uvicorn logs its traceback.
+        _LOG.error("internal error in %s %s", request.method, request.url.path[:200])
+        message = "Internal error of the gateway; its log has the cause."
+        return await api_error(request, ApiError(500, message, "server_error", "internal_error"))
 
 
 def _card(model: DeployedModel) -> dict[str, object]:
@@ -110,7 +122,7 @@ def _card(model: DeployedModel) -> dict[str, object]:
         "id": model.name,
         "object": "model",
         "created": int(model.created_at_s),
-        "owned_by": model.owner,
+        "owned_by": model.owned_by,
         "max_model_len": model.context_tokens,
     }
 

@@ -1,4 +1,4 @@
-"""The bodies of /v1/completions and /v1/chat/completions."""
+"""Request bodies of /v1/completions and /v1/chat/completions."""
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
@@ -17,7 +17,7 @@ Prompt = Annotated[str | TokenIds | Texts | Prompts, Field(union_mode="left_to_r
 
 
 class CompletionRequest(GenerationBody):
-    """Text or token ids to be continued; a list of those is answered by as many choices."""
+    """The body of /v1/completions. A list of prompts is answered by `n` choices for each."""
 
     unserved: ClassVar[Mapping[str, Neutral]] = {
         **UNSERVED_BY_BOTH,
@@ -40,7 +40,7 @@ class CompletionRequest(GenerationBody):
 
 
 class TextPart(Strict):
-    """A part of a message. Other kinds are refused by their type."""
+    """A text part of a message. Parts of other types are refused."""
 
     type: Literal["text"]
     text: str
@@ -50,7 +50,7 @@ TextParts = Annotated[list[TextPart], Field(fail_fast=True, min_length=1, max_le
 
 
 class ChatMessage(Strict):
-    """One turn. `name` is accepted and not used, as most templates do not."""
+    """A turn of the conversation. `name` is accepted and ignored, as most chat templates do."""
 
     unserved: ClassVar[Mapping[str, Neutral]] = {
         "tool_calls": (None, []),
@@ -66,7 +66,7 @@ class ChatMessage(Strict):
 
     @property
     def message(self) -> Message:
-        """As templates know it: the newer name of the system's role is told by the older."""
+        """The turn for the chat template, which knows the role `developer` as `system`."""
         role = "system" if self.role == "developer" else self.role
         if isinstance(self.content, str):
             return Message(role, self.content)
@@ -77,7 +77,7 @@ Messages = Annotated[list[ChatMessage], Field(fail_fast=True, min_length=1, max_
 
 
 class ChatRequest(GenerationBody):
-    """A conversation to be continued by the assistant."""
+    """The body of /v1/chat/completions."""
 
     unserved: ClassVar[Mapping[str, Neutral]] = {
         **UNSERVED_BY_BOTH,
@@ -97,6 +97,6 @@ class ChatRequest(GenerationBody):
     max_completion_tokens: Annotated[int, Field(ge=1, le=1 << 24)] | None = None
 
     @property
-    def most_tokens(self) -> int | None:
-        """The output's bound by its newer name, else by its older."""
+    def output_limit(self) -> int | None:
+        """The maximum of output tokens: `max_completion_tokens`, or the older `max_tokens`."""
         return self.max_completion_tokens or self.max_tokens

@@ -1,8 +1,8 @@
-"""A conversation as a model wants it: the Jinja template that comes with its tokenizer.
+"""Chat templates: the Jinja template that comes with a model's tokenizer.
 
-The template is the deployer's, the messages are anybody's. It runs in Jinja's immutable sandbox
-with what templates are written against: `messages`, `add_generation_prompt`, the special tokens,
-`tojson`, `raise_exception`, `strftime_now`, loop controls and the `generation` block.
+The deployer supplies the template, any client the messages. A template runs in Jinja's immutable
+sandbox. It has the names that templates of the field use: `messages`, `add_generation_prompt`, the
+special tokens, `tojson`, `raise_exception`, `strftime_now`, loop controls, the `generation` block.
 """
 
 import json
@@ -19,7 +19,7 @@ from sllmcore.errors import UsageError
 from sllmreal.gateway.backend import Message
 
 MAX_TEMPLATE_CHARS = 1 << 20
-# What a template can meet when the messages are not what its author had in mind.
+# Errors that a template may raise for messages that its author did not expect.
 _REFUSALS = (
     jinja2.TemplateError,
     TypeError,
@@ -32,7 +32,7 @@ _REFUSALS = (
 
 
 class _Generation(Extension):
-    """`{% generation %}` marks what the assistant said, for training; here it is only its body."""
+    """`{% generation %}`, which marks the assistant's text for training. Renders its body."""
 
     tags = {"generation"}  # noqa: RUF012 - the base class declares it so
 
@@ -42,11 +42,13 @@ class _Generation(Extension):
 
 
 class ChatTemplate:
-    """A compiled template. Raises UsageError where it does not compile."""
+    """A compiled template. Raises UsageError if it does not compile."""
 
     def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
         if len(source) > MAX_TEMPLATE_CHARS:
-            raise UsageError(f"a chat template may have {MAX_TEMPLATE_CHARS} characters")
+            raise UsageError(
+                f"a chat template may have {MAX_TEMPLATE_CHARS} characters, got {len(source)}"
+            )
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True,
             lstrip_blocks=True,
@@ -62,7 +64,10 @@ class ChatTemplate:
             raise UsageError(f"the chat template does not compile: {error}") from error
 
     def render(self, messages: Sequence[Message]) -> str:
-        """The prompt up to where the assistant speaks. Raises UsageError if it is refused."""
+        """Return the prompt for the assistant's next turn.
+
+        Raises UsageError if the template refuses the messages.
+        """
         turns = [{"role": turn.role, "content": turn.content} for turn in messages]
         try:
             return self._template.render(

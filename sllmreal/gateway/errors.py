@@ -1,4 +1,4 @@
-"""What the gateway answers when it does not do what was asked, as the OpenAI API words it."""
+"""Errors of the API, in the format of OpenAI's error objects."""
 
 import math
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class ApiError(SllmError):
         return self.message
 
     def body(self) -> bytes:
-        """The error object, as JSON."""
+        """Return the error object as JSON."""
         error = {
             "message": self.message,
             "type": self.kind,
@@ -36,6 +36,7 @@ class ApiError(SllmError):
         return msgspec.json.encode({"error": error})
 
     def response(self) -> Response:
+        """Return the HTTP response."""
         headers = {"content-type": "application/json"}
         if self.retry_after_s is not None:
             headers["retry-after"] = str(max(1, math.ceil(self.retry_after_s)))
@@ -47,38 +48,45 @@ class ApiError(SllmError):
 
 
 class ClientLeftError(SllmError):
-    """Nobody is there to answer any more."""
+    """The client has disconnected before its response was complete."""
 
 
 class SlowReaderError(SllmError):
-    """A client does not take its answer: its stream ends so that it holds nothing."""
+    """The client reads too slowly: its connection is reset, so that it holds no memory."""
 
 
 def bad_request(message: str, param: str | None = None, code: str | None = None) -> ApiError:
+    """Return an error 400."""
     return ApiError(400, message, param=param, code=code)
 
 
 def unsupported(param: str) -> ApiError:
-    """For what the API has and this gateway does not: said, instead of ignored."""
-    return bad_request(f"{param} is not supported here", param, "unsupported_parameter")
+    """Return the error for a parameter of OpenAI's API that this gateway does not serve."""
+    message = f"{param} is not supported by this server; remove it or leave it at its default."
+    return bad_request(message, param, "unsupported_parameter")
 
 
 def unknown_model(name: str) -> ApiError:
-    """The same for a model that is not there and one that belongs to others."""
-    message = f"The model {name[:200]!r} does not exist or you do not have access to it."
+    """Return the error for a model that does not exist, or belongs to other tenants."""
+    message = (
+        f"The model {name[:200]!r} does not exist or you do not have access to it; "
+        "/v1/models lists the models that you can use."
+    )
     return ApiError(404, message, code="model_not_found", param="model")
 
 
 def unauthorised(message: str) -> ApiError:
+    """Return an error 401."""
     return ApiError(401, message, code="invalid_api_key")
 
 
 def too_many(message: str, code: str, retry_after_s: float) -> ApiError:
+    """Return an error 429."""
     return ApiError(429, message, kind="requests", code=code, retry_after_s=retry_after_s)
 
 
 def of_cluster(error: ClusterError) -> ApiError:
-    """How a submission's error is told to the user."""
+    """Return the API's error for the error of a generation."""
     match error:
         case RejectedError(retry_after_s=retry_after_s):
             return too_many(str(error), "rejected", 1.0 if retry_after_s is None else retry_after_s)

@@ -1,8 +1,8 @@
-"""What both kinds of request have in common, and how a body becomes a checked value.
+"""The common fields of both request bodies, and the parser of bodies.
 
-Every field is bounded here by what can be meant at all; `Limits` bounds further by what this
-gateway grants. Unknown fields are refused as OpenAI does; fields of the API that this gateway does
-not serve are accepted where they ask for nothing, because clients send their defaults.
+Fields are limited here to valid values; `Limits` limits them further to what this gateway allows.
+Unknown fields are refused, as OpenAI does. Fields of OpenAI's API that this gateway does not serve
+are accepted with their default values only, because clients send defaults.
 """
 
 from collections.abc import Mapping
@@ -10,27 +10,27 @@ from typing import Annotated, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sllmreal.gateway.answers import UsageTold
 from sllmreal.gateway.errors import bad_request, unsupported
+from sllmreal.gateway.responses import UsageInStream
 
 Neutral = tuple[object, ...]
 Request = TypeVar("Request", bound="Strict")
-# Each may be an object to make, which costs far more than its byte: 0.4 s for a million of them.
+# Parsing an opening bracket may create an object: a million of them take 0.4 s.
 _MAX_BRACKETS = 1 << 16
 
 
 class Strict(BaseModel):
-    """No conversion between types, no unknown field, no infinity."""
+    """A model without conversion between types, unknown fields and infinity."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
-    # Fields of the API that are not served, with the values that ask for nothing.
+    # Fields of the API that are not served, with the values that have no effect.
     unserved: ClassVar[Mapping[str, Neutral]] = {}
 
     @model_validator(mode="before")
     @classmethod
     def _served(cls, data: object) -> object:
-        """Refuse at the first wrong field: a body can hold a hundred thousand of them."""
+        """Refuse the first invalid field; a body can have a hundred thousand of them."""
         if not isinstance(data, dict):
             return data
         known = {}
@@ -39,14 +39,16 @@ class Strict(BaseModel):
                 known[name] = value
             elif name not in cls.unserved:
                 shown = str(name)[:100]
-                raise bad_request(f"Unrecognized request argument supplied: {shown}", shown)
-            elif not any(value is one or value == one for one in cls.unserved[name]):
+                raise bad_request(
+                    f"Unrecognized request argument supplied: {shown}; remove it.", shown
+                )
+            elif not any(value is neutral or value == neutral for neutral in cls.unserved[name]):
                 raise unsupported(name)
         return known
 
 
 class StreamOptions(Strict):
-    """Options of a streamed answer."""
+    """Options of a streamed response."""
 
     unserved: ClassVar[Mapping[str, Neutral]] = {"include_obfuscation": (None, False)}
     include_usage: bool | None = None
@@ -73,24 +75,27 @@ class GenerationBody(Strict):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: Annotated[str, Field(max_length=512)] | None = None
-    ignore_eos: bool = False  # generate on past the model's stop tokens
-    return_token_ids: bool = False  # beside the text
+    ignore_eos: bool = False  # do not end at the model's stop tokens
+    return_token_ids: bool = False  # in addition to the text
 
     @model_validator(mode="after")
-    def _options_of_a_stream(self) -> Self:
+    def _check_stream_options(self) -> Self:
         if self.stream_options is not None and not self.stream:
-            raise bad_request("stream_options needs stream to be true", "stream_options")
+            raise bad_request(
+                "stream_options requires stream to be true; set it or remove stream_options.",
+                "stream_options",
+            )
         return self
 
     @property
-    def stops(self) -> tuple[str, ...]:
-        """The stop strings, none twice."""
-        given = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        return tuple(dict.fromkeys(given))
+    def stop_strings(self) -> tuple[str, ...]:
+        """The stop strings, without duplicates."""
+        strings = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return tuple(dict.fromkeys(strings))
 
     @property
-    def told_usage(self) -> UsageTold:
-        """What events of a stream say of usage."""
+    def usage_in_stream(self) -> UsageInStream:
+        """The events of a stream that include usage."""
         options = self.stream_options
         if options is None or not options.include_usage:
             return "never"
@@ -108,16 +113,21 @@ UNSERVED_BY_BOTH: Mapping[str, Neutral] = {
 }
 
 
-def parsed(kind: type[Request], raw: bytes) -> Request:
-    """The body as a checked value. Raises ApiError (400) naming the first field that is wrong."""
-    if raw.count(b"[") + raw.count(b"{") > _MAX_BRACKETS:
-        raise bad_request(f"The body may have {_MAX_BRACKETS} opening brackets.")
+def parsed_body(kind: type[Request], raw: bytes) -> Request:
+    """Return the body as a value of `kind`. Raises ApiError (400) about the first invalid field."""
+    num_brackets = raw.count(b"[") + raw.count(b"{")
+    if num_brackets > _MAX_BRACKETS:
+        raise bad_request(
+            f"The body has {num_brackets} opening brackets and may have {_MAX_BRACKETS}; "
+            "split the request."
+        )
     try:
         return kind.model_validate_json(raw)
     except ValidationError as errors:
         first = errors.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = [str(step)[:100] for step in first["loc"]]
+        path = [str(step)[:100] for step in first["loc"]]
         if first["type"] == "json_invalid":
-            raise bad_request("We could not parse the JSON body of your request.") from None
-        message = f"{'.'.join(place[:1]) or 'the body'}: {first['msg'][:300]}"
-        raise bad_request(message, place[0] if place else None) from None
+            message = f"We could not parse the JSON body of your request: {first['msg'][:300]}"
+            raise bad_request(message) from None
+        message = f"{path[0] if path else 'the body'}: {first['msg'][:300]}"
+        raise bad_request(message, path[0] if path else None) from None

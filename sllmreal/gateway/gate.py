@@ -1,6 +1,6 @@
-"""What every request passes before any route: its key, and room for it.
+"""Middleware that authenticates and admits each request before it is routed.
 
-It stands before routing, so that a route added later is behind it too. Only /health is not.
+It stands before routing, so that it also guards routes that are added later. Only /health is open.
 """
 
 import asyncio
@@ -25,13 +25,13 @@ class Gate:
         keyring: Keyring,
         admission: Admission,
         draining: Callable[[], bool],
-        refused: Callable[[ApiError], None],
+        on_error: Callable[[ApiError], None],
     ) -> None:
         self._app = app
         self._keyring = keyring
         self._admission = admission
         self._draining = draining
-        self._refused = refused
+        self._on_error = on_error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -43,8 +43,8 @@ class Gate:
             return
         try:
             await self._enter(scope, receive, send)
-        except ApiError as error:  # of the gate: the application answers its own
-            self._refused(error)
+        except ApiError as error:  # of the gate; the application answers its own
+            self._on_error(error)
             await error.response()(scope, receive, send)
 
     async def _enter(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,19 +56,19 @@ class Gate:
             await self._app(scope, receive, send)
             return
         with self._admission.request(principal):
-            await self._until_cut_off(scope, receive, send)
+            await self._until_cancelled(scope, receive, send)
 
-    async def _until_cut_off(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application. Cut off by the gateway's end before it has answered, it says so."""
+    async def _until_cancelled(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application. Raises ApiError (503) if the gateway's end cancels it unanswered."""
         started = False
 
-        async def noted(message: Message) -> None:
+        async def send_noted(message: Message) -> None:
             nonlocal started
             started = True
             await send(message)
 
         try:
-            await self._app(scope, receive, noted)
+            await self._app(scope, receive, send_noted)
         except asyncio.CancelledError:
             if started or not self._draining():
                 raise
@@ -76,5 +76,5 @@ class Gate:
 
 
 def _shutting_down() -> ApiError:
-    message = "This gateway is shutting down."
+    message = "This gateway is shutting down; try again later."
     return ApiError(503, message, "server_error", "draining", None, 1.0, closes=True)

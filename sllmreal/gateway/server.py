@@ -1,6 +1,7 @@
-"""Serving the gateway on a socket, inside the event loop of the cluster's driver."""
+"""The gateway's HTTP server, in the event loop of the cluster's driver."""
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,26 +13,28 @@ from sllmcore.errors import UsageError
 from sllmreal.gateway.app import create_app
 from sllmreal.gateway.backend import Backend
 from sllmreal.gateway.connection import GatewayConnection
+from sllmreal.gateway.overload_log import OverloadLog
 from sllmreal.gateway.service import GatewayService
 from sllmreal.gateway.settings import GatewaySettings
 
-# What waits longer in the kernel than its client would is better not taken at all.
+_LOG = logging.getLogger(__name__)
+# Connections that the kernel queues. With more, clients would time out before they are accepted.
 _BACKLOG = 128
-# In one turn of the event loop. Every stream waits for the turn's end: under a flood of connections
-# those wait in the kernel, and what runs goes on.
+# Connections accepted in one turn of the event loop, during which all streams wait. Under a flood,
+# connections wait in the kernel and running streams go on.
 _ACCEPTS = 16
 _MAX_HEADER_BYTES = 32 << 10
-# What the kernel holds for a client that does not read; by itself it would grow to megabytes.
+# Bytes that the kernel buffers for a client that does not read; its default grows to megabytes.
 _SEND_BUFFER_BYTES = 128 << 10
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which leaves signals to the process that it is a part of."""
+    """uvicorn's server without its signal handlers, which belong to the process."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         for listener in sockets or []:
-            listener.listen(_BACKLOG)  # asyncio has one number for this and for accepts in a turn
+            listener.listen(_BACKLOG)  # asyncio has set it to _ACCEPTS
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -45,10 +48,10 @@ async def serve(
     stop: asyncio.Event,
     ready: Callable[[str, int], None] | None = None,
 ) -> None:
-    """Serve until `stop` is set or this is cancelled, then let running requests end for `drain_s`.
+    """Serve until `stop` is set or this is cancelled, then wait up to `drain_s` for open requests.
 
-    `ready` is told the address when connections are accepted. Raises UsageError if the address
-    cannot be had or the keys file is wrong.
+    `ready` is called with the address when connections are accepted. Raises UsageError if the
+    address cannot be used or the keys file is invalid.
     """
     app = create_app(backend, settings)
     service: GatewayService = app.state.service
@@ -56,12 +59,19 @@ async def serve(
         server = _Server(_config(app, settings))
         serving = asyncio.create_task(server.serve([listener]))
         stopping = asyncio.create_task(stop.wait())
+        host, port = listener.getsockname()[:2]
+        _LOG.info("gateway listens on %s port %d", host, port)
         if ready is not None:
-            host, port = listener.getsockname()[:2]
             ready(host, port)
         try:
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            num_open = service.admission.num_requests
+            _LOG.info(
+                "gateway stops: %d requests may end within %g s",
+                num_open,
+                settings.timeouts.drain_s,
+            )
             service.draining = True
             server.should_exit = True
             stopping.cancel()
@@ -73,7 +83,7 @@ def _config(app: object, settings: GatewaySettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
         loop="none",
-        http=partial(GatewayConnection, settings),  # type: ignore[arg-type]
+        http=partial(GatewayConnection, settings, OverloadLog()),  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
         log_config=None,
@@ -89,13 +99,13 @@ def _config(app: object, settings: GatewaySettings) -> uvicorn.Config:
 
 @contextmanager
 def _listening(settings: GatewaySettings) -> Iterator[socket.socket]:
-    """A bound socket. Its connections inherit the size of its send buffer."""
+    """Bind a socket. Its connections inherit the size of its send buffer."""
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
         family, kind, protocol, _, address = found[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise UsageError(f"{settings.host!r} is no address: {error}") from error
+        raise UsageError(f"cannot resolve host {settings.host!r}: {error}") from error
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)

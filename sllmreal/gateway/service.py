@@ -1,5 +1,6 @@
-"""What one gateway holds, and how it answers a generating request."""
+"""The state of one gateway, and its responses to generating requests."""
 
+import logging
 import secrets
 import time
 
@@ -8,25 +9,27 @@ from starlette.responses import Response
 
 from sllmcore.errors import ClusterError
 from sllmreal.gateway.admission import Admission
-from sllmreal.gateway.answers import ChatDialect, Delta, Dialect, Heading, TextDialect
 from sllmreal.gateway.backend import Backend, Health
 from sllmreal.gateway.bodies import ChatRequest, CompletionRequest
+from sllmreal.gateway.disconnects import while_connected
 from sllmreal.gateway.errors import ApiError, ClientLeftError, of_cluster
-from sllmreal.gateway.fields import GenerationBody, parsed
-from sllmreal.gateway.generation import Generation, Plan
+from sllmreal.gateway.fields import GenerationBody, parsed_body
+from sllmreal.gateway.generation import Generation, GenerationPlan
 from sllmreal.gateway.keys import Keyring, Principal, load_keys
-from sllmreal.gateway.leaving import while_connected
 from sllmreal.gateway.metrics import GatewayMetrics
-from sllmreal.gateway.planning import Planner
-from sllmreal.gateway.reading import read_body
+from sllmreal.gateway.overload_log import OverloadLog
+from sllmreal.gateway.planner import Planner
+from sllmreal.gateway.request_body import read_body
+from sllmreal.gateway.responses import ChatFormat, CompletionFormat, Delta, Heading, ResponseFormat
 from sllmreal.gateway.settings import GatewaySettings
 from sllmreal.gateway.streaming import EventStream
 
-CLIENT_LEFT = 499  # told to nobody: the client is gone
+_LOG = logging.getLogger(__name__)
+CLIENT_LEFT = 499  # nginx's status for a client that has disconnected; it is never received
 
 
 class GatewayService:
-    """One gateway's state, shared by its routes."""
+    """The state of a gateway, shared by its routes."""
 
     def __init__(self, backend: Backend, settings: GatewaySettings) -> None:
         self.backend = backend
@@ -34,80 +37,100 @@ class GatewayService:
         keys_file = settings.keys_file
         self.keyring = Keyring(None if keys_file is None else load_keys(keys_file))
         self.admission = Admission(settings.limits)
-        self.metrics = GatewayMetrics(backend.snapshot)
+        self.metrics = GatewayMetrics(backend.metrics)
         self.draining = False
+        self._overload = OverloadLog()
 
-    def refused(self, error: ApiError) -> None:
-        """Count an answer that is an error."""
+    def count_error(self, error: ApiError) -> None:
+        """Count and log a response that is an error.
+
+        `Generation` logs the errors of the cluster.
+        """
         self.metrics.refused.labels(error.code or str(error.status)).inc()
+        if error.status in (429, 503):
+            self._overload.refused(error.message)
+        else:
+            _LOG.debug("request refused with status %d: %s", error.status, error.message)
 
     def planner(self, request: Request) -> Planner:
+        """Return the planner for the principal of an HTTP request."""
         principal: Principal = request.state.principal
         return Planner(self.backend, self.settings.limits, principal)
 
-    def ailments(self) -> list[str]:
-        """What keeps the gateway from serving, nothing if it can."""
+    def problems(self) -> list[str]:
+        """Return the reasons why the gateway cannot serve; empty if it can."""
         health: Health = self.backend.health()
-        signs = {
+        found = {
             "draining": self.draining,
             "no leader": not health.leader_alive,
             "store unreachable": not health.store_reachable,
             "no worker alive": health.num_workers_alive < 1,
             "driver stuck": health.driver_silence_s > self.settings.timeouts.driver_silence_s,
         }
-        return [name for name, present in signs.items() if present]
+        return [name for name, present in found.items() if present]
 
     async def completion(self, request: Request) -> Response:
         """Answer /v1/completions."""
-        body = parsed(CompletionRequest, await read_body(request, self.settings))
+        body = parsed_body(CompletionRequest, await read_body(request, self.settings))
         request_id = f"cmpl-{secrets.token_hex(12)}"
         plan = await self.planner(request).completion(body, request_id)
-        return await self._answer(
-            request, plan, TextDialect(_heading(request_id, body, plan)), body
-        )
+        response_format = CompletionFormat(_heading(request_id, body, plan))
+        return await self._answer(request, plan, response_format, stream=bool(body.stream))
 
     async def chat(self, request: Request) -> Response:
         """Answer /v1/chat/completions."""
-        body = parsed(ChatRequest, await read_body(request, self.settings))
+        body = parsed_body(ChatRequest, await read_body(request, self.settings))
         request_id = f"chatcmpl-{secrets.token_hex(12)}"
         plan = await self.planner(request).chat(body, request_id)
-        return await self._answer(
-            request, plan, ChatDialect(_heading(request_id, body, plan)), body
-        )
+        response_format = ChatFormat(_heading(request_id, body, plan))
+        return await self._answer(request, plan, response_format, stream=bool(body.stream))
 
     async def _answer(
-        self, request: Request, plan: Plan, dialect: Dialect, body: GenerationBody
+        self,
+        request: Request,
+        plan: GenerationPlan,
+        response_format: ResponseFormat,
+        *,
+        stream: bool,
     ) -> Response:
         generation = Generation(plan, self.backend, self.admission, self.metrics)
-        request_id = plan.submissions[0].request_id.rpartition("-")[0]
-        if body.stream:
-            return EventStream(generation, dialect, request_id, self.settings)
-        pieces: list[Delta] = []
+        heading = response_format.heading
+        ids = {"request": heading.id, "model": heading.model}
+        _LOG.debug(
+            "request accepted: %d choices, %d prompt tokens",
+            len(plan.requests),
+            plan.prompt_tokens,
+            extra=ids,
+        )
+        if stream:
+            return EventStream(generation, response_format, self.settings)
+        deltas: list[Delta] = []
         try:
-            usage = await while_connected(request.receive, generation.run(pieces.append))
-        except ClientLeftError:
+            usage = await while_connected(request.receive, generation.run(deltas.append))
+        except ClientLeftError as error:
+            _LOG.info("%s", error, extra=ids)
             return Response(status_code=CLIENT_LEFT)
         except ClusterError as error:
             raise of_cluster(error) from error
-        answer = dialect.whole(_joined(pieces, len(plan.submissions)), usage)
-        headers = {"content-type": "application/json", "x-request-id": request_id}
+        answer = response_format.whole(_joined(deltas, len(plan.requests)), usage)
+        headers = {"content-type": "application/json", "x-request-id": heading.id}
         return Response(answer, headers=headers)
 
 
-def _heading(request_id: str, body: GenerationBody, plan: Plan) -> Heading:
+def _heading(request_id: str, body: GenerationBody, plan: GenerationPlan) -> Heading:
     with_ids = body.return_token_ids or plan.tokenizer is None
-    return Heading(request_id, int(time.time()), body.model, with_ids, body.told_usage)
+    return Heading(request_id, int(time.time()), body.model, with_ids, body.usage_in_stream)
 
 
-def _joined(pieces: list[Delta], num_choices: int) -> list[Delta]:
-    """Each choice's deltas made one."""
+def _joined(deltas: list[Delta], num_choices: int) -> list[Delta]:
+    """Return one delta per choice, with all its text and tokens."""
     texts: list[list[str]] = [[] for _ in range(num_choices)]
     tokens: list[list[int]] = [[] for _ in range(num_choices)]
     finishes: list[str | None] = [None] * num_choices
-    for piece in pieces:
-        texts[piece.index].append(piece.text)
-        tokens[piece.index].extend(piece.tokens)
-        finishes[piece.index] = piece.finish
+    for delta in deltas:
+        texts[delta.index].append(delta.text)
+        tokens[delta.index].extend(delta.tokens)
+        finishes[delta.index] = delta.finish
     return [
         Delta(index, "".join(texts[index]), tuple(tokens[index]), finishes[index])
         for index in range(num_choices)

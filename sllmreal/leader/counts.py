@@ -8,7 +8,8 @@ from bisect import bisect_left
 
 from sllmcore.events import Event, LoadFinished
 from sllmcore.protocols import InstanceView
-from sllmreal.control.messages import BUCKETS_S, LoadStats, PhaseTimes
+from sllmreal.control.buckets import BUCKETS_S
+from sllmreal.control.messages import LoadStats, PhaseTimes
 
 
 class ClusterCounts:

@@ -1,1 +1,1 @@
-"""The gateway's request router: connects each request to the instance that serves it."""
+"""The gateway's request router: it connects each request to the instance that serves it."""

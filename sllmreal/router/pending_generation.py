@@ -1,4 +1,4 @@
-"""One client's request: what was submitted, what has come out of it, and who owns its stream."""
+"""A submitted generation: its request, the owner of its stream, and the output for its client."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,27 +11,27 @@ from sllmreal.streams.owner import StreamOwner
 
 
 class PendingGeneration:
-    """A submission under way, as its client's end (an async iterator) and the desk see it."""
+    """A generation: for the client an async iterator of the output, for the router its state."""
 
     def __init__(
-        self, submission: GenerationRequest, leave: Callable[["PendingGeneration"], None]
+        self, request: GenerationRequest, on_cancel: Callable[["PendingGeneration"], None]
     ) -> None:
-        self.submission = submission
-        self.owner = _owner(submission, ())
-        self.instances: set[str] = set()  # those that have, or had, anything to do with it
-        self.timer: asyncio.TimerHandle | None = None
-        self.timer_at_s = float("inf")
-        self.over = False  # the client has all it will get
-        self._leave = leave
+        self.request = request
+        self.owner = _owner_of(request, ())
+        self.instances: set[str] = set()  # all that this generation has run on or migrated to
+        self.ended = False  # nothing more is queued for the client
+        self._on_cancel = on_cancel
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at_s = float("inf")
         self._outputs: asyncio.Queue[Generated | Exception] = asyncio.Queue()
 
-    # The client's end.
+    # For the client (`OutputStream`).
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Generated:
-        if self.over and self._outputs.empty():
+        if self.ended and self._outputs.empty():
             raise StopAsyncIteration
         output = await self._outputs.get()
         if isinstance(output, Exception):
@@ -39,39 +39,60 @@ class PendingGeneration:
         return output
 
     async def aclose(self) -> None:
-        """Cancel if it has not ended. May be called twice."""
-        if not self.over:
-            self.over = True
-            self._leave(self)
+        """Cancel the generation if it has not ended. May be called twice."""
+        if not self.ended:
+            self.ended = True
+            self._on_cancel(self)
 
-    # The desk's end.
+    # For the router.
 
-    def begin_anew(self) -> None:
-        """Be another request that continues this one."""
-        request_id = f"{self.submission.request_id}+"
-        self.submission = replace(self.submission, request_id=request_id)
-        self.owner = _owner(self.submission, self.owner.output)
+    def renew(self) -> None:
+        """Become another request, with an id of its own, that continues this one's output."""
+        request_id = f"{self.request.request_id}+"
+        self.request = replace(self.request, request_id=request_id)
+        self.owner = _owner_of(self.request, self.owner.output)
 
-    def give(self, generated: Generated) -> None:
-        """Further tokens for the client."""
-        if not self.over:
+    def deliver(self, generated: Generated) -> None:
+        """Queue further tokens for the client."""
+        if not self.ended:
             self._outputs.put_nowait(generated)
-            self.over = generated.finish is not None
+            self.ended = generated.finish is not None
 
     def fail(self, error: Exception) -> None:
-        """The client gets this instead of the rest."""
-        if not self.over:
-            self.over = True
+        """End the generation: the client receives the error in place of further tokens."""
+        if not self.ended:
+            self.ended = True
             self._outputs.put_nowait(error)
 
+    def set_timer(self, now_s: float, wake_up: Callable[["PendingGeneration"], None]) -> None:
+        """Call `wake_up` at the owner's next wake-up, unless it will be called earlier."""
+        at_s = self.owner.next_wakeup_s
+        if at_s is None or self._timer_at_s <= at_s:
+            return
+        self.cancel_timer()
 
-def _owner(submission: GenerationRequest, output: tuple[int, ...]) -> StreamOwner:
+        def expire() -> None:
+            self._timer, self._timer_at_s = None, float("inf")
+            wake_up(self)
+
+        self._timer_at_s = at_s
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(max(0.0, at_s - now_s), expire)
+
+    def cancel_timer(self) -> None:
+        """Cancel the timer, if it is set."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_at_s = None, float("inf")
+
+
+def _owner_of(request: GenerationRequest, output: tuple[int, ...]) -> StreamOwner:
     spec = SequenceSpec(
-        submission.request_id,
-        submission.prompt,
-        submission.max_output_tokens,
-        submission.sampling,
-        submission.stop_tokens,
+        request.request_id,
+        request.prompt,
+        request.max_output_tokens,
+        request.sampling,
+        request.stop_tokens,
         output,
     )
     return StreamOwner(spec)

@@ -1,16 +1,15 @@
-"""The gateway's desk: every open request, its stream, and what the leader orders about it.
+"""The gateway's request router: all open requests, their streams, and the leader's messages.
 
-The desk is the truth about requests as workers are about instances. It reports arrivals, ends and
-moves to whoever leads, and carries out the orders about them by talking to engines directly; no
-token goes through the leader.
+The gateway is authoritative for requests as workers are for instances. The router reports arrivals,
+ends and migrations to the leader, and carries out the leader's messages about requests by sending
+messages to engine hosts. No token passes through the leader.
 """
 
-import asyncio
-import secrets
+import logging
 from collections.abc import Callable
-from typing import Protocol, assert_never
+from typing import assert_never
 
-from sllmcore.errors import ControlError
+from sllmcore.errors import ClusterError, ControlError
 from sllmcore.events import (
     InferenceFailed,
     InferenceFinished,
@@ -40,283 +39,291 @@ from sllmreal.gateway.backend import (
     RejectedError,
     TimedOutError,
 )
+from sllmreal.router.instance_users import InstanceUsers
+from sllmreal.router.migration_planner import MigrationPlanner
 from sllmreal.router.pending_generation import PendingGeneration
-from sllmreal.router.strategy import MigrationFacts, StrategyChooser
-from sllmreal.streams import messages as wire
-from sllmreal.streams.owner_io import DeliverTokens, MigrationSpec, ReportEvent, SendToHost
+from sllmreal.router.ports import HostConnections, LeaderPort
+from sllmreal.router.strategy import StrategyChooser
+from sllmreal.streams import messages
+from sllmreal.streams.owner_io import DeliverTokens, ReportEvent, SendToHost
 
-MOVE_KEY_BYTES = 32
-
-
-class HostConnections(Protocol):
-    """Connections to engines, by the address of their worker's data plane."""
-
-    def send(self, address: str, instance_id: str, message: wire.ToHost) -> None:
-        """Say this to an instance's host. It may get lost."""
-        ...
-
-    def online(self, instance_id: str) -> wire.HostOnline | None:
-        """What an instance's host said of itself; None where it has not been spoken to."""
-        ...
-
-    def keep(self, addresses: tuple[str, ...]) -> None:
-        """Workers elsewhere are lost: close what leads there."""
-        ...
-
-
-class LeaderPort(Protocol):
-    """To the leader: `LeaderLink`."""
-
-    def report(self, event: ReportedEvent) -> None: ...
-
-    def now_s(self) -> float: ...
+_LOG = logging.getLogger(__name__)
 
 
 class RequestRouter:
-    """Open requests by id. Everything happens in one event loop.
+    """Open generations by request id. All methods are called in one event loop.
 
     Args:
-        plane: To the engines.
-        link: To the leader; this desk is its handler.
-        chooser: Decides how each request moves.
+        connections: To the engine hosts.
+        link: To the leader; this router is its handler.
+        chooser: Decides how the context of each migrating request is transferred.
+
+    Attributes:
+        models: Deployed models by name.
+        generations: Open generations by request id, and ended ones that a host may still hold.
+        event_listeners: Called with each event about a generation, after it was reported.
     """
 
     def __init__(
-        self, plane: HostConnections, link: LeaderPort, chooser: StrategyChooser | None = None
+        self,
+        connections: HostConnections,
+        link: LeaderPort,
+        chooser: StrategyChooser | None = None,
     ) -> None:
         self.models: dict[str, ModelDeployment] = {}
-        self.calls: dict[str, PendingGeneration] = {}
+        self.generations: dict[str, PendingGeneration] = {}
         self.num_workers = 0
-        self.recomputed_tokens = 0  # of requests that have moved
-        self.heard: list[Callable[[ReportedEvent], None]] = []  # who else wants to know events
-        self._plane = plane
+        self.recomputed_tokens = 0  # by the destinations of finished migrations
+        self.event_listeners: list[Callable[[ReportedEvent], None]] = []
+        self._connections = connections
         self._link = link
         self._chooser = chooser or StrategyChooser()
-        self._addresses: dict[str, str] = {}  # of instances, by id
-        self._users: dict[str, dict[str, None]] = {}  # requests, by instance
+        self._planner = MigrationPlanner(connections, self._chooser)
+        self._users = InstanceUsers()
 
     # From clients.
 
-    def submit(self, submission: GenerationRequest) -> PendingGeneration:
-        """Take a request in."""
-        call = PendingGeneration(submission, self._left)
-        self.calls[submission.request_id] = call
-        self._report_arrival(call)
-        return call
+    def submit(self, request: GenerationRequest) -> PendingGeneration:
+        """Report the arrival of a request, and return its generation."""
+        generation = PendingGeneration(request, self._cancelled)
+        self.generations[request.request_id] = generation
+        self._report_arrival(generation)
+        return generation
 
-    def _report_arrival(self, call: PendingGeneration) -> None:
-        submission = call.submission
-        request = Request(
-            submission.request_id,
-            submission.model,
+    def _report_arrival(self, generation: PendingGeneration) -> None:
+        request = generation.request
+        arrived = Request(
+            request.request_id,
+            request.model,
             self._link.now_s(),
-            len(submission.prompt),
-            submission.tenant,
+            len(request.prompt),
+            request.tenant,
         )
-        self._link.report(RequestArrived(request))
+        self._link.report(RequestArrived(arrived))
 
-    def _left(self, call: PendingGeneration) -> None:
-        self._link.report(RequestCancelled(call.submission.request_id))
-        if call.owner.settled:  # it runs nowhere: the leader's Stop, if any, finds nothing
-            self.calls.pop(call.submission.request_id, None)
+    def _cancelled(self, generation: PendingGeneration) -> None:
+        request_id = generation.request.request_id
+        self._link.report(RequestCancelled(request_id))
+        if generation.owner.settled:  # no host holds it: a StopRequest needs no message to a host
+            self.generations.pop(request_id, None)
 
-    # From the leader: the handler of a `LeaderLink`.
+    # From the leader (`PeerHandler`).
 
     def offer(self) -> WorkerOffer | None:
+        """Return None: a gateway brings no server into the cluster."""
         return None
 
     def deployed(self, models: tuple[ModelDeployment, ...]) -> None:
+        """Replace the deployed models."""
         self.models = {model.name: model for model in models}
 
     def alive(self, addresses: tuple[str, ...]) -> None:
-        """Whatever ran on other workers is lost."""
+        """Connect to these workers; the instances of all others are lost."""
         self.num_workers = len(addresses)
-        self._plane.keep(addresses)
-        lost = [one for one, address in self._addresses.items() if address not in addresses]
-        for instance_id in lost:
-            self.gone(instance_id)
+        self._connections.set_workers(addresses)
+        for instance_id in self._users.at_other_workers(addresses):
+            self.lose_instance(instance_id)
 
     async def reset(self) -> None:
-        """The leader has cancelled all requests of this desk: those that are open arrive anew,
-        with what their clients have got. What still runs of them ends with its lease."""
-        for call in list(self.calls.values()):
-            self._disarm(call)
-            self._forget(call)
-            if not call.over:
-                call.begin_anew()
-                self.calls[call.submission.request_id] = call
-                self._report_arrival(call)
+        """Submit all open generations again, as new requests that continue their output.
 
-    def execute(self, order: Order) -> None:
+        The leader has cancelled all requests of this gateway. Engine hosts drop their streams when
+        the lease expires.
+        """
+        _LOG.warning(
+            "reset by the leader: %d open requests are submitted again",
+            sum(not generation.ended for generation in self.generations.values()),
+        )
+        for generation in list(self.generations.values()):
+            generation.cancel_timer()
+            self._forget(generation)
+            if not generation.ended:
+                generation.renew()
+                self.generations[generation.request.request_id] = generation
+                self._report_arrival(generation)
+
+    def execute(self, message: Order) -> None:
+        """Carry out a message about a request."""
         assert isinstance(
-            order, StartRequest | StopRequest | StartMigration | AbortMigration | RejectRequest
-        ), "a gateway gets orders about requests"
-        call = self.calls.get(order.request_id)
-        if call is None:
-            self._answer_for_nobody(order)
+            message, StartRequest | StopRequest | StartMigration | AbortMigration | RejectRequest
+        ), "a gateway gets messages about requests only"
+        generation = self.generations.get(message.request_id)
+        if generation is None:
+            self._answer_ended(message)
         else:
-            self._carry_out(order, call)
-            self._settle(call)
+            self._carry_out(message, generation)
+            self._carry_out_outputs(generation)
 
-    def _answer_for_nobody(self, order: GatewayOrder) -> None:
-        """The request has ended here, and the leader will hear so; but some orders want answers."""
-        match order:
+    def _answer_ended(self, message: GatewayOrder) -> None:
+        """Answer a message about a request that has ended here.
+
+        The leader receives the report of the end too, but waits for an answer to some messages.
+        """
+        match message:
             case StartRequest(_, request_id, instance_id) | StopRequest(_, request_id, instance_id):
                 self._link.report(InferenceStopped(request_id, instance_id, 0))
             case StartMigration():
                 self._link.report(
                     MigrationFailed(
-                        order.move_id, order.request_id, order.destination_id, "it has ended"
+                        message.move_id,
+                        message.request_id,
+                        message.destination_id,
+                        "the request has ended",
                     )
                 )
             case AbortMigration() | RejectRequest():
                 pass
             case _:
-                assert_never(order)
+                assert_never(message)
 
-    def _carry_out(self, order: GatewayOrder, call: PendingGeneration) -> None:
+    def _carry_out(self, message: GatewayOrder, generation: PendingGeneration) -> None:
         now_s = self._link.now_s()
-        match order:
+        match message:
             case StartRequest(_, _, instance_id, address):
-                self._use(instance_id, address, call)
-                self._watch_start(call, instance_id, now_s)
-                call.owner.start(instance_id, now_s)
-                if not address:  # its worker died, and the leader is about to say so
-                    call.owner.lose_instance(instance_id, now_s)
+                self._start(generation, instance_id, address, now_s)
             case StopRequest(_, _, instance_id):
-                call.owner.stop(instance_id, now_s)
+                generation.owner.stop(instance_id, now_s)
             case StartMigration():
-                self._move(order, call, now_s)
+                self._migrate(message, generation, now_s)
             case AbortMigration(_, move_id):
-                call.owner.abort_migration(move_id, now_s)
+                generation.owner.abort_migration(move_id, now_s)
             case RejectRequest(_, _, reason, timed_out):
-                call.fail(TimedOutError(reason) if timed_out else RejectedError(reason))
+                generation.fail(TimedOutError(reason) if timed_out else RejectedError(reason))
             case _:
-                assert_never(order)
+                assert_never(message)
 
-    def _move(self, order: StartMigration, call: PendingGeneration, now_s: float) -> None:
-        source = self._plane.online(order.source_id)
-        destination = self._plane.online(order.destination_id)
-        if source is None or destination is None:
-            reason = "the engines are not known"
-            self._link.report(
-                MigrationFailed(order.move_id, order.request_id, order.destination_id, reason)
+    def _start(
+        self, generation: PendingGeneration, instance_id: str, address: str, now_s: float
+    ) -> None:
+        request_id, owner = generation.request.request_id, generation.owner
+        ids = {"request": request_id, "instance": instance_id, "model": generation.request.model}
+        if generation.instances:
+            _LOG.info("request restarts at output token %d", len(owner.output), extra=ids)
+        else:
+            _LOG.debug("request starts", extra=ids)
+        self._use(instance_id, address, generation)
+        online = self._connections.online(instance_id)
+        if online is not None:  # the chooser learns from the time of this prefill
+            model = online.capabilities.model
+            self._chooser.started(request_id, model, owner.num_context, now_s)
+        owner.start(instance_id, now_s)
+        if not address:  # the leader reports the loss of the worker next
+            _LOG.warning("no worker has the instance: its server is lost", extra=ids)
+            owner.lose_instance(instance_id, now_s)
+
+    def _migrate(
+        self, message: StartMigration, generation: PendingGeneration, now_s: float
+    ) -> None:
+        try:
+            spec = self._planner.spec(message, generation.owner.num_context)
+        except ClusterError as error:
+            failed = MigrationFailed(
+                message.move_id, message.request_id, message.destination_id, str(error)
             )
+            _log_event(failed)
+            self._link.report(failed)
             return
-        self._use(order.destination_id, order.destination_address, call)
-        facts = MigrationFacts(
-            call.owner.num_context,
-            source.capabilities,
-            destination.capabilities,
-            order.source_address,
-            order.destination_address,
-        )
-        terms = wire.MigrationParams(
-            secrets.token_bytes(MOVE_KEY_BYTES),
-            source.capabilities.model,
-            source.capabilities.kv_layout,
-            self._chooser.replay_tokens(order.request_id, facts),
-        )
-        move = MigrationSpec(
-            order.move_id, order.source_id, order.destination_id, destination.address, terms
-        )
-        call.owner.migrate(move, now_s)
+        self._use(message.destination_id, message.destination_address, generation)
+        generation.owner.migrate(spec, now_s)
 
-    def _watch_start(self, call: PendingGeneration, instance_id: str, now_s: float) -> None:
-        """What a prefill takes is worth knowing: replaying is one."""
-        online = self._plane.online(instance_id)
-        if online is not None:
-            request_id, model = call.submission.request_id, online.capabilities.model
-            self._chooser.started(request_id, model, call.owner.num_context, now_s)
+    # From engine hosts (`HostListener`).
 
-    # From engines: what the data plane calls.
+    def receive(self, instance_id: str, request_id: str, message: messages.ToOwner) -> None:
+        """Take a message about a request from the host of an instance."""
+        generation = self.generations.get(request_id)
+        if generation is not None:
+            generation.owner.receive(instance_id, message, self._link.now_s())
+            self._carry_out_outputs(generation)
+        elif isinstance(message, messages.Tokens | messages.StreamReady):
+            stop = messages.StopStream(message.request_id, message.epoch)
+            self._connections.send(self._users.address(instance_id), instance_id, stop)
 
-    def received(self, instance_id: str, request_id: str, message: wire.ToOwner) -> None:
-        """A host says something about a request."""
-        call = self.calls.get(request_id)
-        if call is not None:
-            call.owner.receive(instance_id, message, self._link.now_s())
-            self._settle(call)
-        elif isinstance(message, wire.Tokens | wire.StreamReady):
-            stop = wire.StopStream(message.request_id, message.epoch)
-            self._plane.send(self._addresses.get(instance_id, ""), instance_id, stop)
+    def lose_instance(self, instance_id: str) -> None:
+        """Interrupt the requests of an instance that has stopped or crashed."""
+        for request_id in self._users.remove_instance(instance_id):
+            generation = self.generations.get(request_id)
+            if generation is None:
+                continue
+            if generation.owner.instance_id == instance_id:
+                _LOG.warning(
+                    "request interrupted at output token %d: its instance is lost",
+                    len(generation.owner.output),
+                    extra={"request": request_id, "instance": instance_id},
+                )
+            generation.owner.lose_instance(instance_id, self._link.now_s())
+            self._carry_out_outputs(generation)
 
-    def gone(self, instance_id: str) -> None:
-        """An instance is not there any more."""
-        self._addresses.pop(instance_id, None)
-        for request_id in self._users.pop(instance_id, ()):
-            call = self.calls.get(request_id)
-            if call is not None:
-                call.owner.lose_instance(instance_id, self._link.now_s())
-                self._settle(call)
+    # Outputs and timers of the owners.
 
-    # What owners want.
+    def _use(self, instance_id: str, address: str, generation: PendingGeneration) -> None:
+        self._users.add(instance_id, address, generation.request.request_id)
+        generation.instances.add(instance_id)
 
-    def _use(self, instance_id: str, address: str, call: PendingGeneration) -> None:
-        self._addresses[instance_id] = address
-        self._users.setdefault(instance_id, {})[call.submission.request_id] = None
-        call.instances.add(instance_id)
-
-    def _settle(self, call: PendingGeneration) -> None:
-        """Do what the owner wants done, see to its next wake-up, and forget it when all is done."""
-        for output in call.owner.take_outputs():
+    def _carry_out_outputs(self, generation: PendingGeneration) -> None:
+        """Carry out the owner's outputs; then forget the generation, or set its timer."""
+        for output in generation.owner.take_outputs():
             match output:
                 case SendToHost(instance_id, message):
-                    self._plane.send(self._addresses.get(instance_id, ""), instance_id, message)
+                    address = self._users.address(instance_id)
+                    self._connections.send(address, instance_id, message)
                 case DeliverTokens(_, tokens, finish):
-                    self._chooser.answered(call.submission.request_id, self._link.now_s())
-                    call.give(Generated(tokens, finish))
+                    self._chooser.answered(generation.request.request_id, self._link.now_s())
+                    generation.deliver(Generated(tokens, finish))
                 case ReportEvent(event, num_recomputed):
                     self.recomputed_tokens += num_recomputed
-                    self._report(call, event)
+                    self._report(generation, event)
                 case _:
                     assert_never(output)
-        if call.over and call.owner.settled:
-            self._disarm(call)
-            self._forget(call)
+        if generation.ended and generation.owner.settled:
+            generation.cancel_timer()
+            self._forget(generation)
         else:
-            self._arm(call)
+            generation.set_timer(self._link.now_s(), self._wake_up)
 
-    def _report(self, call: PendingGeneration, event: ReportedEvent) -> None:
+    def _report(self, generation: PendingGeneration, event: ReportedEvent) -> None:
+        _log_event(event)
         if isinstance(event, InferenceFailed):
-            call.fail(FailedError(event.reason))
-        elif isinstance(event, InferenceFinished) and not call.over:
-            raise ControlError(f"{event.request_id} finished and its client does not know")
+            generation.fail(FailedError(event.reason))
+        elif isinstance(event, InferenceFinished) and not generation.ended:
+            raise ControlError(
+                f"request {event.request_id} finished before its client had the last token"
+            )
         elif isinstance(event, MigrationFinished | MigrationFailed):
             self._chooser.ended(event)
         self._link.report(event)
-        for listener in self.heard:
+        for listener in self.event_listeners:
             listener(event)
 
-    def _forget(self, call: PendingGeneration) -> None:
-        request_id = call.submission.request_id
-        self.calls.pop(request_id, None)
+    def _forget(self, generation: PendingGeneration) -> None:
+        request_id = generation.request.request_id
+        self.generations.pop(request_id, None)
         self._chooser.forget(request_id)
-        for instance_id in call.instances:
-            users = self._users.get(instance_id, {})
-            users.pop(request_id, None)
-            if not users:
-                self._users.pop(instance_id, None)
-                self._addresses.pop(instance_id, None)
-        call.instances.clear()
+        self._users.remove_request(request_id, generation.instances)
+        generation.instances.clear()
 
-    def _arm(self, call: PendingGeneration) -> None:
-        """Wake the owner when it wants to be, or a little before."""
-        at_s = call.owner.next_wakeup_s
-        if at_s is None or call.timer_at_s <= at_s:
-            return
-        self._disarm(call)
-        call.timer_at_s = at_s
-        delay_s = max(0.0, at_s - self._link.now_s())
-        call.timer = asyncio.get_running_loop().call_later(delay_s, self._wake, call)
+    def _wake_up(self, generation: PendingGeneration) -> None:
+        generation.owner.advance(self._link.now_s())
+        self._carry_out_outputs(generation)
 
-    @staticmethod
-    def _disarm(call: PendingGeneration) -> None:
-        if call.timer is not None:
-            call.timer.cancel()
-        call.timer, call.timer_at_s = None, float("inf")
 
-    def _wake(self, call: PendingGeneration) -> None:
-        call.timer, call.timer_at_s = None, float("inf")
-        call.owner.advance(self._link.now_s())
-        self._settle(call)
+def _log_event(event: ReportedEvent) -> None:
+    match event:
+        case InferenceFailed(request_id, instance_id, reason):
+            ids = {"request": request_id, "instance": instance_id}
+            _LOG.warning("generation failed: %s", reason, extra=ids)
+        case MigrationFailed(move_id, request_id, instance_id, reason):
+            ids = {"request": request_id, "move": move_id, "instance": instance_id}
+            _LOG.warning("migration failed: %s", reason, extra=ids)
+        case MigrationFinished():
+            _LOG.info(
+                "migration from instance %s to %s finished: %d tokens, pause %.1f ms, "
+                "ready after %.3f s",
+                event.source_id,
+                event.destination_id,
+                event.num_tokens,
+                1e3 * event.pause_s,
+                event.resume_s,
+                extra={"request": event.request_id, "move": event.move_id},
+            )
+        case _:
+            pass

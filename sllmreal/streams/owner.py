@@ -61,7 +61,7 @@ class StreamOwner:
         return stream.route is None and not self._migration.active and not len(stream.stops)
 
     @property
-    def pending_stops(self) -> int:
+    def num_pending_stops(self) -> int:
         """Number of streams that hosts have not confirmed as stopped."""
         return len(self._stream.stops)
 

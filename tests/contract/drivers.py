@@ -158,7 +158,7 @@ async def played(scenario: Scenario, running: AbstractAsyncContextManager[Runnin
                 )
             )
         async with asyncio.timeout(10):
-            while cluster.router.calls:  # noqa: ASYNC110 - engines acknowledge their ends
+            while cluster.router.generations:  # noqa: ASYNC110 - engines acknowledge their ends
                 await asyncio.sleep(0.01)
     return command_lists(commands)
 

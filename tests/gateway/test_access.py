@@ -1,4 +1,4 @@
-"""Who may see and do what: every route, every key, other tenants' models, rates."""
+"""Access control: routes without a key, models of other tenants, operators, rates and queues."""
 
 import asyncio
 from dataclasses import replace
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.asyncio
 
 @pytest.fixture
 def settings(tmp_path: Path) -> GatewaySettings:
-    """Keys `a` and `b` of tenants of those names, and some that may do less or more."""
+    """Return settings with keys `a` and `b` of tenants `a` and `b`, and keys with other limits."""
     path = keys_file(
         tmp_path,
         a={"tenant": "a"},
@@ -33,8 +33,8 @@ def settings(tmp_path: Path) -> GatewaySettings:
     return replace(OPEN, keys_file=path)
 
 
-async def test_every_route_but_health_denies_without_a_good_key(settings: GatewaySettings) -> None:
-    """Fails when a route is added outside of the gate, or the gate knows paths it lets through."""
+async def test_every_route_but_health_requires_a_valid_key(settings: GatewaySettings) -> None:
+    """Fails if a route is added outside of the gate, or the gate has a list of open paths."""
     app = create_app(FakeBackend(), settings)
     paths = {route.path for route in _routes(app.routes)}
     assert {"/v1/models", "/v1/completions", "/v1/chat/completions", "/metrics"} <= paths
@@ -65,12 +65,14 @@ def _routes(routes: object) -> list[Route]:
     return found
 
 
-async def test_another_tenants_model_is_not_there(settings: GatewaySettings) -> None:
+async def test_a_model_of_another_tenant_is_answered_like_an_absent_one(
+    settings: GatewaySettings,
+) -> None:
     async with in_process(FakeBackend(), settings) as client:
-        seen = {}
+        visible = {}
         for key in ("a", "b", "narrow"):
             models = (await client.get("/v1/models", headers=bearer(key))).json()["data"]
-            seen[key] = [model["id"] for model in models]
+            visible[key] = [model["id"] for model in models]
         requests = [
             client.get("/v1/models/secret", headers=bearer("a")),
             client.post("/v1/completions", json=BODY | {"model": "secret"}, headers=bearer("a")),
@@ -82,7 +84,7 @@ async def test_another_tenants_model_is_not_there(settings: GatewaySettings) -> 
         absent = await client.get("/v1/models/sacred", headers=bearer("a"))
         own = await client.get("/v1/models/secret", headers=bearer("b"))
 
-    assert seen == {
+    assert visible == {
         "a": ["tiny/chat", "ids-only"],
         "b": ["tiny/chat", "ids-only", "secret"],
         "narrow": ["ids-only"],
@@ -94,15 +96,15 @@ async def test_another_tenants_model_is_not_there(settings: GatewaySettings) -> 
         assert response.text.replace("secret", "sacred") == absent.text
 
 
-async def test_a_submission_carries_the_tenant_of_its_key(settings: GatewaySettings) -> None:
+async def test_a_request_carries_the_tenant_of_its_key(settings: GatewaySettings) -> None:
     backend = FakeBackend()
     async with in_process(backend, settings) as client:
         await client.post("/v1/completions", json=BODY | {"user": "root"}, headers=bearer("b"))
 
-    assert backend.submissions[0].tenant == "b"
+    assert backend.requests[0].tenant == "b"
 
 
-async def test_metrics_are_for_operators(settings: GatewaySettings) -> None:
+async def test_only_operators_read_metrics(settings: GatewaySettings) -> None:
     async with in_process(FakeBackend(), settings) as client:
         user = await client.get("/metrics", headers=bearer("a"))
         operator = await client.get("/metrics", headers=bearer("operator"))
@@ -110,7 +112,9 @@ async def test_metrics_are_for_operators(settings: GatewaySettings) -> None:
     assert (user.status_code, operator.status_code) == (403, 200)
 
 
-async def test_a_key_beyond_its_rate_is_told_when_to_come_back(settings: GatewaySettings) -> None:
+async def test_a_request_above_the_rate_of_its_key_is_refused_with_retry_after(
+    settings: GatewaySettings,
+) -> None:
     async with in_process(FakeBackend(), settings) as client:
         answers = [
             await client.post("/v1/completions", json=BODY, headers=bearer("slow"))
@@ -124,13 +128,15 @@ async def test_a_key_beyond_its_rate_is_told_when_to_come_back(settings: Gateway
     assert other.status_code == 200
 
 
-async def test_a_request_beyond_a_keys_share_is_refused(settings: GatewaySettings) -> None:
+async def test_a_request_above_the_concurrency_of_its_key_is_refused(
+    settings: GatewaySettings,
+) -> None:
     backend = FakeBackend(endless)
     async with in_process(backend, settings) as client:
         first = asyncio.create_task(
             client.post("/v1/completions", json=BODY, headers=bearer("one"))
         )
-        await backend.until(lambda it: len(it.running) == 1)
+        await backend.until(lambda fake: len(fake.running) == 1)
         second = await client.post("/v1/completions", json=BODY, headers=bearer("one"))
         first.cancel()
 
@@ -138,11 +144,11 @@ async def test_a_request_beyond_a_keys_share_is_refused(settings: GatewaySetting
     assert second.json()["error"]["code"] == "concurrency_limit_exceeded"
 
 
-async def test_a_full_queue_refuses_whole_requests() -> None:
+async def test_a_full_queue_refuses_a_request_with_all_its_choices() -> None:
     backend = FakeBackend(lambda _: [asyncio.Event()])
     async with in_process(backend, with_limits(waiting=3)) as client:
         first = asyncio.create_task(client.post("/v1/completions", json=BODY | {"n": 2}))
-        await backend.until(lambda it: len(it.running) == 2)
+        await backend.until(lambda fake: len(fake.running) == 2)
         second = await client.post("/v1/completions", json=BODY | {"n": 2})
         first.cancel()
 
@@ -151,21 +157,21 @@ async def test_a_full_queue_refuses_whole_requests() -> None:
     assert second.headers["retry-after"] == "1"
 
 
-async def test_a_choice_waits_until_its_first_token_and_no_longer() -> None:
+async def test_a_choice_counts_as_waiting_until_its_first_token() -> None:
     backend = FakeBackend(endless)
     streamed = BODY | {"stream": True}
     async with in_process(backend, with_limits(waiting=1)) as client:
         requests = []
         for count in (1, 2, 3):
             requests.append(asyncio.create_task(client.post("/v1/completions", json=streamed)))
-            await backend.until(lambda it, count=count: len(it.running) == count)  # type: ignore[misc]
+            await backend.until(lambda fake, count=count: len(fake.running) == count)  # type: ignore[misc]
             for _ in range(50):  # turns of the loop, of which the first token takes a few
                 await asyncio.sleep(0)
         for request in requests:
             request.cancel()
 
 
-async def test_a_choice_that_failed_waits_no_more() -> None:
+async def test_a_failed_choice_does_not_count_as_waiting() -> None:
     backend = FakeBackend(lambda _: [FailedError("lost")])
     async with in_process(backend, with_limits(waiting=1)) as client:
         answers = [await client.post("/v1/completions", json=BODY) for _ in range(3)]

@@ -14,14 +14,14 @@ BODY = {"model": "tiny/chat", "messages": MESSAGES}
 pytestmark = pytest.mark.asyncio
 
 
-async def test_the_prompt_is_what_the_template_makes_of_the_messages() -> None:
+async def test_the_prompt_is_the_messages_rendered_by_the_chat_template() -> None:
     backend = FakeBackend()
     async with in_process(backend) as client:
         answer = (await client.post("/v1/chat/completions", json=BODY)).json()
 
     rendered = "<s><system>Be kind.\n<user>How\n?\n<assistant>"
-    assert list(backend.submissions[0].prompt) == tiny.tokenizer().encode(rendered, special=False)
-    assert backend.submissions[0].prompt[0] == tiny.BOS
+    assert list(backend.requests[0].prompt) == tiny.tokenizer().encode(rendered, special=False)
+    assert backend.requests[0].prompt[0] == tiny.BOS
     assert answer["object"] == "chat.completion"
     assert answer["id"].startswith("chatcmpl-")
     assert answer["choices"] == [
@@ -34,7 +34,7 @@ async def test_the_prompt_is_what_the_template_makes_of_the_messages() -> None:
     ]
 
 
-async def test_a_stream_begins_with_the_role_and_ends_with_the_reason() -> None:
+async def test_a_stream_begins_with_the_role_and_ends_with_the_finish_reason() -> None:
     async with in_process(FakeBackend()) as client:
         response = await client.post("/v1/chat/completions", json=BODY | {"stream": True, "n": 2})
 
@@ -50,7 +50,7 @@ async def test_a_stream_begins_with_the_role_and_ends_with_the_reason() -> None:
         assert "".join(delta["content"] for delta, _ in deltas[:-1]) == ANSWER
 
 
-async def test_an_answer_may_fill_the_context_unless_told_otherwise() -> None:
+async def test_an_answer_may_fill_the_context_unless_the_request_limits_it() -> None:
     backend = FakeBackend()
     async with in_process(backend) as client:
         await client.post("/v1/chat/completions", json=BODY)
@@ -58,8 +58,8 @@ async def test_an_answer_may_fill_the_context_unless_told_otherwise() -> None:
         newer = {"max_tokens": 5, "max_completion_tokens": 4}
         await client.post("/v1/chat/completions", json=BODY | newer)
 
-    num_prompt = len(backend.submissions[0].prompt)
-    assert [one.max_output_tokens for one in backend.submissions] == [512 - num_prompt, 5, 4]
+    num_prompt = len(backend.requests[0].prompt)
+    assert [one.max_output_tokens for one in backend.requests] == [512 - num_prompt, 5, 4]
 
 
 @pytest.mark.parametrize(
@@ -79,16 +79,16 @@ async def test_an_answer_may_fill_the_context_unless_told_otherwise() -> None:
         ({"prompt": "Hello"}, "prompt"),
     ],
 )
-async def test_a_wrong_field_is_named(change: dict[str, object], param: str) -> None:
+async def test_an_invalid_field_is_named(change: dict[str, object], param: str) -> None:
     backend = FakeBackend()
     async with in_process(backend) as client:
         response = await client.post("/v1/chat/completions", json=BODY | change)
 
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
-    assert backend.submissions == []
+    assert backend.requests == []
 
 
-async def test_a_model_without_a_tokenizer_does_not_chat() -> None:
+async def test_chat_is_refused_for_a_model_without_a_tokenizer() -> None:
     async with in_process(FakeBackend()) as client:
         response = await client.post("/v1/chat/completions", json=BODY | {"model": "ids-only"})
 

@@ -1,4 +1,4 @@
-"""Chat templates: what they may do, and what becomes of those that do more."""
+"""Chat templates: the names that they may use, refusals, and escapes from the sandbox."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from experiments.campaigns.gateway import tiny
 from sllmcore.errors import UsageError
 from sllmreal.gateway.backend import Message
 from sllmreal.gateway.chat_template import ChatTemplate
-from sllmreal.gateway.tokens import TextTokenizer
+from sllmreal.gateway.text_tokenizer import TextTokenizer
 
 HELLO = [Message("user", "Hello")]
 
@@ -15,13 +15,13 @@ def rendered(source: str, **special: str) -> str:
     return ChatTemplate(source, special).render(HELLO)
 
 
-def test_blocks_leave_no_space_and_special_tokens_are_names() -> None:
+def test_blocks_leave_no_space_and_special_tokens_are_variables() -> None:
     source = "{{ bos_token }}\n  {% for m in messages %}\n{{ m['content'] }}!\n  {% endfor %}\n"
 
     assert rendered(source, bos_token="<s>") == "<s>\nHello!\n"
 
 
-def test_what_templates_are_written_against_is_there() -> None:
+def test_the_names_that_templates_use_are_defined() -> None:
     source = (
         "{% generation %}{{ messages | tojson }}{% endgeneration %}"
         "{% for m in messages %}{% break %}{% endfor %}{{ strftime_now('%Y') | length }}"
@@ -43,7 +43,7 @@ def test_what_templates_are_written_against_is_there() -> None:
         "{{ self.__init__.__globals__ }}",
     ],
 )
-def test_a_template_that_refuses_or_escapes_is_the_callers_error(source: str) -> None:
+def test_a_template_that_refuses_or_escapes_raises_a_usage_error(source: str) -> None:
     with pytest.raises(UsageError, match="refuses the messages"):
         rendered(source)
 
@@ -53,13 +53,13 @@ def test_a_template_that_does_not_compile_is_refused_at_once() -> None:
         ChatTemplate("{% for %}", {})
 
 
-def test_a_template_comes_from_its_own_file_before_the_configuration() -> None:
+def test_a_template_file_has_precedence_over_the_configuration() -> None:
     files = tiny.files() | {"chat_template.jinja": b"own file"}
 
     assert TextTokenizer(files).chat_prompt(HELLO) == "own file"
 
 
-def test_of_named_templates_the_default_is_taken() -> None:
+def test_the_default_of_several_named_templates_is_used() -> None:
     config = (
         b'{"chat_template": [{"name": "tool_use", "template": "no"},'
         b'{"name": "default", "template": "yes"}]}'
@@ -70,12 +70,12 @@ def test_of_named_templates_the_default_is_taken() -> None:
     )
 
 
-def test_without_a_template_there_is_no_chat() -> None:
+def test_chat_without_a_template_is_refused() -> None:
     with pytest.raises(UsageError, match="no chat template"):
         tiny.tokenizer(template=False).chat_prompt(HELLO)
 
 
-def test_every_declared_end_of_answer_ends_it() -> None:
+def test_every_declared_stop_token_ends_an_answer() -> None:
     files = tiny.files() | {"generation_config.json": b'{"eos_token_id": [7, 9]}'}
 
     assert TextTokenizer(files).stop_tokens == {tiny.EOS, 7, 9}
@@ -91,6 +91,6 @@ def test_every_declared_end_of_answer_ends_it() -> None:
         tiny.files() | {"generation_config.json": b"{"},
     ],
 )
-def test_broken_files_are_the_callers_error(files: dict[str, bytes]) -> None:
+def test_invalid_files_raise_a_usage_error(files: dict[str, bytes]) -> None:
     with pytest.raises(UsageError):
         TextTokenizer(files)

@@ -4,7 +4,7 @@ import pytest
 
 from experiments.campaigns.gateway import tiny
 from experiments.campaigns.gateway.clients import events, in_process, with_limits
-from experiments.campaigns.gateway.fakes import ANSWER, FakeBackend, says
+from experiments.campaigns.gateway.fakes import ANSWER, FakeBackend, answering
 from sllmreal.engine.protocol import FinishReason
 from sllmreal.gateway.backend import FailedError, Generated, RejectedError, TimedOutError
 
@@ -12,7 +12,7 @@ BODY = {"model": "tiny/chat", "prompt": "Hello", "max_tokens": 100}
 pytestmark = pytest.mark.asyncio
 
 
-async def test_text_is_continued_and_counted() -> None:
+async def test_a_completion_has_text_and_usage() -> None:
     backend = FakeBackend()
     prompt = tiny.tokenizer().encode("Hello", special=True)
     output = tiny.tokenizer().encode(ANSWER, special=False)
@@ -31,12 +31,12 @@ async def test_text_is_continued_and_counted() -> None:
         "completion_tokens": len(output) + 1,  # the stop token is generated, and not text
         "total_tokens": len(prompt) + len(output) + 1,
     }
-    assert backend.submissions[0].prompt == tuple(prompt)
-    assert backend.submissions[0].stop_tokens == {tiny.EOS}
+    assert backend.requests[0].prompt == tuple(prompt)
+    assert backend.requests[0].stop_tokens == {tiny.EOS}
     assert not backend.running
 
 
-async def test_the_default_length_is_that_of_openai() -> None:
+async def test_the_default_of_max_tokens_is_that_of_openai() -> None:
     backend = FakeBackend()
     async with in_process(backend) as client:
         body = {"model": "tiny/chat", "prompt": "Hello", "return_token_ids": True}
@@ -44,12 +44,12 @@ async def test_the_default_length_is_that_of_openai() -> None:
 
     assert answer["choices"][0]["finish_reason"] == "length"
     assert len(answer["choices"][0]["token_ids"]) == 16
-    assert backend.submissions[0].max_output_tokens == 16
+    assert backend.requests[0].max_output_tokens == 16
 
 
 @pytest.mark.parametrize("batch", [1, 3, 100])
-async def test_a_stream_says_the_same_as_the_whole(batch: int) -> None:
-    backend = FakeBackend(says(ANSWER, batch=batch))
+async def test_a_stream_has_the_same_text_as_the_whole_response(batch: int) -> None:
+    backend = FakeBackend(answering(ANSWER, batch=batch))
     async with in_process(backend) as client:
         body = BODY | {"stream": True, "stream_options": {"include_usage": True}}
         response = await client.post("/v1/completions", json=body)
@@ -66,11 +66,11 @@ async def test_a_stream_says_the_same_as_the_whole(batch: int) -> None:
 
 
 @pytest.mark.parametrize("route", ["completions", "chat/completions"])
-async def test_usage_so_far_stands_in_every_event_where_it_is_asked_for(route: str) -> None:
-    backend = FakeBackend(says(ANSWER, batch=1))
+async def test_every_event_has_the_usage_so_far_if_requested(route: str) -> None:
+    backend = FakeBackend(answering(ANSWER, batch=1))
     options = {"include_usage": True, "continuous_usage_stats": True}
-    asked = {"messages": [{"role": "user", "content": "Hello"}]} if "chat" in route else {}
-    body = {key: BODY[key] for key in BODY if key != "prompt" or not asked} | asked
+    chat = {"messages": [{"role": "user", "content": "Hello"}]} if "chat" in route else {}
+    body = {key: BODY[key] for key in BODY if key != "prompt" or not chat} | chat
     async with in_process(backend) as client:
         body |= {"stream": True, "stream_options": options}
         response = await client.post(f"/v1/{route}", json=body)
@@ -83,14 +83,14 @@ async def test_usage_so_far_stands_in_every_event_where_it_is_asked_for(route: s
     assert texts[-1]["usage"] == last["usage"]
 
 
-async def test_a_stream_without_the_option_says_nothing_of_usage() -> None:
+async def test_a_stream_has_no_usage_without_the_option() -> None:
     async with in_process(FakeBackend()) as client:
         response = await client.post("/v1/completions", json=BODY | {"stream": True})
 
     assert all("usage" not in chunk for chunk in events(response.text))
 
 
-async def test_a_stop_string_ends_the_choice_before_it_and_cancels_the_rest() -> None:
+async def test_a_choice_ends_before_a_stop_string_and_its_generation_is_cancelled() -> None:
     backend = FakeBackend()
     async with in_process(backend) as client:
         body = BODY | {"stop": ["thank", "nai"]}
@@ -104,14 +104,14 @@ async def test_a_stop_string_ends_the_choice_before_it_and_cancels_the_rest() ->
     assert not backend.running
 
 
-async def test_choices_are_prompts_times_n_each_with_a_seed_of_its_own() -> None:
+async def test_there_are_prompts_times_n_choices_with_distinct_seeds() -> None:
     backend = FakeBackend()
     async with in_process(backend) as client:
         body = BODY | {"prompt": [[5, 6], [7]], "n": 2, "seed": 40, "temperature": 0.5}
         answer = (await client.post("/v1/completions", json=body)).json()
 
     assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2, 3]
-    assert [(one.prompt, one.sampling.seed) for one in backend.submissions] == [
+    assert [(one.prompt, one.sampling.seed) for one in backend.requests] == [
         ((5, 6), 40),
         ((5, 6), 41),
         ((7,), 40),
@@ -120,7 +120,7 @@ async def test_choices_are_prompts_times_n_each_with_a_seed_of_its_own() -> None
     assert answer["usage"]["prompt_tokens"] == 3
 
 
-async def test_a_model_without_tokenizer_takes_and_gives_token_ids_only() -> None:
+async def test_a_model_without_tokenizer_takes_and_returns_token_ids_only() -> None:
     def script(_: object) -> list[Generated]:
         return [Generated((9, 8)), Generated((7,), FinishReason.LENGTH)]
 
@@ -144,7 +144,7 @@ async def test_a_model_without_tokenizer_takes_and_gives_token_ids_only() -> Non
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
-async def test_what_the_cluster_says_becomes_a_status(
+async def test_an_error_of_the_cluster_becomes_a_status(
     error: Exception, status: int, code: str, stream: bool
 ) -> None:
     backend = FakeBackend(lambda _: [error])
@@ -156,7 +156,7 @@ async def test_what_the_cluster_says_becomes_a_status(
     assert response.headers.get("retry-after") == ("3" if status == 429 else None)
 
 
-async def test_an_error_after_the_first_token_is_an_event_and_no_end() -> None:
+async def test_an_error_after_the_first_token_is_the_last_event() -> None:
     backend = FakeBackend(lambda _: [Generated((40,)), FailedError("lost twice")])
     async with in_process(backend) as client:
         response = await client.post("/v1/completions", json=BODY | {"stream": True})
@@ -191,7 +191,7 @@ async def test_an_error_after_the_first_token_is_an_event_and_no_end() -> None:
         ({"stream_options": {"include_usage": True}}, "stream_options"),
     ],
 )
-async def test_a_wrong_field_is_named(change: dict[str, object], param: str) -> None:
+async def test_an_invalid_field_is_named(change: dict[str, object], param: str) -> None:
     backend = FakeBackend()
     async with in_process(backend) as client:
         response = await client.post("/v1/completions", json=BODY | change)
@@ -199,10 +199,10 @@ async def test_a_wrong_field_is_named(change: dict[str, object], param: str) -> 
     error = response.json()["error"]
     assert (response.status_code, error["param"]) == (400, param)
     assert error["type"] == "invalid_request_error"
-    assert backend.submissions == []
+    assert backend.requests == []
 
 
-async def test_what_does_not_fit_the_context_is_refused() -> None:
+async def test_a_request_longer_than_the_context_is_refused() -> None:
     async with in_process(FakeBackend()) as client:
         response = await client.post("/v1/completions", json=BODY | {"max_tokens": 512})
 
@@ -221,7 +221,7 @@ async def test_an_unknown_model_is_not_found() -> None:
 @pytest.mark.parametrize(
     "raw", [b"", b"{", b"[]", b"null", b"\xff", b'{"model": NaN}', b"[" * 9999]
 )
-async def test_a_body_that_is_no_request_is_refused(raw: bytes) -> None:
+async def test_an_invalid_body_is_refused(raw: bytes) -> None:
     async with in_process(FakeBackend()) as client:
         response = await client.post("/v1/completions", content=raw)
 
@@ -236,7 +236,7 @@ async def test_a_long_body_is_refused_before_it_is_parsed() -> None:
     assert response.status_code == 413
 
 
-async def test_a_prompt_longer_than_granted_is_refused() -> None:
+async def test_a_prompt_above_the_limit_is_refused() -> None:
     backend = FakeBackend()
     async with in_process(backend, with_limits(prompt_tokens=3)) as client:
         four = await client.post("/v1/completions", json=BODY | {"prompt": [5, 5, 5, 5]})
@@ -245,7 +245,7 @@ async def test_a_prompt_longer_than_granted_is_refused() -> None:
     assert (four.status_code, three.status_code) == (400, 200)
 
 
-async def test_a_default_client_field_that_asks_for_nothing_is_accepted() -> None:
+async def test_an_unserved_field_with_its_default_is_accepted() -> None:
     async with in_process(FakeBackend()) as client:
         defaults = {"frequency_penalty": 0.0, "best_of": 1, "logit_bias": None, "echo": False}
         response = await client.post("/v1/completions", json=BODY | defaults)

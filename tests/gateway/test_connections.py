@@ -1,4 +1,4 @@
-"""Clients that leave, dawdle, send too much or say nothing, over real sockets."""
+"""Clients that disconnect, are slow, send too much or nothing, over real sockets."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @asynccontextmanager
 async def connected(address: tuple[str, int], receive_bytes: int = 0) -> AsyncIterator[Connection]:
-    """A bare connection, its receive buffer as small as asked."""
+    """Connect without an HTTP client; `receive_bytes` is the size of the receive buffer."""
     plain = socket.socket()
     if receive_bytes:
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
@@ -42,25 +42,25 @@ def post(path: str = "/v1/completions", **body: object) -> bytes:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_client_that_leaves_frees_its_slots(stream: bool) -> None:
-    """Fails when nobody listens for the disconnection while the cluster is waited for."""
+async def test_a_client_that_disconnects_frees_its_slots(stream: bool) -> None:
+    """Fails if the gateway does not watch for the disconnection while it waits for the cluster."""
     backend = FakeBackend(endless)
     async with serving(backend) as address:
         async with connected(address) as (_, writer):
             writer.write(post(stream=stream, n=3))
-            await backend.until(lambda it: len(it.running) == 3)
-        await backend.until(lambda it: not it.running)
+            await backend.until(lambda fake: len(fake.running) == 3)
+        await backend.until(lambda fake: not fake.running)
 
 
-def flood(submission: GenerationRequest) -> Iterable[Step]:
-    """Tokens without end, as fast as they are taken."""
+def flood(request: GenerationRequest) -> Iterable[Step]:
+    """Generate tokens without end, as fast as they are read."""
     token = tiny.tokenizer().encode("a", special=False)[0]
     while True:
         yield Generated((token,) * 8)
 
 
-async def test_a_slow_reader_is_cut_off_and_hurts_nobody() -> None:
-    """Fails when the generation waits for its client, or what waits for it is unbounded."""
+async def test_a_slow_reader_is_disconnected_and_other_clients_are_served() -> None:
+    """Fails if the generation waits for its client, or the buffer for the client is unbounded."""
     backend = FakeBackend(flood)
     limits = with_limits(stream_buffer_bytes=20_000).limits
     settings = replace(with_timeouts(write_s=600.0), limits=limits)
@@ -68,8 +68,8 @@ async def test_a_slow_reader_is_cut_off_and_hurts_nobody() -> None:
         async with connected(address, receive_bytes=4_096) as (reader, writer):
             writer.transport.pause_reading()  # type: ignore[attr-defined]
             writer.write(post(stream=True))
-            await backend.until(lambda it: bool(it.running))
-            await asyncio.wait_for(backend.until(lambda it: not it.running), 15)
+            await backend.until(lambda fake: bool(fake.running))
+            await asyncio.wait_for(backend.until(lambda fake: not fake.running), 15)
             backend.script = FakeBackend().script
             async with httpx.AsyncClient(
                 base_url=f"http://{address[0]}:{address[1]}", timeout=None
@@ -83,15 +83,15 @@ async def test_a_slow_reader_is_cut_off_and_hurts_nobody() -> None:
                 await reader.read()
 
 
-async def test_a_reader_that_takes_nothing_is_cut_off_at_the_deadline() -> None:
-    """Fails without the deadline: the buffer is large enough for the whole answer."""
-    paced = asyncio.Event()
+async def test_a_client_that_reads_nothing_is_disconnected_at_the_deadline() -> None:
+    """Fails without the deadline, because the buffer is large enough for the whole response."""
+    never = asyncio.Event()
 
-    def script(submission: GenerationRequest) -> Iterable[Step]:
+    def script(request: GenerationRequest) -> Iterable[Step]:
         token = tiny.tokenizer().encode("a", special=False)[0]
         for _ in range(12_000):
             yield Generated((token,))
-        yield paced
+        yield never
 
     backend = FakeBackend(script)
     limits = with_limits(stream_buffer_bytes=1 << 26).limits
@@ -102,13 +102,13 @@ async def test_a_reader_that_takes_nothing_is_cut_off_at_the_deadline() -> None:
     ):
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(post(stream=True, max_tokens=500))
-        await backend.until(lambda it: bool(it.running))
-        await asyncio.wait_for(backend.until(lambda it: not it.running), 10)
+        await backend.until(lambda fake: bool(fake.running))
+        await asyncio.wait_for(backend.until(lambda fake: not fake.running), 10)
 
 
 async def test_a_stream_without_tokens_is_kept_alive_by_comments() -> None:
-    going_on = asyncio.Event()
-    backend = FakeBackend(lambda _: [going_on, Generated((40,), FinishReason.LENGTH)])
+    released = asyncio.Event()
+    backend = FakeBackend(lambda _: [released, Generated((40,), FinishReason.LENGTH)])
     async with (
         serving(backend, with_timeouts(heartbeat_s=0.05)) as address,
         connected(address) as (reader, writer),
@@ -116,25 +116,25 @@ async def test_a_stream_without_tokens_is_kept_alive_by_comments() -> None:
         writer.write(post(stream=True))
         await reader.readuntil(b": waiting\n\n")
         await reader.readuntil(b": waiting\n\n")
-        going_on.set()
+        released.set()
         end = await reader.readuntil(b"data: [DONE]\n\n")
 
     assert b'"finish_reason":"length"' in end
 
 
-@pytest.mark.parametrize("said", [b"", b"GET /health HTT", b"GET /health HTTP/1.1\r\nhost: x\r\n"])
-async def test_a_connection_without_a_request_ends(said: bytes) -> None:
-    """Fails with uvicorn's own protocol, which waits for ever."""
+@pytest.mark.parametrize("sent", [b"", b"GET /health HTT", b"GET /health HTTP/1.1\r\nhost: x\r\n"])
+async def test_a_connection_without_a_request_is_closed(sent: bytes) -> None:
+    """Fails with uvicorn's own protocol, which waits without a limit."""
     async with (
         serving(FakeBackend(), with_timeouts(headers_s=0.2)) as address,
         connected(address) as (reader, writer),
     ):
-        writer.write(said)
+        writer.write(sent)
         with pytest.raises(ConnectionResetError):
             await asyncio.wait_for(reader.read(), 5)
 
 
-async def test_dripping_headers_do_not_extend_the_time_for_them() -> None:
+async def test_headers_that_arrive_slowly_do_not_extend_their_deadline() -> None:
     async with (
         serving(FakeBackend(), with_timeouts(headers_s=0.3)) as address,
         connected(address) as (reader, writer),
@@ -150,8 +150,8 @@ async def test_dripping_headers_do_not_extend_the_time_for_them() -> None:
         await asyncio.gather(ended, return_exceptions=True)
 
 
-async def test_the_rest_of_a_body_that_nobody_wants_is_not_waited_for() -> None:
-    """Fails when only headers have a deadline: each byte restarts uvicorn's own timer."""
+async def test_the_rest_of_a_refused_body_has_a_deadline() -> None:
+    """Fails if only headers have a deadline, because each byte restarts uvicorn's own timer."""
     async with (
         serving(FakeBackend(), with_timeouts(headers_s=0.3)) as address,
         connected(address) as (reader, writer),
@@ -168,7 +168,7 @@ async def test_the_rest_of_a_body_that_nobody_wants_is_not_waited_for() -> None:
         await asyncio.gather(ended, return_exceptions=True)
 
 
-async def test_a_connection_is_kept_for_further_requests_and_not_for_ever() -> None:
+async def test_an_idle_connection_is_kept_for_further_requests_until_its_deadline() -> None:
     async with (
         serving(FakeBackend(), with_timeouts(idle_s=0.2)) as address,
         connected(address) as (reader, writer),
@@ -179,7 +179,7 @@ async def test_a_connection_is_kept_for_further_requests_and_not_for_ever() -> N
         assert await asyncio.wait_for(reader.read(), 5) == b""
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
+async def test_a_body_that_does_not_arrive_is_answered_with_408() -> None:
     async with (
         serving(FakeBackend(), with_timeouts(body_s=0.2)) as address,
         connected(address) as (reader, writer),
@@ -191,8 +191,8 @@ async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_a_client_whose_body_is_too_long_learns_so(chunked: bool) -> None:
-    """Fails when the connection is closed at once: the client sees a reset and no answer."""
+async def test_a_client_with_a_body_that_is_too_long_receives_413(chunked: bool) -> None:
+    """Fails if the connection is closed at once: the client sees a reset and no response."""
 
     async def parts() -> AsyncIterator[bytes]:
         for _ in range(64):
@@ -209,7 +209,7 @@ async def test_a_client_whose_body_is_too_long_learns_so(chunked: bool) -> None:
     assert response.json()["error"]["code"] == "request_too_large"
 
 
-async def test_connections_beyond_the_bound_are_not_taken() -> None:
+async def test_connections_above_the_limit_are_closed() -> None:
     async with (
         serving(FakeBackend(), with_limits(connections=2)) as address,
         connected(address) as (first, writer),
@@ -223,10 +223,8 @@ async def test_connections_beyond_the_bound_are_not_taken() -> None:
 
 async def test_one_failed_choice_ends_the_others_and_the_request() -> None:
 
-    def script(submission: GenerationRequest) -> Iterable[Step]:
-        return (
-            [FailedError("lost")] if submission.request_id.endswith("-1") else endless(submission)
-        )
+    def script(request: GenerationRequest) -> Iterable[Step]:
+        return [FailedError("lost")] if request.request_id.endswith("-1") else endless(request)
 
     backend = FakeBackend(script)
     async with in_process(backend) as client:

@@ -1,4 +1,4 @@
-"""The overload benchmark runs, and what it reports adds up. How fast, no test says."""
+"""The overload benchmark runs, and its counts add up."""
 
 import json
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""No body breaks the gateway or keeps other requests waiting.
+"""No body breaks the gateway or delays other requests.
 
-`python -m experiments.campaigns.gateway.fuzz` tries this at length.
+`python -m experiments.campaigns.gateway.fuzz` is the long campaign.
 """
 
 import asyncio
@@ -13,34 +13,40 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.campaigns.gateway.clients import OPEN, with_limits
-from experiments.campaigns.gateway.fakes import FakeBackend, says
-from experiments.campaigns.gateway.fuzz import MAX_TURN_S, Turns, answered, campaign, judged
-from experiments.campaigns.gateway.hostile import Body, Maker, monsters
+from experiments.campaigns.gateway.fakes import FakeBackend, answering
+from experiments.campaigns.gateway.fuzz import (
+    MAX_TURN_S,
+    TurnMeter,
+    campaign,
+    problem_of,
+    response,
+)
+from experiments.campaigns.gateway.hostile import Body, BodyMaker, costly_bodies
 from sllmreal.gateway.app import create_app
 
 SMALL = 1 << 16
-BACKEND = FakeBackend(says("Hello world"))
+BACKEND = FakeBackend(answering("Hello world"))
 APP = create_app(BACKEND, with_limits(requests_per_s=1e9, burst=10**9))
 
 
 @given(st.randoms(use_true_random=False))
 @settings(max_examples=50)
-def test_any_body_gets_an_answer_and_no_5xx(random: Random) -> None:
-    """Fails when a stop string may be empty: the gateway's own code raises IndexError."""
-    body = Maker(random).body()
+def test_every_body_is_answered_without_a_5xx(random: Random) -> None:
+    """Fails if a stop string may be empty: the gateway raises IndexError."""
+    body = BodyMaker(random).body()
 
-    status, content = asyncio.run(answered(APP, body))
+    status, content = asyncio.run(response(APP, body))
 
-    assert judged(status, content) is None, body
+    assert problem_of(status, content) is None, body
     assert not BACKEND.running
 
 
 @pytest.mark.asyncio
-async def test_a_campaign_finds_nothing_and_gets_deep() -> None:
-    """Fails when `unserved` fields are compared by hash: a list as `echo` is a TypeError."""
-    findings = await campaign(300, seed=3, most_bytes=SMALL)
+async def test_a_short_campaign_finds_no_problem_and_reaches_every_check() -> None:
+    """Fails if `unserved` fields are compared by hash: a list as `echo` raises TypeError."""
+    findings = await campaign(300, seed=3, max_bytes=SMALL)
 
-    assert findings.wrong == []
+    assert findings.problems == []
     assert findings.statuses[200] > 20
     assert findings.statuses[400] > 100
     assert findings.statuses[404] > 10
@@ -48,17 +54,17 @@ async def test_a_campaign_finds_nothing_and_gets_deep() -> None:
 
 @pytest.mark.slow
 @pytest.mark.asyncio
-@pytest.mark.parametrize("name", list(monsters(1 << 20)))
-async def test_no_permitted_body_holds_the_event_loop(name: str) -> None:
-    """Fails without the bound on brackets, and when long texts are tokenized on the loop.
+@pytest.mark.parametrize("name", list(costly_bodies(1 << 20)))
+async def test_no_body_within_the_limits_blocks_the_event_loop(name: str) -> None:
+    """Fails without the limit of brackets, and if long texts are tokenized in the event loop.
 
-    The best of three: on a full machine the loop may be kept waiting while a thread tokenizes.
+    The best of three runs counts, because a thread that tokenizes may delay the loop.
     """
-    app, body = create_app(FakeBackend(), OPEN), monsters(OPEN.limits.body_bytes)[name]
+    app, body = create_app(FakeBackend(), OPEN), costly_bodies(OPEN.limits.body_bytes)[name]
     longest = []
     for _ in range(3):
-        async with Turns() as turns:
-            await answered(app, body)
+        async with TurnMeter() as turns:
+            await response(app, body)
         longest.append(turns.longest_s)
 
     assert min(longest) < MAX_TURN_S
@@ -66,9 +72,9 @@ async def test_no_permitted_body_holds_the_event_loop(name: str) -> None:
 
 @pytest.mark.parametrize("turn_s", [0.0, 0.3])
 @pytest.mark.asyncio
-async def test_a_long_turn_is_noticed(turn_s: float) -> None:
-    """The measure itself: it sees a turn that computes."""
-    async with Turns() as turns:
+async def test_a_long_turn_of_the_event_loop_is_measured(turn_s: float) -> None:
+    """Test the meter itself with a turn that computes."""
+    async with TurnMeter() as turns:
         for _ in range(50):
             await asyncio.sleep(0.001)
         computed_until_s = time.process_time() + turn_s
@@ -79,15 +85,15 @@ async def test_a_long_turn_is_noticed(turn_s: float) -> None:
     assert (turns.longest_s > 0.04) == (turn_s > 0)
 
 
-def test_the_judge_is_not_blind() -> None:
-    assert judged(500, b"{}") == "status 500"
-    assert judged(200, b"<html>") == "no JSON"
-    assert judged(200, b"data: {}\n\n") == "no end"
-    assert judged(400, json.dumps({"error": {"message": ""}}).encode()) == "no message"
+def test_problems_of_responses_are_found() -> None:
+    assert problem_of(500, b"{}") == "status 500"
+    assert problem_of(200, b"<html>") == "no JSON"
+    assert problem_of(200, b"data: {}\n\n") == "no end"
+    assert problem_of(400, json.dumps({"error": {"message": ""}}).encode()) == "no message"
 
 
-def test_what_is_made_is_reproducible() -> None:
-    first, second = ([Maker(Random(seed)).body() for _ in range(3)] for seed in (5, 5))
+def test_the_same_seed_makes_the_same_bodies() -> None:
+    first, second = ([BodyMaker(Random(seed)).body() for _ in range(3)] for seed in (5, 5))
 
     assert first == second
     assert isinstance(first[0], Body)

@@ -1,4 +1,4 @@
-"""Keys, their file, and where a gateway may listen without."""
+"""API keys, the keys file, and the addresses that a gateway without keys may listen on."""
 
 import json
 import os
@@ -14,7 +14,9 @@ from sllmreal.gateway.keys import KeyEntry, Keyring, load_keys, new_key
 from sllmreal.gateway.settings import GatewaySettings
 
 
-def test_a_new_key_opens_what_its_entry_says(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_new_key_is_accepted_for_the_tenant_of_its_entry(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert keys.main(["--tenant", "a"]) == 0
     key, entry = capsys.readouterr().out.splitlines()
 
@@ -27,7 +29,7 @@ def test_a_new_key_opens_what_its_entry_says(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     "header", [None, "", "Bearer", "Bearer ", "Bearer wrong", "Basic {key}", "{key}"]
 )
-def test_anything_but_the_key_is_refused(header: str | None) -> None:
+def test_a_wrong_header_is_refused(header: str | None) -> None:
     key, entry = new_key("a")
 
     with pytest.raises(ApiError) as refusal:
@@ -36,7 +38,7 @@ def test_anything_but_the_key_is_refused(header: str | None) -> None:
     assert refusal.value.status == 401
 
 
-def test_a_key_expires() -> None:
+def test_a_key_is_refused_after_its_expiry() -> None:
     key, entry = new_key("a")
     expiring = KeyEntry(entry.sha256, "a", expires_at_s=100.0)
     now_s = 99.0
@@ -68,7 +70,7 @@ def test_a_keys_file_open_to_others_is_refused(tmp_path: Path, mode: int) -> Non
         b'[{"sha256": "%s"}]' % (b"0" * 64),
     ],
 )
-def test_a_wrong_keys_file_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_an_invalid_keys_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "keys.json"
     path.write_bytes(content)
     path.chmod(0o600)
@@ -77,7 +79,7 @@ def test_a_wrong_keys_file_is_refused(tmp_path: Path, content: bytes) -> None:
         load_keys(path)
 
 
-def test_a_keys_file_that_is_no_file_is_refused(tmp_path: Path) -> None:
+def test_a_keys_file_that_is_no_regular_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo", 0o600)
 
     for name in ("fifo", "absent", "."):
@@ -85,7 +87,7 @@ def test_a_keys_file_that_is_no_file_is_refused(tmp_path: Path) -> None:
             load_keys(tmp_path / name)
 
 
-def test_no_key_and_the_same_key_twice_are_refused() -> None:
+def test_an_empty_list_and_a_duplicate_key_are_refused() -> None:
     _, entry = new_key("a")
 
     for entries in ([], [entry, entry]):
@@ -94,12 +96,12 @@ def test_no_key_and_the_same_key_twice_are_refused() -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org", ""])
-def test_without_keys_only_loopback_is_listened_on(host: str) -> None:
+def test_a_gateway_without_keys_listens_on_loopback_only(host: str) -> None:
     with pytest.raises(UsageError, match="without keys_file listens on loopback only"):
         GatewaySettings(host)
     GatewaySettings(host, keys_file=Path("keys.json"))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.9.9.9"])
-def test_loopback_needs_no_keys(host: str) -> None:
+def test_a_gateway_on_loopback_needs_no_keys(host: str) -> None:
     assert GatewaySettings(host).keys_file is None

@@ -1,4 +1,4 @@
-"""A real server and the client that most people have."""
+"""A real server and OpenAI's own client."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -29,7 +29,7 @@ async def connected(
         yield client
 
 
-async def test_models_completions_and_chat(tmp_path: Path) -> None:
+async def test_models_completions_and_chat_work(tmp_path: Path) -> None:
     async with connected(FakeBackend(), tmp_path) as client:
         models = [model.id async for model in client.models.list()]
         model = await client.models.retrieve("tiny/chat")
@@ -47,7 +47,7 @@ async def test_models_completions_and_chat(tmp_path: Path) -> None:
     assert chat._request_id == chat.id
 
 
-async def test_streams(tmp_path: Path) -> None:
+async def test_streams_work(tmp_path: Path) -> None:
     async with connected(FakeBackend(), tmp_path) as client:
         chat = await client.chat.completions.create(
             model="tiny/chat",
@@ -71,7 +71,7 @@ async def test_streams(tmp_path: Path) -> None:
     assert ANSWER.startswith("".join(choice.text for choice in texts))
 
 
-async def test_errors_are_the_clients_own_classes(tmp_path: Path) -> None:
+async def test_errors_are_raised_as_the_clients_own_classes(tmp_path: Path) -> None:
     backend = FakeBackend()
     async with connected(backend, tmp_path) as client:
 

@@ -1,4 +1,4 @@
-"""A gateway's own life: health that is true, metrics, version, its end, what it imports."""
+"""A gateway's health, metrics, version, shutdown and imports."""
 
 import asyncio
 import subprocess
@@ -10,10 +10,11 @@ import httpx
 import pytest
 
 from experiments.campaigns.gateway.clients import OPEN, in_process, serving, with_timeouts
-from experiments.campaigns.gateway.fakes import WELL, FakeBackend
+from experiments.campaigns.gateway.fakes import HEALTHY, FakeBackend
 from sllmcore.errors import UsageError
 from sllmreal.engine.protocol import FinishReason
-from sllmreal.gateway.backend import Generated, Health
+from sllmreal.gateway.backend import FailedError, Generated, Health
+from sllmreal.gateway.overload_log import OverloadLog
 from sllmreal.gateway.server import serve
 
 BODY = {"model": "tiny/chat", "prompt": "Hello", "max_tokens": 100}
@@ -22,16 +23,18 @@ BODY = {"model": "tiny/chat", "prompt": "Hello", "max_tokens": 100}
 @pytest.mark.parametrize(
     ("health", "reasons"),
     [
-        (WELL, []),
-        (replace(WELL, leader_alive=False), ["no leader"]),
-        (replace(WELL, store_reachable=False), ["store unreachable"]),
-        (replace(WELL, num_workers_alive=0), ["no worker alive"]),
-        (replace(WELL, driver_silence_s=3.1), ["driver stuck"]),
+        (HEALTHY, []),
+        (replace(HEALTHY, leader_alive=False), ["no leader"]),
+        (replace(HEALTHY, store_reachable=False), ["store unreachable"]),
+        (replace(HEALTHY, num_workers_alive=0), ["no worker alive"]),
+        (replace(HEALTHY, driver_silence_s=3.1), ["driver stuck"]),
         (Health(False, False, 0, 60.0), ["no leader", "store unreachable"]),
     ],
 )
 @pytest.mark.asyncio
-async def test_health_tells_the_truth(health: Health, reasons: list[str]) -> None:
+async def test_health_lists_the_reasons_why_the_gateway_cannot_serve(
+    health: Health, reasons: list[str]
+) -> None:
     async with in_process(FakeBackend(health_now=health)) as client:
         response = await client.get("/health")
 
@@ -40,7 +43,7 @@ async def test_health_tells_the_truth(health: Health, reasons: list[str]) -> Non
 
 
 @pytest.mark.asyncio
-async def test_metrics_have_the_names_that_dashboards_know() -> None:
+async def test_metrics_have_the_names_of_vllms_dashboards() -> None:
     backend = FakeBackend()
     async with in_process(backend) as client:
         await client.post("/v1/completions", json=BODY)
@@ -48,7 +51,7 @@ async def test_metrics_have_the_names_that_dashboards_know() -> None:
         page = (await client.get("/metrics")).text
 
     model = 'model_name="tiny/chat"'
-    num_prompt, num_output = len(backend.submissions[0].prompt), 0
+    num_prompt, num_output = len(backend.requests[0].prompt), 0
     for line in page.splitlines():
         if line.startswith(f"vllm:generation_tokens_total{{{model}}}"):
             num_output = int(float(line.split()[-1]))
@@ -81,13 +84,13 @@ async def test_metrics_have_the_names_that_dashboards_know() -> None:
 
 
 @pytest.mark.asyncio
-async def test_the_version_is_the_packages() -> None:
+async def test_the_version_is_that_of_the_package() -> None:
     async with in_process(FakeBackend()) as client:
         assert (await client.get("/version")).json() == {"version": "0.1.0"}
 
 
 async def accepts(host: str, port: int) -> bool:
-    """Whether a connection can still be made."""
+    """Return True if a connection can still be made."""
     try:
         _, writer = await asyncio.open_connection(host, port)
     except ConnectionError:  # refused, or reset from the queue of a server that closes
@@ -97,10 +100,10 @@ async def accepts(host: str, port: int) -> bool:
 
 
 @pytest.mark.asyncio
-async def test_at_its_end_a_gateway_finishes_what_runs_and_takes_nothing_new() -> None:
-    going_on = asyncio.Event()
+async def test_a_stopping_gateway_finishes_open_requests_and_accepts_no_connection() -> None:
+    released = asyncio.Event()
     backend = FakeBackend(
-        lambda _: [Generated((40,)), going_on, Generated((41,), FinishReason.LENGTH)]
+        lambda _: [Generated((40,)), released, Generated((41,), FinishReason.LENGTH)]
     )
     stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
     task = asyncio.create_task(
@@ -109,23 +112,23 @@ async def test_at_its_end_a_gateway_finishes_what_runs_and_takes_nothing_new() -
     host, port = await ready
     async with httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=None) as client:
         running = asyncio.create_task(client.post("/v1/completions", json=BODY))
-        await backend.until(lambda it: bool(it.running))
+        await backend.until(lambda fake: bool(fake.running))
         stop.set()
-        while await accepts(host, port):  # noqa: ASYNC110 - nothing else tells
+        while await accepts(host, port):  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0.02)
-        going_on.set()
+        released.set()
 
         assert (await running).status_code == 200
     await task
 
 
 @pytest.mark.asyncio
-async def test_at_its_end_a_gateway_waits_only_so_long() -> None:
+async def test_a_stopping_gateway_cancels_open_requests_at_its_deadline() -> None:
     backend = FakeBackend(lambda _: [asyncio.Event()])
     async with serving(backend, with_timeouts(drain_s=0.2)) as (host, port):
         client = httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=None)
         running = asyncio.create_task(client.post("/v1/completions", json=BODY))
-        await backend.until(lambda it: bool(it.running))
+        await backend.until(lambda fake: bool(fake.running))
     answer = await running
     assert not backend.running
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "draining")
@@ -133,7 +136,7 @@ async def test_at_its_end_a_gateway_waits_only_so_long() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_cancelled_gateway_leaves_nothing_behind() -> None:
+async def test_a_cancelled_gateway_leaves_no_socket_and_no_task() -> None:
     ready = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(
         serve(
@@ -153,17 +156,46 @@ async def test_a_cancelled_gateway_leaves_nothing_behind() -> None:
 
 
 @pytest.mark.asyncio
-async def test_an_address_in_use_is_the_callers_error() -> None:
+async def test_an_address_in_use_raises_a_usage_error() -> None:
     async with serving(FakeBackend()) as (_, port):
         with pytest.raises(UsageError, match="cannot listen"):
             await serve(FakeBackend(), replace(OPEN, port=port), stop=asyncio.Event())
 
 
 def test_a_gateway_needs_no_heavy_library() -> None:
-    code = "import sys, sllmreal.gateway, sllmreal.gateway.tokens; print(*sys.modules)"
+    code = "import sys, sllmreal.gateway, sllmreal.gateway.text_tokenizer; print(*sys.modules)"
     command = [sys.executable, "-c", code]
     root = Path(__file__).parents[2]
     done = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
 
     heavy = {"torch", "transformers", "ray", "hydra", "simpy", "numpy"}
     assert heavy.isdisjoint(done.stdout.split())
+
+
+def test_refusals_under_overload_are_logged_at_intervals(caplog: pytest.LogCaptureFixture) -> None:
+    times_s = iter((0.0, 1.0, 2.0, 10.0))
+    overload = OverloadLog(interval_s=10.0, now_s=lambda: next(times_s))
+
+    for _ in range(4):
+        overload.refused("the queue is full")
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "1 refused since the last such line: the queue is full",
+        "3 refused since the last such line: the queue is full",
+    ]
+
+
+@pytest.mark.asyncio
+async def test_a_failed_generation_is_logged_with_its_reason(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with in_process(FakeBackend(lambda _: [FailedError("the engine is lost")])) as client:
+        await client.post("/v1/completions", json=BODY)
+
+    (record,) = caplog.records
+    assert (record.levelname, record.getMessage()) == (
+        "WARNING",
+        "generation failed: the engine is lost",
+    )
+    assert record.__dict__["model"] == "tiny/chat"
+    assert record.__dict__["request"].startswith("cmpl-")

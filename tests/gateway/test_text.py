@@ -1,22 +1,22 @@
-"""Laws of text that comes in pieces: incremental decoding and stop strings."""
+"""Properties of text in pieces: incremental decoding and stop strings."""
 
 from collections.abc import Sequence
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
 from experiments.campaigns.gateway import tiny
 from sllmreal.engine.protocol import FinishReason
-from sllmreal.gateway.answers import Delta
 from sllmreal.gateway.backend import Generated, GenerationRequest
-from sllmreal.gateway.generation import ChoiceText, Plan
-from sllmreal.gateway.incremental import MAX_PENDING, IncrementalDecoder
-from sllmreal.gateway.stopping import StopStrings
+from sllmreal.gateway.generation import ChoiceText, GenerationPlan
+from sllmreal.gateway.incremental_decoder import MAX_PENDING, IncrementalDecoder
+from sllmreal.gateway.responses import Delta
+from sllmreal.gateway.stop_strings import StopStrings
 
 
 def sentencepiece_like() -> Tokenizer:
-    """Words with their space in front, and bytes for what is in no word, as Llama 2 has it."""
+    """Return a tokenizer like that of Llama 2: words with a space in front, and single bytes."""
     words = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁Hello", "▁world", "ly", "▁"]
     tokenizer = Tokenizer(
         models.BPE({word: place for place, word in enumerate(words)}, [], byte_fallback=True)
@@ -37,8 +37,9 @@ def pieces(decoder: IncrementalDecoder, tokens: Sequence[int]) -> list[str]:
 
 
 @given(st.text(max_size=40))
-def test_pieces_make_up_the_text_and_none_ends_in_half_a_character(text: str) -> None:
-    """Fails when the text of each token is decoded by itself."""
+def test_pieces_add_up_to_the_text_and_none_ends_within_a_character(text: str) -> None:
+    """Fails if each token is decoded by itself."""
+    assume("<s>" not in text and "</s>" not in text)  # special tokens decode to nothing
     tokenizer = tiny.tokenizer()
     tokens = tokenizer.encode(text, special=False)
 
@@ -51,8 +52,8 @@ def test_pieces_make_up_the_text_and_none_ends_in_half_a_character(text: str) ->
 
 
 @given(st.lists(st.integers(0, 300), max_size=60))
-def test_any_tokens_at_all_are_held_back_for_a_bounded_time(tokens: list[int]) -> None:
-    """Fails without the bound on what is pending."""
+def test_any_tokens_are_held_back_for_a_bounded_time(tokens: list[int]) -> None:
+    """Fails without the limit of pending tokens."""
     tokenizer = tiny.tokenizer()
     decoder = tokenizer.decoder(())
 
@@ -67,7 +68,7 @@ def test_any_tokens_at_all_are_held_back_for_a_bounded_time(tokens: list[int]) -
         assert given_text + decoder.flush() == whole
 
 
-def test_garbage_does_not_wait_for_sense_for_ever() -> None:
+def test_tokens_that_are_no_valid_text_are_held_back_for_a_bounded_time() -> None:
     tokenizer = sentencepiece_like()
     decoder = IncrementalDecoder(lambda ids: tokenizer.decode(list(ids)), ())
 
@@ -77,7 +78,7 @@ def test_garbage_does_not_wait_for_sense_for_ever() -> None:
 
 
 def test_a_space_between_prompt_and_answer_is_kept() -> None:
-    """Fails without the prompt as context: that decoder drops the first space of a text."""
+    """Fails without the prompt as context, because the decoder drops the first space of a text."""
     tokenizer = sentencepiece_like()
     ids = tokenizer.get_vocab()
     hello, world, ly = ids["▁Hello"], ids["▁world"], ids["ly"]
@@ -86,7 +87,7 @@ def test_a_space_between_prompt_and_answer_is_kept() -> None:
     assert pieces(decoder, [world, ly, world]) == [" world", "ly", " world", ""]
 
 
-def test_bytes_of_a_character_come_together() -> None:
+def test_the_bytes_of_a_character_are_returned_together() -> None:
     tokenizer = sentencepiece_like()
     decoder = IncrementalDecoder(lambda ids: tokenizer.decode(list(ids)), ())
     tokens = [1 + byte for byte in "é€😀".encode()]
@@ -95,7 +96,7 @@ def test_bytes_of_a_character_come_together() -> None:
 
 
 def cut(text: str, stops: Sequence[str]) -> str:
-    """What should remain, naively: the match that ends first counts, the longest of those."""
+    """Return the expected text: cut before the match that ends first; ties: the longest."""
     for end in range(len(text) + 1):
         starts = [end - len(stop) for stop in stops if text[:end].endswith(stop)]
         if starts:
@@ -108,10 +109,10 @@ def cut(text: str, stops: Sequence[str]) -> str:
     st.lists(st.text("abc", min_size=1, max_size=5), max_size=4),
     st.randoms(use_true_random=False),
 )
-def test_stop_strings_cut_the_same_however_the_text_is_cut(
+def test_stop_strings_do_not_depend_on_the_pieces_of_the_text(
     text: str, stops: list[str], random: object
 ) -> None:
-    """Fails when nothing is held back, or the match that begins first wins."""
+    """Fails if no text is held back, or if the match that begins first counts."""
     watcher, given_text, rest = StopStrings(stops), "", text
     while rest:
         size = random.randint(1, len(rest))  # type: ignore[attr-defined]
@@ -124,7 +125,7 @@ def test_stop_strings_cut_the_same_however_the_text_is_cut(
     assert watcher.matched == (cut(text, stops) != text)
 
 
-def test_only_what_could_become_a_stop_string_is_held_back() -> None:
+def test_only_a_possible_stop_string_is_held_back() -> None:
     watcher = StopStrings(["\n\nUser:"])
 
     given_text = [watcher.push(piece) for piece in ("Hello", "\n", "you", "\n\nUs", "ed", " it")]
@@ -132,11 +133,11 @@ def test_only_what_could_become_a_stop_string_is_held_back() -> None:
     assert given_text == ["Hello", "", "\nyou", "", "\n\nUsed", " it"]
 
 
-def test_a_stop_token_is_counted_and_is_no_text_even_where_it_is_a_word() -> None:
+def test_a_stop_token_is_counted_and_is_not_part_of_the_text() -> None:
     tokenizer = tiny.tokenizer()
     hello, end = tokenizer.encode("Hello", special=False), tokenizer.encode(".", special=False)
-    submission = GenerationRequest("r", "m", "", (5,), 9, stop_tokens=frozenset(end))
-    text = ChoiceText(0, submission, Plan((submission,), tokenizer, (), 1))
+    request = GenerationRequest("r", "m", "", (5,), 9, stop_tokens=frozenset(end))
+    text = ChoiceText(0, request, GenerationPlan((request,), tokenizer, (), 1))
 
     delta = text.push(Generated((*hello, *end), FinishReason.STOP))
 
@@ -147,7 +148,7 @@ def test_a_stop_token_is_counted_and_is_no_text_even_where_it_is_a_word() -> Non
 def test_a_stop_token_that_did_not_stop_is_text() -> None:
     tokenizer = tiny.tokenizer()
     end = tokenizer.encode(".", special=False)
-    submission = GenerationRequest("r", "m", "", (5,), 9, stop_tokens=frozenset(end))
-    text = ChoiceText(0, submission, Plan((submission,), tokenizer, (), 1))
+    request = GenerationRequest("r", "m", "", (5,), 9, stop_tokens=frozenset(end))
+    text = ChoiceText(0, request, GenerationPlan((request,), tokenizer, (), 1))
 
     assert text.push(Generated(tuple(end), FinishReason.LENGTH)).text == "."

@@ -88,7 +88,7 @@ async def running(
             cluster.leader.deploy(spec)
         yield cluster
         async with asyncio.timeout(5):
-            while cluster.router.calls:  # noqa: ASYNC110 - many things change it
+            while cluster.router.generations:  # noqa: ASYNC110 - many things change it
                 await asyncio.sleep(0.005)
         cluster.leader.loop.controller.audit()
 

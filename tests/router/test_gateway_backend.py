@@ -1,4 +1,4 @@
-"""The cluster as its gateway tells of it: cold starts, migrations, leaders, health."""
+"""The gateway's view of the cluster: cold starts, migrations, changes of the leader, health."""
 
 import time
 from collections.abc import Callable
@@ -7,9 +7,10 @@ import pytest
 
 from sllmcore.events import LoadFinished, MigrationFailed, MigrationFinished
 from sllmcore.types import StorageTier
+from sllmreal.control.buckets import BUCKETS_S, BucketCounts
 from sllmreal.control.leader_link import LeaderLink
-from sllmreal.control.messages import BUCKETS_S, LaunchInstance
-from sllmreal.gateway.backend import BucketCounts, ColdStartMetrics, GenerationRequest
+from sllmreal.control.messages import LaunchInstance
+from sllmreal.gateway.backend import GenerationRequest
 from sllmreal.gateway.metrics import GatewayMetrics
 from sllmreal.gateway.service import GatewayService
 from sllmreal.gateway.settings import GatewaySettings
@@ -24,23 +25,25 @@ from tests.leader.scripted import Recorder, model, worker_offer
 pytestmark = pytest.mark.asyncio
 
 
-async def nobody(address: str) -> WorkerChannel:
-    raise ChannelClosedError(f"nobody at {address}")
+async def refuse(address: str) -> WorkerChannel:
+    """Refuse the connection to a worker."""
+    raise ChannelClosedError(f"no worker at {address}")
 
 
 def gateway(world: LeaderSequence) -> tuple[RequestRouter, LeaderLink, ClusterBackend]:
-    plane = WorkerConnections(nobody)
+    connections = WorkerConnections(refuse)
     link = LeaderLink("gateway", "g0", world.dial, LINK)
-    router = plane.listener = RequestRouter(plane, link)
+    router = connections.listener = RequestRouter(connections, link)
     return router, link, ClusterBackend(router, link)
 
 
-def ailments(backend: ClusterBackend) -> list[str]:
-    return GatewayService(backend, GatewaySettings()).ailments()
+def problems(backend: ClusterBackend) -> list[str]:
+    """Return the reasons why a gateway with this backend cannot serve."""
+    return GatewayService(backend, GatewaySettings()).problems()
 
 
 async def started(worker: Recorder, number: int) -> str:
-    """The instance that the worker is told to start with its order of that number."""
+    """Wait for the worker's `number`th message; return the instance that it launches."""
     await until(lambda: len(worker.orders) == number)
     order = worker.orders[-1]
     assert isinstance(order, LaunchInstance)
@@ -58,33 +61,36 @@ async def test_cold_starts_are_counted_by_tier_and_phase_over_changes_of_the_lea
         link.report(arrival(0, "a"))
         instance_id = await started(worker, 1)
         worker_link.report(LoadFinished(instance_id, StorageTier.REMOTE, 10, 0.3, 700.0))
-        worker_link.report(LoadFinished("never heard of", StorageTier.REMOTE, 10, 0.3, 0.0))
-        await until(lambda: backend.snapshot().cold_starts)
+        worker_link.report(LoadFinished("unknown", StorageTier.REMOTE, 10, 0.3, 0.0))
+        await until(lambda: backend.metrics().loads.phases)
     async with world.led(), attached(worker_link, worker), attached(link, router):
         link.report(arrival(1, "b"))
         instance_id = await started(worker, 2)
         worker_link.report(LoadFinished(instance_id, StorageTier.SSD, 30, 0.02, 0.0))
-        await until(lambda: len(backend.snapshot().cold_starts) == 6)
-        snapshot = backend.snapshot()
+        await until(lambda: len(backend.metrics().loads.phases) == 6)
+        metrics = backend.metrics()
 
     beyond = (*(0 for _ in BUCKETS_S), 1)
-    found = {(one.tier, one.phase): one.durations for one in snapshot.cold_starts}
+    found = {
+        (phase.tier, phase.phase): BucketCounts(phase.counts, phase.total_s)
+        for phase in metrics.loads.phases
+    }
     assert found["remote", "transfer"] == BucketCounts().plus(0.3)
     assert found["remote", "startup"] == BucketCounts(beyond, 700.0)
     assert found["ssd", "transfer"] == BucketCounts().plus(0.02)
     assert sum(found["ssd", "queue"].counts) == 1
     assert found["ssd", "queue"].total_s < 60  # two clocks that differ would give years
-    assert snapshot.bytes_loaded == {"remote": 10, "ssd": 30}
-    assert snapshot.leader_changes == 1
-    assert ColdStartMetrics("ssd", "startup", BucketCounts().plus(0.0)) in snapshot.cold_starts
-    page = GatewayMetrics(backend.snapshot).page().decode()
+    assert metrics.loads.num_bytes == {"remote": 10, "ssd": 30}
+    assert metrics.leader_changes == 1
+    assert found["ssd", "startup"] == BucketCounts().plus(0.0)
+    page = GatewayMetrics(backend.metrics).page().decode()
     assert 'sllm:cold_start_seconds_count{phase="transfer",tier="remote"} 1.0' in page
     assert 'sllm:bytes_loaded_total{tier="ssd"} 30.0' in page
 
 
 async def test_an_open_request_outlives_a_leader_that_does_not_know_its_gateway() -> None:
-    """Seeded and seen to fail: the request arrives anew in the incarnation that was lost."""
-    world, stranger = LeaderSequence(), LeaderSequence()
+    """Seeded bug that it finds: the request is submitted again in the incarnation that was lost."""
+    world, other_world = LeaderSequence(), LeaderSequence()
     router, link, _ = gateway(world)
     async with world.led() as leader:
         leader.deploy(model("a"))
@@ -94,30 +100,30 @@ async def test_an_open_request_outlives_a_leader_that_does_not_know_its_gateway(
                 lambda: leader.loop.controller.cluster.request_states and not link.num_unlogged
             )
 
-    world.log = stranger.log
+    world.log = other_world.log
     async with world.led() as leader:
         leader.deploy(model("a"))
         async with attached(link, router):
             await until(lambda: "r0+" in leader.loop.controller.cluster.request_states)
 
-            assert list(router.calls) == ["r0+"]
+            assert list(router.generations) == ["r0+"]
 
 
 async def test_migrations_are_counted_by_their_outcome() -> None:
     router, _, backend = gateway(LeaderSequence())
 
-    for listener in router.heard:
+    for listener in router.event_listeners:
         listener(MigrationFinished("m1", "r1", "i1", "i2", 20, 0.1, 0.01))
         listener(MigrationFinished("m2", "r2", "i1", "i2", 20, 0.1, 0.01))
         listener(MigrationFailed("m3", "r3", "i2", "it has ended"))
 
-    assert backend.snapshot().migrations == {"finished": 2, "failed": 1}
+    assert backend.metrics().migrations == {"finished": 2, "failed": 1}
 
 
-async def test_a_gateway_is_healthy_while_it_hears_a_leader_and_there_is_a_worker() -> None:
+async def test_a_gateway_is_healthy_while_it_has_a_leader_and_a_worker() -> None:
     world, worker = LeaderSequence(), Recorder(worker_offer("s0"))
     router, link, backend = gateway(world)
-    assert ailments(backend) == [
+    assert problems(backend) == [
         "no leader",
         "store unreachable",
         "no worker alive",
@@ -125,16 +131,16 @@ async def test_a_gateway_is_healthy_while_it_hears_a_leader_and_there_is_a_worke
     ]
 
     async with world.led(), attached(link, router):
-        assert ailments(backend) == ["no worker alive"]
+        assert problems(backend) == ["no worker alive"]
         async with attached(LeaderLink("worker", "s0", world.dial, LINK), worker):
-            await until(lambda: not ailments(backend))
-        await until(lambda: ailments(backend) == ["no worker alive"])  # lost, after the grace
+            await until(lambda: not problems(backend))
+        await until(lambda: problems(backend) == ["no worker alive"])  # lost, after the grace
 
 
-async def test_a_gateway_is_unhealthy_when_it_has_heard_no_leader_for_longer_than_a_lease(
+async def test_a_gateway_is_unhealthy_when_its_leader_is_silent_for_longer_than_a_lease(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A leader that changes in time does not show; one that hangs does, connected or not."""
+    """A change of the leader within a lease does not show; a leader that hangs does."""
     assert LEADER_SILENCE_S == LEASE_S
     world, worker = LeaderSequence(), Recorder(worker_offer("s0"))
     router, link, backend = gateway(world)
@@ -144,15 +150,15 @@ async def test_a_gateway_is_unhealthy_when_it_has_heard_no_leader_for_longer_tha
         attached(link, router),
         attached(LeaderLink("worker", "s0", world.dial, LINK), worker),
     ):
-        await until(lambda: not ailments(backend))
+        await until(lambda: not problems(backend))
         assert link.connected.is_set()
-        later(monkeypatch, lambda: now_s + 100)
+        set_clock(monkeypatch, lambda: now_s + 100)
 
-        assert ailments(backend) == ["no leader", "store unreachable", "driver stuck"]
+        assert problems(backend) == ["no leader", "store unreachable", "driver stuck"]
         monkeypatch.undo()
     assert not link.connected.is_set()
-    assert not ailments(backend), "another may lead in a moment"
+    assert not problems(backend), "another leader may follow within the lease"
 
 
-def later(monkeypatch: pytest.MonkeyPatch, now_s: Callable[[], float]) -> None:
+def set_clock(monkeypatch: pytest.MonkeyPatch, now_s: Callable[[], float]) -> None:
     monkeypatch.setattr("sllmreal.router.gateway_backend.time.monotonic", now_s)

@@ -1,6 +1,8 @@
-"""A gateway's desk moves each request as its cost models say, and teaches them."""
+"""The request router chooses how to migrate from cost models, which learn from the results."""
 
 import asyncio
+
+import pytest
 
 from sllmreal.control.messages import ReportedEvent, StartMigration, StartRequest
 from sllmreal.engine.protocol import Capabilities
@@ -8,7 +10,7 @@ from sllmreal.gateway.backend import GenerationRequest
 from sllmreal.router.cost_model import MigrationRates
 from sllmreal.router.router import RequestRouter
 from sllmreal.router.strategy import StrategyChooser
-from sllmreal.streams import messages as wire
+from sllmreal.streams import messages
 from sllmreal.streams.messages import Epoch
 
 LAYOUT = "float32, 4 layers, 4 heads, 32"
@@ -16,23 +18,23 @@ ENGINE = Capabilities("weights", 4096, 8, 32000, True, 4096, LAYOUT)
 COPYING = MigrationRates(1_000.0, 1e9, 0.001, 0.001)  # a token: 1 ms replayed, 4 us copied
 
 
-class World:
-    """Engines that say nothing by themselves, and a leader that listens."""
+class FakeCluster:
+    """The ports of a router: silent engine hosts, and a leader that records reports."""
 
     def __init__(self) -> None:
         self.time_s = 0.0
-        self.sent: list[tuple[str, wire.ToHost]] = []
+        self.sent: list[tuple[str, messages.ToHost]] = []
         self.events: list[ReportedEvent] = []
         self.router = RequestRouter(self, self, StrategyChooser(COPYING))
 
-    def send(self, address: str, instance_id: str, message: wire.ToHost) -> None:
+    def send(self, address: str, instance_id: str, message: messages.ToHost) -> None:
         self.sent.append((instance_id, message))
 
-    def online(self, instance_id: str) -> wire.HostOnline | None:
-        return wire.HostOnline(ENGINE, f"tcp:{instance_id}:1")
+    def online(self, instance_id: str) -> messages.HostOnline | None:
+        return messages.HostOnline(ENGINE, f"tcp:{instance_id}:1")
 
-    def keep(self, addresses: tuple[str, ...]) -> None:
-        raise AssertionError("nobody is lost here")
+    def set_workers(self, addresses: tuple[str, ...]) -> None:
+        raise AssertionError("no worker is lost in these tests")
 
     def report(self, event: ReportedEvent) -> None:
         self.events.append(event)
@@ -41,48 +43,72 @@ class World:
         return self.time_s
 
     def run(self, name: str, prefill_s: float, prompt_tokens: int = 500) -> None:
-        """Submit, and get a first token."""
+        """Submit a request, start it on instance a, and generate its first token."""
         self.router.submit(GenerationRequest(name, "model", "tenant", (1,) * prompt_tokens, 100))
         self.router.execute(StartRequest(1, name, "a", "worker a", 0))
         self.time_s += prefill_s
-        self.router.received("a", name, wire.Tokens(name, Epoch(1), 0, (7,)))
+        self.router.receive("a", name, messages.Tokens(name, Epoch(1), 0, (7,)))
 
-    def move(self, name: str, takes_s: float) -> int | None:
-        """Move to another instance; how it was told to."""
+    def migrate(self, name: str, takes_s: float) -> int | None:
+        """Migrate a request to instance b; return the chosen `replay_tokens`."""
         order = StartMigration(2, f"move {name}", name, "a", "worker a", "b", "worker b")
         self.router.execute(order)
-        (prepare,) = [one for _, one in self.sent if isinstance(one, wire.PrepareStream)]
-        self.router.received("b", name, wire.StreamPrepared(name, Epoch(2)))
+        (prepare,) = [one for _, one in self.sent if isinstance(one, messages.PrepareStream)]
+        self.router.receive("b", name, messages.StreamPrepared(name, Epoch(2)))
         self.time_s += takes_s
-        self.router.received("b", name, wire.StreamReady(name, Epoch(2), 1, 1, 0))
-        self.router.received("b", name, wire.Tokens(name, Epoch(2), 1, (8,)))
+        self.router.receive("b", name, messages.StreamReady(name, Epoch(2), 1, 1, 0))
+        self.router.receive("b", name, messages.Tokens(name, Epoch(2), 1, (8,)))
         self.sent.clear()
         return prepare.params.replay_tokens
 
 
-async def played() -> None:
-    world = World()
+async def migrate_after_a_slow_copy() -> None:
+    cluster = FakeCluster()
 
-    world.run("first", prefill_s=0.5)
-    copied = world.move("first", takes_s=3.0)
-    world.run("second", prefill_s=0.5)
-    replayed = world.move("second", takes_s=0.5)
+    cluster.run("first", prefill_s=0.5)
+    copied = cluster.migrate("first", takes_s=3.0)
+    cluster.run("second", prefill_s=0.5)
+    replayed = cluster.migrate("second", takes_s=0.5)
 
     assert (copied, replayed) == (0, None)
-    assert world.router.recomputed_tokens == 2
+    assert cluster.router.recomputed_tokens == 2
 
 
 def test_a_copy_that_took_longer_than_a_prefill_is_followed_by_a_replay() -> None:
-    asyncio.run(played())
+    asyncio.run(migrate_after_a_slow_copy())
 
 
-async def quick_prefills() -> None:
-    world = World()
+async def migrate_after_quick_prefills() -> None:
+    cluster = FakeCluster()
     for number in range(3):
-        world.run(f"r{number}", prefill_s=0.0005)
+        cluster.run(f"r{number}", prefill_s=0.0005)
 
-    assert world.move("r2", takes_s=0.01) is None
+    assert cluster.migrate("r2", takes_s=0.01) is None
 
 
-def test_prefills_of_other_requests_say_that_replaying_is_quicker() -> None:
-    asyncio.run(quick_prefills())
+def test_quick_prefills_of_other_requests_lead_to_a_replay() -> None:
+    asyncio.run(migrate_after_quick_prefills())
+
+
+async def lose_the_source_of_a_migration() -> None:
+    cluster = FakeCluster()
+    cluster.run("r", prefill_s=0.5)
+    cluster.router.execute(StartMigration(2, "m", "r", "a", "worker a", "b", "worker b"))
+    cluster.router.lose_instance("a")
+    cluster.router.execute(StartRequest(3, "r", "c", "worker c", 1))
+    cluster.router.receive("b", "r", messages.StreamStopped("r", Epoch(2)))
+
+
+def test_a_lost_instance_a_restart_and_a_failed_migration_are_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+
+    asyncio.run(lose_the_source_of_a_migration())
+
+    logged = [(one.getMessage(), one.__dict__.get("instance")) for one in caplog.records]
+    assert logged == [
+        ("request interrupted at output token 1: its instance is lost", "a"),
+        ("request restarts at output token 1", "c"),
+        ("migration failed: the source was lost", "b"),
+    ]

@@ -1,1 +1,1 @@
-"""How the gateway bears overload, idle connections and clients that do not read."""
+"""Benchmark of the gateway under overload, idle connections and clients that do not read."""

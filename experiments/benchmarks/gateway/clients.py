@@ -1,4 +1,4 @@
-"""Clients on bare sockets: those that want an answer, those that leave, those that do not read."""
+"""Clients on bare sockets: some read the response, some disconnect early, some do not read."""
 
 import asyncio
 import json
@@ -11,14 +11,14 @@ from experiments.benchmarks.gateway.fixed_backend import FLOOD, STEADY
 Address = tuple[str, int]
 _FLOOD_TOKENS = 30_000
 _SMALL_BUFFER_BYTES = 4 << 10
-_HEAD_BYTES, _TAIL_BYTES = 400, 64  # of an answer, to tell its status and its end by
+_HEAD_BYTES, _TAIL_BYTES = 400, 64  # kept of a response, for its status and its end
 
 
 @dataclass(frozen=True, slots=True)
 class ClientOutcome:
-    """What became of one request. Times are from its due moment, not from when it could be sent."""
+    """The outcome of one request. Times count from the time when it was due."""
 
-    status: int  # 0: no answer
+    status: int  # 0: no response
     complete: bool
     first_token_s: float | None
     whole_s: float
@@ -32,8 +32,8 @@ def _request(model: str, max_tokens: int) -> bytes:
     return f"{head}content-length: {len(content)}\r\n\r\n".encode() + content
 
 
-class _Asking(asyncio.Protocol):
-    """One streamed request. Bare, for a load generator must cost less than what it loads."""
+class _StreamedRequest(asyncio.Protocol):
+    """A streamed request. Without a client library, so that it costs less than the gateway."""
 
     def __init__(self, request: bytes, due_s: float) -> None:
         self._request = request
@@ -65,19 +65,19 @@ class _Asking(asyncio.Protocol):
             )
 
 
-async def ask(address: Address, max_tokens: int, due_s: float) -> ClientOutcome:
-    """One streamed request on a connection of its own."""
+async def send_request(address: Address, max_tokens: int, due_s: float) -> ClientOutcome:
+    """Send one streamed request on a new connection; return its outcome."""
     request = _request(STEADY, max_tokens)
     loop = asyncio.get_running_loop()
     try:
-        _, asking = await loop.create_connection(lambda: _Asking(request, due_s), *address)
+        _, sent = await loop.create_connection(lambda: _StreamedRequest(request, due_s), *address)
     except OSError:
         return ClientOutcome(0, False, None, time.monotonic() - due_s, False)
-    return await asking.outcome
+    return await sent.outcome
 
 
-async def leave(address: Address, max_tokens: int, after_s: float) -> None:
-    """Ask, and be gone before the answer is."""
+async def send_and_disconnect(address: Address, max_tokens: int, after_s: float) -> None:
+    """Send a request and disconnect after `after_s` seconds."""
     try:
         _, writer = await asyncio.open_connection(*address)
     except OSError:
@@ -87,8 +87,8 @@ async def leave(address: Address, max_tokens: int, after_s: float) -> None:
     writer.transport.abort()
 
 
-async def not_read(address: Address) -> None:
-    """Ask for long answers and read none of them, again and again, until cancelled."""
+async def send_and_read_nothing(address: Address) -> None:
+    """Send requests for long responses, one after another, without reading, until cancelled."""
     while True:
         plain = socket.socket()
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_BUFFER_BYTES)
@@ -104,13 +104,13 @@ async def not_read(address: Address) -> None:
 
 
 async def _reset(plain: socket.socket) -> None:
-    """Wait until the other side has had enough, without reading a byte of what it says."""
+    """Wait until the gateway resets the connection, without reading."""
     while plain.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:  # noqa: ASYNC110 - no event
         await asyncio.sleep(0.2)
 
 
-async def idle(address: Address, count: int) -> list[asyncio.StreamWriter]:
-    """Connections on which nothing is ever said."""
+async def open_idle(address: Address, count: int) -> list[asyncio.StreamWriter]:
+    """Open connections that send nothing."""
     writers: list[asyncio.StreamWriter] = []
     for first in range(0, count, 200):
         batch = range(first, min(first + 200, count))

@@ -1,4 +1,4 @@
-"""The gateway under test, alone in its process: `serving` starts one and says what it uses."""
+"""The gateway under test, in a process of its own, and its use of CPU and memory."""
 
 import asyncio
 import multiprocessing
@@ -13,17 +13,17 @@ from experiments.benchmarks.gateway.fixed_backend import Capacity, FixedBackend
 from sllmreal.gateway.server import serve
 from sllmreal.gateway.settings import GatewaySettings, Limits, Timeouts
 
-# Idle connections are to stay for a whole measurement, and one key is all clients together.
+# Idle connections stay open for a whole measurement.
 TIMEOUTS = Timeouts(headers_s=600.0, idle_s=600.0, write_s=5.0, drain_s=1.0)
 
 
 def limits(waiting: int) -> Limits:
-    """The bounds of the gateway measured: those of its queue, and else out of the way."""
+    """Return limits with `waiting`, and all others too high to matter: all clients are one key."""
     return Limits(waiting=waiting, requests_per_key=100_000, requests_per_s=1e6, burst=10**6)
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServedGateway:
     """A running gateway."""
 
     address: tuple[str, int]
@@ -31,23 +31,25 @@ class Served:
 
     @property
     def rss_bytes(self) -> int:
+        """Resident memory of the process."""
         return int(self.process.memory_info().rss)
 
     @property
     def cpu_s(self) -> float:
+        """CPU time of the process, user and system."""
         times = self.process.cpu_times()
         return float(times.user + times.system)
 
 
 @contextmanager
-def serving(capacity: Capacity, waiting: int) -> Iterator[Served]:
-    """A gateway in a process of its own, stopped at the end."""
+def serving(capacity: Capacity, waiting: int) -> Iterator[ServedGateway]:
+    """Run a gateway in a process of its own until the context ends."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     child = context.Process(target=_serve, args=(capacity, waiting, theirs))
     child.start()
     try:
-        yield Served(ours.recv(), psutil.Process(child.pid))
+        yield ServedGateway(ours.recv(), psutil.Process(child.pid))
     finally:
         ours.send("stop")
         child.join()

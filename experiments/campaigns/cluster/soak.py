@@ -125,7 +125,7 @@ async def run(options: SoakOptions, directory: Path) -> SoakResults:
         running_testbed(opened_home(directory / "home"), "sqlite", cluster) as testbed,
         _http_client(testbed) as http,
     ):
-        testbed.router.heard.append(soak.count_event)
+        testbed.router.event_listeners.append(soak.count_event)
         clients = [
             SoakClient(testbed, http, soak.requests, random.Random(rng.random()), f"c{number}")
             for number in range(options.clients)

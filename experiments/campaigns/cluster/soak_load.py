@@ -81,7 +81,7 @@ class SoakClient:
 
     def _instance(self, request: GenerationRequest) -> str:
         """Return the instance of a request that is still open at the router, for a message."""
-        for request_id, call in self._testbed.router.calls.items():
+        for request_id, call in self._testbed.router.generations.items():
             if request_id.startswith(request.request_id):
                 return f" ({request_id} runs on instance {call.owner.instance_id})"
         return ""

@@ -89,7 +89,7 @@ async def sample(testbed: ClusterTestbed) -> dict[str, float]:
     found["/dev/shm bytes"] = sum(_sizes(Path("/dev/shm")))
     found["store bytes"] = sum(_sizes(testbed.home.directory, "store.db*"))
     found["home entries"] = sum(1 for _ in _sizes(testbed.home.directory))
-    found["open requests"] = len(testbed.router.calls)
+    found["open requests"] = len(testbed.router.generations)
     status = await ask(testbed.home, GetStatus(), wait_s=30)
     assert status is not None, "GetStatus is answered by a ClusterStatus"
     found["store keys"] = status.num_log_keys

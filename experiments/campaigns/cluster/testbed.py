@@ -113,7 +113,7 @@ def expected_tokens(request: GenerationRequest) -> tuple[int, ...]:
 
 async def requests_left_open(testbed: ClusterTestbed, within_s: float) -> list[str]:
     """Return a line for each request that an engine host still holds after `within_s`."""
-    calls = testbed.router.calls
+    calls = testbed.router.generations
     deadline_s = asyncio.get_running_loop().time() + within_s
     while calls and asyncio.get_running_loop().time() < deadline_s:  # noqa: ASYNC110 - acknowledged
         await asyncio.sleep(0.05)

@@ -1,1 +1,1 @@
-"""Random and hostile requests to the gateway."""
+"""Random and hostile requests to the gateway, and its test backend."""

@@ -1,4 +1,4 @@
-"""Two ways to talk to a gateway: in process, and over a socket of this machine."""
+"""Clients of a gateway with a fake backend: in process, and over a socket of this machine."""
 
 import asyncio
 import hashlib
@@ -19,7 +19,7 @@ OPEN = GatewaySettings(port=0)
 
 
 def in_process(backend: FakeBackend, settings: GatewaySettings = OPEN) -> httpx.AsyncClient:
-    """A client without a socket. An exception in the application is raised here."""
+    """Return a client without a socket. Its requests raise the application's exceptions."""
     transport = httpx.ASGITransport(create_app(backend, settings))
     return httpx.AsyncClient(transport=transport, base_url="http://gateway")
 
@@ -28,7 +28,7 @@ def in_process(backend: FakeBackend, settings: GatewaySettings = OPEN) -> httpx.
 async def serving(
     backend: FakeBackend, settings: GatewaySettings = OPEN
 ) -> AsyncIterator[tuple[str, int]]:
-    """A real server for the duration; gives its address."""
+    """Serve on a socket until the context ends; yield the address."""
     stop = asyncio.Event()
     address: asyncio.Future[tuple[str, int]] = asyncio.get_running_loop().create_future()
 
@@ -44,15 +44,17 @@ async def serving(
 
 
 def with_limits(**limits: object) -> GatewaySettings:
+    """Return settings without keys, with some limits replaced."""
     return replace(OPEN, limits=replace(Limits(), **limits))  # type: ignore[arg-type]
 
 
 def with_timeouts(**timeouts: float) -> GatewaySettings:
+    """Return settings without keys, with some time-outs replaced."""
     return replace(OPEN, timeouts=replace(Timeouts(), **timeouts))
 
 
 def keys_file(directory: Path, **entries: dict[str, object]) -> Path:
-    """A keys file in which the key of each entry is its name."""
+    """Write a keys file; the key of each entry is its name. Return its path."""
     content = [
         {"sha256": hashlib.sha256(name.encode()).hexdigest(), **entry}
         for name, entry in entries.items()
@@ -64,11 +66,12 @@ def keys_file(directory: Path, **entries: dict[str, object]) -> Path:
 
 
 def bearer(key: str) -> dict[str, str]:
+    """Return the headers that carry a key."""
     return {"authorization": f"Bearer {key}"}
 
 
 def events(text: str) -> list[dict[str, object]]:
-    """The objects of an event stream, which must end in [DONE]."""
+    """Return the objects of an event stream, which must end in [DONE]."""
     parts = text.split("\n\n")
     assert parts.pop() == ""
     assert parts.pop() == "data: [DONE]"

@@ -1,42 +1,41 @@
-"""A cluster that says what a test tells it to, and remembers what it was asked."""
+"""A scripted backend, which records the requests that it gets."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass, field
 
 from experiments.campaigns.gateway import tiny
+from sllmreal.control.buckets import BucketCounts
+from sllmreal.control.messages import LoadStats, PhaseTimes
 from sllmreal.engine.protocol import FinishReason
 from sllmreal.gateway.backend import (
-    BucketCounts,
-    ClusterMetrics,
-    ColdStartMetrics,
     DeployedModel,
     Generated,
     GenerationRequest,
     Health,
-    ModelSnapshot,
     Tokenizer,
 )
+from sllmreal.gateway.cluster_metrics import ClusterMetrics, ModelMetrics
 
-WELL = Health(leader_alive=True, store_reachable=True, num_workers_alive=1, driver_silence_s=0.0)
+HEALTHY = Health(leader_alive=True, store_reachable=True, num_workers_alive=1, driver_silence_s=0.0)
 MODELS = (
-    DeployedModel("tiny/chat", 512, 1_700_000_000.0, has_chat_template=True),
+    DeployedModel("tiny/chat", 512, 1_700_000_000.0),
     DeployedModel("ids-only", 512, 1_700_000_000.0),
-    DeployedModel("secret", 512, 1_700_000_000.0, owner="b", tenants=frozenset({"b"})),
+    DeployedModel("secret", 512, 1_700_000_000.0, owned_by="b", tenants=frozenset({"b"})),
 )
 ANSWER = "I am well, thank you: naïve 日本 😀 world."
 Step = Generated | Exception | asyncio.Event
 Script = Callable[[GenerationRequest], Iterable[Step]]
 
 
-def says(text: str, finish: FinishReason | None = None, batch: int = 1) -> Script:
-    """A model that says `text`, then ends by its stop token; or fills its length on the way."""
+def answering(text: str, finish: FinishReason | None = None, batch: int = 1) -> Script:
+    """Return a script that generates `text` and a stop token, cut at the request's limit."""
 
-    def script(submission: GenerationRequest) -> Iterable[Step]:
+    def script(request: GenerationRequest) -> Iterable[Step]:
         tokens = [*tiny.tokenizer().encode(text, special=False), tiny.EOS]
         reason = finish or FinishReason.STOP
-        if len(tokens) > submission.max_output_tokens:
-            tokens, reason = tokens[: submission.max_output_tokens], FinishReason.LENGTH
+        if len(tokens) > request.max_output_tokens:
+            tokens, reason = tokens[: request.max_output_tokens], FinishReason.LENGTH
         for start in range(0, len(tokens), batch):
             part = tuple(tokens[start : start + batch])
             yield Generated(part, reason if start + batch >= len(tokens) else None)
@@ -44,20 +43,20 @@ def says(text: str, finish: FinishReason | None = None, batch: int = 1) -> Scrip
     return script
 
 
-def endless(submission: GenerationRequest) -> Iterable[Step]:
-    """A token now, and then nothing, until the submission is cancelled."""
+def endless(request: GenerationRequest) -> Iterable[Step]:
+    """Generate one token, then wait until the request is cancelled."""
     yield Generated((tiny.tokenizer().encode("Hello", special=False)[0],))
     yield asyncio.Event()
 
 
 @dataclass
 class FakeBackend:
-    """Implements Backend."""
+    """Implements Backend: runs `script` for each request."""
 
-    script: Script = field(default_factory=lambda: says(ANSWER))
-    health_now: Health = WELL
+    script: Script = field(default_factory=lambda: answering(ANSWER))
+    health_now: Health = HEALTHY
     deployed: tuple[DeployedModel, ...] = MODELS
-    submissions: list[GenerationRequest] = field(default_factory=list)
+    requests: list[GenerationRequest] = field(default_factory=list)
     running: set[str] = field(default_factory=set)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -70,15 +69,15 @@ class FakeBackend:
     def tokenizer(self, model: str) -> Tokenizer | None:
         return None if model == "ids-only" else tiny.tokenizer()
 
-    def submit(self, submission: GenerationRequest) -> AsyncGenerator[Generated, None]:
-        self.submissions.append(submission)
-        self.running.add(submission.request_id)
+    def submit(self, request: GenerationRequest) -> AsyncGenerator[Generated, None]:
+        self.requests.append(request)
+        self.running.add(request.request_id)
         self.changed.set()
-        return self._stream(submission)
+        return self._stream(request)
 
-    async def _stream(self, submission: GenerationRequest) -> AsyncGenerator[Generated, None]:
+    async def _stream(self, request: GenerationRequest) -> AsyncGenerator[Generated, None]:
         try:
-            for step in self.script(submission):
+            for step in self.script(request):
                 if isinstance(step, asyncio.Event):
                     await step.wait()
                 elif isinstance(step, Exception):
@@ -87,11 +86,11 @@ class FakeBackend:
                     await asyncio.sleep(0)
                     yield step
         finally:
-            self.running.discard(submission.request_id)
+            self.running.discard(request.request_id)
             self.changed.set()
 
     async def until(self, condition: Callable[["FakeBackend"], bool]) -> None:
-        """Return when the condition holds; it is looked at whenever a submission begins or ends."""
+        """Wait until the condition holds; it is evaluated when a request begins or ends."""
         while not condition(self):
             self.changed.clear()
             await self.changed.wait()
@@ -99,13 +98,14 @@ class FakeBackend:
     def health(self) -> Health:
         return self.health_now
 
-    def snapshot(self) -> ClusterMetrics:
+    def metrics(self) -> ClusterMetrics:
+        durations = BucketCounts().plus(0.2).plus(400.0)
         return ClusterMetrics(
-            models=(ModelSnapshot("tiny/chat", 1, 2, 0.5, 0, BucketCounts().plus(0.3)),),
-            cold_starts=(
-                ColdStartMetrics("ssd", "transfer", BucketCounts().plus(0.2).plus(400.0)),
+            models=(ModelMetrics("tiny/chat", 1, 2, 0.5, 0, BucketCounts().plus(0.3)),),
+            loads=LoadStats(
+                (PhaseTimes("ssd", "transfer", durations.counts, durations.total_s),),
+                {"ssd": 10, "dram": 20},
             ),
-            bytes_loaded={"ssd": 10, "dram": 20},
             migrations={"finished": 3, "aborted": 1},
             recomputed_tokens=7,
             leader_changes=2,

@@ -1,7 +1,8 @@
-"""Bodies that nobody should send, made from the schemas of those that one may.
+"""Invalid request bodies, made from the schemas of valid ones.
 
-A body follows its schema at most places, so that it gets deep, and leaves it at some: wrong types,
-values at and beyond every bound, unknown and missing fields, text that is none, and broken JSON.
+A body follows its schema in most fields, so that it passes the first checks, and violates it in
+some: wrong types, values at and beyond every bound, unknown and missing fields, invalid text, and
+broken JSON.
 """
 
 import json
@@ -24,21 +25,21 @@ STRANGE: list[object] = [
     "data: [DONE]\n\n",
     [], [[]], [None], [[[[]]]], {}, {"": ""}, {"type": "text"}, {"$ref": "#"}, [1] * 200,
 ]  # fmt: skip
-# Not values of Python's json: put into the text of a body.
+# Text that Python's json cannot produce; it replaces a placeholder in a body.
 RAW = ["NaN", "-Infinity", "1e999", '"\\ud800"', '"\\u0000"', "1" * 500, "01", "'a'", "[" * 500]
 _PLACEHOLDER = "raw value here"
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """One POST."""
+    """A request: path and content of a POST."""
 
     path: str
     content: bytes
 
 
-class Maker:
-    """Makes bodies from a source of randomness, which alone decides."""
+class BodyMaker:
+    """Makes bodies that depend on `random` only."""
 
     def __init__(self, random: Random, strangeness: float = 0.03) -> None:
         self._random = random
@@ -46,6 +47,7 @@ class Maker:
         self._definitions: Mapping[str, Any] = {}
 
     def body(self) -> Body:
+        """Return the next body."""
         path = self._random.choice(sorted(SCHEMAS))
         schema = SCHEMAS[path]
         self._definitions = schema.get("$defs", {})
@@ -58,14 +60,14 @@ class Maker:
         return Body(path, self._broken(text.encode("utf-8", "surrogatepass")))
 
     def _broken(self, content: bytes) -> bytes:
-        """Now and then, bytes changed with no regard to what they mean."""
+        """Change some bytes of 1 in 20 bodies, at random."""
         if self._random.random() > 0.05 or not content:
             return content
-        place = self._random.randrange(len(content))
+        index = self._random.randrange(len(content))
         changes: list[Callable[[], bytes]] = [
-            lambda: content[:place],
-            lambda: content[:place] + bytes([self._random.randrange(256)]) + content[place + 1 :],
-            lambda: content[:place] + content[place // 2 :],
+            lambda: content[:index],
+            lambda: content[:index] + bytes([self._random.randrange(256)]) + content[index + 1 :],
+            lambda: content[:index] + content[index // 2 :],
             lambda: b"\xef\xbb\xbf" + content,
             lambda: content.decode("utf-8", "replace").encode("utf-16"),
         ]
@@ -114,27 +116,27 @@ class Maker:
         return made
 
     def _array(self, schema: Mapping[str, Any]) -> list[object]:
-        most = schema.get("maxItems", 1 << 20)
-        sizes = [schema.get("minItems", 0), 1, 2, 3, 5, min(most, 9)]
+        max_items = schema.get("maxItems", 1 << 20)
+        sizes = [schema.get("minItems", 0), 1, 2, 3, 5, min(max_items, 9)]
         size = self._random.choice(sizes)
         if self._random.random() < 0.001:
-            size = min(most + 1, 2_000)
+            size = min(max_items + 1, 2_000)
         return [self._value(schema["items"]) for _ in range(size)]
 
     def _string(self, schema: Mapping[str, Any]) -> str:
-        most = min(schema.get("maxLength", 1 << 20), 1 << 12)
+        max_chars = min(schema.get("maxLength", 1 << 20), 1 << 12)
         sizes = [schema.get("minLength", 0), 1, 3, 10, 80]
-        size = most + 1 if self._random.random() < 0.01 else self._random.choice(sizes)
+        size = max_chars + 1 if self._random.random() < 0.01 else self._random.choice(sizes)
         alphabet = self._random.choice(["a", "Hello world. ", "naïve 日本 😀", "\n\t{}<>%\0\x7f"])
         return "".join(self._random.choices(alphabet, k=size))
 
     def _integer(self, schema: Mapping[str, Any]) -> int:
         low, high = self._bounds(schema, 1)
-        places = [low, high, low - 1, high + 1, 1, 2, 5, 16]
+        candidates = [low, high, low - 1, high + 1, 1, 2, 5, 16]
         likely = [number for number in (1, 2, 3, 5, 8) if low <= number <= high]
         if likely and self._random.random() < 0.8:
             return self._random.choice(likely)
-        return self._random.choice(places)
+        return self._random.choice(candidates)
 
     def _number(self, schema: Mapping[str, Any]) -> float:
         low, high = self._bounds(schema, 0)
@@ -148,12 +150,12 @@ class Maker:
         return low, high
 
 
-def monsters(most_bytes: int) -> dict[str, Body]:
-    """Bodies as long as permitted that are costly to look at, by what is costly in them."""
+def costly_bodies(max_bytes: int) -> dict[str, Body]:
+    """Return bodies of `max_bytes` that are costly to check, by a name of the reason."""
     text, chat = "/v1/completions", "/v1/chat/completions"
 
     def of(path: str, head: str, unit: str, tail: str) -> Body:
-        room = most_bytes - len(head) - len(tail) - 16
+        room = max_bytes - len(head) - len(tail) - 16
         middle = unit * (room // len(unit))
         return Body(path, (head + re.sub(r",$", "", middle) + tail).encode())
 
@@ -168,10 +170,10 @@ def monsters(most_bytes: int) -> dict[str, Body]:
         "wrong at the end": of(text, start + '"prompt": [', "7,", ', null]}'),
         "many prompts": of(text, start + '"prompt": [', "[7],", "]}"),
         "many texts": of(text, start + '"prompt": [', '"a",', "]}"),
-        "unknown fields": Body(text, _unknown_fields(most_bytes)),
+        "unknown fields": Body(text, _unknown_fields(max_bytes)),
         "unknown fields of a message": Body(
             chat,
-            b'{"model": "tiny/chat", "messages": [' + _unknown_fields(most_bytes - 64) + b"]}",
+            b'{"model": "tiny/chat", "messages": [' + _unknown_fields(max_bytes - 64) + b"]}",
         ),
         "deep lists": of(text, start + '"prompt": ', "[", ""),
         "deep objects": of(text, start + '"prompt": ', '{"a":', ""),
@@ -187,10 +189,10 @@ def monsters(most_bytes: int) -> dict[str, Body]:
             "]}]}",
         ),
         "a number": of(text, start + '"prompt": "a", "seed": ', "9", "}"),
-        "no JSON": Body(text, b"\xff" * most_bytes),
+        "no JSON": Body(text, b"\xff" * max_bytes),
     }  # fmt: skip
 
 
-def _unknown_fields(most_bytes: int) -> bytes:
-    count = most_bytes // 12
+def _unknown_fields(max_bytes: int) -> bytes:
+    count = max_bytes // 12
     return ("{" + ",".join(f'"{number:07x}":0' for number in range(count)) + "}").encode()

@@ -1,11 +1,11 @@
-"""A small byte-level tokenizer, trained on the spot, with a chat template."""
+"""A small byte-level tokenizer with a chat template, trained when it is first used."""
 
 import json
 from functools import cache
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from sllmreal.gateway.tokens import TextTokenizer
+from sllmreal.gateway.text_tokenizer import TextTokenizer
 
 CORPUS = ["Hello world, how are you today? I am well, thank you; the world is round. "] * 4
 TEMPLATE = (
@@ -20,7 +20,7 @@ BOS, EOS = 0, 1
 
 @cache
 def files(template: bool = True) -> dict[str, bytes]:
-    """What lies beside a model: tokenizer.json and its configuration."""
+    """Return the files of the tokenizer: tokenizer.json and its configuration."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -42,4 +42,5 @@ def files(template: bool = True) -> dict[str, bytes]:
 
 @cache
 def tokenizer(template: bool = True) -> TextTokenizer:
+    """Return the tokenizer, with or without its chat template."""
     return TextTokenizer(files(template))

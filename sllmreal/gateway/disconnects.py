@@ -1,4 +1,4 @@
-"""Work for a client, for as long as the client is there."""
+"""Work that is cancelled when its client disconnects."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -12,16 +12,16 @@ T = TypeVar("T")
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, which is cancelled when the client leaves: ClientLeftError then.
+    """Return the result of `work`. If the client disconnects, cancel it and raise ClientLeftError.
 
-    The request's body must have been read: what `receive` gives next is the disconnection.
+    The request's body must have been read, so that `receive` returns the disconnection next.
     """
     working = asyncio.create_task(work)
-    watching = asyncio.create_task(_gone(receive))
+    watching = asyncio.create_task(_disconnected(receive))
     try:
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise ClientLeftError("the client left")
+            raise ClientLeftError("the client disconnected before its response was complete")
         return await working
     finally:
         for task in (working, watching):
@@ -29,6 +29,6 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
         await asyncio.gather(working, watching, return_exceptions=True)
 
 
-async def _gone(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

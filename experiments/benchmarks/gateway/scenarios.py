@@ -1,7 +1,7 @@
-"""One measurement: open-loop arrivals at a rate, and who else is connected meanwhile.
+"""Scenarios of overload: open-loop arrivals at a rate, and other clients connected meanwhile.
 
-Open loop: a request is sent when it is due, however many are unanswered. Goodput counts the answers
-that are complete and whose first token came within `slo_s` of when its request was due.
+Open loop: a request is sent when it is due, however many are unanswered. Goodput counts complete
+responses with a first token within `slo_s` of the due time.
 """
 
 import asyncio
@@ -10,20 +10,26 @@ from dataclasses import dataclass
 from random import Random
 from statistics import quantiles
 
-from experiments.benchmarks.gateway.clients import ClientOutcome, ask, idle, leave, not_read
+from experiments.benchmarks.gateway.clients import (
+    ClientOutcome,
+    open_idle,
+    send_and_disconnect,
+    send_and_read_nothing,
+    send_request,
+)
 from experiments.benchmarks.gateway.fixed_backend import Capacity
-from experiments.benchmarks.gateway.server import Served
+from experiments.benchmarks.gateway.server import ServedGateway
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What is offered, as multiples of the cluster's capacity."""
+    """The requests offered, as a multiple of the backend's capacity, and the other clients."""
 
     name: str
     load: float
     num_idle: int = 0
     num_slow: int = 0
-    leaving_share: float = 0.0  # of the offered requests, besides those that stay
+    leaving_share: float = 0.0  # additional requests that disconnect early, per offered request
 
 
 SCENARIOS = (
@@ -40,7 +46,7 @@ SCENARIOS = (
 
 @dataclass(frozen=True, slots=True)
 class GatewayRow:
-    """What a scenario came to."""
+    """The result of a scenario in one round."""
 
     scenario: str
     round: int
@@ -53,35 +59,37 @@ class GatewayRow:
     first_token_p50_s: float
     first_token_p99_s: float
     refusal_p99_s: float
-    late_p99_s: float  # how far the load generator itself was behind
+    late_p99_s: float  # delay of the load generator itself
     rss_bytes: int
     cpu_share: float  # of one core, by the gateway
-    cpu_ms_per_request: float  # offered, whether taken or refused
+    cpu_ms_per_request: float  # per offered request, admitted or refused
 
 
 async def measure(
-    served: Served, capacity: Capacity, scenario: Scenario, schedule: "Schedule"
+    served: ServedGateway, capacity: Capacity, scenario: Scenario, schedule: "Schedule"
 ) -> GatewayRow:
-    """Run a scenario for `schedule.duration_s` after a quarter of it that does not count."""
-    connections = await idle(served.address, scenario.num_idle)
-    slow = [asyncio.create_task(not_read(served.address)) for _ in range(scenario.num_slow)]
+    """Run a scenario: a warm-up of `schedule.duration_s` / 4, then measure for that time."""
+    connections = await open_idle(served.address, scenario.num_idle)
+    slow = [
+        asyncio.create_task(send_and_read_nothing(served.address)) for _ in range(scenario.num_slow)
+    ]
     warm_s = schedule.duration_s / 4
-    begun_s = time.monotonic() + warm_s
-    cpu = asyncio.create_task(_cpu_between(served, begun_s, schedule.duration_s))
+    began_s = time.monotonic() + warm_s
+    cpu = asyncio.create_task(_cpu_between(served, began_s, schedule.duration_s))
     try:
-        asked, late = await _offer(served, capacity, scenario, schedule, begun_s)
+        outcomes, late = await _offer(served, capacity, scenario, schedule, began_s)
     finally:
         for task in slow:
             task.cancel()
         await asyncio.gather(*slow, return_exceptions=True)
         for writer in connections:
             writer.transport.abort()
-    return _row(scenario, schedule, capacity, asked, (late, served.rss_bytes, await cpu))
+    return _row(scenario, schedule, capacity, outcomes, (late, served.rss_bytes, await cpu))
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long, and which round: the seed of the arrivals."""
+    """Duration, objective of the first token, and round, which seeds the arrivals."""
 
     duration_s: float
     slo_s: float
@@ -89,26 +97,32 @@ class Schedule:
 
 
 async def _offer(
-    served: Served, capacity: Capacity, scenario: Scenario, schedule: Schedule, begun_s: float
+    served: ServedGateway,
+    capacity: Capacity,
+    scenario: Scenario,
+    schedule: Schedule,
+    began_s: float,
 ) -> tuple[list[ClientOutcome], list[float]]:
-    """Send requests when they are due; gives what became of those that count."""
+    """Send requests when they are due; return the outcomes of the measured ones, and all delays."""
     random = Random(schedule.round)  # noqa: S311 - arrivals, no secret
     rate_per_s = scenario.load * capacity.requests_per_s
-    counted: list[asyncio.Task[ClientOutcome]] = []
+    measured: list[asyncio.Task[ClientOutcome]] = []
     rest: set[asyncio.Task[object]] = set()
     late = []
-    due_s, end_s = time.monotonic(), begun_s + schedule.duration_s
+    due_s, end_s = time.monotonic(), began_s + schedule.duration_s
     while (due_s := due_s + random.expovariate(rate_per_s)) < end_s:
         await asyncio.sleep(max(0.0, due_s - time.monotonic()))
         late.append(time.monotonic() - due_s)
-        asking = asyncio.create_task(ask(served.address, capacity.tokens, due_s))
-        if due_s >= begun_s:
-            counted.append(asking)
+        sending = asyncio.create_task(send_request(served.address, capacity.tokens, due_s))
+        if due_s >= began_s:
+            measured.append(sending)
         else:
-            _keep(rest, asking)
+            _keep(rest, sending)
         if random.random() < scenario.leaving_share:
-            _keep(rest, asyncio.create_task(leave(served.address, capacity.tokens, 0.3)))
-    outcomes = await asyncio.gather(*counted)
+            _keep(
+                rest, asyncio.create_task(send_and_disconnect(served.address, capacity.tokens, 0.3))
+            )
+    outcomes = await asyncio.gather(*measured)
     await asyncio.gather(*rest)
     return outcomes, late
 
@@ -118,8 +132,8 @@ def _keep(tasks: "set[asyncio.Task[object]]", task: "asyncio.Task[object]") -> N
     task.add_done_callback(tasks.discard)
 
 
-async def _cpu_between(served: Served, begun_s: float, duration_s: float) -> float:
-    await asyncio.sleep(max(0.0, begun_s - time.monotonic()))
+async def _cpu_between(served: ServedGateway, began_s: float, duration_s: float) -> float:
+    await asyncio.sleep(max(0.0, began_s - time.monotonic()))
     before_s, from_s = served.cpu_s, time.monotonic()
     await asyncio.sleep(duration_s)
     return (served.cpu_s - before_s) / (time.monotonic() - from_s)
@@ -157,5 +171,5 @@ def _row(
 
 
 def _quantile(values: list[float], percent: int) -> float:
-    """0 where there are too few to tell."""
+    """Return a percentile; 0 for fewer than two values."""
     return quantiles(values, n=100)[percent - 1] if len(values) > 1 else 0.0

@@ -1,14 +1,14 @@
-"""Stop strings in a text that arrives in pieces, however the pieces are cut.
+"""Search for stop strings in a text that arrives in pieces.
 
-The match that ends first counts, and of those the longest; text is cut before it. What could still
-become a match is held back, so nothing of a stop string is ever sent.
+Text is cut before the match that ends first; ties: the longest match. Text that may still become a
+match is held back, so that no part of a stop string is ever sent.
 """
 
 from collections.abc import Sequence
 
 
 class StopStrings:
-    """Watches one output. After `matched`, nothing more comes."""
+    """The search in one output. After `matched` no more text is returned."""
 
     def __init__(self, strings: Sequence[str]) -> None:
         self._strings = tuple(strings)
@@ -18,23 +18,23 @@ class StopStrings:
         self.matched = False
 
     def push(self, text: str) -> str:
-        """Text that is certainly before any stop string."""
+        """Add text; return the text that is certainly before any stop string."""
         if not self._strings or self.matched:
             return "" if self.matched else text
         self._held += text
         start = self._match_start()
         if start is not None:
             self.matched = True
-            given, self._held = self._held[:start], ""
-            return given
+            text, self._held = self._held[:start], ""
+            return text
         safe = self._possible_start()
-        given, self._held = self._held[:safe], self._held[safe:]
-        return given
+        text, self._held = self._held[:safe], self._held[safe:]
+        return text
 
     def flush(self) -> str:
-        """What was held back, when nothing follows."""
-        given, self._held = self._held, ""
-        return given
+        """Return the text that was held back, at the end of the output."""
+        text, self._held = self._held, ""
+        return text
 
     def _match_start(self) -> int | None:
         ends = []

@@ -1,4 +1,4 @@
-"""What the two generating routes answer, whole and in pieces, field by field as OpenAI does."""
+"""Response bodies of the two generating routes, whole and streamed, as in OpenAI's API."""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -7,11 +7,11 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 DONE = b"data: [DONE]\n\n"
-UsageTold = Literal["never", "at the end", "always"]
+UsageInStream = Literal["never", "at the end", "always"]
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Tokens of a request: its prompts, and all its choices."""
+    """Tokens of a request: of its prompts, and of all its choices."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -20,7 +20,7 @@ class Usage(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of one choice. Its last has a `finish`, and perhaps text that was held back."""
+    """A piece of a choice. The last piece has a `finish`, and may have text that was held back."""
 
     index: int
     text: str
@@ -70,38 +70,41 @@ class ChatCompletion(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """What stands in every answer to one request, and what it asked to be told."""
+    """The fields of every response to one request, and the options that it asked for."""
 
     id: str
     created: int
     model: str
-    token_ids: bool  # tell them beside the text
-    usage: UsageTold  # in a stream
+    token_ids: bool  # include token ids beside the text
+    usage: UsageInStream
 
 
-class Dialect(Protocol):
-    """One route's way of saying the same."""
+class ResponseFormat(Protocol):
+    """The response bodies of one route."""
+
+    @property
+    def heading(self) -> Heading: ...
 
     def opening(self, index: int) -> bytes:
-        """The events before a choice's first text."""
+        """Return the events before a choice's first delta."""
         ...
 
     def piece(self, delta: Delta, so_far: Usage) -> bytes:
-        """The events of a delta; `so_far` is with it, of all choices."""
+        """Return the events of a delta; `so_far` is the usage of all choices, including it."""
         ...
 
     def closing(self, usage: Usage) -> bytes:
-        """The events after the last choice's end."""
+        """Return the events after the end of the last choice."""
         ...
 
     def whole(self, choices: list[Delta], usage: Usage) -> bytes:
-        """The answer at once, as JSON."""
+        """Return the whole response as JSON."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class TextDialect:
-    """/v1/completions"""
+class CompletionFormat:
+    """Response bodies of /v1/completions."""
 
     heading: Heading
 
@@ -125,12 +128,12 @@ class TextDialect:
     def whole(self, choices: list[Delta], usage: Usage) -> bytes:
         answers = tuple(
             TextChoice(
-                one.text,
-                one.index,
-                finish_reason=one.finish,
-                token_ids=_ids(self.heading, one.tokens),
+                choice.text,
+                choice.index,
+                finish_reason=choice.finish,
+                token_ids=_ids(self.heading, choice.tokens),
             )
-            for one in choices
+            for choice in choices
         )
         return msgspec.json.encode(self._object(answers, usage))
 
@@ -148,8 +151,8 @@ class TextDialect:
 
 
 @dataclass(frozen=True, slots=True)
-class ChatDialect:
-    """/v1/chat/completions"""
+class ChatFormat:
+    """Response bodies of /v1/chat/completions."""
 
     heading: Heading
 
@@ -174,12 +177,12 @@ class ChatDialect:
     def whole(self, choices: list[Delta], usage: Usage) -> bytes:
         answers = tuple(
             ChatChoice(
-                one.index,
-                message=ChatText("assistant", one.text),
-                finish_reason=one.finish,
-                token_ids=_ids(self.heading, one.tokens),
+                choice.index,
+                message=ChatText("assistant", choice.text),
+                finish_reason=choice.finish,
+                token_ids=_ids(self.heading, choice.tokens),
             )
-            for one in choices
+            for choice in choices
         )
         return msgspec.json.encode(self._object("chat.completion", answers, usage))
 

@@ -1,4 +1,4 @@
-"""A model's tokenizer from the files that come with it, without the library that made them."""
+"""A model's tokenizer, read from its files without the transformers library."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,19 +9,19 @@ from tokenizers import Tokenizer as HuggingFace
 from sllmcore.errors import UsageError
 from sllmreal.gateway.backend import Message
 from sllmreal.gateway.chat_template import ChatTemplate
-from sllmreal.gateway.incremental import IncrementalDecoder
+from sllmreal.gateway.incremental_decoder import IncrementalDecoder
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja")
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token")
 
 
 class TextTokenizer:
-    """`tokenizer.json` and what stands beside it: a chat template, the tokens that end answers."""
+    """Implements `Tokenizer` with `tokenizer.json`, its chat template and its stop tokens."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
-        """`files` are contents by name, those of FILES that there are. Raises UsageError."""
+        """Read `files`, the contents by name of the FILES that exist. Raises UsageError."""
         if "tokenizer.json" not in files:
-            raise UsageError("a model without tokenizer.json speaks token ids only")
+            raise UsageError("tokenizer.json is missing; without it a model takes token ids only")
         try:
             self._tokenizer = HuggingFace.from_str(files["tokenizer.json"].decode())
         except Exception as error:  # the library raises no narrower class
@@ -31,48 +31,50 @@ class TextTokenizer:
         config = _object(files, "tokenizer_config.json")
         special = _special_tokens(config)
         self._vocab_size = self._tokenizer.get_vocab_size(with_added_tokens=True)
-        self._stop_tokens = self._end_of_answer(files, special.get("eos_token"))
+        self._stop_tokens = self._declared_stop_tokens(files, special.get("eos_token"))
         source = _template_source(files, config)
         self._template = None if source is None else ChatTemplate(source, special)
 
     @classmethod
     def from_directory(cls, directory: Path) -> "TextTokenizer":
-        """From the files of FILES in a directory."""
+        """Read the FILES that exist in a directory. Raises UsageError."""
         found = [directory / name for name in FILES if (directory / name).is_file()]
         return cls({path.name: path.read_bytes() for path in found})
 
     @property
     def vocab_size(self) -> int:
+        """Upper bound of token ids, exclusive."""
         return self._vocab_size
 
     @property
     def stop_tokens(self) -> frozenset[int]:
+        """The tokens that end an answer."""
         return self._stop_tokens
 
-    @property
-    def has_chat_template(self) -> bool:
-        return self._template is not None
-
     def encode(self, text: str, *, special: bool) -> list[int]:
-        # A batch of one: that entry point lets other threads run meanwhile.
+        """Return token ids; `special` adds those that the model expects first, such as BOS."""
+        # A batch of one, because that function releases the interpreter's lock.
         ids: list[int] = self._tokenizer.encode_batch_fast([text], add_special_tokens=special)[
             0
         ].ids
         return ids
 
     def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text without special tokens."""
         text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
         return text
 
     def decoder(self, prompt: Sequence[int]) -> IncrementalDecoder:
+        """Return a decoder of the output that follows this prompt."""
         return IncrementalDecoder(self.decode, prompt)
 
     def chat_prompt(self, messages: Sequence[Message]) -> str:
+        """Return the prompt for the assistant's next turn. Raises UsageError."""
         if self._template is None:
-            raise UsageError("this model has no chat template: use /v1/completions")
+            raise UsageError("this model has no chat template; use /v1/completions")
         return self._template.render(messages)
 
-    def _end_of_answer(self, files: Mapping[str, bytes], eos: str | None) -> frozenset[int]:
+    def _declared_stop_tokens(self, files: Mapping[str, bytes], eos: str | None) -> frozenset[int]:
         declared = _object(files, "generation_config.json").get("eos_token_id")
         ids = declared if isinstance(declared, list) else [declared]
         if eos is not None:
@@ -90,7 +92,7 @@ def _object(files: Mapping[str, bytes], name: str) -> dict[str, object]:
 
 
 def _special_tokens(config: Mapping[str, object]) -> dict[str, str]:
-    """Special tokens by their role; a token is its text, or an object that holds it."""
+    """Return special tokens by role. The file has each as text or as an object with `content`."""
     tokens = {}
     for name in _SPECIAL:
         value = config.get(name)
@@ -102,17 +104,17 @@ def _special_tokens(config: Mapping[str, object]) -> dict[str, str]:
 
 
 def _template_source(files: Mapping[str, bytes], config: Mapping[str, object]) -> str | None:
-    """The chat template: a file of its own, or in the configuration, alone or among named ones."""
+    """Return the template from its own file, else from the configuration; of several, `default`."""
     if "chat_template.jinja" in files:
         return files["chat_template.jinja"].decode(errors="replace")
     match config.get("chat_template"):
         case str(source):
             return source
         case list(named):
-            sources = [one for one in named if isinstance(one, dict)]
-            for one in sources:
-                if one.get("name") == "default" and isinstance(one.get("template"), str):
-                    return str(one["template"])
+            for entry in named:
+                match entry:
+                    case {"name": "default", "template": str(source)}:
+                        return source
             return None
         case _:
             return None

@@ -1,4 +1,4 @@
-"""Reading a request's body, no further than it may be long and no longer than it may take."""
+"""Reading a request's body within limits of size and time."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,19 +13,23 @@ _LINGER_BYTES = 16 << 20
 
 
 async def read_body(request: Request, settings: GatewaySettings) -> bytes:
-    """The body. Raises ApiError: 413 when it is too long, 408 when it is too slow."""
-    most = settings.limits.body_bytes
+    """Return the body.
+
+    Raises ApiError: 413 if it is longer than `body_bytes`, 408 if it takes longer than `body_s`.
+    """
+    max_bytes, body_s = settings.limits.body_bytes, settings.timeouts.body_s
     body = bytearray()
     try:
-        async with asyncio.timeout(settings.timeouts.body_s):
-            if _declared_bytes(request) > most:
-                raise await _too_long(request, most)
+        async with asyncio.timeout(body_s):
+            if _declared_bytes(request) > max_bytes:
+                raise await _too_long(request, max_bytes)
             async for part in _parts(request):
                 body += part
-                if len(body) > most:
-                    raise await _too_long(request, most)
+                if len(body) > max_bytes:
+                    raise await _too_long(request, max_bytes)
     except TimeoutError:
-        raise ApiError(408, "The request's body took too long.", closes=True) from None
+        message = f"The request's body did not arrive within {body_s:g} s; send the request again."
+        raise ApiError(408, message, closes=True) from None
     return bytes(body)
 
 
@@ -39,14 +43,16 @@ async def _parts(request: Request) -> AsyncIterator[bytes]:
     while more:
         message = await request.receive()
         if message["type"] == "http.disconnect":
-            raise ClientLeftError("the client left while it sent the body")
+            raise ClientLeftError("the client disconnected while it sent the request's body")
         yield message.get("body", b"")
         more = message.get("more_body", False)
 
 
-async def _too_long(request: Request, most: int) -> ApiError:
-    """The error to raise, after reading on for a moment: a connection that is closed with data
-    unread is reset, and the client never sees why."""
+async def _too_long(request: Request, max_bytes: int) -> ApiError:
+    """Read on for a moment, then return the error to raise.
+
+    If a connection is closed with data unread, it is reset, and the client gets no response.
+    """
     num_bytes = 0
     try:
         async with asyncio.timeout(_LINGER_S):
@@ -56,5 +62,5 @@ async def _too_long(request: Request, most: int) -> ApiError:
                     break
     except TimeoutError:
         pass
-    message = f"The request's body may have {most} bytes."
+    message = f"The request's body is longer than the limit of {max_bytes} bytes; shorten it."
     return ApiError(413, message, code="request_too_large", closes=True)

@@ -1,4 +1,4 @@
-"""Between a request's generation, which never waits for its client, and the client's connection."""
+"""The buffer between a generation and its client's connection: a generation never waits."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from sllmreal.gateway.errors import SlowReaderError
 
 
 class ResponseOutbox:
-    """Bytes for one client. What gathers while it is slow is taken all at once, or is too much."""
+    """A bounded queue of bytes for one client. `take` returns all that is queued."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -18,23 +18,29 @@ class ResponseOutbox:
         self._changed = asyncio.Event()
 
     def put(self, data: bytes) -> None:
-        """Raises SlowReaderError when more than the bound would wait."""
+        """Queue bytes. Raises SlowReaderError if more than `max_bytes` would be queued."""
         if not data:
             return
         if self._num_bytes + len(data) > self._max_bytes and self._parts:
-            raise SlowReaderError(f"{self._num_bytes} bytes wait for a client that does not read")
+            raise SlowReaderError(
+                f"the client reads too slowly: {self._num_bytes} bytes are queued of at most "
+                f"{self._max_bytes}"
+            )
         self._parts.append(data)
         self._num_bytes += len(data)
         self._changed.set()
 
     def end(self, error: SllmError | None = None) -> None:
-        """Nothing more comes, or `error` after what was put."""
+        """End the queue; `take` raises `error` after the queued bytes."""
         self._ended = True
         self._error = error
         self._changed.set()
 
     async def take(self) -> bytes:
-        """All that waits, at least a byte; empty at the end, where the error is raised if any."""
+        """Wait for bytes and return all that are queued; empty at the end.
+
+        Raises the error of `end`.
+        """
         while not self._parts:
             if self._ended:
                 if self._error is not None:
