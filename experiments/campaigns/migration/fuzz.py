@@ -9,7 +9,7 @@ but authentic peer would do, so that they reach the decoders and the sequence be
 Checks that only typed errors are raised, that no read is longer than its message type allows, and
 that nothing but a header is read before the header is authenticated.
 
-Duration: about 20 minutes for 10 M executions. Exit status: 1 (and a traceback) at the first violation.
+Duration: about 20 minutes for 10 M executions. Exit status: 1 at the first error (a traceback).
 """
 
 import sys
