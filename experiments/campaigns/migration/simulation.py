@@ -95,7 +95,7 @@ class SimulatedMigration:
     """A run of the simulation, determined completely by its arguments.
 
     Args:
-        seed: Of all random choices.
+        seed: Random seed of all choices.
         cells: Faults to inject.
         noise: Probability of losing, repeating or delaying a message.
     """
