@@ -35,8 +35,8 @@ check: setup ## ruff, mypy --strict, import contracts, wording
 	$(BIN)/python .ci/words.py
 
 # loadfile: the tests of a file share fixtures, so they run in one process. A process that crashes is replaced.
-test: setup ## run the test suite
-	$(BIN)/python -m pytest -n auto --dist loadfile --max-worker-restart 2
+test: setup ## run the test suite; print why tests were skipped
+	$(BIN)/python -m pytest -n auto --dist loadfile --max-worker-restart 2 -rs
 
 figures: $(VENV)/.sim ## run the missing experiments of the paper's figures (resumable), then draw the figures
 	$(BIN)/python -m experiments.figures
