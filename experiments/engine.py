@@ -1,7 +1,10 @@
-"""The engine benchmark: `python -m experiments.engine --out outputs/engine`.
+"""Compare our engine with transformers: decoding, or with --cold-start the time to a first token.
 
-Decodes with our loop and with `generate` of transformers; with --cold-start, starts both from
-nothing instead. Rounds alternate; what is printed and written are medians and spreads of one run.
+    python -m experiments.engine --out outputs/engine
+    python -m experiments.engine --cold-start --cold-model llama-2-7b-l3
+
+Rounds of both alternate within one run. Writes engine-decode.json or engine-cold-start.json (every
+row, and medians with spreads) into --out, and prints the medians.
 """
 
 import argparse
@@ -20,11 +23,14 @@ import torch
 
 from experiments.benchmarks.engine import cold, decoding
 from experiments.benchmarks.loading.models import DECODERS, prepare
+from experiments.benchmarks.terminal import command_parser
 from sllmreal.engine.samples import SAMPLES, write_sample
+
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure and write `engine-decode.json` or `engine-cold-start.json`."""
+    """Measure, print a summary, and write the results."""
     arguments = _parser().parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -39,28 +45,30 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.engine",
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = command_parser("experiments.engine", __doc__)
     add = parser.add_argument
-    add("--out", type=Path, default=Path("outputs/engine"), help="where results go")
-    add("--work", type=Path, default=Path("outputs/engine-models"), help="where models lie")
-    add("--rounds", type=int, default=5)
-    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    add("--threads", type=int, default=0, help="of torch; 0 leaves its own choice")
+    add("--out", type=Path, default=Path("outputs/engine"), help="folder for the results")
+    add(
+        "--work",
+        type=Path,
+        default=Path("outputs/engine-models"),
+        help="folder for the models, which are written once",
+    )
+    add("--rounds", type=int, default=5, help="measurements of each method")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    add("--device", default=device, help="torch device")
+    add("--threads", type=int, default=0, help="threads of torch; 0: its own choice")
     decode = parser.add_argument_group("decoding")
     add = decode.add_argument
-    add("--model", default="llama-medium", choices=SAMPLES, help="random weights of this shape")
-    add("--dtype", default="bfloat16", choices=("float32", "bfloat16", "float16"))
-    add("--batches", type=int, nargs="+", default=[1, 8])
-    add("--prompt-tokens", type=int, default=128)
-    add("--output-tokens", type=int, default=64)
+    add("--model", default="llama-medium", choices=SAMPLES, help="sample with random weights")
+    add("--dtype", default="bfloat16", choices=DTYPES, help="of weights")
+    add("--batches", type=int, nargs="+", default=[1, 8], help="sequences at once")
+    add("--prompt-tokens", type=int, default=128, help="per sequence")
+    add("--output-tokens", type=int, default=64, help="per sequence")
     start = parser.add_argument_group("cold start")
     add = start.add_argument
-    add("--cold-start", action="store_true", help="measure cold starts, in processes of their own")
-    add("--cold-model", default="llama-2-7b-l3", choices=tuple(DECODERS))
+    add("--cold-start", action="store_true", help="measure cold starts, each in a new process")
+    add("--cold-model", default="llama-2-7b-l3", choices=tuple(DECODERS), help="model to start")
     return parser
 
 
@@ -69,7 +77,7 @@ def _decode(arguments: argparse.Namespace) -> dict[str, object]:
     if not (path / "model.safetensors").exists():
         write_sample(path, arguments.model, dtype=getattr(torch, arguments.dtype))
     shapes = [
-        decoding.Shape(batch, arguments.prompt_tokens, arguments.output_tokens)
+        decoding.BatchShape(batch, arguments.prompt_tokens, arguments.output_tokens)
         for batch in arguments.batches
     ]
     rows = []
@@ -88,15 +96,15 @@ def _decode(arguments: argparse.Namespace) -> dict[str, object]:
 
 def _decode_summary(rows: Sequence[decoding.DecodeRow], batch: int) -> dict[str, object]:
     ours = [row for row in rows if (row.loop, row.batch) == (decoding.OURS, batch)]
-    theirs = [row for row in rows if (row.loop, row.batch) == (decoding.THEIRS, batch)]
+    generate = [row for row in rows if (row.loop, row.batch) == (decoding.GENERATE, batch)]
 
     def ratios(rate: Callable[[decoding.DecodeRow], float]) -> dict[str, float]:
-        return _spread([rate(one) / rate(two) for one, two in zip(ours, theirs, strict=True)])
+        return _spread([rate(one) / rate(two) for one, two in zip(ours, generate, strict=True)])
 
     return {
         "batch": batch,
         "ours_decode_tokens_per_s": _spread([row.decode_tokens_per_s for row in ours]),
-        "generate_decode_tokens_per_s": _spread([row.decode_tokens_per_s for row in theirs]),
+        "generate_decode_tokens_per_s": _spread([row.decode_tokens_per_s for row in generate]),
         "decode_ratio": ratios(lambda row: row.decode_tokens_per_s),
         "total_ratio": ratios(lambda row: row.tokens_per_s),
         "overhead": _spread([row.overhead for row in ours if row.overhead is not None]),
@@ -117,26 +125,26 @@ def _cold(arguments: argparse.Namespace) -> dict[str, object]:
 
 
 def _cold_summary(rows: Sequence[cold.ColdRow]) -> dict[str, object]:
-    """Seconds and phases of each way, and how many times as long theirs take as ours."""
-    hows = dict.fromkeys(row.how for row in rows)
-    starts = {how: [row.start for row in _in_rounds(rows, how)] for how in hows}
+    """Return seconds and phases of each method, and the speed-up of ours over transformers."""
+    methods = dict.fromkeys(row.how for row in rows)
+    starts = {how: [row.start for row in _in_rounds(rows, how)] for how in methods}
     phases = {
         how: {name: _spread([one.phases[name] for one in some]) for name in some[0].phases}
         for how, some in starts.items()
     }
-    ours = [how for how in hows if how not in (cold.FRESH, cold.IMPORTED)]
+    ours = [how for how in methods if how not in (cold.FRESH, cold.IMPORTED)]
     return {
         "total_s": {how: _spread([one.total_s for one in some]) for how, some in starts.items()},
         "phases_s": phases,
         "speed_up": {
-            f"{mine} over {their}": _spread(
+            f"{our} over {other}": _spread(
                 [
                     two.total_s / one.total_s
-                    for one, two in zip(starts[mine], starts[their], strict=True)
+                    for one, two in zip(starts[our], starts[other], strict=True)
                 ]
             )
-            for mine in ours
-            for their in (cold.FRESH, cold.IMPORTED)
+            for our in ours
+            for other in (cold.FRESH, cold.IMPORTED)
         },
     }
 

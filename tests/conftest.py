@@ -1,4 +1,4 @@
-"""Hypothesis profiles: reproducible by default, `--hypothesis-profile=campaign` for a long hunt."""
+"""Hypothesis profiles: reproducible by default; `--hypothesis-profile=campaign` for long runs."""
 
 from hypothesis import HealthCheck, settings
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from experiments.campaigns.migration.fuzz import KEY, SAMPLES, Fuzzer, Reader, fuzz_hello
+from experiments.campaigns.migration.fuzz import KEY, SAMPLES, FrameFuzzer, FrameReader, fuzz_hello
 from sllmreal.migration import frames
 from sllmreal.migration.errors import (
     AuthenticationError,
@@ -22,7 +22,7 @@ def sealed(message: Framed, key: bytes = KEY) -> bytes:
 
 
 def opened(raw: bytes, key: bytes = KEY) -> Framed:
-    return Opener(key, ToDestination).open(Reader(raw).read)
+    return Opener(key, ToDestination).open(FrameReader(raw).read)
 
 
 @pytest.mark.parametrize("kind", [LogDelta, StateDelta, Final, Alive])
@@ -63,10 +63,10 @@ def test_a_frame_of_the_other_direction_is_refused() -> None:
 def test_a_repeated_frame_is_refused() -> None:
     raw = sealed(Final(3, 22))
     opener = Opener(KEY, ToDestination)
-    opener.open(Reader(raw).read)
+    opener.open(FrameReader(raw).read)
 
     with pytest.raises(AuthenticationError, match="frame 0 where 1"):
-        opener.open(Reader(raw).read)
+        opener.open(FrameReader(raw).read)
 
 
 def test_a_message_for_the_other_end_is_refused() -> None:
@@ -103,7 +103,7 @@ def test_a_message_too_long_to_send_is_an_error_here() -> None:
 
 @pytest.mark.parametrize("kind", list(SAMPLES))
 def test_damaged_frames_raise_typed_errors_only(kind: type[Framed]) -> None:
-    fuzzer = Fuzzer(kind, seed=1)
+    fuzzer = FrameFuzzer(kind, seed=1)
 
     for _ in range(3000):
         fuzzer.run_once()

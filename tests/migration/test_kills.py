@@ -4,12 +4,12 @@ Seeded by hand: an owner that keeps listening to the source after the commit rep
 that does not fall back on its log loses them.
 """
 
-from experiments.campaigns.migration.kills import Trials
-from experiments.campaigns.migration.processes import Fleet
+from experiments.campaigns.migration.kills import KillTrials
+from experiments.campaigns.migration.process_controller import ProcessController
 
 
 def test_no_token_is_lost_or_repeated_when_processes_die_or_stop() -> None:
-    with Fleet() as fleet:
-        trials = Trials(fleet, seed=3)
+    with ProcessController() as controller:
+        trials = KillTrials(controller, seed=3)
         while trials.counts["SIGKILL"] < 3:
             trials.run_one()

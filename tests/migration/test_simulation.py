@@ -15,20 +15,20 @@ An owner that commits to a destination behind its log takes two faults at once: 
 import pytest
 
 from experiments.campaigns.migration.campaign import run
-from experiments.campaigns.migration.cells import ALL_CELLS, Cell, Fault, Step
-from experiments.campaigns.migration.simulation import World
+from experiments.campaigns.migration.cells import ALL_CELLS, Fault, FaultCell, MigrationStep
+from experiments.campaigns.migration.simulation import SimulatedMigration
 
 
 def test_every_cell_keeps_the_laws() -> None:
-    tally = run(first=0, num_runs=2 * len(ALL_CELLS))
+    results = run(first=0, num_runs=2 * len(ALL_CELLS))
 
-    assert not tally.broken
-    assert len(tally.visits) > 0.9 * len(ALL_CELLS)
-    assert tally.num_moved > 100
+    assert not results.broken
+    assert len(results.visits) > 0.9 * len(ALL_CELLS)
+    assert results.num_moved > 100
 
 
 def test_without_faults_most_moves_finish_and_every_request() -> None:
-    outcomes = [World(seed, cells=()).run() for seed in range(50)]
+    outcomes = [SimulatedMigration(seed, cells=()).run() for seed in range(50)]
 
     assert {outcome.ended for outcome in outcomes} == {"finished"}
     assert sum(outcome.num_moved > 0 for outcome in outcomes) >= 35
@@ -36,15 +36,18 @@ def test_without_faults_most_moves_finish_and_every_request() -> None:
 
 
 def test_a_destination_that_is_ready_after_the_source_went_on_is_not_committed() -> None:
-    late = (Cell(Step.GIVE_UP, Fault.DROP), Cell(Step.READY, Fault.REORDER))
+    late = (
+        FaultCell(MigrationStep.GIVE_UP, Fault.DROP),
+        FaultCell(MigrationStep.READY, Fault.REORDER),
+    )
 
-    outcomes = [World(seed, late).run() for seed in range(60)]
+    outcomes = [SimulatedMigration(seed, late).run() for seed in range(60)]
 
     assert sum(outcome.visited == set(late) for outcome in outcomes) > 20
 
 
 @pytest.mark.slow
 def test_many_runs_keep_the_laws() -> None:
-    tally = run(first=1_000_000, num_runs=20_000)
+    results = run(first=1_000_000, num_runs=20_000)
 
-    assert not tally.broken
+    assert not results.broken

@@ -1,1 +1,1 @@
-"""Benchmarks of the inference engine: our decode loop and cold start beside transformers' own."""
+"""Benchmarks of the engine: decoding and cold start, compared with transformers."""

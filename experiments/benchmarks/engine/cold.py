@@ -1,14 +1,15 @@
-"""From the wish to have a model to its first token, the model's files not in the page cache.
+"""Compare cold starts: from the request for a model to its first token, with a cold page cache.
 
-On a CPU four ways take turns:
+On a CPU four methods alternate:
 
-    spare        our worker, which has a process booted ahead: imports are done
-    worker       our worker without one: a process is started, and imports while weights come
-    fresh        from_pretrained of transformers in a new process, as a script does it
-    imported     from_pretrained in a process that has imported all and tried it on a small model
+    spare        our worker with a pre-started engine process, which has done its imports
+    worker       our worker without a spare: the new process imports while the weights are loaded
+    fresh        from_pretrained of transformers in a new process
+    imported     from_pretrained in a process that has done its imports and loaded a small model
 
-The worker is a service that runs, with its memory; its model lies in its SSD tier. On a GPU, which
-the worker has no engines for, `alone` stands for the first two: our loader and engine in a process.
+The worker is a running service with its memory allocated and the model in its SSD tier. It has no
+GPU engines, so on a GPU one method replaces the first two: `alone`, our loader and engine in a new
+process.
 """
 
 import json
@@ -21,8 +22,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.benchmarks.engine.cold_service import ColdService
-from experiments.benchmarks.engine.cold_start import StartMethod
+from experiments.benchmarks.engine.cold_service import ColdService, MeasuredColdStart
 from experiments.benchmarks.loading.campaign import drop_cached
 from experiments.benchmarks.loading.models import PreparedModel
 
@@ -31,54 +31,63 @@ SPARE, WORKER, FRESH, IMPORTED, ALONE = "spare", "worker", "fresh", "imported", 
 
 @dataclass(frozen=True, slots=True)
 class ColdRow:
-    """One cold start."""
+    """A measured cold start: its method (`how`), model and round."""
 
     how: str
     model: str
     size_bytes: int
     round: int
-    start: StartMethod
+    start: MeasuredColdStart
 
 
 def compare(model: PreparedModel, device: str, rounds: int, work: Path) -> Iterator[ColdRow]:
-    """Rows of every way, in turn, another one first in each round.
+    """Yield a row per round and method; the order of the methods rotates.
 
-    Raises RuntimeError when one fails, or says another token.
+    Raises RuntimeError if a cold start fails or generates another token than the others.
     """
     with ExitStack() as stack:
-        ways = _ways(model, device, work, stack)
+        methods = _methods(model, device, work, stack)
         tokens = set()
         for number in range(rounds):
-            for how in _rotated(list(ways), number):
+            for how in _rotated(list(methods), number):
                 drop_cached(model)
-                row = ColdRow(how, model.name, model.size_bytes, number, ways[how]())
+                row = ColdRow(how, model.name, model.size_bytes, number, methods[how]())
                 tokens.add(row.start.token)
                 if len(tokens) > 1:
-                    raise RuntimeError(f"{how} says another token: {sorted(tokens)}")
+                    raise RuntimeError(f"{how!r} generates another first token: {sorted(tokens)}")
                 yield row
 
 
-def _ways(
+def _methods(
     model: PreparedModel, device: str, work: Path, stack: ExitStack
-) -> dict[str, Callable[[], StartMethod]]:
-    theirs = {
+) -> dict[str, Callable[[], MeasuredColdStart]]:
+    transformers = {
         FRESH: lambda: _in_process("fresh", str(model.directory), device),
         IMPORTED: lambda: _in_process("imported", str(model.directory), device),
     }
     if device != "cpu":
-        return {ALONE: lambda: _in_process("alone", str(model.native), device), **theirs}
+        return {ALONE: lambda: _in_process("alone", str(model.native), device), **transformers}
     service = stack.enter_context(ColdService(model, work / "ssd"))
     return {
         SPARE: lambda: service.first_token(with_spare=True),
         WORKER: lambda: service.first_token(with_spare=False),
-        **theirs,
+        **transformers,
     }
 
 
-def _in_process(how: str, path: str, device: str) -> StartMethod:
-    """`cold_worker`'s word. A process that says that it is ready is told to go, and its time runs
-    from then on; that of others from their beginning."""
-    command = [sys.executable, "-m", "experiments.benchmarks.engine.cold_worker", how, path, device]
+def _in_process(how: str, path: str, device: str) -> MeasuredColdStart:
+    """Measure a cold start in a `cold_process`.
+
+    Time runs from the start of the process, or, if it prints "ready", from the answer to that.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.benchmarks.engine.cold_process",
+        how,
+        path,
+        device,
+    ]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "HF_HUB_OFFLINE": "1"}
     began_s = time.perf_counter()
     with subprocess.Popen(  # noqa: S603
@@ -93,11 +102,11 @@ def _in_process(how: str, path: str, device: str) -> StartMethod:
             line = process.stdout.readline()
         total_s = time.perf_counter() - began_s
     if process.returncode != 0 or not line:
-        raise RuntimeError(f"the cold start {how!r} ended with {process.returncode}")
-    told = json.loads(line)
-    return StartMethod(total_s, told["phases"], told["token"])
+        raise RuntimeError(f"the cold start {how!r} failed with exit status {process.returncode}")
+    measured = json.loads(line)
+    return MeasuredColdStart(total_s, measured["phases"], measured["token"])
 
 
-def _rotated(hows: list[str], number: int) -> list[str]:
-    first = number % len(hows)
-    return [*hows[first:], *hows[:first]]
+def _rotated(methods: list[str], number: int) -> list[str]:
+    first = number % len(methods)
+    return [*methods[first:], *methods[:first]]

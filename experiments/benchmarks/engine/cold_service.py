@@ -1,13 +1,13 @@
-"""A worker that runs, its model on its SSD: what an order to start an instance there takes."""
+"""Measure the launch of an instance on a running worker that has the model in its SSD tier."""
 
 import asyncio
 import sys
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from experiments.benchmarks.engine.cold_start import StartMethod
-from experiments.benchmarks.engine.cold_worker import PROMPT
+from experiments.benchmarks.engine.cold_process import PROMPT
 from experiments.benchmarks.loading.caching import drop
 from experiments.benchmarks.loading.models import PreparedModel
 from sllmcore.events import LoadFinished
@@ -28,16 +28,25 @@ from sllmreal.worker.tiers import TierStorage
 from sllmreal.worker.worker import Worker
 
 CONTEXT_TOKENS = 2048
-_ROUNDING_BYTES = 256 << 20  # chunks are not all full
+_ROUNDING_BYTES = 256 << 20  # chunks of the pool are not all full
 
 
-class _ObservedRunner:
-    """A runner, and when it did what."""
+@dataclass(frozen=True, slots=True)
+class MeasuredColdStart:
+    """Seconds to the first token, seconds by phase (phases may overlap), and the token."""
+
+    total_s: float
+    phases: dict[str, float]
+    token: int
+
+
+class _TimedRunner:
+    """A runner that records the instants of its phases."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._loop = asyncio.get_running_loop()
-        self.booted_at_s = self.given_at_s = self.online_at_s = 0.0
+        self.booted_at_s = self.weights_at_s = self.online_at_s = 0.0
         self.post, self.lost, self.stop = runner.post, runner.lost, runner.stop
 
     async def boot(self) -> None:
@@ -45,17 +54,17 @@ class _ObservedRunner:
         self.booted_at_s = self._loop.time()
 
     async def start(self, weights: Weights | None) -> None:
-        self.given_at_s = self._loop.time()
+        self.weights_at_s = self._loop.time()
         await self._runner.start(weights)
         self.online_at_s = self._loop.time()
 
 
 class ColdService:
-    """One worker, with one place for an engine; it has loaded the model before."""
+    """A worker with one GPU slot that has loaded the model once; a context manager."""
 
     def __init__(self, model: PreparedModel, directory: Path) -> None:
-        room_bytes = model.size_bytes + _ROUNDING_BYTES
-        self._server = ServerSpec("s0", 1, room_bytes, 0, 2 * room_bytes, 1e9, 1e9, 1e10)
+        tier_bytes = model.size_bytes + _ROUNDING_BYTES
+        self._server = ServerSpec("s0", 1, tier_bytes, 0, 2 * tier_bytes, 1e9, 1e9, 1e10)
         self._source = model.native
         self._directory = directory
         self._loop = asyncio.Runner()
@@ -79,15 +88,15 @@ class ColdService:
         with self._loop:
             self._loop.run(self._stack.aclose())
 
-    def first_token(self, *, with_spare: bool) -> StartMethod:
-        """From the order to the first token, with and without one of the spare processes."""
+    def first_token(self, *, with_spare: bool) -> MeasuredColdStart:
+        """Launch an instance, with or without a spare process; measure until its first token."""
         return self._loop.run(self._first_token(with_spare))
 
     async def _open(self) -> None:
         size_bytes = read_layout(self._source).size_bytes
         self._model = ModelDeployment("m", str(self._source), size_bytes, CONTEXT_TOKENS, 0.0)
         options = ProcessOptions()
-        self._spares = await self._stack.enter_async_context(Spares(options, _say))
+        self._spares = await self._stack.enter_async_context(Spares(options, _print_error))
         self._launches = {
             True: process_launch(options, self._spares),
             False: process_launch(options),
@@ -96,19 +105,19 @@ class ColdService:
         self._reports: asyncio.Queue[ReportedEvent] = asyncio.Queue()
         plane = DataPlane()
         self._worker = Worker(
-            self._server, storage, self._launched, plane, self._reports.put_nowait
+            self._server, storage, self._runner_of, plane, self._reports.put_nowait
         )
         self._stack.push_async_callback(plane.close)
         self._stack.push_async_callback(self._worker.close)
         self._gateway = plane.connect()
-        await self._first_token(with_spare=False)  # which fills the SSD tier
+        await self._first_token(with_spare=False)  # copies the model into the SSD tier
 
-    def _launched(self, instance_id: str, model: ModelDeployment, send: Send) -> Runner:
+    def _runner_of(self, instance_id: str, model: ModelDeployment, send: Send) -> Runner:
         runner = self._launches[self._with_spare](instance_id, model, send)
-        self._runner = _ObservedRunner(runner)
+        self._runner = _TimedRunner(runner)
         return self._runner
 
-    async def _first_token(self, with_spare: bool) -> StartMethod:
+    async def _first_token(self, with_spare: bool) -> MeasuredColdStart:
         self._with_spare = with_spare
         await self._spares.full()
         drop(file for file in self._directory.rglob("*") if file.is_file())
@@ -119,29 +128,29 @@ class ColdService:
         self._worker.execute(order)
         loaded = await self._reports.get()
         if not isinstance(loaded, LoadFinished):
-            raise EngineLostError(f"the worker reports {loaded}")
+            raise EngineLostError(f"the launch failed: {loaded}")
         spec = wire.PackedSpec.of(SequenceSpec("first", PROMPT, 1))
         self._gateway.post(ToInstance(instance_id, wire.StartStream(wire.Epoch(1), spec)))
         token = await self._next_token()
         ended_s = asyncio.get_running_loop().time()
         self._worker.execute(StopInstance(2 * self._num_started + 1, instance_id, True))
         await self._worker.reset()
-        seen = self._runner
+        runner = self._runner
         phases = {
-            "boot": seen.booted_at_s - began_s,
+            "boot": runner.booted_at_s - began_s,
             "weights (beside)": loaded.transfer_s,
-            "until both": seen.given_at_s - began_s,
-            "engine": seen.online_at_s - seen.given_at_s,
-            "first token": ended_s - seen.online_at_s,
+            "until both": runner.weights_at_s - began_s,
+            "engine": runner.online_at_s - runner.weights_at_s,
+            "first token": ended_s - runner.online_at_s,
         }
-        return StartMethod(ended_s - began_s, phases, token)
+        return MeasuredColdStart(ended_s - began_s, phases, token)
 
     async def _next_token(self) -> int:
         while True:
-            said = (await self._gateway.receive()).message
-            if isinstance(said, wire.Tokens):
-                return said.tokens[0]
+            message = (await self._gateway.receive()).message
+            if isinstance(message, wire.Tokens):
+                return message.tokens[0]
 
 
-def _say(line: str) -> None:
+def _print_error(line: str) -> None:
     sys.stderr.write(line + "\n")

@@ -1,8 +1,8 @@
-"""Tokens per second of our decode loop and of `generate`, in rounds that alternate.
+"""Compare tokens per second of our decode loop and of `generate`, in alternating rounds.
 
-Both have the same weights, prompts and number of output tokens, chosen greedily.
-    decode rate = batch * (output - 1) / (total - time to everyone's first token)
-    overhead    = 1 - model_s / step_s,  of the steps after that
+Both use the same weights, prompts and number of output tokens, and greedy sampling.
+    decode rate = batch * (output - 1) / (total - time until all sequences have their first token)
+    overhead    = 1 - model_s / step_s,  over the steps after that
 """
 
 import time
@@ -16,12 +16,12 @@ import torch
 from sllmreal.engine.build import EngineOptions, build_engine, engine_of
 from sllmreal.engine.protocol import Engine, SequenceSpec
 
-OURS, THEIRS = "ours", "generate"
+OURS, GENERATE = "ours", "generate"
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """How much is asked at once."""
+class BatchShape:
+    """Number of sequences of a batch, and their prompt and output lengths."""
 
     batch: int
     prompt_tokens: int
@@ -30,7 +30,14 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class DecodeRow:
-    """One batch from its start to its last token."""
+    """Measured decoding of a batch, from its start to its last token.
+
+    Attributes:
+        loop: "ours" or "generate".
+        first_token_s: Until all sequences have their first token.
+        overhead: Share of our steps that is spent outside the model.
+        overhead_step_s: The same in seconds per step.
+    """
 
     loop: str
     batch: int
@@ -39,27 +46,29 @@ class DecodeRow:
     round: int
     total_s: float
     first_token_s: float
-    overhead: float | None = None  # of our steps
+    overhead: float | None = None
     overhead_step_s: float | None = None
 
     @property
     def tokens_per_s(self) -> float:
+        """Output tokens per second, prefill included."""
         return self.batch * self.output_tokens / self.total_s
 
     @property
     def decode_tokens_per_s(self) -> float:
+        """Output tokens per second after the first token."""
         return self.batch * (self.output_tokens - 1) / (self.total_s - self.first_token_s)
 
 
-def compare(path: Path, device: str, shapes: list[Shape], rounds: int) -> Iterator[DecodeRow]:
-    """Rows of both loops for each shape, after one short round that is not counted."""
+def compare(path: Path, device: str, shapes: list[BatchShape], rounds: int) -> Iterator[DecodeRow]:
+    """Yield a row per round, shape and loop, after a short warm-up round."""
     options = EngineOptions(num_slots=max(shape.batch for shape in shapes))
     reference = _reference(path, device)
     engine = _engine(path, reference, options)
     for shape in shapes:
-        warm = Shape(shape.batch, shape.prompt_tokens, 2)
-        _ours(engine, warm, 0)
-        _generate(reference, warm, 0)
+        warm_up = BatchShape(shape.batch, shape.prompt_tokens, 2)
+        _ours(engine, warm_up, 0)
+        _generate(reference, warm_up, 0)
     for number in range(rounds):
         for shape in shapes:
             yield _ours(engine, shape, number)
@@ -67,7 +76,7 @@ def compare(path: Path, device: str, shapes: list[Shape], rounds: int) -> Iterat
     engine.close()
 
 
-def _ours(engine: Engine, shape: Shape, number: int) -> DecodeRow:
+def _ours(engine: Engine, shape: BatchShape, number: int) -> DecodeRow:
     names = [str(row) for row in range(shape.batch)]
     began_s = time.perf_counter()
     for name, prompt in zip(names, _prompts(engine.capabilities.vocab_size, shape), strict=True):
@@ -97,7 +106,7 @@ def _ours(engine: Engine, shape: Shape, number: int) -> DecodeRow:
     )
 
 
-def _generate(model: Any, shape: Shape, number: int) -> DecodeRow:
+def _generate(model: Any, shape: BatchShape, number: int) -> DecodeRow:
     prompts = torch.tensor(_prompts(model.config.vocab_size, shape), device=model.device)
     arrivals = _Arrivals()
     began_s = time.perf_counter()
@@ -112,7 +121,7 @@ def _generate(model: Any, shape: Shape, number: int) -> DecodeRow:
     _, first_at_s, *_ = arrivals.at_s
     total_s = time.perf_counter() - began_s
     return DecodeRow(
-        THEIRS,
+        GENERATE,
         shape.batch,
         shape.prompt_tokens,
         shape.output_tokens,
@@ -123,7 +132,7 @@ def _generate(model: Any, shape: Shape, number: int) -> DecodeRow:
 
 
 class _Arrivals:
-    """When `generate` said something, as its streamer: the prompts, then a token of each."""
+    """A streamer for `generate` that records when it is called: for the prompts, then per token."""
 
     def __init__(self) -> None:
         self.at_s: list[float] = []
@@ -132,11 +141,11 @@ class _Arrivals:
         self.at_s.append(time.perf_counter())
 
     def end(self) -> None:
-        """It has no more to say."""
+        """Do nothing; part of the streamer's interface."""
 
 
 def _engine(path: Path, reference: Any, options: EngineOptions) -> Engine:
-    """On a CPU, of the reference's own tensors, so that nothing but the loops differs."""
+    """Build our engine; on a CPU from the tensors of `reference`, so that only the loops differ."""
     if reference.device.type == "cpu":
         return engine_of(path, reference.state_dict(), options)
     return build_engine(path, reference.device, options).engine
@@ -151,7 +160,7 @@ def _reference(path: Path, device: str) -> Any:
     return model
 
 
-def _prompts(vocab_size: int, shape: Shape) -> list[list[int]]:
+def _prompts(vocab_size: int, shape: BatchShape) -> list[list[int]]:
     source = torch.Generator().manual_seed(shape.batch)
     size = (shape.batch, shape.prompt_tokens)
     prompts: list[list[int]] = torch.randint(1, vocab_size, size, generator=source).tolist()

@@ -33,12 +33,13 @@ class BreakEven:
     link_bytes_per_s: float | None
 
     def __str__(self) -> str:
-        link = (
-            "no" if self.link_bytes_per_s is None else f"a {self.link_bytes_per_s / 1e6:,.1f} MB/s"
-        )
+        link = "-"
+        if self.link_bytes_per_s is not None:
+            link = f"a link of {self.link_bytes_per_s / 1e6:,.1f} MB/s"
         return (
-            f"break-even of {self.model} {self.dtype}: predicted {self.predicted_tokens} tokens, "
-            f"measured {self.measured_tokens}; {link} link at {self.context_tokens} tokens"
+            f"break-even of {self.model} {self.dtype}: predicted at {self.predicted_tokens or '-'} "
+            f"tokens, measured at {self.measured_tokens or '-'}; for {self.context_tokens} tokens: "
+            f"{link}"
         )
 
 

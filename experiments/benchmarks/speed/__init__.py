@@ -1,1 +1,1 @@
-"""How fast the simulator is: simulated requests per CPU-second, memory, where the time goes."""
+"""Benchmark of the simulator: simulated requests per CPU-second, memory, and profile."""

@@ -1,4 +1,4 @@
-"""One measurement, in the process that runs it."""
+"""Measure or profile one simulation in this process."""
 
 import cProfile
 import gc
@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from experiments.benchmarks.speed.job import NUM_MODELS, Traffic, jobs, setup
+from experiments.benchmarks.speed.workload import NUM_MODELS, Traffic, setup, workload
 from experiments.simulation.journal_file import written_journal
 from sllmcore.build import PolicySettings
 from sllmcore.workload import WorkloadRequest
@@ -25,7 +25,7 @@ NUM_TIMEOUTS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class SpeedCell:
-    """What is measured."""
+    """Parameters of one measurement. `journal`: whether the run writes its journal."""
 
     traffic: Traffic
     gpus: int
@@ -34,7 +34,7 @@ class SpeedCell:
 
 
 def timeouts_per_cpu_s() -> float:
-    """Bare SimPy timeouts with a callback, 100 of them pending: a yardstick for the CPU."""
+    """Measure bare SimPy timeouts with a callback, 100 of them pending, to compare CPUs."""
     clock, fired = SimClock(), Counter[str]()
 
     def again(_: object) -> None:
@@ -50,18 +50,19 @@ def timeouts_per_cpu_s() -> float:
 
 
 def measured(cell: SpeedCell) -> dict[str, Any]:
-    """One row. Drawing the requests and building the setup are not part of the time.
+    """Simulate and return a row of speed.json.
 
-    Peak memory is the process's: the simulator, its libraries, and the list of requests.
+    The time does not include drawing the requests and building the setup. Peak memory is that of
+    the process: simulator, libraries and the list of requests.
     """
-    truth, todo = setup(cell.traffic, cell.gpus), jobs(cell.traffic, cell.gpus, cell.requests)
+    truth, requests = _inputs(cell)
     before = timeouts_per_cpu_s()
     gc.collect()
-    gc.freeze()  # the list of requests is the measurement's, not the simulator's, to walk over
+    gc.freeze()  # collections during the run must not walk over the list of requests
     began_s = time.process_time()
-    result = _run(cell, truth, todo)
+    result = _run(cell, truth, requests)
     cpu_s = time.process_time() - began_s
-    yardstick = (before + timeouts_per_cpu_s()) / 2
+    simpy_rate = (before + timeouts_per_cpu_s()) / 2
     return {
         "traffic": cell.traffic,
         "gpus": cell.gpus,
@@ -70,8 +71,8 @@ def measured(cell: SpeedCell) -> dict[str, Any]:
         "requests": cell.requests,
         "requests_per_cpu_s": cell.requests / cpu_s,
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "simpy_timeouts_per_cpu_s": yardstick,
-        "requests_per_simpy_timeout": cell.requests / cpu_s / yardstick,
+        "simpy_timeouts_per_cpu_s": simpy_rate,
+        "requests_per_simpy_timeout": cell.requests / cpu_s / simpy_rate,
         "events_per_request": result.num_events / cell.requests,
         "loads_per_request": sum(result.summary.loads.values()) / cell.requests,
         "migrations": result.summary.migrations,
@@ -79,7 +80,12 @@ def measured(cell: SpeedCell) -> dict[str, Any]:
     }
 
 
-def _run(cell: SpeedCell, truth: SimSetup, todo: list[WorkloadRequest]) -> SimResult:
+def _inputs(cell: SpeedCell) -> tuple[SimSetup, list[WorkloadRequest]]:
+    requests = workload(cell.traffic, cell.gpus, cell.requests)
+    return setup(cell.traffic, cell.gpus), requests
+
+
+def _run(cell: SpeedCell, truth: SimSetup, requests: list[WorkloadRequest]) -> SimResult:
     policy = PolicySettings()
     with ExitStack() as stack:
         sinks = []
@@ -87,15 +93,15 @@ def _run(cell: SpeedCell, truth: SimSetup, todo: list[WorkloadRequest]) -> SimRe
             folder = Path(stack.enter_context(TemporaryDirectory()))
             journal = written_journal(folder / "journal.jsonl.zst", policy, 0)
             sinks.append(stack.enter_context(journal).observe)
-        return simulate(policy, truth, todo, sinks=sinks)
+        return simulate(policy, truth, requests, sinks=sinks)
 
 
 def profiled(cell: SpeedCell) -> list[dict[str, Any]]:
-    """Shares of the time by module, largest first, as cProfile sees them."""
-    truth, todo = setup(cell.traffic, cell.gpus), jobs(cell.traffic, cell.gpus, cell.requests)
+    """Profile with cProfile and return the 20 modules with the largest shares of the time."""
+    truth, requests = _inputs(cell)
     profiler = cProfile.Profile()
     profiler.enable()
-    _run(cell, truth, todo)
+    _run(cell, truth, requests)
     profiler.disable()
     shares: Counter[str] = Counter()
     calls: Counter[str] = Counter()

@@ -1,1 +1,1 @@
-"""Migrations under faults, in virtual time and with real processes."""
+"""Campaigns of migrations under faults: simulated, with real processes, and with damaged frames."""

@@ -1,4 +1,4 @@
-"""Where in a migration something may go wrong, and what: the cells that a campaign has to visit."""
+"""Cells of the simulated campaign: each combination of a step of a migration and a fault there."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -6,17 +6,17 @@ from enum import StrEnum
 from sllmreal.migration.messages import Ack, Final, LogDelta, StateDelta
 from sllmreal.streams import messages as wire
 
-Message = object
-
 
 class Role(StrEnum):
+    """The process that a fault hits."""
+
     SOURCE = "source"
     DESTINATION = "destination"
     OWNER = "owner"
 
 
-class Step(StrEnum):
-    """A step is the sending of its message, for the first time."""
+class MigrationStep(StrEnum):
+    """A step of a migration: its message is sent for the first time."""
 
     START = "start"
     PREPARE = "prepare"
@@ -35,6 +35,8 @@ class Step(StrEnum):
 
 
 class Fault(StrEnum):
+    """A fault of a process, of a message, or an action of client or controller."""
+
     CRASH_BEFORE = "crash before"
     CRASH_AFTER = "crash after"
     STALL = "stall 5 s"
@@ -52,51 +54,52 @@ OF_CONTROL = (Fault.CANCEL, Fault.ABORT)
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """`role` is None for what happens to the message, or comes from the controller."""
+class FaultCell:
+    """A fault at a step. `role` is None for faults of the message and actions of the controller."""
 
-    step: Step
+    step: MigrationStep
     fault: Fault
     role: Role | None = None
 
 
 ALL_CELLS = tuple(
-    [Cell(step, fault, role) for step in Step for fault in OF_ROLES for role in Role]
-    + [Cell(step, fault) for step in Step for fault in OF_MESSAGES + OF_CONTROL]
+    [FaultCell(step, fault, role) for step in MigrationStep for fault in OF_ROLES for role in Role]
+    + [FaultCell(step, fault) for step in MigrationStep for fault in OF_MESSAGES + OF_CONTROL]
 )
 
 
 @dataclass(slots=True)
-class Watch:
-    """Recognises the steps of one world's first migration by the messages sent."""
+class StepDetector:
+    """Finds the steps of a run's first migration in the messages that are sent."""
 
     committed: bool = False
     num_deltas: int = 0
 
-    def step_of(self, message: Message) -> Step | None:
+    def step_of(self, message: object) -> MigrationStep | None:
+        """Return the step that the sending of this message is, if any."""
         match message:
             case LogDelta() | StateDelta():
                 self.num_deltas += 1
-                return Step.DELTA if self.num_deltas == 1 else Step.MORE
+                return MigrationStep.DELTA if self.num_deltas == 1 else MigrationStep.MORE
             case wire.Tokens(finish=finish) if finish is not None:
-                return Step.FINISH
+                return MigrationStep.FINISH
             case wire.Tokens():
-                return Step.RESUMED if self.committed else None
+                return MigrationStep.RESUMED if self.committed else None
             case wire.CommitStream():
                 self.committed = True
-                return Step.COMMIT
+                return MigrationStep.COMMIT
             case wire.StopStream():
-                return Step.RELEASE if self.committed else None
-        return _PLAIN.get(type(message))
+                return MigrationStep.RELEASE if self.committed else None
+        return _STEP_OF_TYPE.get(type(message))
 
 
-_PLAIN: dict[type, Step] = {
-    wire.StartStream: Step.START,
-    wire.PrepareStream: Step.PREPARE,
-    wire.StreamPrepared: Step.PREPARED,
-    wire.MigrateStream: Step.MIGRATE,
-    Ack: Step.ACK,
-    Final: Step.FINAL,
-    wire.StreamNotMoved: Step.GIVE_UP,
-    wire.StreamReady: Step.READY,
+_STEP_OF_TYPE: dict[type, MigrationStep] = {
+    wire.StartStream: MigrationStep.START,
+    wire.PrepareStream: MigrationStep.PREPARE,
+    wire.StreamPrepared: MigrationStep.PREPARED,
+    wire.MigrateStream: MigrationStep.MIGRATE,
+    Ack: MigrationStep.ACK,
+    Final: MigrationStep.FINAL,
+    wire.StreamNotMoved: MigrationStep.GIVE_UP,
+    wire.StreamReady: MigrationStep.READY,
 }

@@ -1,9 +1,10 @@
-"""The jobs that are timed: 1,000 models on servers of 4 A40, migration on, a fixed rate per GPU.
+"""The simulated cluster and requests of the benchmark: 1,000 models on servers of 4 A40 GPUs.
 
-Each checkpoint (OPT-6.7B, fp16) lies on the SSDs of at most 8 servers; a DRAM pool holds 30.
+Migration is on and the request rate per GPU is fixed. Each checkpoint (OPT-6.7B, fp16) is on the
+SSDs of at most 8 servers; a DRAM pool holds 30 checkpoints.
 
 - `azure_like`: popularity and burstiness of Azure Functions (the top 1 % of the models get most of
-  the traffic), lengths of Azure's LLM conversations, 8 requests per instance at once;
+  the traffic), lengths of Azure's LLM conversations, up to 8 requests per instance;
 - `cold`: even popularity and one request per instance: nearly every request loads its model.
 """
 
@@ -23,11 +24,11 @@ GPUS_PER_SERVER = 4
 Traffic = Literal["azure_like", "cold"]
 REQUESTS_PER_GPU_S = {"azure_like": 0.25, "cold": 0.05}
 NUM_SLOTS = {"azure_like": 8, "cold": 1}
-MAX_REPLICAS = 8  # of a checkpoint on the SSDs of the cluster
+MAX_REPLICAS = 8  # of a checkpoint, on the SSDs of the cluster
 
 
 def setup(traffic: Traffic, gpus: int, num_models: int = NUM_MODELS) -> SimSetup:
-    """Servers as in testbed (ii) of ServerlessLLM, the checkpoints spread over their SSDs."""
+    """Return servers as in testbed (ii) of ServerlessLLM, with the checkpoints on their SSDs."""
     gpu, model = gpu_named("a40"), model_named("opt-6.7b")
     size_bytes = model.weight_bytes(Dtype.FP16)
     hardware = ServerHardware(
@@ -54,10 +55,10 @@ def setup(traffic: Traffic, gpus: int, num_models: int = NUM_MODELS) -> SimSetup
     return SimSetup(tuple(servers), tuple(models))
 
 
-def jobs(
+def workload(
     traffic: Traffic, gpus: int, requests: int, num_models: int = NUM_MODELS
 ) -> list[WorkloadRequest]:
-    """The same requests for a size, whatever is measured."""
+    """Return the requests. They depend on the arguments only."""
     even = Popularity(kind="lognormal", sigma=1.0)
     spec = WorkloadSpec(
         kind="azure_like" if traffic == "azure_like" else "poisson",

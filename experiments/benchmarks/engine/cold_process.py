@@ -1,11 +1,9 @@
-"""One cold start.
+"""The child process of `cold`: perform one cold start.
 
-    python -m experiments.benchmarks.engine.cold_worker HOW PATH DEVICE
+    python -m experiments.benchmarks.engine.cold_process HOW PATH DEVICE
 
-a process of its own.
-
-Prints one JSON line, at the first token: its phases in seconds, and the token. `imported` prints
-"ready" before, and waits for a line.
+Prints a JSON line at the first token: its phases in seconds, and the token. The method `imported`
+prints "ready" beforehand and waits for a line on stdin.
 """
 
 import json
@@ -18,7 +16,7 @@ PROMPT = tuple(range(3, 19))
 
 
 def main() -> None:
-    """Start `alone` with our engine, or `fresh` or `imported` with transformers."""
+    """Cold-start by the method HOW: `alone` (our engine), `fresh` or `imported` (transformers)."""
     how, path, device = sys.argv[1:]
     start = {"alone": _ours, "fresh": _fresh, "imported": _imported}[how]
     phases, token = start(path, device)
