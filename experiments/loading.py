@@ -1,7 +1,7 @@
 """The loading benchmark: `python -m experiments.loading --out outputs/loading`.
 
-Writes `loading.json` (rows, and what machine they were measured on) and the pictures. On a machine
-whose disk is slower than any loader, `--medium ram` makes a fast block device of memory instead.
+Writes `loading.json` (the rows and the machine) and the pictures. If the disk is slower than every
+loader, `--medium ram` uses a fast block device of memory instead.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from experiments.benchmarks.loading.summary import line, summary
 from experiments.benchmarks.loading.throttle import can_throttle, throttled
 
 PARTS = ("compare", "hot", "breakdown", "media", "remote", "overlap")
-# The paper's five media, as rates that one virtual disk can still follow.
+# The paper's five media, as rates that a virtual disk can reach.
 MEDIA_BYTES_PER_S = {
     "MinIO 1 Gbit/s": 125e6,
     "SATA": 250e6,
@@ -49,7 +49,7 @@ MEDIA_MODEL = "llama-2-7b-l1"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the parts chosen and write the results; 0 when rows were measured."""
+    """Run the chosen parts and write the results; return 0 if there are rows."""
     arguments = _parser().parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
             try:
                 arguments.work = stack.enter_context(ram_device(_device_bytes(arguments)))
             except NoMediumError as error:
-                sys.stderr.write(f"no device of memory: {error}\n")
+                sys.stderr.write(f"--medium ram is not possible: {error}\n")
                 return 2
         rows, extra = _all_parts(arguments)
     earlier = [json.loads(path.read_text()) for path in arguments.add]
@@ -87,16 +87,16 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=[],
         metavar="JSON",
-        help="results of earlier runs, of other parts or models, whose rows are put in front",
+        help="results of earlier runs of other parts or models; their rows come first",
     )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--loaders", nargs="+", help="compare only these")
+    parser.add_argument("--loaders", nargs="+", help="compare only these loaders")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
         "--medium",
         choices=("disk", "ram"),
         default="disk",
-        help="where the models lie: under --work, or on a block device made of memory (root)",
+        help="medium of the models: --work, or a block device of memory (needs root)",
     )
     return parser
 
@@ -105,7 +105,7 @@ def _all_parts(arguments: argparse.Namespace) -> tuple[list[LoadingRow], dict[st
     rows: list[LoadingRow] = []
     extra: dict[str, object] = {}
     for part in arguments.parts:
-        if part == "none":  # only what is added
+        if part == "none":  # only the rows of --add
             continue
         if part == "overlap":
             extra["overlap"] = _overlap(arguments)
@@ -139,18 +139,20 @@ def _measured(part: str, arguments: argparse.Namespace) -> Iterator[LoadingRow]:
 
         yield from on_media(model, MEDIA_BYTES_PER_S, throttle, rounds, medium)
     else:
-        sys.stderr.write("media are not emulated: this machine does not let us limit reads\n")
+        sys.stderr.write(
+            "media are not emulated: this machine has no blkio controller to limit reads\n"
+        )
 
 
 def _compared(name: str, arguments: argparse.Namespace) -> tuple[PreparedModel, list[str]]:
-    """A model, and the loaders that are compared on it."""
+    """Return a model and the loaders to compare on it."""
     chosen = arguments.loaders
     loaders = [one for one in available(name) if chosen is None or one in chosen]
     return _prepared(name, arguments), loaders
 
 
 def _prepared(name: str, arguments: argparse.Namespace) -> PreparedModel:
-    """The model's files; in memory there is room for one model at a time."""
+    """Prepare the model's files; on a device of memory, remove other models first."""
     if arguments.medium == "ram":
         for other in arguments.work.iterdir():
             if other.name not in (name, "lost+found"):
@@ -159,7 +161,7 @@ def _prepared(name: str, arguments: argparse.Namespace) -> PreparedModel:
 
 
 def _device_bytes(arguments: argparse.Namespace) -> int:
-    """Room for the largest model that the parts need, and for a copy from remote storage."""
+    """Return the size for the largest model, and for a copy from remote storage."""
     names = {*arguments.models, MEDIA_MODEL}
     return max(size_in_all_formats(name) for name in names) + (1 << 30)
 
@@ -175,7 +177,7 @@ def _overlap(arguments: argparse.Namespace) -> list[dict[str, float]]:
 
 
 def _gains(rows: list[LoadingRow]) -> dict[str, dict[str, float]]:
-    """Of every model that has a breakdown: the gain of each step, and the product."""
+    """Return the speed-up of each step, and the product, of every model with a breakdown."""
     by_model: dict[str, dict[str, float]] = {}
     for model in dict.fromkeys(row.model for row in rows if row.loader in ALL_STEPS):
         seconds = {}

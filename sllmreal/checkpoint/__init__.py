@@ -8,7 +8,12 @@
 """
 
 from sllmreal.checkpoint.convert import WriteOptions, convert, save_checkpoint
-from sllmreal.checkpoint.errors import BadCheckpointError, CorruptCheckpointError, StorageError
+from sllmreal.checkpoint.errors import (
+    BadCheckpointError,
+    ClosedError,
+    CorruptCheckpointError,
+    StorageError,
+)
 from sllmreal.checkpoint.export import export_safetensors
 from sllmreal.checkpoint.layout import Layout, Partition, TensorEntry
 from sllmreal.checkpoint.source import read_layout
@@ -16,6 +21,7 @@ from sllmreal.checkpoint.verify import Verified, verify
 
 __all__ = [
     "BadCheckpointError",
+    "ClosedError",
     "CorruptCheckpointError",
     "Layout",
     "Partition",

@@ -3,6 +3,10 @@
 from sllmcore.errors import ClusterError, UsageError
 
 
+class ClosedError(UsageError):
+    """A pool, reader, storage or file is used after it was closed."""
+
+
 class BadCheckpointError(UsageError):
     """A file breaks a rule of its format: a retry or another server does not help."""
 

@@ -9,10 +9,9 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-from sllmreal.checkpoint.errors import BadCheckpointError, StorageError
+from sllmreal.checkpoint.errors import BadCheckpointError, ClosedError, StorageError
 
 # Errors of a disk or of the process, not of the checkpoint: another attempt may succeed.
 _PASSING = frozenset(
@@ -21,13 +20,38 @@ _PASSING = frozenset(
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 
-@dataclass(frozen=True, slots=True)
 class OpenedFile:
-    """A descriptor, which its opener closes, and the file's state at opening."""
+    """A descriptor, which its opener closes, and the file's state at opening.
 
-    fd: int
-    size_bytes: int
-    stamp: str  # changes when the file is replaced or rewritten
+    `stamp` changes when the file is replaced or rewritten.
+    """
+
+    def __init__(self, fd: int, name: str) -> None:
+        """Describe the open file `name`. Raises BadCheckpointError unless it is regular."""
+        try:
+            status = os.fstat(fd)
+        except OSError as error:
+            raise StorageError(f"reading {name}: {error}") from error
+        if not stat.S_ISREG(status.st_mode):
+            raise BadCheckpointError(f"{name} is not a regular file")
+        self._fd: int | None = fd
+        self._name = name
+        self.size_bytes = status.st_size
+        times = f"{status.st_size}:{status.st_mtime_ns}"
+        self.stamp = f"{status.st_dev}:{status.st_ino}:{times}"
+
+    @property
+    def fd(self) -> int:
+        """The descriptor. Raises ClosedError after `close`."""
+        if self._fd is None:
+            raise ClosedError(f"{self._name} is closed: close it after its last use")
+        return self._fd
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            close_unwritten(fd)
 
 
 @contextmanager
@@ -70,26 +94,20 @@ def opened_file(
         kind = StorageError if error.errno in _PASSING else BadCheckpointError
         raise kind(f"cannot open {name}: {error.strerror}") from error
     try:
-        yield _described(fd, str(name))
-    finally:
+        file = OpenedFile(fd, str(name))
+    except BaseException:
         close_unwritten(fd)
+        raise
+    try:
+        yield file
+    finally:
+        file.close()
 
 
 def close_unwritten(fd: int) -> None:
     """Close a descriptor that was not written to, ignoring errors: they mean no data loss."""
     with suppress(OSError):
         os.close(fd)
-
-
-def _described(fd: int, name: str) -> OpenedFile:
-    try:
-        status = os.fstat(fd)
-    except OSError as error:
-        raise StorageError(f"reading {name}: {error}") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise BadCheckpointError(f"{name} is not a regular file")
-    stamp = f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
-    return OpenedFile(fd, status.st_size, stamp)
 
 
 def read_exactly(file: OpenedFile, size_bytes: int, offset_bytes: int, name: str) -> bytes:

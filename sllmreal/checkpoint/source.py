@@ -3,13 +3,14 @@
 import errno
 import hashlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from sllmreal.checkpoint.errors import BadCheckpointError, StorageError
 from sllmreal.checkpoint.index import HEADER_BYTES, INDEX_FILE, MAX_BODY_BYTES, decode_index
 from sllmreal.checkpoint.layout import Layout, Partition
+from sllmreal.checkpoint.lifetime import Lifetime
 from sllmreal.checkpoint.opening import OpenedFile, opened_directory, opened_file, read_exactly
 from sllmreal.checkpoint.safetensors_header import (
     MAX_HEADER_BYTES,
@@ -29,14 +30,16 @@ class OpenedCheckpoint:
     """A layout and its open directory, so that all files belong to the same checkpoint."""
 
     layout: Layout
-    dir_fd: int
+    _dir_fd: int
+    _lifetime: Lifetime
 
     def opened_partition(
         self, partition: int, *, direct: bool = False
     ) -> AbstractContextManager[OpenedFile]:
         """Open the file of a partition; it is closed at the end.
 
-        Raises BadCheckpointError unless it has the length that the layout gives.
+        Raises BadCheckpointError unless it has the length that the layout gives, ClosedError after
+        the directory was closed.
         """
         return self._opened(self.layout.partitions[partition], direct)
 
@@ -44,7 +47,10 @@ class OpenedCheckpoint:
     def _opened(self, part: Partition, direct: bool) -> Iterator[OpenedFile]:
         # Links are followed for plain safetensors only: model hubs store files behind links.
         follow = self.layout.chunk_bytes is None
-        with opened_file(part.file, dir_fd=self.dir_fd, follow=follow, direct=direct) as file:
+        with ExitStack() as stack:
+            with self._lifetime.use():
+                opened = opened_file(part.file, dir_fd=self._dir_fd, follow=follow, direct=direct)
+                file = stack.enter_context(opened)
             if file.size_bytes != part.size_bytes:
                 raise BadCheckpointError(
                     f"{part.file} has {file.size_bytes} bytes, must have {part.size_bytes}"
@@ -72,11 +78,15 @@ def opened_checkpoint(path: Path) -> Iterator[OpenedCheckpoint]:
             layout = _layout(path, file, dir_fd)
         except OSError as error:
             raise StorageError(f"reading {path}: {error}") from error
-        opened = OpenedCheckpoint(layout, dir_fd)
-        for partition in range(len(layout.partitions)):
-            with opened.opened_partition(partition):
-                pass
-        yield opened
+        lifetime = Lifetime(f"the directory of {path}")
+        opened = OpenedCheckpoint(layout, dir_fd, lifetime)
+        try:
+            for partition in range(len(layout.partitions)):
+                with opened.opened_partition(partition):
+                    pass
+            yield opened
+        finally:
+            lifetime.close()
 
 
 def read_layout(path: Path) -> Layout:

@@ -200,15 +200,18 @@ def registered(pool: ChunkPool) -> Iterator[None]:
 
     Takes a second per hundred gigabytes, so do it once per process. Raises StorageError.
     """
+    memory = pool.memory  # stays mapped until it is unregistered, even if the pool is closed
+    address = memory.image.address
     cudart = torch.cuda.cudart()  # type: ignore[no-untyped-call]
-    code = int(cudart.cudaHostRegister(pool.address, pool.size_bytes, _REGISTER_DEFAULT))
+    code = int(cudart.cudaHostRegister(address, pool.size_bytes, _REGISTER_DEFAULT))
     if code not in (0, _ALREADY_REGISTERED):
         raise StorageError(f"cannot pin {pool.size_bytes} bytes of the pool: CUDA error {code}")
     try:
         yield
     finally:
         if code == 0:
-            cudart.cudaHostUnregister(pool.address)
+            cudart.cudaHostUnregister(address)
+        del memory
 
 
 def pinned_ring(plan_chunk_bytes: int, num_chunks: int, layout: Layout) -> StagingRing:

@@ -51,6 +51,7 @@ def filling(
         check: Chunks that it finds corrupt are loaded again, into the same pool chunks.
     """
     with ExitStack() as stack:
+        stack.enter_context(pool.in_use())
         stack.enter_context(pool.pinned(layout.identity))
         stack.enter_context(pool.loading())
         resident = pool.resident(layout.identity)

@@ -13,14 +13,16 @@ from pathlib import Path
 import torch
 
 from sllmcore.errors import UsageError
+from sllmreal.checkpoint.errors import ClosedError
 from sllmreal.checkpoint.layout import Layout, TensorEntry
 from sllmreal.checkpoint.source import opened_checkpoint
 from sllmreal.loader.destination import FreshMemory, PoolMemory
 from sllmreal.loader.device import CudaCopier, DeviceMemory, PoolChunks, pinned_ring
+from sllmreal.loader.errors import LoadCancelledError
 from sllmreal.loader.fill import Fill, filling
 from sllmreal.loader.memory import reserve_image
-from sllmreal.loader.pipeline import Cancellation
-from sllmreal.loader.plan import ByteRange, LoadPlan, plan_load
+from sllmreal.loader.pipeline import Cancellation, either
+from sllmreal.loader.plan import Arrivals, ByteRange, plan_load
 from sllmreal.loader.pool import ChunkPool
 from sllmreal.loader.reading import opened_reader
 from sllmreal.loader.resident import resident_check
@@ -72,8 +74,8 @@ def load_checkpoint(
         options: Threads and sizes.
         cancellation: A handle to cancel the load from another thread.
 
-    Raises BadCheckpointError, CorruptCheckpointError, StorageError, PoolExhaustedError or
-    LoadCancelledError; the pool is unchanged then.
+    Raises BadCheckpointError, CorruptCheckpointError, StorageError, PoolExhaustedError,
+    LoadCancelledError or ClosedError (of the pool); the pool is unchanged then.
     """
     tensors: dict[str, torch.Tensor] = {}
     request = LoadRequest(chosen_devices(device), pool, shard, options, cancellation)
@@ -97,7 +99,8 @@ def iter_tensors(
     """Load a checkpoint and yield each tensor as soon as its last byte is verified.
 
     Closing the iterator cancels the rest of the load. An error is raised after the tensors that
-    arrived before it; these are verified and may be used. Arguments as in `load_checkpoint`.
+    arrived before it; these are verified and may be used. After `pool.close()` the iterator raises
+    ClosedError. Arguments as in `load_checkpoint`.
     """
     cancellation = Cancellation()
     request = LoadRequest(chosen_devices(device), pool, shard, options, cancellation)
@@ -122,6 +125,8 @@ def iter_tensors(
     thread.start()
     try:
         while (item := arrived.get()) is not None:
+            if pool is not None:
+                pool.check_open()
             if isinstance(item, BaseException):
                 raise item
             yield item
@@ -209,6 +214,24 @@ def _load_through_pool(
     deliver: Deliver,
     keep_landed: bool,
 ) -> None:
+    try:
+        with either(request.cancellation, pool.closing) as cancellation:
+            joint = replace(request, cancellation=cancellation)
+            _fill_pool(layout, reader, joint, pool, deliver, keep_landed)
+    except LoadCancelledError as error:
+        if pool.closed:
+            raise ClosedError("the pool is closed: it was closed during the load") from error
+        raise
+
+
+def _fill_pool(
+    layout: Layout,
+    reader: PartitionReader,
+    request: LoadRequest,
+    pool: ChunkPool,
+    deliver: Deliver,
+    keep_landed: bool,
+) -> None:
     on_device = request.devices[0].type != "cpu"
     ranges = shard_ranges(layout, request.shard)
     check = resident_check(pool, request.options)
@@ -245,7 +268,7 @@ def _run(
             tensor = sliced(tensor, entry, request.shard)
         deliver(entry, tensor)
 
-    arrivals = _Arrivals(fill.plan, complete)
+    arrivals = Arrivals(fill.plan, complete)
     arrivals.begin()
 
     def land(position: int) -> None:
@@ -253,30 +276,3 @@ def _run(
         arrivals.land(position)
 
     transfer(fill, reader, destination, land, request.options, request.cancellation)
-
-
-class _Arrivals:
-    """Counts of the chunks that each tensor of a plan waits for; at zero the tensor is complete."""
-
-    def __init__(self, plan: LoadPlan, complete: Callable[[int], None]) -> None:
-        self._complete = complete
-        self._missing = [len(need) if need is not None else None for need in plan.needs]
-        self._waiting: list[list[int]] = [[] for _ in plan.reads]
-        for tensor, need in enumerate(plan.needs):
-            for position in need or ():
-                self._waiting[position].append(tensor)
-
-    def begin(self) -> None:
-        """Complete the tensors that wait for no chunk: resident already, or without elements."""
-        for tensor, missing in enumerate(self._missing):
-            if missing == 0:
-                self._complete(tensor)
-
-    def land(self, position: int) -> None:
-        """Count a read of the plan that is in place and verified."""
-        for tensor in self._waiting[position]:
-            missing = self._missing[tensor]
-            assert missing, "a chunk lands once"
-            self._missing[tensor] = missing - 1
-            if missing == 1:
-                self._complete(tensor)

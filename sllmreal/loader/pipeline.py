@@ -7,7 +7,7 @@ pipeline takes as long as its slowest stage. The first error or a cancellation s
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from sllmreal.loader.errors import LoadCancelledError
@@ -60,6 +60,17 @@ class Cancellation:
         finally:
             with self._lock:
                 self._listeners.remove(listener)
+
+
+@contextmanager
+def either(first: Cancellation | None, second: Cancellation) -> Iterator[Cancellation]:
+    """Yield a handle that is cancelled with either of two handles, until the end."""
+    joint = Cancellation()
+    with ExitStack() as stack:
+        for one in (first, second):
+            if one is not None:
+                stack.enter_context(one.on_cancel(joint.cancel))
+        yield joint
 
 
 class ChunkQueue:

@@ -4,7 +4,7 @@ A partition is cut into chunks  [i * chunk_bytes, (i + 1) * chunk_bytes).  A loa
 that hold a wanted byte and are not resident, in the order of the model's execution.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
@@ -91,6 +91,33 @@ def plan_load(
     )
     reads = tuple(_read(layout, key, chunk_bytes) for key in ordered)
     return LoadPlan(layout, chunk_bytes, reads, needs)
+
+
+class Arrivals:
+    """Counts of the chunks that each tensor of a plan waits for; at zero the tensor is complete."""
+
+    def __init__(self, plan: LoadPlan, complete: Callable[[int], None]) -> None:
+        self._complete = complete
+        self._missing = [len(need) if need is not None else None for need in plan.needs]
+        self._waiting: list[list[int]] = [[] for _ in plan.reads]
+        for tensor, need in enumerate(plan.needs):
+            for position in need or ():
+                self._waiting[position].append(tensor)
+
+    def begin(self) -> None:
+        """Complete the tensors that wait for no chunk: resident already, or without elements."""
+        for tensor, missing in enumerate(self._missing):
+            if missing == 0:
+                self._complete(tensor)
+
+    def land(self, position: int) -> None:
+        """Count a read of the plan that is in place and verified."""
+        for tensor in self._waiting[position]:
+            missing = self._missing[tensor]
+            assert missing, "a chunk lands once"
+            self._missing[tensor] = missing - 1
+            if missing == 1:
+                self._complete(tensor)
 
 
 def check_chunk_bytes(chunk_bytes: int, layout: Layout) -> None:

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 
 from sllmreal.checkpoint.errors import StorageError
 from sllmreal.checkpoint.layout import BLOCK_BYTES, align_up
+from sllmreal.checkpoint.lifetime import Lifetime
 from sllmreal.checkpoint.source import OpenedCheckpoint
 from sllmreal.loader.memory import buffer_at
 from sllmreal.loader.page_cache import cached_bytes
@@ -24,6 +25,11 @@ class ChunkReader:
         self._names = names
         self._direct = direct
         self._buffered = buffered
+        self._lifetime = Lifetime("the reader")
+
+    def close(self) -> None:
+        """Wait for running reads and refuse further ones: they raise ClosedError."""
+        self._lifetime.close()
 
     @property
     def keep(self) -> None:
@@ -33,8 +39,12 @@ class ChunkReader:
     def read_into(self, read: ChunkRead, address: int) -> None:
         """Read a chunk to `address`, which is block-aligned and has room up to a whole block.
 
-        Raises StorageError if the read fails or the file was truncated.
+        Raises StorageError if the read fails or the file was truncated, ClosedError after `close`.
         """
+        with self._lifetime.use():
+            self._read(read, address)
+
+    def _read(self, read: ChunkRead, address: int) -> None:
         number = read.key.partition
         direct_fd = self._direct[number]
         if direct_fd is not None and not self._cached(number, read):
@@ -102,4 +112,6 @@ def opened_reader(opened: OpenedCheckpoint) -> Iterator[ChunkReader]:
             except OSError:  # the file system has no direct I/O, like tmpfs before Linux 6.6
                 direct.append(None)
         names = [part.file for part in opened.layout.partitions]
-        yield ChunkReader(names, direct, buffered)
+        reader = ChunkReader(names, direct, buffered)
+        stack.callback(reader.close)  # before the descriptors are closed
+        yield reader

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from sllmcore.errors import UsageError
+from sllmreal.checkpoint.lifetime import Lifetime
 from sllmreal.loader.errors import RemoteError, RemoteStatusError
 from sllmreal.loader.http_connection import Head, HttpConnection, HttpError
 
@@ -69,7 +70,10 @@ class RemoteStorage(Protocol):
 
 
 class HttpStorage:
-    """Objects behind URLs, read by ranges over kept connections. Proxies are not used."""
+    """Objects behind URLs, read by ranges over kept connections. Proxies are not used.
+
+    After its context, every read raises ClosedError.
+    """
 
     def __init__(self, place: str, url_of: Callable[[str], str], retry: RetryOptions) -> None:
         """`place` identifies the storage; `url_of` returns an object's URL, which may vary."""
@@ -79,6 +83,7 @@ class HttpStorage:
         self._lock = threading.Lock()
         self._validators: dict[str, _Validator] = {}
         self._idle: dict[tuple[str, str], list[HttpConnection]] = {}
+        self._lifetime = Lifetime("the remote storage")
 
     def __enter__(self) -> "HttpStorage":
         return self
@@ -89,7 +94,8 @@ class HttpStorage:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close the kept connections."""
+        """Wait for running reads, refuse further ones, and close the kept connections."""
+        self._lifetime.close()
         self._close_idle()
 
     def object_bytes(self, name: str) -> int:
@@ -107,6 +113,10 @@ class HttpStorage:
 
     def _ranged(self, name: str, offset_bytes: int, target: memoryview) -> int:
         """Fill `target`, with retries; return the object's whole length."""
+        with self._lifetime.use():
+            return self._with_retries(name, offset_bytes, target)
+
+    def _with_retries(self, name: str, offset_bytes: int, target: memoryview) -> int:
         done = attempt = total = 0
         while done < len(target):
             try:

@@ -36,7 +36,7 @@ def resident_check(pool: ChunkPool, options: LoadOptions) -> Check | None:
 
         if plan.layout.chunk_bytes is not None:
             stage = PipelineStage("verify", verify, options.num_verifiers)
-            run_pipeline([stage], range(len(reads)), options.queue_chunks)
+            run_pipeline([stage], range(len(reads)), options.queue_chunks, pool.closing)
         return corrupt
 
     return check

@@ -24,7 +24,7 @@ from sllmreal.loader.errors import (
     PoolExhaustedError,
 )
 from sllmreal.loader.fill import Fill, filling
-from sllmreal.loader.pipeline import Cancellation
+from sllmreal.loader.pipeline import Cancellation, either
 from sllmreal.loader.plan import ByteRange
 from sllmreal.loader.pool import ChunkPool
 from sllmreal.loader.reading import ChunkReader, opened_reader
@@ -75,7 +75,8 @@ class StoreServer:
     def serve(self) -> None:
         """Serve clients until `stop`; on return, all loads and leases have ended."""
         # The clients' descriptor is read-only: no client can change the pool.
-        client_fd = os.open(f"/proc/self/fd/{self._pool.fd}", os.O_RDONLY | os.O_CLOEXEC)
+        with self._pool.in_use():
+            client_fd = os.open(f"/proc/self/fd/{self._pool.fd}", os.O_RDONLY | os.O_CLOEXEC)
         try:
             while not self._stopped.cancelled:
                 try:
@@ -205,12 +206,15 @@ class StoreServer:
         ranges = _ranges(command, layout)
         check = resident_check(self._pool, self._options)
         try:
-            with filling(
-                self._pool, layout, ranges, to_device=False, keep_landed=True, check=check
-            ) as fill:
+            with (
+                either(self._stopped, self._pool.closing) as cancellation,
+                filling(
+                    self._pool, layout, ranges, to_device=False, keep_landed=True, check=check
+                ) as fill,
+            ):
                 progress = _Progress(fill, connection)
                 memory = PoolMemory(fill.plan, self._pool, fill.chunks)
-                transfer(fill, reader, memory, progress.land, self._options, self._stopped)
+                transfer(fill, reader, memory, progress.land, self._options, cancellation)
                 return fill
         except PoolExhaustedError as error:
             evictable = [one.name for one in self._status().checkpoints if not one.used_by]

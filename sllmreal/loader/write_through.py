@@ -16,6 +16,7 @@ import xxhash
 
 from sllmreal.checkpoint.errors import CorruptCheckpointError, StorageError
 from sllmreal.checkpoint.layout import BLOCK_BYTES, HASH_BYTES, Layout
+from sllmreal.checkpoint.lifetime import Lifetime
 from sllmreal.loader.memory import buffer_at
 from sllmreal.loader.plan import ChunkKey, ChunkRead
 from sllmreal.loader.remote_storage import RemoteStorage
@@ -62,16 +63,29 @@ class WriteThrough:
         self._files = files
         self._lock = threading.Lock()
         self._stored = _read_journal(files.journal)
+        self._lifetime = Lifetime("the SSD copy")
+
+    def close(self) -> None:
+        """Wait for running calls and refuse further ones: they raise ClosedError."""
+        self._lifetime.close()
 
     def read_into(self, read: ChunkRead, address: int) -> None:
+        with self._lifetime.use():
+            self._read(read, address)
+
+    def keep(self, read: ChunkRead, address: int) -> None:
+        """Store a verified chunk, unless it was read from the SSD. Raises StorageError."""
+        with self._lifetime.use():
+            self._store(read, address)
+
+    def _read(self, read: ChunkRead, address: int) -> None:
         if _place(read) in self._stored and self._read_stored(read, address):
             return
         with self._lock:
             self._stored.pop(_place(read), None)
         self._remote.read_into(read, address)
 
-    def keep(self, read: ChunkRead, address: int) -> None:
-        """Store a verified chunk, unless it was read from the SSD. Raises StorageError."""
+    def _store(self, read: ChunkRead, address: int) -> None:
         place = _place(read)
         if place in self._stored:
             return
@@ -97,8 +111,9 @@ class WriteThrough:
 
     def sync(self) -> None:
         """Make the stored chunks durable."""
-        for fd in self._files.buffered:
-            os.fsync(fd)
+        with self._lifetime.use():
+            for fd in self._files.buffered:
+                os.fsync(fd)
 
     def _fd(self, read: ChunkRead) -> int:
         whole = read.size_bytes % BLOCK_BYTES == 0
@@ -140,7 +155,9 @@ def opened_copy(directory: Path, storage: RemoteStorage, layout: Layout) -> Iter
             except OSError:  # a file system without direct I/O
                 direct.append(buffered[-1])
         journal = opened(JOURNAL_FILE, os.O_APPEND)
-        yield WriteThrough(storage, layout, _Files(direct, buffered, journal))
+        copy = WriteThrough(storage, layout, _Files(direct, buffered, journal))
+        stack.callback(copy.close)  # before the descriptors are closed
+        yield copy
 
 
 def _place(read: ChunkRead) -> bytes:

@@ -91,8 +91,8 @@ def test_a_cold_load_finds_no_cached_byte_and_a_hot_load_all(tmp_path: Path) -> 
             (cold,) = measured_row(crew, loader, model, measure, "cpu")
             drop_cached(model)
             (hot,) = measured_row(crew, loader, model, replace(measure, cache="hot"), "cpu")
-            assert cold.as_said, loader
-            assert hot.as_said, loader
+            assert cold.valid, loader
+            assert hot.valid, loader
             assert (cold.cached_share, hot.cached_share) == (0.0, 1.0)
 
 

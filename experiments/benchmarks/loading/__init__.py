@@ -1,1 +1,1 @@
-"""The loading benchmark: our loader beside its peers and the limits of the hardware."""
+"""The loading benchmark: this loader, other loaders, and the limits of the hardware."""

@@ -1,7 +1,7 @@
-"""The steps from a naive loader to ours, each a loader of its own: Figure 7.
+"""The steps from a naive loader to this one, each a loader of its own (Figure 7).
 
 by tensor -> bulk -> direct -> threads -> pool (pre-faulted huge pages) -> pipeline. Every step
-verifies the hashes; only the last does so while it still reads.
+verifies the hashes; only the last one does so while it reads.
 """
 
 import mmap
@@ -25,7 +25,7 @@ _THREADS = 8
 
 
 def by_tensor(model: PreparedModel) -> Tensors:
-    """One buffered read per tensor, into memory of its own."""
+    """Read each tensor with a buffered read, into fresh memory."""
     layout = read_layout(model.native)
     memory = [_small_pages(part.size_bytes) for part in layout.partitions]
     for tensor in layout.tensors:
@@ -38,14 +38,17 @@ def by_tensor(model: PreparedModel) -> Tensors:
 
 
 def bulk(model: PreparedModel) -> Tensors:
+    """Read chunks of the file instead of tensors."""
     return _chunks(model, 0, 1)
 
 
 def direct(model: PreparedModel) -> Tensors:
+    """Read chunks with direct I/O."""
     return _chunks(model, os.O_DIRECT, 1)
 
 
 def threads(model: PreparedModel) -> Tensors:
+    """Read chunks with direct I/O and several threads."""
     return _chunks(model, os.O_DIRECT, _THREADS)
 
 
@@ -101,13 +104,13 @@ def _verified(layout: Layout, memory: list[mmap.mmap]) -> Tensors:
 
 
 class PoolSteps:
-    """The last two steps, which share a pool that was made before the clock started."""
+    """The last two steps, which share a pool that is created before the measurement."""
 
     def __init__(self, pool: ChunkPool) -> None:
         self._pool = pool
 
     def pool(self, model: PreparedModel) -> Tensors:
-        """Read all, then verify all."""
+        """Read all chunks into the pool, then verify them."""
         layout = read_layout(model.native)
         assert len(layout.partitions) == 1, "the benchmark's models have one partition"
         _read_chunks(model, layout, os.O_DIRECT, _THREADS, [self._pool.address])
@@ -116,6 +119,7 @@ class PoolSteps:
         return ()
 
     def pipeline(self, model: PreparedModel) -> Tensors:
+        """Load through the pool: chunks are verified while others are read."""
         return load_checkpoint(model.native, pool=self._pool).values()
 
 
@@ -130,7 +134,7 @@ ALL_STEPS = (*STEPS, *POOL_STEPS)
 
 
 def gains(seconds: dict[str, float]) -> dict[str, float]:
-    """What each step gained over the one before, and under `product` all of them together."""
+    """Return each step's speed-up over the step before, and their product as `product`."""
     steps = [step for step in ALL_STEPS if step in seconds]
     each = {later: seconds[earlier] / seconds[later] for earlier, later in pairwise(steps)}
     return each | {"product": seconds[steps[0]] / seconds[steps[-1]]}

@@ -1,6 +1,6 @@
-"""The page cache under control: what a load finds there is set before it, and measured.
+"""Control of the page cache: its content is set before a load and measured.
 
-cached_share = cached pages of the files a loader reads / all their pages,  just before the load.
+cached_share = cached pages of the files that a loader reads / all their pages,  before the load.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ _READ_BYTES = 8 << 20
 
 
 def drop(files: Iterable[Path]) -> None:
-    """Forget these files, and only these, from the page cache; needs no privilege."""
+    """Drop these files from the page cache; needs no privilege."""
     for file in files:
         with _opened(file) as fd:
             os.fsync(fd)
@@ -24,7 +24,7 @@ def drop(files: Iterable[Path]) -> None:
 
 
 def warm(files: Iterable[Path]) -> None:
-    """Read these files into the page cache, to the last byte. Memory may not suffice: measure."""
+    """Read these files into the page cache. They may not fit: measure with `cached_share`."""
     buffer = bytearray(_READ_BYTES)
     for file in files:
         with _opened(file) as fd:
@@ -33,7 +33,7 @@ def warm(files: Iterable[Path]) -> None:
 
 
 def cached_share(files: Iterable[Path]) -> float:
-    """The share of the files' pages that lie in the page cache, in [0, 1]."""
+    """Return the share of the files' pages that are in the page cache, in [0, 1]."""
     cached = total = 0
     for file in files:
         with _opened(file) as fd:
@@ -45,7 +45,7 @@ def cached_share(files: Iterable[Path]) -> float:
 
 
 def _resident(fd: int, size_bytes: int) -> int:
-    """The same by mincore, for kernels before 6.5; right for files that one may write."""
+    """Count cached bytes by mincore, for kernels before 6.5; right for writable files only."""
     if not size_bytes:
         return 0
     num_pages = -(-size_bytes // mmap.PAGESIZE)
@@ -54,9 +54,9 @@ def _resident(fd: int, size_bytes: int) -> int:
         first = ctypes.c_char.from_buffer(mapping)
         address = ctypes.c_void_p(ctypes.addressof(first))
         result = ctypes.CDLL(None).mincore(address, ctypes.c_size_t(size_bytes), pages)
-        del first  # or the mapping could not be closed
+        del first  # else the mapping could not be closed
     if result != 0:
-        raise OSError(f"mincore says nothing of {size_bytes} bytes")
+        raise OSError(f"mincore failed for {size_bytes} bytes")
     return sum(page & 1 for page in pages) * mmap.PAGESIZE
 
 

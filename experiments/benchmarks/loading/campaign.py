@@ -1,19 +1,23 @@
-"""Interleaved rounds: every loader once per round, in a process of its own, cold or hot.
+"""Interleaved rounds of loads: each loader once per round, in a process of its own, cold or hot.
 
-ratio_to_limit = limit_s / seconds. Shared disks drift from minute to minute, so the limit of a cold
-load is the mean of a read just before it and one just after it; that of a hot load is of its round.
+ratio_to_limit = limit_s / seconds.  Shared disks drift from minute to minute. The limit of a cold
+load is therefore the mean of two reads, one just before and one just after it. The limit of a hot
+load is measured once per round.
+
+Every load finds free memory that was used just before. A virtual machine may return free memory to
+its host within seconds; allocating that memory again is slow (1 GB/s instead of 5 GB/s).
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 from experiments.benchmarks.loading.breakdown import ALL_STEPS
 from experiments.benchmarks.loading.caching import drop, warm
 from experiments.benchmarks.loading.crew import Crew
-from experiments.benchmarks.loading.free_memory import ready_memory
 from experiments.benchmarks.loading.limits import (
     DiskLimit,
     copy_seconds,
@@ -23,26 +27,28 @@ from experiments.benchmarks.loading.limits import (
 from experiments.benchmarks.loading.loaders import files_read, prepare_tensorizer
 from experiments.benchmarks.loading.models import PreparedModel
 from experiments.benchmarks.loading.row import DISK, LoadingRow, Measure, limit_row
-from experiments.benchmarks.loading.stolen import Stolen
+from experiments.benchmarks.loading.stolen import StolenTime
 
+_COPIES = 2  # a loader may fill the page cache, and memory of its own
+_MEMORY = Path("/proc/meminfo")
 ON_MEDIA = ("ours pool", "ours", "safetensors", "torch.load")
 
 
 class Throttle(Protocol):
-    """Limits how fast a process may read, until the end of the context."""
+    """A context manager that limits the read rate of a process."""
 
     def __call__(self, pid: int, bytes_per_s: float) -> AbstractContextManager[object]: ...
 
 
 def drop_cached(model: PreparedModel) -> None:
-    """Forget all files of a model from the page cache."""
+    """Drop all files of a model from the page cache."""
     drop(file for file in model.directory.parent.rglob("*") if file.is_file())
 
 
 def compare(
     model: PreparedModel, loaders: Sequence[str], rounds: int, device: str, medium: str = DISK
 ) -> Iterator[LoadingRow]:
-    """Rows of these loaders on one model, cold, and of the limits."""
+    """Yield rows of these loaders on one model, cold, and of the limits."""
     if "tensorizer" in loaders:
         prepare_tensorizer(model)
     with Crew(loaders, model, device) as crew:
@@ -59,12 +65,12 @@ def compare(
 def compare_hot(
     model: PreparedModel, loaders: Sequence[str], rounds: int, device: str, medium: str = DISK
 ) -> Iterator[LoadingRow]:
-    """The same for files that are cached; for pools, for what the pool holds."""
+    """Yield rows of these loaders with the files cached or, for pools, the model resident."""
     if "tensorizer" in loaders:
         prepare_tensorizer(model)
     with Crew(loaders, model, device) as crew:
         for loader in crew.loaders:
-            crew.load(loader, cold=False)  # into the pool, of those that have one
+            crew.load(loader, cold=False)  # into the pool, if the loader has one
         for number in range(rounds):
             hot = Measure(model.name, model.size_bytes, "hot", number, medium)
             copy_s = _copy_limit(model, device)
@@ -81,7 +87,7 @@ def _cold_rows(
     disk: DiskLimit,
     measure: tuple[Measure, str],
 ) -> Iterator[LoadingRow]:
-    """A row of each loader, and of the disk's limit before and after it."""
+    """Yield a row of each loader, and of the disk's limit before and after it."""
     cold, device = measure
     before_s = disk.seconds()
     if before_s is not None:
@@ -99,14 +105,16 @@ def _cold_rows(
 
 
 def _rotated(loaders: Sequence[str], number: int) -> list[str]:
-    """Another loader begins each round: what it is that its predecessor leaves behind, in memory
-    or in the disk, it leaves to others in turn."""
+    """Rotate the order of the loaders by round.
+
+    Each loader then runs after each other one, and side effects on memory or disk average out.
+    """
     first = number % max(1, len(loaders))
     return [*loaders[first:], *loaders[:first]]
 
 
 def breakdown(model: PreparedModel, rounds: int, medium: str = DISK) -> Iterator[LoadingRow]:
-    """Rows of the steps from a naive loader to ours, cold, and of the limit."""
+    """Yield rows of the steps from a naive loader to this one, cold, and of the limit."""
     with Crew(ALL_STEPS, model, "cpu") as crew:
         disk = DiskLimit(model.native / "partition-00000.bin")
         for number in range(rounds):
@@ -122,7 +130,7 @@ def on_media(
     rounds: int,
     medium: str = DISK,
 ) -> Iterator[LoadingRow]:
-    """Rows of a few loaders on emulated media: `throttle` limits how fast a worker reads."""
+    """Yield rows of a few loaders on emulated media; `throttle` limits a worker's read rate."""
     for emulated, rate in rates_bytes_per_s.items():
         with Crew(ON_MEDIA, model, "cpu", partial(throttle, bytes_per_s=rate)) as crew:
             for number in range(rounds):
@@ -141,18 +149,30 @@ def _copy_limit(model: PreparedModel, device: str) -> float:
 def measured_row(
     crew: Crew, loader: str, model: PreparedModel, measure: Measure, device: str
 ) -> Iterator[LoadingRow]:
-    """The row of one load; none where the loader died of it."""
+    """Yield the row of one load; none if the loader's process died."""
     hot = measure.cache == "hot"
-    ready_memory(model.size_bytes)
+    _touch_free_memory(model.size_bytes)
     if hot:
-        # Other loaders' files and memory may have pushed this one's out of the cache.
+        # The memory of other loaders may have displaced this one's files from the cache.
         warm(files_read(loader, model))
     else:
         drop_cached(model)
-    stolen = Stolen()
+    stolen = StolenTime()
     measured = crew.load(loader, cold=not hot)
     if measured is not None:
         yield replace(_as_row(loader, measure, device, measured), stolen_share=stolen.share)
+
+
+def _touch_free_memory(size_bytes: int) -> None:
+    """Allocate and free the memory of two copies of a checkpoint, or half of the memory."""
+    populate_seconds(min(_COPIES * size_bytes, _available_bytes() // 2))
+
+
+def _available_bytes() -> int:
+    for line in _MEMORY.read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) << 10
+    raise LookupError("MemAvailable")
 
 
 def _as_row(loader: str, measure: Measure, device: str, measured: dict[str, Any]) -> LoadingRow:

@@ -1,6 +1,6 @@
-"""The processes that load, one for each loader; one that dies is started again, once.
+"""The loading processes, one per loader. A process that dies is started again, once.
 
-A loader whose process died twice is reported and left out: its other rows stand.
+If a loader's process dies twice, the loader is reported and left out; its earlier rows are kept.
 """
 
 import json
@@ -23,18 +23,18 @@ _MAX_DEATHS = 2
 
 
 class WorkerDiedError(Exception):
-    """A loader's process ended, or could not be started."""
+    """The process of a loader ended, or could not be started."""
 
 
 class LoaderProcess:
-    """A process that loads with one loader when told."""
+    """A process that loads with one loader, on request."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.pid = process.pid
         self._process = process
 
     def load(self, model: PreparedModel, *, cold: bool) -> dict[str, Any]:
-        """Measure one load."""
+        """Measure one load. Raises WorkerDiedError."""
         fields = {
             key: str(value) if isinstance(value, Path) else value
             for key, value in asdict(model).items()
@@ -44,13 +44,14 @@ class LoaderProcess:
             self._process.stdin.write(json.dumps({"model": fields, "cold": cold}) + "\n")
             self._process.stdin.flush()
         except OSError as error:
-            raise WorkerDiedError(f"its process is gone: {error}") from error
+            raise WorkerDiedError(f"its process has ended: {error}") from error
         return self.answer()
 
     def answer(self) -> dict[str, Any]:
+        """Wait for the next answer of the process. Raises WorkerDiedError."""
         assert self._process.stdout is not None
         while line := self._process.stdout.readline():
-            if line.startswith("{"):  # peers print to stdout as well
+            if line.startswith("{"):  # other loaders print to stdout as well
                 parsed: dict[str, Any] = json.loads(line)
                 return parsed
         raise WorkerDiedError(f"its process ended with {self._process.wait()}")
@@ -58,7 +59,7 @@ class LoaderProcess:
 
 @contextmanager
 def started_worker(loader: str, model: PreparedModel, device: str) -> Iterator[LoaderProcess]:
-    """A worker that is ready: imports done, the pool faulted in."""
+    """Start a worker, which is ready when imports are done and the pool is faulted in."""
     needs_pool = loader in (*POOL_LOADERS, *POOL_STEPS)
     pool_bytes = model.size_bytes + 4 * DEFAULT_CHUNK_BYTES if needs_pool else 0
     command = [
@@ -81,7 +82,7 @@ def started_worker(loader: str, model: PreparedModel, device: str) -> Iterator[L
             process.terminate()
             process.wait()
             assert process.stdin is not None
-            with suppress(BrokenPipeError):  # of the command that it died of
+            with suppress(BrokenPipeError):  # from a command that the process did not read
                 process.stdin.close()
 
 
@@ -90,7 +91,7 @@ def _as_it_is(pid: int) -> AbstractContextManager[object]:
 
 
 class Crew:
-    """Workers by loader, in use as a context manager; each process in what `around` makes of it."""
+    """Workers by loader, as a context manager; each process runs inside the context `around`."""
 
     def __init__(
         self,
@@ -125,11 +126,11 @@ class Crew:
 
     @property
     def loaders(self) -> list[str]:
-        """Those that are not left out."""
+        """The loaders that are not left out."""
         return list(self._workers)
 
     def load(self, loader: str, *, cold: bool) -> dict[str, Any] | None:
-        """Measure one load; None where the loader's process died of it."""
+        """Measure one load; return None if the loader's process died."""
         try:
             return self._workers[loader].load(self._model, cold=cold)
         except WorkerDiedError as error:
@@ -152,7 +153,7 @@ class Crew:
             stack.close()
         self._deaths[loader] += 1
         again = self._deaths[loader] < _MAX_DEATHS
-        then = "started again" if again else "left out from here on"
+        then = "started again" if again else "left out from now on"
         sys.stderr.write(f"{loader} on {self._model.name}: {error}; {then}\n")
         if again:
             self._start(loader)

@@ -1,4 +1,4 @@
-"""What the hardware can do, in the same rounds: `fio`'s best direct read, a memory copy."""
+"""The limits of the hardware, measured in the same rounds: direct reads by `fio`, memory copies."""
 
 import json
 import os
@@ -14,18 +14,23 @@ from experiments.benchmarks.loading.caching import drop
 from sllmreal.loader.memory import populate, reserve_image
 
 _NUM_TRIES = 3
-# The configurations that were best on NVMe, virtual and array disks; the best of them is the limit.
+# The best configurations on NVMe, virtual and array disks; the fastest one is the limit.
 _FIO = (
     ("--ioengine=psync", "--bs=4M", "--numjobs=2"),
     ("--ioengine=psync", "--bs=16M", "--numjobs=4"),
     ("--ioengine=io_uring", "--bs=4M", "--iodepth=8", "--numjobs=1"),
     ("--ioengine=libaio", "--bs=1M", "--iodepth=16", "--numjobs=4"),
-    ("--ioengine=libaio", "--bs=16M", "--iodepth=8", "--numjobs=1"),  # one stream, as ours reads
+    (
+        "--ioengine=libaio",
+        "--bs=16M",
+        "--iodepth=8",
+        "--numjobs=1",
+    ),  # one stream, as this loader reads
 )
 
 
 class DiskLimit:
-    """fio's direct read of a file on huge pages, in the configuration of the best median."""
+    """A direct read of a file onto huge pages by fio, in the configuration of the best median."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -36,7 +41,7 @@ class DiskLimit:
             self._options = _FIO[medians.index(min(medians))]
 
     def seconds(self) -> float | None:
-        """The time of a read now; None without fio."""
+        """Measure a read; None without fio."""
         return None if self._options is None else self._read_s(self._options)
 
     def _read_s(self, options: tuple[str, ...]) -> float:
@@ -53,7 +58,7 @@ def _fio_s(file: Path, size_bytes: int, options: tuple[str, ...]) -> float:
         f"--offset_increment={share}",
     ]
     command += ["--group_reporting", "--output-format=json", "--invalidate=0", "--readonly"]
-    # Buffers on huge pages, by the C library: fio's own option for them came later than most fios.
+    # Buffers on huge pages, by the C library: most installed versions of fio lack an option.
     environment = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
     result = subprocess.run(  # noqa: S603
         command, capture_output=True, check=True, text=True, env=environment
@@ -63,7 +68,7 @@ def _fio_s(file: Path, size_bytes: int, options: tuple[str, ...]) -> float:
 
 
 def populate_seconds(size_bytes: int) -> float:
-    """The time that one thread needs to have that much new memory from the kernel."""
+    """Measure the seconds that one thread needs to allocate and fault in fresh memory."""
     image = reserve_image(size_bytes)
     began_s = time.perf_counter()
     populate(image.address, size_bytes)
@@ -71,7 +76,7 @@ def populate_seconds(size_bytes: int) -> float:
 
 
 def copy_seconds(size_bytes: int) -> float:
-    """The time to copy that many bytes within memory that is mapped already."""
+    """Measure the seconds to copy bytes within mapped memory."""
     part = min(size_bytes, 1 << 30)
     source = torch.ones(part, dtype=torch.uint8)
     target = torch.zeros(part, dtype=torch.uint8)
@@ -81,7 +86,7 @@ def copy_seconds(size_bytes: int) -> float:
 
 
 def pinned_copy_seconds(size_bytes: int, device: str) -> float:
-    """The time to copy that many pinned bytes to a CUDA device, in pieces of 1 GiB."""
+    """Measure the seconds to copy pinned bytes to a CUDA device, in pieces of 1 GiB."""
     part = min(size_bytes, 1 << 30)
     source = torch.ones(part, dtype=torch.uint8, pin_memory=True)
     target = torch.empty(part, dtype=torch.uint8, device=device)

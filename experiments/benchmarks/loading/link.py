@@ -1,7 +1,7 @@
-"""A link of a given rate inside one machine: another network namespace behind a token bucket.
+"""An emulated link of a given rate: a second network namespace behind a token bucket.
 
-The bucket is the kernel's own (`tc tbf`) and shapes every packet, headers included; nothing else on
-the machine passes through it.
+The bucket is the kernel's (`tc tbf`). It shapes every packet, headers included, and no other
+traffic of the machine.
 """
 
 import os
@@ -11,19 +11,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-BURST_BYTES = 4 << 20  # 3 ms at 10 Gbit/s: timers of one tick then still fill the link
+BURST_BYTES = 4 << 20  # 3 ms at 10 Gbit/s: enough to fill the link between two timer ticks
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkLink:
-    """The far end: where to run a server (`command` before its own), and its address."""
+    """The far end of a link: `command` is put before a server's command to run it there."""
 
     command: tuple[str, ...]
     address: str
 
 
 def why_not() -> str | None:
-    """Why links cannot be emulated here; None where it can be tried."""
+    """Return the reason that links cannot be emulated here; None if they probably can."""
     missing = [tool for tool in ("ip", "tc") if shutil.which(tool) is None]
     if missing:
         return f"{', '.join(missing)} not installed"
@@ -32,7 +32,7 @@ def why_not() -> str | None:
 
 @contextmanager
 def emulated_link(bytes_per_s: float | None) -> Iterator[NetworkLink]:
-    """A link whose far end sends at most that fast (None: as fast as it can), gone at the end."""
+    """Create a link with a limited rate from the far end (None: no limit); remove it at the end."""
     name = f"loading-{os.getpid()}"
     near, far = f"near{os.getpid() % 10**8}", f"far{os.getpid() % 10**8}"
     network = f"169.254.{os.getpid() % 200 + 20}"

@@ -1,4 +1,4 @@
-"""The loaders compared, each as a function from a prepared model to its tensors."""
+"""The compared loaders, each as a function from a prepared model to its tensors."""
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -18,17 +18,17 @@ Tensors = Iterable[torch.Tensor]
 POOL_LOADERS = ("ours pool", "ours pool safetensors")
 
 
-class Loaders:
-    """One loader by its name, with the pool that it may need."""
+class NamedLoader:
+    """A loader by its name, with its pool if it needs one."""
 
     def __init__(self, name: str, pool: ChunkPool | None, device: str) -> None:
         self.name = name
         self._pool = pool
         self._device = device
-        self._open = ExitStack()  # what the tensors of the last load live in
+        self._open = ExitStack()  # resources of the last load's tensors
 
     def load(self, model: PreparedModel) -> Tensors:
-        """All tensors of the model. They must be dropped, and `release` called, before the next."""
+        """Load the model. Before the next load, drop the tensors and call `release`."""
         if self.name in STEPS:
             return STEPS[self.name](model)
         if self.name.startswith("ours"):
@@ -37,11 +37,11 @@ class Loaders:
         return _PEERS[self.name](model, self._device, self._open)
 
     def release(self) -> None:
-        """Close what the last load left open."""
+        """Close the resources of the last load."""
         self._open.close()
 
     def forget(self) -> None:
-        """Empty the pool: the next load is cold."""
+        """Empty the pool, so that the next load is cold."""
         if self._pool is not None:
             for identity in self._pool.status().resident_bytes:
                 self._pool.evict(identity)
@@ -74,7 +74,7 @@ def _runai(model: PreparedModel, device: str, _: ExitStack) -> Tensors:
     streamer_class = import_module("runai_model_streamer").SafetensorsStreamer
     with streamer_class() as streamer:
         streamer.stream_file(str(model.safetensors))
-        # The streamer reuses its buffer: keeping a tensor takes a copy, as its users make.
+        # The streamer reuses its buffer, so its users have to copy a tensor that they keep.
         return [tensor.to(device, copy=True) for _, tensor in streamer.get_tensors()]
 
 
@@ -127,7 +127,7 @@ _PACKAGES = {
 
 
 def files_read(loader: str, model: PreparedModel) -> list[Path]:
-    """The files whose bytes that loader loads."""
+    """Return the files that the loader reads."""
     if loader in ALL_STEPS or loader in ("ours", "ours pool"):
         return sorted(model.native.glob("partition-*.bin"))
     if loader.startswith("torch.load"):
@@ -141,7 +141,7 @@ OURS = ("ours pool", "ours pool safetensors", "ours", "ours safetensors")
 
 
 def available(model: str) -> list[str]:
-    """Loaders that are installed and can load that model, ours first."""
+    """Return the installed loaders that can load the model, this project's first."""
     peers = [
         name
         for name in _PEERS

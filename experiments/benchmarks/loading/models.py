@@ -1,7 +1,7 @@
-"""Checkpoints of real shapes with random weights, in every format that a loader needs.
+"""Checkpoints of real shapes with random weights, in all formats that the loaders need.
 
-Sizes are those of the published configurations; where a model is too large for a small machine it
-keeps its layers' shapes and loses layers, which its name says (`llama-2-7b-l9`: nine layers).
+Sizes are those of the published configurations. A model that is too large for a small machine has
+fewer layers of the same shapes; its name gives their number (`llama-2-7b-l9`: nine layers).
 """
 
 import json
@@ -21,7 +21,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True, slots=True)
 class SampleDecoder:
-    """The sizes that decide a decoder's shapes."""
+    """The sizes that determine a decoder's shapes."""
 
     num_layers: int
     hidden: int
@@ -45,7 +45,7 @@ MODELS = (*DECODERS, LORA)
 
 @dataclass(frozen=True, slots=True)
 class PreparedModel:
-    """Where the formats of one model lie."""
+    """The paths of a model's formats."""
 
     name: str
     native: Path
@@ -56,7 +56,7 @@ class PreparedModel:
 
 
 def prepare(name: str, directory: Path) -> PreparedModel:
-    """Write the model in all formats under `directory`, unless it lies there."""
+    """Write the model in all formats under `directory`, unless it is there; return its paths."""
     root = directory / name
     hub = root / "hub"
     adapter = name == LORA
@@ -77,13 +77,13 @@ def prepare(name: str, directory: Path) -> PreparedModel:
 
 
 def size_in_all_formats(name: str) -> int:
-    """Bytes on disk that `prepare` and the peers' own formats take, with a tenth to spare."""
+    """Return the bytes on disk of `prepare` and of other loaders' formats, plus a tenth."""
     shapes = lora_shapes() if name == LORA else decoder_shapes(DECODERS[name])
     return int(4.4 * 2 * sum(math.prod(shape) for shape in shapes.values()))
 
 
 def decoder_shapes(decoder: SampleDecoder) -> Shapes:
-    """Names and shapes as transformers' Llama has them."""
+    """Return names and shapes as in transformers' Llama."""
     hidden, kv, inner = decoder.hidden, decoder.kv_hidden, decoder.intermediate
     shapes: Shapes = {"model.embed_tokens.weight": (decoder.vocab, hidden)}
     for layer in range(decoder.num_layers):
@@ -106,7 +106,7 @@ def decoder_shapes(decoder: SampleDecoder) -> Shapes:
 
 
 def lora_shapes() -> Shapes:
-    """Rank 32 on every linear layer of Llama-2-70B: 0.83 GB in fp16."""
+    """Return an adapter of rank 32 on every linear layer of Llama-2-70B: 0.83 GB in fp16."""
     linear = {
         "self_attn.q_proj": (8192, 8192),
         "self_attn.k_proj": (8192, 1024),
@@ -126,7 +126,7 @@ def lora_shapes() -> Shapes:
 
 
 def _random(shapes: Shapes) -> dict[str, torch.Tensor]:
-    """Random bytes with the exponent kept small: numbers, not NaNs, and not compressible."""
+    """Return random numbers with small exponents: no NaNs, not compressible."""
     torch.manual_seed(0)
     tensors = {}
     for name, shape in shapes.items():

@@ -1,8 +1,8 @@
-"""How well two stages overlap: reading into the pool, and a second pass over every chunk.
+"""The overlap of two stages: reads into the pool, and a second pass over every chunk.
 
 overlap = (time of the slower stage alone) / (time of both as a pipeline)
 
-Disks drift, so reading alone is the mean of a read just before and one just after both.
+Disks drift, so the time of reads alone is the mean of two: just before and just after both stages.
 """
 
 import time
@@ -29,11 +29,12 @@ class Overlap:
 
     @property
     def ratio(self) -> float:
+        """Time of the slower stage over the time of both; 1 is perfect overlap."""
         return max(self.first_s, self.second_s) / self.both_s
 
 
 def measure_overlap(path: Path, passes: int, num_threads: int = 8) -> Overlap:
-    """Read a checkpoint and hash every chunk `passes` times: apart, and overlapped."""
+    """Read a checkpoint and hash every chunk `passes` times: each alone, then both overlapped."""
     with (
         opened_checkpoint(path) as opened,
         opened_reader(opened) as reader,

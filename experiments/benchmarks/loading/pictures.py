@@ -1,4 +1,4 @@
-"""Figures 6a, 6b, 7 and LoRA from `loading.json`: medians, with every round as a dot."""
+"""Pictures of figures 6a, 6b, 7 and LoRA from `loading.json`: medians, and a dot per round."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -11,8 +11,8 @@ from experiments.benchmarks.loading.row import LORA, LoadingRow
 
 
 def draw(rows: Sequence[LoadingRow], directory: Path) -> list[Path]:
-    """Draw every figure that `rows` suffice for; the files written."""
-    rows = [row for row in rows if row.as_said]
+    """Draw every figure that has rows and return the files."""
+    rows = [row for row in rows if row.valid]
     cold = [row for row in rows if row.cache == "cold" and row.loader not in ALL_STEPS]
     models = [row for row in cold if row.model != LORA]
     media = [row for row in rows if row.cache not in ("cold", "hot")]

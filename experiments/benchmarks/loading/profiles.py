@@ -2,8 +2,8 @@
 
     python -m experiments.benchmarks.loading.profiles [loading.json] [--write]
 
-prints them, or writes them as `configs/driver/measured_*.yaml`, beside the published ones in
-`loader_*.yaml`.
+prints the profiles, or writes them as `configs/driver/measured_*.yaml`; profiles from publications
+are in `loader_*.yaml`.
 
 efficiency = bytes/s of the loader / bytes/s of the limit in the same round,  median over all rounds
 """
@@ -19,12 +19,12 @@ from experiments.benchmarks.loading.row import LoadingRow
 from sllmsim.setup import LoaderProfile
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "driver"
-_LINK = "10 Gbit/s"  # of the rated links, the one that a loader may fail to fill
+_LINK = "10 Gbit/s"  # the only rated link that a loader may not saturate
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredProfile:
-    """A profile, and the rates behind it in bytes/s: of the loader, and of its limit."""
+    """A profile, and its measured rates of the loader and of the limit, in bytes/s."""
 
     profile: LoaderProfile
     cold_bytes_per_s: float
@@ -33,8 +33,8 @@ class MeasuredProfile:
 
 
 def profiles(measured: MeasuredRate) -> list[MeasuredProfile]:
-    """Those of the loaders that were measured against the disk's limit."""
-    found = [_profile(name, theirs, measured) for name, theirs in MEASURED_AS.items()]
+    """Return the profiles of the loaders that were measured beside the disk's limit."""
+    found = [_profile(name, loader, measured) for name, loader in MEASURED_AS.items()]
     return [one for one in found if one is not None]
 
 
@@ -57,7 +57,7 @@ def _profile(name: str, loader: str, measured: MeasuredRate) -> MeasuredProfile 
 
 
 def _remote_share(measured: MeasuredRate) -> float:
-    """Of the link's rating: ours over what is receivable, times that over the rating."""
+    """Return the share of the link's rate: (ours / bare receive) * (bare receive / rate)."""
     ours = measured.values(_ratio, loader="ours remote", cache=_LINK)
     receivable = measured.values(_ratio, loader="bare receive", cache=_LINK)
     return _share([median(ours) * median(receivable)]) if ours and receivable else 1.0
@@ -76,7 +76,7 @@ def _rate(row: LoadingRow) -> float | None:
 
 
 def yaml_text(one: MeasuredProfile, measured: MeasuredRate) -> str:
-    """The driver's file."""
+    """Return the YAML file of a driver with this profile."""
     machine, profile = measured.machine, one.profile
     media = ", ".join(sorted({row.medium for row in measured.rows}))
     return f"""\
@@ -96,18 +96,19 @@ loader:
 
 
 def file_name(one: MeasuredProfile) -> str:
+    """Return the name of a profile's YAML file."""
     return one.profile.name.replace(" ", "_") + ".yaml"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print or write the profiles; 1 when there are no results."""
+    """Print or write the profiles; return 1 if there are no results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path, nargs="?", default=RESULTS)
     parser.add_argument("--write", action="store_true", help=f"into {CONFIGS}")
     arguments = parser.parse_args(argv)
     measured = read_measured(arguments.results)
     if measured is None:
-        sys.stderr.write(f"no {arguments.results}: python -m experiments.loading measures it\n")
+        sys.stderr.write(f"no {arguments.results}: create it with python -m experiments.loading\n")
         return 1
     for one in profiles(measured):
         text = yaml_text(one, measured)

@@ -1,6 +1,6 @@
-"""The least that receiving over HTTP takes: the kernel copies to a buffer that is used again.
+"""A bare HTTP receiver, the limit of a remote load: bytes go to one buffer and are discarded.
 
-What a loader adds to this (memory for all bytes, hashes, the SSD copy) is its own doing.
+A loader additionally needs memory for all bytes, hashes them, and writes a copy to the SSD.
 """
 
 import mmap
@@ -12,7 +12,10 @@ _BUFFER_BYTES = 4 << 20
 
 
 def receive_and_forget(url: str, size_bytes: int, num_connections: int) -> None:
-    """Fetch an object of `size_bytes`, an equal range on each connection, and keep nothing."""
+    """Fetch an object of `size_bytes`, an equal range per connection, and discard the bytes.
+
+    Raises RuntimeError if bytes are missing.
+    """
     share = -(-size_bytes // num_connections)
     ranges = [(at, min(at + share, size_bytes)) for at in range(0, size_bytes, share)]
     done: list[int] = []
@@ -25,7 +28,7 @@ def receive_and_forget(url: str, size_bytes: int, num_connections: int) -> None:
     for thread in threads:
         thread.join()
     if sum(done) != size_bytes:
-        raise RuntimeError(f"{sum(done)} of {size_bytes} bytes came")
+        raise RuntimeError(f"received {sum(done)} of {size_bytes} bytes")
 
 
 def _receive(url: str, begin: int, end: int) -> int:
@@ -33,7 +36,7 @@ def _receive(url: str, begin: int, end: int) -> int:
     assert parts.hostname is not None
     buffer = memoryview(mmap.mmap(-1, _BUFFER_BYTES))
     with socket.create_connection((parts.hostname, parts.port or 80), 30) as connection:
-        connection.settimeout(None)  # one call waits for a whole buffer
+        connection.settimeout(None)  # one call fills a whole buffer
         wanted = f"Host: {parts.netloc}\r\nRange: bytes={begin}-{end - 1}\r\nConnection: close"
         connection.sendall(f"GET {parts.path} HTTP/1.1\r\n{wanted}\r\n\r\n".encode())
         head = b""

@@ -1,8 +1,8 @@
-"""The remote tier against real servers at the far end of an emulated link.
+"""Remote loads from real servers at the far end of an emulated link.
 
-The limit is the least that receiving takes over the same link (`receive`), the mean of just before
-and just after a load; ours loads the same bytes into a pool, verified, with and without a copy on
-the SSD: until the tensors are there, and until the copy is whole.
+The limit is a bare receiver over the same link (`receive`), the mean of just before and just after
+a load. The load puts the same bytes into a pool, verified, without and with a copy on the SSD; it
+is timed until the tensors are complete, and until the copy is.
 """
 
 import resource
@@ -18,7 +18,7 @@ from experiments.benchmarks.loading.models import PreparedModel
 from experiments.benchmarks.loading.receive import receive_and_forget
 from experiments.benchmarks.loading.row import DISK, LoadingRow, Measure, limit_row
 from experiments.benchmarks.loading.services import KINDS, StorageService
-from experiments.benchmarks.loading.stolen import Stolen
+from experiments.benchmarks.loading.stolen import StolenTime
 from sllmreal.loader import ChunkPool, LoadOptions
 from sllmreal.loader.plan import DEFAULT_CHUNK_BYTES
 from sllmreal.loader.remote import loading_remote
@@ -28,7 +28,7 @@ _CONNECTIONS = 8
 
 
 def over_links(model: PreparedModel, rounds: int, medium: str = DISK) -> Iterator[LoadingRow]:
-    """Rows of loads from each kind of service over each link; none of what cannot be had here."""
+    """Yield rows of loads from each kind of service over each link, if available here."""
     with ChunkPool(model.size_bytes + 4 * DEFAULT_CHUNK_BYTES) as pool:
         for kind in KINDS:
             reason = kind.why_not() or why_not()
@@ -84,15 +84,15 @@ def _round(
 
 
 class _Clock:
-    """Times this process, kernel included; the server's CPU time is its own."""
+    """A stopwatch of real time and of this process's CPU time, kernel included."""
 
     def __init__(self) -> None:
-        self._stolen = Stolen()
+        self._stolen = StolenTime()
         self._began_cpu_s = _cpu_s()
         self._began_s = time.perf_counter()
 
     def row(self, name: str, measure: Measure) -> LoadingRow:
-        """What has been done until now."""
+        """Return a row of the time until now."""
         seconds, cpu_s = time.perf_counter() - self._began_s, _cpu_s() - self._began_cpu_s
         row = limit_row(name, measure, seconds, cpu_s)
         return replace(row, stolen_share=self._stolen.share)

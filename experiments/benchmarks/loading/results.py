@@ -1,4 +1,4 @@
-"""`loading.json` read again: its rows, and what the figures and the simulator take from them."""
+"""The results in `loading.json`: rows, and the data for the figures and the simulator."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Any
 from experiments.benchmarks.loading.row import LORA, LoadingRow
 
 RESULTS = Path(__file__).resolve().parents[3] / "results" / "loading" / "loading.json"
-# The simulator's loaders, and what they are called here. TensorFlow is not measured.
+# Names of the simulator's loaders and of the benchmark's. TensorFlow is not measured.
 MEASURED_AS: Mapping[str, str] = {
     "pytorch": "torch.load",
     "safetensors": "safetensors",
@@ -27,14 +27,14 @@ _STEPS: Mapping[str, str] = {  # figure 7's names
 
 @dataclass(frozen=True, slots=True)
 class MeasuredRate:
-    """A results file. `rows` are those whose cache was what they say."""
+    """A results file, with its valid rows only."""
 
     machine: Mapping[str, Any]
     rows: Sequence[LoadingRow]
     gains: Mapping[str, Mapping[str, float]]
 
     def values(self, what: Callable[[LoadingRow], float | None], **wanted: str) -> list[float]:
-        """A number of the rows whose fields are those wanted, without the adapters."""
+        """Return a number of each row with the wanted field values, without the adapters."""
         found = (
             what(row)
             for row in self.rows
@@ -45,21 +45,19 @@ class MeasuredRate:
 
 
 def read_measured(path: Path = RESULTS) -> MeasuredRate | None:
-    """What is stored; None if nothing is."""
+    """Read a results file; None if there is none."""
     if not path.is_file():
         return None
     document = json.loads(path.read_text())
     rows = [LoadingRow(**row) for row in document["rows"]]
-    return MeasuredRate(
-        document["machine"], [row for row in rows if row.as_said], document["gains"]
-    )
+    return MeasuredRate(document["machine"], [row for row in rows if row.valid], document["gains"])
 
 
 def for_figures(measured: MeasuredRate) -> dict[str, Any]:
-    """What figures 6a, 6b, 7 and LoRA show of it, every round: `measured` in `loaders.json`."""
-    names = {theirs: ours for ours, theirs in MEASURED_AS.items()}
-    seconds: dict[str, dict[str, list[float]]] = {ours: {} for ours in MEASURED_AS}
-    use: dict[str, dict[str, list[float]]] = {ours: {} for ours in MEASURED_AS}
+    """Return the data of figures 6a, 6b, 7 and LoRA, every round: `measured` in `loaders.json`."""
+    names = {loader: name for name, loader in MEASURED_AS.items()}
+    seconds: dict[str, dict[str, list[float]]] = {name: {} for name in MEASURED_AS}
+    use: dict[str, dict[str, list[float]]] = {name: {} for name in MEASURED_AS}
     for row in measured.rows:
         if row.loader in names and row.cache == "cold":
             seconds[names[row.loader]].setdefault(row.model, []).append(row.seconds)

@@ -1,9 +1,9 @@
-"""One measured load, or one limit, as `loading.json` holds it."""
+"""A measured load or limit, as in `loading.json`."""
 
 from dataclasses import dataclass, replace
 
 DISK = "disk"
-_MOST_STOLEN = 0.1  # of the CPUs' time; a load that lost more was not measured, the host was
+_MAX_STOLEN = 0.1  # share of CPU time; a load that lost more is not a valid measurement
 LORA = "lora-llama-2-70b-r32"  # the adapter among the models
 
 
@@ -12,16 +12,16 @@ class LoadingRow:
     """A row of the results.
 
     Attributes:
-        seconds: Until every page of every tensor was touched.
-        returned_s: Until the loader handed the tensors over.
-        cache: cold, hot, or the medium or link that was emulated.
-        ratio_to_limit: limit_s / seconds, the limit measured just before and after, or in the same
-            round.
-        cached_share: Of the bytes wanted, what lay in the page cache (for pools: in the pool) just
-            before the load: near 0 for a cold load, near 1 for a hot one, or it was neither.
+        seconds: Time until every page of every tensor was touched.
+        returned_s: Time until the loader returned the tensors.
+        cache: "cold", "hot", or the emulated medium or link.
+        ratio_to_limit: limit_s / seconds; the limit is measured just before and after, or in the
+            same round.
+        cached_share: Share of the wanted bytes in the page cache (for pools: in the pool) just
+            before the load. A valid cold load has about 0, a valid hot load about 1.
         cpu_s: CPU time of the loading process, kernel included.
-        stolen_share: Of the CPUs' time meanwhile, what a virtual machine's host gave to others.
-        medium: What the files lay on.
+        stolen_share: Share of CPU time that the host of a virtual machine gave to others.
+        medium: The medium of the files.
     """
 
     loader: str
@@ -43,13 +43,13 @@ class LoadingRow:
     stolen_share: float | None = None
 
     def within(self, limit_s: float) -> "LoadingRow":
-        """The row with its ratio to a limit."""
+        """Return the row with its ratio to a limit."""
         return replace(self, ratio_to_limit=limit_s / self.seconds)
 
     @property
-    def as_said(self) -> bool:
-        """Whether the cache was what the row says, and the machine there."""
-        if self.stolen_share is not None and self.stolen_share > _MOST_STOLEN:
+    def valid(self) -> bool:
+        """True if the cache was as the row states and the CPU time was not stolen."""
+        if self.stolen_share is not None and self.stolen_share > _MAX_STOLEN:
             return False
         if self.cached_share is None:
             return True
@@ -59,7 +59,7 @@ class LoadingRow:
 def limit_row(
     name: str, row_of: "Measure", seconds: float, cpu_s: float | None = None
 ) -> LoadingRow:
-    """The row of a limit: ratio 1 by definition."""
+    """Return the row of a limit; its ratio is 1 by definition."""
     rate = row_of.size_bytes / seconds
     return LoadingRow(
         loader=name,
@@ -78,7 +78,7 @@ def limit_row(
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What a row is a measurement of, apart from the loader."""
+    """The conditions of a measurement, apart from the loader."""
 
     model: str
     size_bytes: int

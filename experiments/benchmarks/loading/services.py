@@ -1,4 +1,4 @@
-"""What serves a checkpoint at the far end of a link: nginx, by plain and by signed S3 requests."""
+"""Servers of a checkpoint at the far end of a link: nginx, by plain and by signed S3 requests."""
 
 import socket
 import subprocess
@@ -24,8 +24,8 @@ class StorageService:
     """A running service.
 
     Attributes:
-        storage: Opens it as the loader does.
-        url_of: Where one of its objects is.
+        storage: Opens the service as the loader does.
+        url_of: Returns the URL of an object.
     """
 
     storage: Callable[[], HttpStorage]
@@ -33,13 +33,13 @@ class StorageService:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """One kind of service.
+class ServiceKind:
+    """A kind of service.
 
     Attributes:
-        suffix: What its rows' links are called beyond their rates.
-        why_not: Why it cannot be had here; None where it can.
-        serving: Serves the files of a folder until the end of the block.
+        suffix: Suffix of the link's name in its rows.
+        why_not: Returns the reason that the service cannot run here; None if it can.
+        serving: Serves the files of a directory until the end of the context.
     """
 
     suffix: str
@@ -55,7 +55,7 @@ def _http(root: Path, link: NetworkLink) -> Iterator[StorageService]:
 
 @contextmanager
 def _s3(root: Path, link: NetworkLink) -> Iterator[StorageService]:
-    """A bucket by path; nginx answers as S3 does, but checks no signature."""
+    """Serve a bucket by path; nginx answers like S3 but does not check signatures."""
     with tempfile.TemporaryDirectory() as directory:
         (Path(directory) / _BUCKET).symlink_to(root.resolve())
         with _nginx(Path(directory), link) as url:
@@ -74,7 +74,7 @@ def _s3(root: Path, link: NetworkLink) -> Iterator[StorageService]:
 
 @contextmanager
 def _nginx(root: Path, link: NetworkLink) -> Iterator[str]:
-    """nginx at the far end, ended with the block; its URL."""
+    """Run nginx at the far end until the end; yield its URL."""
     with tempfile.TemporaryDirectory() as directory:
         config = Path(directory) / "nginx.conf"
         config.write_text(
@@ -107,7 +107,7 @@ def _wait_for(address: str) -> None:
             if probe.connect_ex((address, _PORT)) == 0:
                 return
         time.sleep(0.05)
-    raise RuntimeError("nginx did not start")
+    raise RuntimeError("nginx did not start within 10 s")
 
 
 def _no_nginx() -> str | None:
@@ -118,4 +118,4 @@ def _no_s3() -> str | None:
     return _no_nginx() or (None if find_spec("boto3") else "boto3 is not installed")
 
 
-KINDS = (Kind("", _no_nginx, _http), Kind(", S3", _no_s3, _s3))
+KINDS = (ServiceKind("", _no_nginx, _http), ServiceKind(", S3", _no_s3, _s3))

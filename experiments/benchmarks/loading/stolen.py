@@ -1,16 +1,16 @@
-"""CPU time that the host of a virtual machine has given to others: why a round may be slow."""
+"""CPU time that the host of a virtual machine gives to others, which slows a round."""
 
 import os
 import time
 from pathlib import Path
 
 _STAT = Path("/proc/stat")
-_STEAL = 8  # of the first line's words; see proc_stat(5)
+_STEAL = 8  # index in the first line; see proc_stat(5)
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
-class Stolen:
-    """Since it was made."""
+class StolenTime:
+    """A measurement of stolen CPU time, from its creation on."""
 
     def __init__(self) -> None:
         self._began_s = time.perf_counter()
@@ -18,7 +18,7 @@ class Stolen:
 
     @property
     def share(self) -> float | None:
-        """Of all CPUs' time; None where the system does not tell."""
+        """Stolen share of all CPUs' time; None if the system does not report it."""
         now_s = _stolen_s()
         if now_s is None or self._at_first_s is None:
             return None

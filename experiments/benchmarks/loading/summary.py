@@ -1,7 +1,6 @@
-"""Rows as text: one line each while they come, and medians at the end.
+"""Text of the results: a line per measurement, and medians at the end.
 
-A median is of the rows whose cache was what they say, on a machine that was there
-(`LoadingRow.as_said`); how many were not is shown.
+Medians are over valid rows (`LoadingRow.valid`); the number of other rows is shown.
 """
 
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ _HEAD = (
 
 
 def line(row: LoadingRow) -> str:
-    """One measurement."""
+    """Return the line of a measurement."""
     text = (
         f"{row.model:22} {row.loader:24} {row.cache:16} {row.seconds:8.3f} s "
         f"{row.bytes_per_s / 1e9:7.2f} GB/s"
@@ -27,15 +26,15 @@ def line(row: LoadingRow) -> str:
         text += f", {100 * row.cached_share:.0f} % cached"
     if row.stolen_share:
         text += f", {100 * row.stolen_share:.0f} % stolen"
-    return text if row.as_said else f"{text}: left out"
+    return text if row.valid else f"{text}: left out"
 
 
 def summary(rows: Sequence[LoadingRow]) -> str:
-    """Medians, minima and maxima by model, cache and loader."""
+    """Return medians, minima and maxima by model, cache and loader."""
     lines = [_HEAD]
     for key in dict.fromkeys((row.model, row.cache, row.loader) for row in rows):
         same = [row for row in rows if (row.model, row.cache, row.loader) == key]
-        counted = [row for row in same if row.as_said]
+        counted = [row for row in same if row.valid]
         head = f"{key[0]:22} {key[1]:16} {key[2]:24}"
         left_out = len(same) - len(counted)
         note = f"  {left_out} of {len(same)} left out" if left_out else ""

@@ -1,4 +1,4 @@
-"""Emulating slower media: the kernel limits how fast one process may read from the disk."""
+"""Emulation of slower media: the kernel limits the read rate of a process."""
 
 import os
 from collections.abc import Iterator
@@ -10,13 +10,13 @@ _LIMIT = "blkio.throttle.read_bps_device"
 
 
 def can_throttle() -> bool:
-    """Whether this machine lets us: the blkio controller, and the right to use it."""
+    """Return True if the blkio controller exists and may be used."""
     return os.access(_CGROUP / _LIMIT, os.W_OK)
 
 
 @contextmanager
 def throttled(directory: Path, pid: int, bytes_per_s: float) -> Iterator[None]:
-    """Process `pid` reads at most that fast from the disk under `directory`, until the end."""
+    """Limit the rate at which process `pid` reads the disk under `directory`, until the end."""
     group = _CGROUP / f"loading-{pid}"
     group.mkdir()
     try:
@@ -30,7 +30,7 @@ def throttled(directory: Path, pid: int, bytes_per_s: float) -> Iterator[None]:
 
 
 def _disk_of(directory: Path) -> str:
-    """Major and minor number of the whole disk, not of the partition on it."""
+    """Return the major and minor number of the whole disk, not of a partition."""
     device = directory.stat().st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
     entry = Path("/sys/dev/block") / number

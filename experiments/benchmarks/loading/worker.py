@@ -2,8 +2,8 @@
 
     python -m experiments.benchmarks.loading.worker NAME POOL_BYTES DEVICE
 
-It reads a line of JSON per load and answers with one. Imports and the pool are ready before the
-first; every page of every tensor is touched before the clock stops.
+It reads a line of JSON per load and prints one with the result. Imports and the pool are ready
+before the first load. A load is timed until every page of every tensor was touched.
 """
 
 import gc
@@ -19,7 +19,7 @@ import torch
 
 from experiments.benchmarks.loading.breakdown import POOL_STEPS, PoolSteps
 from experiments.benchmarks.loading.caching import cached_share
-from experiments.benchmarks.loading.loaders import Loaders, Tensors, files_read
+from experiments.benchmarks.loading.loaders import NamedLoader, Tensors, files_read
 from experiments.benchmarks.loading.models import PreparedModel
 from sllmreal.loader import ChunkPool
 from sllmreal.loader.device import registered
@@ -29,7 +29,7 @@ _PAGE_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class MeasuredLoad:
-    """One load. `peak_rss_bytes` is above what the process held before; the rest as in a Row."""
+    """A measured load. Fields as in LoadingRow; `peak_rss_bytes` excludes earlier memory."""
 
     seconds: float
     returned_s: float
@@ -41,13 +41,14 @@ class MeasuredLoad:
 
 
 def main(argv: list[str]) -> int:
+    """Measure loads until stdin ends."""
     name, pool_bytes, device = argv[0], int(argv[1]), argv[2]
     with ExitStack() as stack:
         pool = stack.enter_context(ChunkPool(pool_bytes)) if pool_bytes else None
         if pool is not None and device != "cpu":
             stack.enter_context(registered(pool))
-        loaders = Loaders(name, pool, device)
-        _say({"ready": True, "huge_pages": pool is not None and pool.huge_pages})
+        loader = NamedLoader(name, pool, device)
+        _answer({"ready": True, "huge_pages": pool is not None and pool.huge_pages})
         for line in sys.stdin:
             command = json.loads(line)
             model = command["model"]
@@ -55,18 +56,18 @@ def main(argv: list[str]) -> int:
                 model[key] = Path(model[key])
             cold = bool(command["cold"])
             if cold:
-                loaders.forget()
-            _say(asdict(_measured(loaders, pool, PreparedModel(**model), device, cold=cold)))
+                loader.forget()
+            _answer(asdict(_measured(loader, pool, PreparedModel(**model), device, cold=cold)))
     return 0
 
 
 def _measured(
-    loaders: Loaders, pool: ChunkPool | None, model: PreparedModel, device: str, *, cold: bool
+    loader: NamedLoader, pool: ChunkPool | None, model: PreparedModel, device: str, *, cold: bool
 ) -> MeasuredLoad:
-    name = loaders.name
+    name = loader.name
     gc.collect()
     share = _resident_share(name, pool, model, cold=cold)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = resource.getrusage(resource.RUSAGE_SELF)
     rss_before = _rss_bytes("VmRSS")
     began_s = time.perf_counter()
@@ -75,7 +76,7 @@ def _measured(
         steps = PoolSteps(pool)
         tensors = steps.pool(model) if name == POOL_STEPS[0] else steps.pipeline(model)
     else:
-        tensors = loaders.load(model)
+        tensors = loader.load(model)
     returned_s = time.perf_counter() - began_s
     _touch(tensors, device)
     seconds = time.perf_counter() - began_s
@@ -83,7 +84,7 @@ def _measured(
     peak = _rss_bytes("VmHWM") - rss_before
     del tensors
     gc.collect()
-    loaders.release()
+    loader.release()
     return MeasuredLoad(
         seconds=seconds,
         returned_s=returned_s,
@@ -98,7 +99,7 @@ def _measured(
 def _resident_share(
     name: str, pool: ChunkPool | None, model: PreparedModel, *, cold: bool
 ) -> float:
-    """What a load finds: in the pool, if it is hot and there is one; else in the page cache."""
+    """Return the share of the bytes in the pool, for hot loads with one, else in the page cache."""
     files = files_read(name, model)
     if cold or pool is None:
         return cached_share(files)
@@ -122,7 +123,7 @@ def _rss_bytes(key: str) -> int:
     raise LookupError(key)
 
 
-def _say(answer: dict[str, object]) -> None:
+def _answer(answer: dict[str, object]) -> None:
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
 
