@@ -206,7 +206,7 @@ def test_room_that_is_not_there_cannot_be_promised(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with opened(tmp_path, small_server(dram_bytes=8 * MIB)) as storage:
             storage.begin("i1", first, BOTH)
-            with pytest.raises(ControlError, match="DRAM of .* holds"):
+            with pytest.raises(ControlError, match=r"DRAM of .* holds"):
                 storage.begin("i2", second, BOTH)
 
     run(scenario)
