@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from sllmcore.commands import StartMigration
 from sllmcore.events import MigrationFailed, MigrationFinished
+from sllmcore.migration_rounds import MigrationRounds
 from sllmsim.clock import SimClock
 from sllmsim.engine import BatchEngine, SimSequence
 from sllmsim.setup import MigrationSettings
@@ -32,7 +33,12 @@ class SimMigration:
     )
 
     def __init__(
-        self, command: StartMigration, source: BatchEngine, destination: BatchEngine, now_s: float
+        self,
+        command: StartMigration,
+        source: BatchEngine,
+        destination: BatchEngine,
+        rounds: MigrationRounds,
+        now_s: float,
     ) -> None:
         self.command = command
         self.source = source
@@ -41,7 +47,7 @@ class SimMigration:
         self.start_tokens = 0  # input and output tokens when the migration began
         self.done_tokens = 0  # recomputed at the destination
         self.sent_tokens = 0
-        self.rounds = 0
+        self.rounds = rounds
         self.stream: SimSequence | None = None  # in neither engine: the source has stopped
         self.paused_at_s = 0.0
         self.over = False
@@ -57,13 +63,15 @@ class Migrating:
         on_end: Callable[[MigrationFinished | MigrationFailed], None],
     ) -> None:
         self._clock = clock
-        self._settings = settings
+        self._message_s = settings.message_s
+        self._rounds = settings.rounds
         self._on_end = on_end
         self._migrations: dict[str, SimMigration] = {}  # by move id
 
     def begin(self, command: StartMigration, source: BatchEngine, destination: BatchEngine) -> None:
         """Send the first round."""
-        migration = SimMigration(command, source, destination, self._clock.now)
+        rounds = MigrationRounds(self._rounds)
+        migration = SimMigration(command, source, destination, rounds, self._clock.now)
         self._migrations[command.move_id] = migration
         migration.start_tokens = source.context_tokens(command.request_id)
         self._send(migration, migration.start_tokens)
@@ -115,7 +123,6 @@ class Migrating:
             migration.stream = None
 
     def _send(self, migration: SimMigration, tokens: int) -> None:
-        migration.rounds += 1
         migration.sent_tokens = tokens
 
         def recompute(_: object) -> None:
@@ -124,7 +131,7 @@ class Migrating:
                     migration.done_tokens, tokens, lambda: self._recomputed(migration)
                 )
 
-        self._clock.call_in(self._settings.message_s, recompute)
+        self._clock.call_in(self._message_s, recompute)
 
     def _recomputed(self, migration: SimMigration) -> None:
         """The destination has what was sent: send the gap, or let the source stop."""
@@ -136,9 +143,7 @@ class Migrating:
             return
         context_tokens = migration.source.context_tokens(migration.command.request_id)
         gap = context_tokens - migration.done_tokens
-        small = gap <= self._settings.stop_gap_tokens
-        shrinking = gap < migration.sent_tokens
-        if small or not shrinking or migration.rounds >= self._settings.max_rounds:
+        if migration.rounds.end(gap):
             migration.source.take(
                 migration.command.request_id, lambda stream: self._stopped(migration, stream)
             )
@@ -156,7 +161,7 @@ class Migrating:
         if gap > 0:
             self._send(migration, gap)
         else:
-            self._clock.call_in(self._settings.message_s, lambda _: self._switch(migration))
+            self._clock.call_in(self._message_s, lambda _: self._switch(migration))
 
     def _switch(self, migration: SimMigration) -> None:
         if migration.over or migration.stream is None:

@@ -3,11 +3,14 @@
 from dataclasses import dataclass, field
 
 from sllmcore.errors import UsageError
+from sllmcore.migration_rounds import RoundSettings
 from sllmcore.types import Checkpoint, Residency, ServerSpec
 from sllmsim.catalog import GpuSpec
 from sllmsim.faults import Fault
 from sllmsim.phases import PhaseModel
 from sllmsim.timing import InferenceTiming
+
+_ROUNDS = RoundSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +96,23 @@ class MigrationSettings:
 
     Args:
         message_s: One message between two servers, tokens and all: 4 bytes a token are nothing.
-        stop_gap_tokens: The source stops once so few tokens are missing at the destination.
-        max_rounds: It stops at the latest after so many rounds, for rounds need not converge.
+        stop_gap_tokens: `final_gap` of the rounds (`sllmcore.migration_rounds`).
+        max_rounds: Most rounds while the source generates.
     """
 
     message_s: float = 0.001
-    stop_gap_tokens: int = 16
-    max_rounds: int = 8
+    stop_gap_tokens: int = _ROUNDS.final_gap
+    max_rounds: int = _ROUNDS.max_rounds
 
     def __post_init__(self) -> None:
-        if self.message_s < 0 or self.stop_gap_tokens < 0 or self.max_rounds < 1:
-            raise UsageError(f"message_s, stop_gap_tokens >= 0 and max_rounds >= 1, got {self}")
+        if self.message_s < 0:
+            raise UsageError(f"message_s must not be negative, got {self.message_s}")
+        _ = self.rounds  # checks the other two
+
+    @property
+    def rounds(self) -> RoundSettings:
+        """The rule of the rounds, as a real source has it."""
+        return RoundSettings(final_gap=self.stop_gap_tokens, max_rounds=self.max_rounds)
 
 
 @dataclass(frozen=True, slots=True)

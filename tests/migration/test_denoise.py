@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from sllmcore.migration_rounds import RoundSettings
 from sllmreal.migration.denoise import DenoiseJob, DenoiseSpec
 from sllmreal.migration.destination import DestinationOptions, MigrationDestination
 from sllmreal.migration.errors import BadDeltaError
@@ -26,7 +27,9 @@ def moved(steps_before: int, steps_per_trip: int) -> DenoiseJob:
     at_source, at_destination = DenoiseJob(SPEC), DenoiseJob(SPEC, held=True)
     for _ in range(steps_before):
         at_source.advance_step()
-    source = MigrationSource(as_migrant(at_source), Position(0, 0), SourceOptions(final_gap=1), 0.0)
+    source = MigrationSource(
+        as_migrant(at_source), Position(0, 0), SourceOptions(RoundSettings(final_gap=1)), 0.0
+    )
     destination = MigrationDestination(as_newcomer(at_destination), DestinationOptions(), 0.0)
     for _ in range(40):
         for message in source.advance(0.0):
