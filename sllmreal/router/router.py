@@ -20,6 +20,7 @@ from sllmcore.events import (
     RequestArrived,
     RequestCancelled,
 )
+from sllmcore.migration_strategy import StrategyChooser
 from sllmcore.types import Request
 from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.messages import (
@@ -41,7 +42,7 @@ from sllmreal.gateway.backend import (
     TimedOutError,
 )
 from sllmreal.router.pending_generation import PendingGeneration
-from sllmreal.router.strategy import MigrationFacts, StrategyChooser
+from sllmreal.router.strategy import migration_facts
 from sllmreal.streams import messages as wire
 from sllmreal.streams.owner_io import DeliverTokens, MigrationOrder, ReportEvent, SendToHost
 
@@ -204,7 +205,7 @@ class RequestRouter:
             )
             return
         self._use(order.destination_id, order.destination_address, call)
-        facts = MigrationFacts(
+        facts = migration_facts(
             call.owner.num_context,
             source.capabilities,
             destination.capabilities,
@@ -215,7 +216,7 @@ class RequestRouter:
             secrets.token_bytes(MOVE_KEY_BYTES),
             source.capabilities.model,
             source.capabilities.kv_layout,
-            self._chooser.replay_tokens(order.request_id, facts),
+            self._chooser.begin_migration(order.request_id, facts).replay_tokens,
         )
         move = MigrationOrder(
             order.move_id, order.source_id, order.destination_id, destination.address, terms
@@ -227,7 +228,7 @@ class RequestRouter:
         online = self._plane.online(instance_id)
         if online is not None:
             request_id, model = call.submission.request_id, online.capabilities.model
-            self._chooser.started(request_id, model, call.owner.num_context, now_s)
+            self._chooser.begin_prefill(request_id, model, call.owner.num_context, now_s)
 
     # From engines: what the data plane calls.
 
@@ -264,7 +265,7 @@ class RequestRouter:
                 case SendToHost(instance_id, message):
                     self._plane.send(self._addresses.get(instance_id, ""), instance_id, message)
                 case DeliverTokens(_, tokens, finish):
-                    self._chooser.answered(call.submission.request_id, self._link.now_s())
+                    self._chooser.end_prefill(call.submission.request_id, self._link.now_s())
                     call.give(Generated(tokens, finish))
                 case ReportEvent(event, num_recomputed):
                     self.recomputed_tokens += num_recomputed
@@ -283,7 +284,7 @@ class RequestRouter:
         elif isinstance(event, InferenceFinished) and not call.over:
             raise ControlError(f"{event.request_id} finished and its client does not know")
         elif isinstance(event, MigrationFinished | MigrationFailed):
-            self._chooser.ended(event)
+            self._chooser.end_migration(event)
         self._link.report(event)
         for listener in self.heard:
             listener(event)

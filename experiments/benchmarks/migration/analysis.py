@@ -6,7 +6,7 @@ from itertools import groupby
 from statistics import median
 
 from experiments.benchmarks.migration.row import MigrationRow
-from sllmreal.router.cost_model import MigrationCostModel, Strategy
+from sllmcore.migration_cost_model import MigrationCostModel, Strategy
 
 _LESSONS = 20  # as often each median is told, until the cost model's belief has faded
 
