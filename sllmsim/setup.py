@@ -1,6 +1,7 @@
 """The ground truth: what the hardware really does. Only the simulated cluster reads it."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from sllmcore.errors import UsageError
 from sllmcore.migration_rounds import RoundSettings
@@ -62,11 +63,16 @@ class SimServerSetup:
 
 @dataclass(frozen=True, slots=True)
 class SimModel:
-    """A deployed model: its checkpoint, its speed on the GPUs of this cluster, its slots."""
+    """A deployed model: its checkpoint, its speed on the GPUs of this cluster, its slots.
+
+    Args:
+        kv_bytes_per_token: Of the KV cache; 0: unknown, so that it cannot be copied.
+    """
 
     checkpoint: Checkpoint
     timing: InferenceTiming
     num_slots: int = 1
+    kv_bytes_per_token: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,19 +98,27 @@ class LoaderProfile:
 
 @dataclass(frozen=True, slots=True)
 class MigrationSettings:
-    """How the multi-round token migration runs.
+    """How live migrations run.
 
     Args:
-        message_s: One message between two servers, tokens and all: 4 bytes a token are nothing.
+        strategy: `replay`: the destination recomputes the KV cache from the tokens, as in the
+            paper. `copy`: the cache is sent over the servers' network links. `auto`: a cost model
+            that learns from the run chooses for each migration, as on a real cluster; it may
+            combine both.
+        message_s: Time of a message between two servers. Its size does not count: a token has 4
+            bytes.
         stop_gap_tokens: `final_gap` of the rounds (`sllmcore.migration_rounds`).
         max_rounds: Most rounds while the source generates.
     """
 
+    strategy: Literal["replay", "copy", "auto"] = "replay"
     message_s: float = 0.001
     stop_gap_tokens: int = _ROUNDS.final_gap
     max_rounds: int = _ROUNDS.max_rounds
 
     def __post_init__(self) -> None:
+        if self.strategy not in ("replay", "copy", "auto"):
+            raise UsageError(f"strategy must be replay, copy or auto, got {self.strategy!r}")
         if self.message_s < 0:
             raise UsageError(f"message_s must not be negative, got {self.message_s}")
         _ = self.rounds  # checks the other two
@@ -145,6 +159,11 @@ class SimSetup:
                 raise UsageError(f"names must be unique, got {sorted(names)}")
         for model in self.models:
             self._check_fits(model.checkpoint)
+            if self.migration.strategy == "copy" and model.kv_bytes_per_token <= 0:
+                raise UsageError(
+                    f"migrations cannot copy the KV cache of {model.checkpoint.model}: set its "
+                    "kv_bytes_per_token, or strategy to replay or auto"
+                )
 
     def _check_fits(self, checkpoint: Checkpoint) -> None:
         for server in self.servers:

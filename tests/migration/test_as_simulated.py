@@ -11,6 +11,7 @@ where its gap is 16 or less; a real source that measures the gap one token too l
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 
 from hypothesis import given, settings
@@ -21,8 +22,10 @@ from sllmreal.migration.messages import Ack, Delta, LogDelta, Position
 from sllmreal.migration.source import MigrationSource, SourceOptions
 from sllmsim.clock import SimClock
 from sllmsim.engine import BatchEngine, SimSequence
-from sllmsim.migrating import Migrating
+from sllmsim.links import Links
+from sllmsim.migrating import Migrating, MigrationRoute
 from sllmsim.setup import MigrationSettings
+from sllmsim.splitting import Splits
 from sllmsim.timing.linear import LinearTiming
 
 ENDLESS_TOKENS = 1_000_000  # no request ends before the source holds
@@ -75,7 +78,7 @@ class World:
 
     def play(self, begin: Callable[[], None]) -> Rounds:
         """Begin a migration of r1 and run until the source holds."""
-        self.clock.call_at(self.begins_at_s, lambda _: begin())
+        self._call_at(self.begins_at_s, begin)
         while self.rounds.held_at_s is None:
             self.clock.step()
         return self.rounds
@@ -84,10 +87,12 @@ class World:
         """Let other requests join, and the pace change, at random instants."""
         for number in range(rng.randrange(4)):
             other = SimSequence(f"other{number}", rng.randrange(1, 500), ENDLESS_TOKENS)
-            self.clock.call_at(rng.uniform(0.0, 60.0), lambda _, other=other: engine.add(other))
+            self._call_at(rng.uniform(0.0, 60.0), partial(engine.add, other))
         for _ in range(rng.randrange(3)):
-            timing = _timing(rng)
-            self.clock.call_at(rng.uniform(0.0, 60.0), lambda _, t=timing: engine.retime(t))
+            self._call_at(rng.uniform(0.0, 60.0), partial(engine.retime, _timing(rng)))
+
+    def _call_at(self, at_s: float, action: Callable[[], None]) -> None:
+        self.clock.call_at(at_s, lambda _: action())
 
 
 def _timing(rng: Random) -> LinearTiming:
@@ -107,8 +112,11 @@ def _not_yet(stream: SimSequence) -> None:
 def simulated(seed: int) -> Rounds:
     """Return the rounds of the simulator's migration."""
     world = World(seed)
-    migrating = Migrating(world.clock, world.settings, _no_end)
-    return world.play(lambda: migrating.begin(COMMAND, world.source, world.destination))
+    links = Links(world.clock)
+    splits = Splits(links, lambda *_: None)
+    migrating = Migrating(world.clock, links, splits, world.settings, None, _no_end)
+    route = MigrationRoute("A", 0, "s0", "s1", ())
+    return world.play(lambda: migrating.begin(COMMAND, world.source, world.destination, route))
 
 
 def _no_end(event: object) -> None:
