@@ -188,7 +188,7 @@ def test_a_real_source_makes_the_rounds_that_the_simulator_makes(seed: int) -> N
 
 
 def test_the_random_paces_lead_to_one_round_to_many_rounds_and_to_the_bound() -> None:
-    counts = {len(simulated(seed).targets) for seed in range(300)}
+    counts = {len(simulated(seed).targets) for seed in range(1000)}
 
     assert {1, 2, 3, 4, 5} <= counts
     assert max(counts) == 10
