@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sllmcore.errors import UsageError
+from sllmcore.migration_rounds import RoundSettings
 from sllmreal.migration.destination import DestinationOptions, MigrationDestination
 from sllmreal.migration.errors import BadDeltaError
 from sllmreal.migration.messages import Delta, Final, LogDelta, Position, StateDelta
@@ -183,7 +184,9 @@ def main() -> None:
         at_source.advance_step()
     print(f"host A: {at_source.step} of {spec.num_steps} steps done; the migration to B starts")
 
-    source = MigrationSource(at_source, Position(0, 0), SourceOptions(final_gap=1), 0.0)
+    source = MigrationSource(
+        at_source, Position(0, 0), SourceOptions(RoundSettings(final_gap=1)), 0.0
+    )
     destination = MigrationDestination(at_destination, DestinationOptions(), 0.0)
     while not destination.released:
         for message in source.advance(0.0):

@@ -30,7 +30,7 @@ from experiments.benchmarks.migration.measure import Measurement
 from experiments.benchmarks.migration.picture import draw
 from experiments.benchmarks.migration.row import MigrationRow
 from experiments.benchmarks.terminal import ProgressLine, command_parser
-from sllmreal.router.cost_model import Strategy
+from sllmcore.migration_cost_model import Strategy
 
 CONTEXTS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 _MARGIN_TOKENS = 16384  # output while a long context migrates

@@ -32,13 +32,14 @@ from sllmcore.events import (
     ServerJoined,
     ServerLost,
 )
+from sllmcore.migration_strategy import StrategyChooser
 from sllmcore.workload import WorkloadRequest
 from sllmsim.clock import SimClock
 from sllmsim.control_link import ControlLink, Sink
 from sllmsim.engine import BatchEngine, SimSequence
-from sllmsim.links import Link, Links
+from sllmsim.links import Hop, Link, Links
 from sllmsim.loading import Loading
-from sllmsim.migrating import Migrating
+from sllmsim.migrating import Migrating, MigrationRoute
 from sllmsim.server import SimServer
 from sllmsim.setup import SimSetup
 from sllmsim.splitting import PipelineTiming
@@ -47,11 +48,12 @@ from sllmsim.splitting import PipelineTiming
 class _Instance:
     """An instance as it is: where it runs, and its engine."""
 
-    __slots__ = ("engine", "id", "model", "server")
+    __slots__ = ("engine", "gpu_indices", "id", "model", "server")
 
-    def __init__(self, instance_id: str, model: str, server: SimServer, engine: BatchEngine):
-        self.id = instance_id
-        self.model = model
+    def __init__(self, command: LaunchInstance, server: SimServer, engine: BatchEngine) -> None:
+        self.id = command.instance_id
+        self.model = command.model
+        self.gpu_indices = command.gpu_indices
         self.server = server
         self.engine = engine
 
@@ -95,7 +97,16 @@ class SimCluster:
         self.servers: dict[str, SimServer] = {}
         self._jobs: Iterator[WorkloadRequest] = iter(jobs)
         self._loading = Loading(self.clock, self.links, setup, self.control.tell, self._retime)
-        self._migrating = Migrating(self.clock, setup.migration, self.control.tell)
+        auto = setup.migration.strategy == "auto"
+        self._chooser = StrategyChooser() if auto else None
+        self._migrating = Migrating(
+            self.clock,
+            self.links,
+            self._loading.splits,
+            setup.migration,
+            self._chooser,
+            self.control.tell,
+        )
         self._models = {model.checkpoint.model: model for model in setup.models}
         self._built = {server.id: SimServer(server) for server in setup.servers}
         self._joins: dict[str, ServerJoined] = {}  # of the servers that are there
@@ -185,7 +196,7 @@ class SimCluster:
         server.occupy(command.gpu_indices, command.instance_id)
         model = self._models[command.model]
         engine = BatchEngine(self.clock, model.timing, self._finisher(command.instance_id))
-        instance = _Instance(command.instance_id, command.model, server, engine)
+        instance = _Instance(command, server, engine)
         self._instances[command.instance_id] = instance
         helpers = tuple(self._sessions.get(helper_id) for helper_id in command.helpers)
         there = tuple(helper for helper in helpers if helper is not None)
@@ -221,6 +232,10 @@ class SimCluster:
         stream = SimSequence(request_id, job.request.input_tokens, left_tokens)
         stream.made_tokens = client.made_tokens
         stream.first_token_at_s = client.first_token_at_s
+        if self._chooser is not None:
+            self._chooser.begin_prefill(
+                request_id, instance.model, stream.context_tokens, self.clock.now
+            )
         instance.engine.add(stream)
 
     def _finisher(self, instance_id: str) -> Callable[[SimSequence], None]:
@@ -228,6 +243,9 @@ class SimCluster:
             self._clients.pop(stream.request_id, None)
             first_token_at_s = stream.first_token_at_s
             assert first_token_at_s is not None
+            if self._chooser is not None:  # learns now: the engine hands tokens out at the end
+                self._chooser.end_prefill(stream.request_id, first_token_at_s)
+                self._chooser.forget(stream.request_id)
             self.control.tell(
                 InferenceFinished(
                     stream.request_id, instance_id, stream.made_tokens, first_token_at_s
@@ -256,12 +274,26 @@ class SimCluster:
         if destination is None:
             return
         if source is not None:
-            self._migrating.begin(command, source.engine, destination.engine)
+            route = self._route(source, destination)
+            self._migrating.begin(command, source.engine, destination.engine, route)
         else:  # lost while the controller was down: the news of that is ahead of this answer
             move_id, request_id = command.move_id, command.request_id
             self.control.tell(
                 MigrationFailed(move_id, request_id, destination.id, "the source is lost")
             )
+
+    def _route(self, source: _Instance, destination: _Instance) -> MigrationRoute:
+        hops = destination.server.to_gpus(destination.gpu_indices)
+        if source.server is not destination.server:
+            hops = (Hop(source.server.nic_out), Hop(destination.server.nic), *hops)
+        model = source.model
+        return MigrationRoute(
+            model,
+            self._models[model].kv_bytes_per_token,
+            source.server.id,
+            destination.server.id,
+            hops,
+        )
 
     # Servers and what befalls them.
 
@@ -362,6 +394,6 @@ class SimCluster:
         if self._loading.storage is not None:
             yield self._loading.storage
         for server in self._built.values():
-            yield from (server.nic, server.ssd_read, server.ssd_write)
+            yield from (server.nic, server.nic_out, server.ssd_read, server.ssd_write)
             yield from server.pcie
             yield from server.uplinks

@@ -49,6 +49,7 @@ class FaultPlayer:
                 if (cut_off := cluster.servers.get(server_id)) is not None:
                     cluster.break_migrations(server_id)
                     self._throttle(cut_off.nic, 0.0, duration_s)
+                    self._throttle(cut_off.nic_out, 0.0, duration_s)
             case ControllerCrash(_, duration_s):
                 cluster.control.crash()
                 cluster.clock.call_in(duration_s, lambda _: cluster.control.restart())

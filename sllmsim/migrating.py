@@ -1,17 +1,38 @@
-"""Live migration as it really goes: rounds of tokens, until the destination has caught up.
+"""Live migrations in the simulator: rounds of tokens until the destination has caught up.
 
-Round by round the source sends the tokens that the destination has not got, the destination
-recomputes their KV cache, and the source generates on. When few are missing, or rounds do not help
-any more, the source stops; the client's pause lasts until the destination has the rest.
+In each round the source sends the tokens that the destination lacks and continues to generate.
+The destination recomputes their KV cache, or receives a copy of it over the servers' network links,
+as the migration's strategy says. `sllmcore.migration_rounds` decides after which round the source
+stops. The client's pause lasts from then until the destination has the last tokens.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from sllmcore.commands import StartMigration
 from sllmcore.events import MigrationFailed, MigrationFinished
+from sllmcore.migration_rounds import MigrationRounds
+from sllmcore.migration_strategy import MigrationFacts, StrategyChooser
 from sllmsim.clock import SimClock
 from sllmsim.engine import BatchEngine, SimSequence
+from sllmsim.links import Hop, Links, Transfer
 from sllmsim.setup import MigrationSettings
+from sllmsim.splitting import Splits
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationRoute:
+    """The servers of a migration, and the way of a KV cache between them.
+
+    Args:
+        hops: From the source into the GPUs of the destination.
+    """
+
+    model: str
+    kv_bytes_per_token: int
+    source_server: str
+    destination_server: str
+    hops: tuple[Hop, ...]
 
 
 class SimMigration:
@@ -22,70 +43,104 @@ class SimMigration:
         "command",
         "destination",
         "done_tokens",
+        "open_parts",
         "over",
         "paused_at_s",
+        "replay_tokens",
         "rounds",
+        "route",
         "sent_tokens",
         "source",
         "start_tokens",
         "stream",
+        "transfer",
     )
 
     def __init__(
-        self, command: StartMigration, source: BatchEngine, destination: BatchEngine, now_s: float
+        self,
+        command: StartMigration,
+        source: BatchEngine,
+        destination: BatchEngine,
+        route: MigrationRoute,
+        rounds: MigrationRounds,
+        now_s: float,
     ) -> None:
         self.command = command
         self.source = source
         self.destination = destination
+        self.route = route
+        self.rounds = rounds
         self.began_at_s = now_s
-        self.start_tokens = 0  # input and output tokens when the migration began
-        self.done_tokens = 0  # recomputed at the destination
-        self.sent_tokens = 0
-        self.rounds = 0
+        self.start_tokens = source.context_tokens(command.request_id)  # input and output tokens
+        self.replay_tokens: int | None = None  # tokens before this one are recomputed; None: all
+        self.done_tokens = 0  # their KV cache is at the destination
+        self.sent_tokens = 0  # in the round under way
+        self.open_parts = 0  # of the round under way: recomputation, copy
+        self.transfer: Transfer | None = None  # the copy under way
         self.stream: SimSequence | None = None  # in neither engine: the source has stopped
         self.paused_at_s = 0.0
         self.over = False
 
 
 class Migrating:
-    """Carries out `StartMigration` and `AbortResume`. `on_end` gets the event that answers it."""
+    """Executes `StartMigration` and `AbortMigration`.
+
+    Args:
+        on_end: Called with the event that answers a migration.
+        chooser: Chooses the strategy of each migration if `settings.strategy` is auto.
+    """
 
     def __init__(
         self,
         clock: SimClock,
+        links: Links,
+        splits: Splits,
         settings: MigrationSettings,
+        chooser: StrategyChooser | None,
         on_end: Callable[[MigrationFinished | MigrationFailed], None],
     ) -> None:
         self._clock = clock
-        self._settings = settings
+        self._links = links
+        self._splits = splits
+        self._message_s = settings.message_s
+        self._rounds = settings.rounds
+        self._copies = settings.strategy == "copy"
+        self._chooser = chooser
         self._on_end = on_end
         self._migrations: dict[str, SimMigration] = {}  # by move id
 
-    def begin(self, command: StartMigration, source: BatchEngine, destination: BatchEngine) -> None:
+    def begin(
+        self,
+        command: StartMigration,
+        source: BatchEngine,
+        destination: BatchEngine,
+        route: MigrationRoute,
+    ) -> None:
         """Send the first round."""
-        migration = SimMigration(command, source, destination, self._clock.now)
+        rounds = MigrationRounds(self._rounds)
+        migration = SimMigration(command, source, destination, route, rounds, self._clock.now)
         self._migrations[command.move_id] = migration
-        migration.start_tokens = source.context_tokens(command.request_id)
+        migration.replay_tokens = self._replay_tokens(migration)
         self._send(migration, migration.start_tokens)
 
     def abort(self, move_id: str, reason: str) -> None:
-        """Clear the destination; a source that has stopped already goes on."""
+        """Clear the destination. A source that has stopped continues."""
         migration = self._migrations.get(move_id)
         if migration is not None:
             self._end_early(migration)
             command = migration.command
-            self._on_end(
+            self._finish(
                 MigrationFailed(command.move_id, command.request_id, command.destination_id, reason)
             )
 
     def destination_lost(self, instance_id: str) -> None:
-        """Nothing answers: the controller knows from the loss."""
+        """End the migrations to an instance without an event: the loss is reported instead."""
         for migration in list(self._migrations.values()):
             if migration.command.destination_id == instance_id:
                 self._end_early(migration)
 
     def of_instance(self, instance_id: str) -> list[str]:
-        """Moves from or to an instance."""
+        """Return the ids of migrations from or to an instance."""
         return [
             move_id
             for move_id, migration in self._migrations.items()
@@ -93,7 +148,7 @@ class Migrating:
         ]
 
     def in_flight(self, source_id: str) -> list[SimSequence]:
-        """Streams between the engines: gone with a source that is lost now."""
+        """Return the sequences in neither engine, which are lost with their source."""
         return [
             migration.stream
             for migration in self._migrations.values()
@@ -101,44 +156,86 @@ class Migrating:
         ]
 
     def source_lost(self, instance_id: str) -> None:
-        """The source cannot go on; the controller will ask for the destination to be cleared."""
+        """Stop the migrations from an instance; the controller will abort each of them."""
         for migration in self._migrations.values():
             if migration.command.source_id == instance_id:
                 migration.stream = None
                 migration.over = True
+                self._stop_copy(migration)
+
+    def _replay_tokens(self, migration: SimMigration) -> int | None:
+        if self._chooser is None:
+            return 0 if self._copies else None
+        route = migration.route
+        facts = MigrationFacts(
+            route.model,
+            route.kv_bytes_per_token,
+            migration.start_tokens,
+            route.source_server,
+            route.destination_server,
+        )
+        return self._chooser.begin_migration(migration.command.request_id, facts).replay_tokens
 
     def _end_early(self, migration: SimMigration) -> None:
         del self._migrations[migration.command.move_id]
         migration.over = True
+        self._stop_copy(migration)
         if migration.stream is not None:
             migration.source.adopt(migration.stream)
             migration.stream = None
 
+    def _stop_copy(self, migration: SimMigration) -> None:
+        if migration.transfer is not None:
+            self._links.stop(migration.transfer)
+            migration.transfer = None
+            self._splits.go_on()
+
     def _send(self, migration: SimMigration, tokens: int) -> None:
-        migration.rounds += 1
         migration.sent_tokens = tokens
+        self._clock.call_in(self._message_s, lambda _: self._arrive(migration))
 
-        def recompute(_: object) -> None:
-            if not migration.over:
-                migration.destination.recompute(
-                    migration.done_tokens, tokens, lambda: self._recomputed(migration)
-                )
-
-        self._clock.call_in(self._settings.message_s, recompute)
-
-    def _recomputed(self, migration: SimMigration) -> None:
-        """The destination has what was sent: send the gap, or let the source stop."""
+    def _arrive(self, migration: SimMigration) -> None:
+        """Begin both parts of a round at the destination: recompute tokens, copy those behind."""
         if migration.over:
             return
+        begin, tokens = migration.done_tokens, migration.sent_tokens
+        recomputed = tokens
+        if migration.replay_tokens is not None:
+            recomputed = max(0, min(tokens, migration.replay_tokens - begin))
+        copied = tokens - recomputed
+        migration.open_parts = 2 if recomputed and copied else 1
+        if copied:
+            self._copy(migration, copied)
+        if recomputed or not copied:
+            migration.destination.recompute(begin, recomputed, lambda: self._part_done(migration))
+
+    def _copy(self, migration: SimMigration, tokens: int) -> None:
+        def arrived() -> None:
+            migration.transfer = None
+            self._part_done(migration)
+            self._splits.go_on()
+
+        hops = migration.route.hops
+        self._splits.make_way(hops)
+        num_bytes = tokens * migration.route.kv_bytes_per_token
+        migration.transfer = self._links.start(num_bytes, hops, arrived)
+
+    def _part_done(self, migration: SimMigration) -> None:
+        if migration.over:
+            return
+        migration.open_parts -= 1
+        if not migration.open_parts:
+            self._end_round(migration)
+
+    def _end_round(self, migration: SimMigration) -> None:
+        """Send the gap, or let the source stop if this gap is the last."""
         migration.done_tokens += migration.sent_tokens
         if migration.stream is not None:
-            self._switch(migration)
+            self._commit(migration)
             return
         context_tokens = migration.source.context_tokens(migration.command.request_id)
         gap = context_tokens - migration.done_tokens
-        small = gap <= self._settings.stop_gap_tokens
-        shrinking = gap < migration.sent_tokens
-        if small or not shrinking or migration.rounds >= self._settings.max_rounds:
+        if migration.rounds.end(gap):
             migration.source.take(
                 migration.command.request_id, lambda stream: self._stopped(migration, stream)
             )
@@ -146,7 +243,7 @@ class Migrating:
             self._send(migration, gap)
 
     def _stopped(self, migration: SimMigration, stream: SimSequence) -> None:
-        """The source generates no more: the last tokens go over, the client waits."""
+        """Send the last tokens: the source has stopped and the client waits."""
         if migration.over:
             migration.source.adopt(stream)
             return
@@ -156,16 +253,17 @@ class Migrating:
         if gap > 0:
             self._send(migration, gap)
         else:
-            self._clock.call_in(self._settings.message_s, lambda _: self._switch(migration))
+            self._clock.call_in(self._message_s, lambda _: self._commit(migration))
 
-    def _switch(self, migration: SimMigration) -> None:
+    def _commit(self, migration: SimMigration) -> None:
+        """Let the destination continue with the sequence."""
         if migration.over or migration.stream is None:
             return
         command, now_s = migration.command, self._clock.now
         del self._migrations[command.move_id]
         migration.over = True
         migration.destination.adopt(migration.stream)
-        self._on_end(
+        self._finish(
             MigrationFinished(
                 command.move_id,
                 command.request_id,
@@ -176,3 +274,8 @@ class Migrating:
                 now_s - migration.paused_at_s,
             )
         )
+
+    def _finish(self, event: MigrationFinished | MigrationFailed) -> None:
+        if self._chooser is not None:
+            self._chooser.end_migration(event)
+        self._on_end(event)

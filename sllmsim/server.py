@@ -19,6 +19,7 @@ class SimServer:
         "id",
         "leaving",
         "nic",
+        "nic_out",
         "pcie",
         "ssd_read",
         "ssd_write",
@@ -31,7 +32,8 @@ class SimServer:
         self.hardware = hardware = setup.hardware
         self.leaving = False
         gpus = range(hardware.num_gpus)
-        self.nic = Link(f"{self.id}/nic", hardware.nic_bytes_per_s)
+        self.nic = Link(f"{self.id}/nic", hardware.nic_bytes_per_s)  # into the server
+        self.nic_out = Link(f"{self.id}/nic_out", hardware.nic_bytes_per_s)
         self.ssd_read = Link(f"{self.id}/ssd_read", hardware.ssd_read_bytes_per_s)
         self.ssd_write = Link(f"{self.id}/ssd_write", hardware.ssd_write_bytes_per_s)
         self.pcie = [Link(f"{self.id}/pcie{i}", hardware.pcie_bytes_per_s) for i in gpus]

@@ -1,13 +1,17 @@
 """The ground truth: what the hardware really does. Only the simulated cluster reads it."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from sllmcore.errors import UsageError
+from sllmcore.migration_rounds import RoundSettings
 from sllmcore.types import Checkpoint, Residency, ServerSpec
 from sllmsim.catalog import GpuSpec
 from sllmsim.faults import Fault
 from sllmsim.phases import PhaseModel
 from sllmsim.timing import InferenceTiming
+
+_ROUNDS = RoundSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +63,16 @@ class SimServerSetup:
 
 @dataclass(frozen=True, slots=True)
 class SimModel:
-    """A deployed model: its checkpoint, its speed on the GPUs of this cluster, its slots."""
+    """A deployed model: its checkpoint, its speed on the GPUs of this cluster, its slots.
+
+    Args:
+        kv_bytes_per_token: Of the KV cache; 0: unknown, so that it cannot be copied.
+    """
 
     checkpoint: Checkpoint
     timing: InferenceTiming
     num_slots: int = 1
+    kv_bytes_per_token: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +98,35 @@ class LoaderProfile:
 
 @dataclass(frozen=True, slots=True)
 class MigrationSettings:
-    """How the multi-round token migration runs.
+    """How live migrations run.
 
     Args:
-        message_s: One message between two servers, tokens and all: 4 bytes a token are nothing.
-        stop_gap_tokens: The source stops once so few tokens are missing at the destination.
-        max_rounds: It stops at the latest after so many rounds, for rounds need not converge.
+        strategy: `replay`: the destination recomputes the KV cache from the tokens, as in the
+            paper. `copy`: the cache is sent over the servers' network links. `auto`: a cost model
+            that learns from the run chooses for each migration, as on a real cluster; it may
+            combine both.
+        message_s: Time of a message between two servers. Its size does not count: a token has 4
+            bytes.
+        stop_gap_tokens: `final_gap` of the rounds (`sllmcore.migration_rounds`).
+        max_rounds: Most rounds while the source generates.
     """
 
+    strategy: Literal["replay", "copy", "auto"] = "replay"
     message_s: float = 0.001
-    stop_gap_tokens: int = 16
-    max_rounds: int = 8
+    stop_gap_tokens: int = _ROUNDS.final_gap
+    max_rounds: int = _ROUNDS.max_rounds
 
     def __post_init__(self) -> None:
-        if self.message_s < 0 or self.stop_gap_tokens < 0 or self.max_rounds < 1:
-            raise UsageError(f"message_s, stop_gap_tokens >= 0 and max_rounds >= 1, got {self}")
+        if self.strategy not in ("replay", "copy", "auto"):
+            raise UsageError(f"strategy must be replay, copy or auto, got {self.strategy!r}")
+        if self.message_s < 0:
+            raise UsageError(f"message_s must not be negative, got {self.message_s}")
+        _ = self.rounds  # checks the other two
+
+    @property
+    def rounds(self) -> RoundSettings:
+        """The rule of the rounds, as a real source has it."""
+        return RoundSettings(final_gap=self.stop_gap_tokens, max_rounds=self.max_rounds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +159,11 @@ class SimSetup:
                 raise UsageError(f"names must be unique, got {sorted(names)}")
         for model in self.models:
             self._check_fits(model.checkpoint)
+            if self.migration.strategy == "copy" and model.kv_bytes_per_token <= 0:
+                raise UsageError(
+                    f"migrations cannot copy the KV cache of {model.checkpoint.model}: set its "
+                    "kv_bytes_per_token, or strategy to replay or auto"
+                )
 
     def _check_fits(self, checkpoint: Checkpoint) -> None:
         for server in self.servers:

@@ -30,7 +30,7 @@ class DriverConfig:
         real: The real cluster that is run; with kind sim, the one that is predicted.
         phases: Preset of the cold-start phases that move no bytes (`sllmsim.phases.PRESETS`).
         loader: Share of each link's bandwidth that the checkpoint loader reaches.
-        migration: Messages and rounds of the token migration.
+        migration: Strategy, messages and rounds of live migrations.
         faults: Mean times between faults.
         fault_horizon_s: Faults strike before this instant; None: there are none.
         recovers_tokens: An inference whose server crashed goes on from the tokens already sent.

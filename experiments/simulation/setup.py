@@ -13,7 +13,7 @@ from sllmcore.types import Checkpoint, StorageTier
 from sllmsim.catalog import dtype_named, model_named
 from sllmsim.faults import Fault, draw_faults
 from sllmsim.setup import ServerHardware, SimModel, SimServerSetup, SimSetup
-from sllmsim.timing import EngineEfficiency, InferenceTiming, roofline, step_s
+from sllmsim.timing import DEFAULT_EFFICIENCY, EngineEfficiency, InferenceTiming, roofline, step_s
 from traces.popularity import shares
 
 PROFILED_TOKENS = 1000  # length at which the paper compares recomputing with generating
@@ -78,7 +78,12 @@ def _models(config: RunConfig) -> tuple[SimModel, ...]:
             timing = calibrated_timing(timing, real)
         size_bytes = deployment.size_bytes if given_bytes is None else given_bytes
         models += [
-            SimModel(Checkpoint(f"{name}-{index}", size_bytes, num_gpus), timing, num_slots)
+            SimModel(
+                Checkpoint(f"{name}-{index}", size_bytes, num_gpus),
+                timing,
+                num_slots,
+                model_named(deployment.model).kv_bytes_per_token(DEFAULT_EFFICIENCY.kv_dtype),
+            )
             for index in range(deployment.replicas)
         ]
     return tuple(models)

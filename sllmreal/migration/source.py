@@ -1,30 +1,23 @@
-"""The source's part of a move: rounds of deltas while the workload goes on, then the last ones.
+"""The source of a migration: it sends rounds of deltas while the workload runs, then the last gap.
 
-A round sends what lies between the destination's position and the workload's, and ends when the
-destination says that this much needs no more work. The gap is what the workload did meanwhile:
-so it measures, in the workload's own units, what the round cost, and what a pause for it would
-have. The workload holds, and the last gap is sent, when
+A round has a target, the workload's position at its begin, and ends when the destination reports
+that its state needs no more work up to the target. `sllmcore.migration_rounds` decides at which gap
+the workload holds.
 
-    gap <= final_gap, or the gaps shrink no more, or max_rounds is reached
+Every migration ends. A round is finite: only the destination's progress ends it, progress is
+bounded by the target, and a migration without progress fails after `stall_s` plus the workload's
+time for `report_units`. After the hold the migration is committed, or fails after `hold_s` plus the
+workload's time for the gap. A source that fails releases its workload, which runs on.
 
-Gaps shrink while each is at most `shrink` of the least before it, give or take a unit, and less by
-a unit at least. A gap that grows and stays within `small_gap` is a hiccup of one of the hosts:
-another round mends it and takes no longer than the hiccup did.
-
-It ends: at most `max_rounds` rounds, each of a fixed target that only the destination's progress
-brings nearer. Without progress for `stall_s`, and as long again as the workload takes for
-`report_units`, the move fails, and progress is bounded by the target: so a round is finite. After
-the hold the move is committed or fails within `hold_s` and what the workload would have taken for
-the gap. A failed source has released its workload: it goes on as if nothing had been.
-
-The workload's own pace enters because computing its state again takes no longer than it took to
-generate: a destination may be silent for as long as a pass of `report_units` takes.
+The deadlines include the workload's own pace because a destination may be silent for one pass over
+`report_units`, and computing state again takes no longer than generating it took.
 """
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sllmcore.errors import UsageError
+from sllmcore.migration_rounds import MigrationRounds, RoundSettings
 from sllmreal.migration.messages import (
     Ack,
     Final,
@@ -56,10 +49,7 @@ class MigrantPace:
 class SourceOptions:
     """How patient a source is, and how small a gap has to be."""
 
-    final_gap: int = 2  # the least that a round of one forward pass leaves, as a rule
-    shrink: float = 0.7
-    small_gap: int = 16  # about what one forward pass computes at the price of one token
-    max_rounds: int = 10
+    rounds: RoundSettings = field(default_factory=RoundSettings)
     stall_s: float = 10.0  # without any progress of the destination
     report_units: int = 256  # what a destination computes between two reports, at most
     hold_s: float = 5.0  # from holding to being committed
@@ -68,8 +58,6 @@ class SourceOptions:
     resend_s: float | None = None  # for links that lose messages
 
     def __post_init__(self) -> None:
-        if self.max_rounds < 1 or self.final_gap < 0 or not 0 < self.shrink <= 1:
-            raise UsageError(f"max_rounds >= 1, final_gap >= 0, shrink in (0, 1], got {self}")
         if min(self.stall_s, self.hold_s) <= 0 or self.window_bytes < self.delta_bytes:
             raise UsageError(f"deadlines must be positive, a window hold a delta, got {self}")
 
@@ -94,13 +82,17 @@ class MigrationSource:
         self._in_flight: deque[_InFlight] = deque()
         self._target = migrant.position
         self._pace = MigrantPace(self._target, now_s)
-        self._least_gap: int | None = None
+        self._rounds = MigrationRounds(options.rounds)
         self._last_gap = 0
         self._heard_at_s = self._sent_at_s = now_s
         self._held_at_s: float | None = None
         self._final_sent = False
-        self.num_rounds = 1
         self.failure: str | None = None
+
+    @property
+    def num_rounds(self) -> int:
+        """Rounds begun while the workload runs."""
+        return self._rounds.num_rounds
 
     @property
     def target(self) -> Position:
@@ -169,22 +161,11 @@ class MigrationSource:
     def _end_round(self, now_s: float) -> None:
         position = self._migrant.position
         gap = max(position.log - self._target.log, position.state - self._target.state)
-        if self._gap_is_last(gap):
+        if self._rounds.end(gap):
             self._migrant.hold()
             self._held_at_s = now_s
-        else:
-            self.num_rounds += 1
         self._last_gap = gap
-        self._least_gap = gap if self._least_gap is None else min(gap, self._least_gap)
         self._target = self._migrant.position
-
-    def _gap_is_last(self, gap: int) -> bool:
-        options, least = self._options, self._least_gap
-        if gap <= options.final_gap or self.num_rounds >= options.max_rounds:
-            return True
-        if least is None or least < gap <= options.small_gap:
-            return False
-        return gap > min(least - 1, options.shrink * least + 1)
 
     def _deltas(self) -> list[ToDestination]:
         messages: list[ToDestination] = []

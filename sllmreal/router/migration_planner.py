@@ -4,9 +4,10 @@ import logging
 import secrets
 
 from sllmcore.errors import ClusterError
+from sllmcore.migration_strategy import StrategyChooser
 from sllmreal.control.messages import StartMigration
 from sllmreal.router.ports import HostConnections
-from sllmreal.router.strategy import MigrationFacts, StrategyChooser
+from sllmreal.router.strategy import migration_facts
 from sllmreal.streams.messages import MigrationParams
 from sllmreal.streams.owner_io import MigrationSpec
 
@@ -31,14 +32,14 @@ class MigrationPlanner:
         if source is None or destination is None:
             missing = message.source_id if source is None else message.destination_id
             raise ClusterError(f"no connection to the engine host of instance {missing}")
-        facts = MigrationFacts(
+        facts = migration_facts(
             num_context,
             source.capabilities,
             destination.capabilities,
             message.source_address,
             message.destination_address,
         )
-        replay_tokens = self._chooser.replay_tokens(message.request_id, facts)
+        replay_tokens = self._chooser.begin_migration(message.request_id, facts).replay_tokens
         _LOG.debug(
             "migration starts from instance %s to %s: %d of %d tokens are recomputed",
             message.source_id,

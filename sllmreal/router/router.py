@@ -19,6 +19,7 @@ from sllmcore.events import (
     RequestArrived,
     RequestCancelled,
 )
+from sllmcore.migration_strategy import StrategyChooser
 from sllmcore.types import Request
 from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.messages import (
@@ -43,7 +44,6 @@ from sllmreal.router.instance_users import InstanceUsers
 from sllmreal.router.migration_planner import MigrationPlanner
 from sllmreal.router.pending_generation import PendingGeneration
 from sllmreal.router.ports import HostConnections, LeaderPort
-from sllmreal.router.strategy import StrategyChooser
 from sllmreal.streams import messages
 from sllmreal.streams.owner_io import DeliverTokens, ReportEvent, SendToHost
 
@@ -205,7 +205,7 @@ class RequestRouter:
         online = self._connections.online(instance_id)
         if online is not None:  # the chooser learns from the time of this prefill
             model = online.capabilities.model
-            self._chooser.started(request_id, model, owner.num_context, now_s)
+            self._chooser.begin_prefill(request_id, model, owner.num_context, now_s)
         owner.start(instance_id, now_s)
         if not address:  # the leader reports the loss of the worker next
             _LOG.warning("no worker has the instance: its server is lost", extra=ids)
@@ -267,7 +267,7 @@ class RequestRouter:
                     address = self._users.address(instance_id)
                     self._connections.send(address, instance_id, message)
                 case DeliverTokens(_, tokens, finish):
-                    self._chooser.answered(generation.request.request_id, self._link.now_s())
+                    self._chooser.end_prefill(generation.request.request_id, self._link.now_s())
                     generation.deliver(Generated(tokens, finish))
                 case ReportEvent(event, num_recomputed):
                     self.recomputed_tokens += num_recomputed
@@ -289,7 +289,7 @@ class RequestRouter:
                 f"request {event.request_id} finished before its client had the last token"
             )
         elif isinstance(event, MigrationFinished | MigrationFailed):
-            self._chooser.ended(event)
+            self._chooser.end_migration(event)
         self._link.report(event)
         for listener in self.event_listeners:
             listener(event)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from examples.denoise import DenoiseJob, DenoiseSpec, main
+from sllmcore.migration_rounds import RoundSettings
 from sllmreal.migration.destination import DestinationOptions, MigrationDestination
 from sllmreal.migration.errors import BadDeltaError
 from sllmreal.migration.messages import LogDelta, Position, StateDelta
@@ -26,7 +27,9 @@ def migrated(steps_before: int, steps_per_trip: int) -> DenoiseJob:
     at_source, at_destination = DenoiseJob(SPEC), DenoiseJob(SPEC, held=True)
     for _ in range(steps_before):
         at_source.advance_step()
-    source = MigrationSource(as_source(at_source), Position(0, 0), SourceOptions(final_gap=1), 0.0)
+    source = MigrationSource(
+        as_source(at_source), Position(0, 0), SourceOptions(RoundSettings(final_gap=1)), 0.0
+    )
     destination = MigrationDestination(as_destination(at_destination), DestinationOptions(), 0.0)
     for _ in range(40):
         for message in source.advance(0.0):

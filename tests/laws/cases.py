@@ -85,11 +85,12 @@ def case_of(seed: int, size: CaseSize) -> Case:
     server_of = _lopsided_server if lopsided else _server
     rests = SimSetup(
         tuple(server_of(f"{seed}/s{i}", i, models, max_gpus) for i in range(size.num_servers)),
-        tuple(SimModel(model, timing, slots) for model in models),
+        tuple(SimModel(model, timing, slots, kv_bytes_per_token=1) for model in models),
         storage_bytes_per_s=rng.choice([None, 4.0]),
         phases=rng.choice([PhaseModel("paper"), PhaseModel("paper"), _PHASED]),
         loader=LoaderProfile(pipelined=rng.random() < 0.7),
         migration=MigrationSettings(
+            strategy=Random(f"{seed}/strategy").choice(["replay", "copy", "auto"]),
             message_s=rng.choice([0.0, 0.125]),
             stop_gap_tokens=rng.choice([0, 2, 16]),
             max_rounds=rng.choice([1, 8]),

@@ -4,6 +4,7 @@ import pytest
 
 from experiments.campaigns.engine.driving import drained, step_until_output
 from experiments.campaigns.migration.samples import sample_spec, unmigrated_output
+from sllmcore.migration_rounds import RoundSettings
 from sllmreal.engine.protocol import Engine, SequenceSpec
 from sllmreal.engine.slots import SlotEngine
 from sllmreal.engine.timed import TimedOptions, timed_engine
@@ -36,7 +37,7 @@ class Trip:
             self.newcomer, DestinationOptions(progress_s=0.0), 0.0
         )
         migrant = DepartingSequence(self.source_engine, "r", replay_tokens)
-        options = SourceOptions(final_gap=4, delta_bytes=delta_bytes)
+        options = SourceOptions(RoundSettings(final_gap=4), delta_bytes=delta_bytes)
         self._source = MigrationSource(migrant, Position(0, replay_tokens or 0), options, 0.0)
         self._sealer = Sealer(b"k" * 32)
         self.wire_bytes = 0

@@ -5,6 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sllmcore.migration_rounds import RoundSettings
 from sllmreal.migration.messages import (
     Ack,
     Delta,
@@ -17,7 +18,7 @@ from sllmreal.migration.messages import (
 from sllmreal.migration.source import MigrationSource, SourceOptions
 
 OPTIONS = SourceOptions(
-    final_gap=2, max_rounds=4, stall_s=10.0, hold_s=5.0, delta_bytes=40, window_bytes=80
+    RoundSettings(max_rounds=4), stall_s=10.0, hold_s=5.0, delta_bytes=40, window_bytes=80
 )
 
 
@@ -119,7 +120,7 @@ def test_a_gap_that_does_not_shrink_ends_the_rounds() -> None:
 
 def test_the_rounds_are_bounded_even_if_every_gap_shrinks() -> None:
     workload = Counting(4000)
-    patient = SourceOptions(final_gap=0, shrink=1.0, max_rounds=4)
+    patient = SourceOptions(RoundSettings(final_gap=0, shrink=1.0, max_rounds=4))
     source = source_of(workload, patient)
     for gap in (900, 800, 700, 600):
         assert not workload.held
@@ -128,43 +129,6 @@ def test_the_rounds_are_bounded_even_if_every_gap_shrinks() -> None:
         answer(source, known)
 
     assert (source.num_rounds, workload.held) == (4, True)
-
-
-def gaps(*shrinking: int, options: SourceOptions = OPTIONS) -> Counting:
-    """The workload after rounds that left these gaps."""
-    workload = Counting(100)
-    source = source_of(workload, options)
-    for gap in shrinking:
-        source.advance(0.0)
-        known, workload.log = workload.log, workload.log + gap
-        answer(source, known)
-    return workload
-
-
-PATIENT = SourceOptions(final_gap=2, max_rounds=10)
-
-
-def test_a_gap_of_a_few_tokens_goes_on_shrinking_by_one_token_a_round() -> None:
-    assert not gaps(6, 5, 4, 3, options=PATIENT).held
-    assert gaps(6, 5, 4, 3, 2, options=PATIENT).held
-
-
-def test_a_small_gap_that_does_not_shrink_is_the_last() -> None:
-    assert gaps(40, 3, 3, options=PATIENT).held
-
-
-def test_a_hiccup_costs_another_round_and_not_a_long_pause() -> None:
-    """Seeded: any gap larger than the one before is the last; the client then waits for 12."""
-    assert not gaps(40, 3, 12, options=PATIENT).held
-    assert gaps(40, 3, 12, 3, options=PATIENT).held
-
-
-def test_a_gap_that_grows_beyond_hope_is_the_last() -> None:
-    assert gaps(40, 44, options=PATIENT).held
-
-
-def test_hiccups_without_end_come_to_an_end() -> None:
-    assert gaps(3, *[4] * 9, options=PATIENT).held
 
 
 def test_a_source_with_nothing_to_send_still_says_something() -> None:

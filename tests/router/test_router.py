@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
+from sllmcore.migration_cost_model import MigrationRates
+from sllmcore.migration_strategy import StrategyChooser
 from sllmreal.control.messages import ReportedEvent, StartMigration, StartRequest
 from sllmreal.engine.protocol import Capabilities
 from sllmreal.gateway.backend import GenerationRequest
-from sllmreal.router.cost_model import MigrationRates
 from sllmreal.router.router import RequestRouter
-from sllmreal.router.strategy import StrategyChooser
 from sllmreal.streams import messages
 from sllmreal.streams.messages import Epoch
 

@@ -7,7 +7,14 @@ import pytest
 
 from sllmcore.build import PolicySettings
 from sllmcore.errors import UsageError
-from sllmcore.events import Event, InferenceFinished, MigrationFailed, ServerJoined, ServerLost
+from sllmcore.events import (
+    Event,
+    InferenceFinished,
+    MigrationFailed,
+    MigrationFinished,
+    ServerJoined,
+    ServerLost,
+)
 from sllmcore.types import Checkpoint
 from sllmcore.workload import WorkloadRequest
 from sllmsim.faults import (
@@ -22,26 +29,29 @@ from sllmsim.faults import (
     SlowDisk,
     draw_faults,
 )
-from sllmsim.setup import SimServerSetup
+from sllmsim.setup import MigrationSettings, SimServerSetup
 from tests.builders import hardware_of, in_dram, job_of, on_ssd, setup_of
 from tests.laws.cases import Case
 from tests.laws.runs import Run, play
 
 A = Checkpoint("A", 16)  # a second from DRAM, two from SSD, four from remote storage
 B = Checkpoint("B", 16)
+REPLAYS = MigrationSettings()
 
 
 def run_of(
     servers: Sequence[SimServerSetup],
     jobs: Sequence[WorkloadRequest],
     faults: Sequence[Fault],
+    migration: MigrationSettings = REPLAYS,
     recovers_tokens: bool = True,
     num_slots: int = 1,
-    policy: str = "serverlessllm",
 ) -> Run:
     setup = setup_of(servers, (A, B), num_slots)
+    models = tuple(replace(model, kv_bytes_per_token=1) for model in setup.models)
+    setup = replace(setup, models=models, migration=migration)
     setup = replace(setup, faults=tuple(faults), recovers_tokens=recovers_tokens)
-    return play(Case(PolicySettings(name=policy), setup, tuple(jobs)))
+    return play(Case(PolicySettings(name="serverlessllm"), setup, tuple(jobs)))
 
 
 def one_server(num_gpus: int = 1) -> list[SimServerSetup]:
@@ -218,6 +228,28 @@ def test_a_link_loss_delays_a_download_by_its_length() -> None:
     run = run_of(servers, [job_of(0, "A", 0.0)], [LinkLoss(1.0, "s0", 3.0)])
 
     assert finished_at_s(run) == {"r0": 4.0 + 3.0 + 4.0}
+
+
+def test_a_copied_cache_goes_out_of_one_server_and_into_the_other() -> None:
+    """B takes the GPU of A, whose 4 + 4 tokens of 1 byte each are copied to s1, and later ones."""
+    copies = MigrationSettings("copy")
+    run = run_of(two_servers(), [job_of(0, "A", 0.0, 63), job_of(1, "B", 2.0)], [], copies)
+
+    assert len(told(run, MigrationFinished)) == 1
+    moved = {link.name: link.bytes_moved for link in run.cluster.all_links()}
+    assert moved["s0/nic_out"] == moved["s1/nic"] > 8
+    assert moved["s1/nic_out"] == moved["s0/nic"] == 0
+
+
+def test_a_link_that_is_lost_stops_a_copy() -> None:
+    """The cache needs 3 s over 4 bytes/s; the loss at 5 s ends the migration."""
+    jobs = [job_of(0, "A", 0.0, 63), job_of(1, "B", 2.0)]
+    run = run_of(two_servers(), jobs, [LinkLoss(5.0, "s0", 3.0)], MigrationSettings("copy"))
+
+    failed = told(run, MigrationFailed)
+    assert failed[0][0] == 5.0
+    assert set(finished_at_s(run)) == {"r0", "r1"}
+    assert all(not link.transfers for link in run.cluster.all_links())
 
 
 def test_of_two_spells_that_overlap_the_last_to_end_restores_the_link() -> None:

@@ -6,7 +6,7 @@ from itertools import groupby
 from statistics import median
 
 from experiments.benchmarks.migration.row import MigrationRow
-from sllmreal.router.cost_model import MigrationCostModel, Strategy
+from sllmcore.migration_cost_model import MigrationCostModel, Strategy
 
 _NUM_OBSERVATIONS = 20  # of each median, so that the initial costs of the model no longer matter
 

@@ -11,6 +11,7 @@ from statistics import median
 from experiments.benchmarks.migration.bench import MigrationBench, MigrationRecord
 from experiments.benchmarks.migration.bench_model import BenchModel
 from experiments.benchmarks.migration.row import MigrationRow
+from sllmcore.migration_cost_model import MigrationCostModel, Strategy
 from sllmcore.migration_predictor import (
     LinearMigrationPredictor,
     MigrationProfile,
@@ -19,7 +20,6 @@ from sllmcore.migration_predictor import (
 from sllmcore.protocols import MigrationTimePredictor
 from sllmcore.types import Request
 from sllmreal.engine.protocol import SequenceSpec
-from sllmreal.router.cost_model import MigrationCostModel, Strategy
 
 NUM_BEFORE, NUM_AFTER = 12, 8  # tokens before and after the migration
 

@@ -11,6 +11,7 @@ from types import TracebackType
 from experiments.benchmarks.migration.fleet import HostFleet
 from experiments.campaigns.migration.samples import KV_LAYOUT
 from sllmcore.events import InferenceFinished, MigrationFailed, MigrationFinished
+from sllmcore.migration_rounds import RoundSettings
 from sllmreal.control.deployment import ModelDeployment
 from sllmreal.engine.protocol import SequenceSpec
 from sllmreal.migration.destination import DestinationOptions
@@ -26,7 +27,7 @@ MODEL = ModelDeployment("timed", "", 1, 4096, 0.0, "timed", num_slots=16, settin
 OPTIONS = ProcessOptions(
     host=HostOptions(
         lease_s=5.0,
-        source=SourceOptions(final_gap=4, stall_s=0.6, hold_s=0.4),
+        source=SourceOptions(RoundSettings(final_gap=4), stall_s=0.6, hold_s=0.4),
         destination=DestinationOptions(resend_s=0.2),
     )
 )

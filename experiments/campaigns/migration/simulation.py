@@ -59,9 +59,7 @@ ENGINE = TimedOptions(
 )
 HOST = HostOptions(
     lease_s=12.0,
-    source=SourceOptions(
-        final_gap=2, stall_s=3.0, delta_bytes=512, window_bytes=1024, resend_s=0.2
-    ),
+    source=SourceOptions(stall_s=3.0, delta_bytes=512, window_bytes=1024, resend_s=0.2),
     destination=DestinationOptions(progress_s=0.05, resend_s=0.3),
 )
 OWNER = OwnerOptions(poll_s=1.0, resend_s=0.3, gap_s=0.05, move_s=15.0)

@@ -3,7 +3,7 @@
 import pytest
 
 from sllmcore.errors import UsageError
-from sllmreal.router.cost_model import MigrationCostModel, MigrationRates, Strategy
+from sllmcore.migration_cost_model import MigrationCostModel, MigrationRates, Strategy
 
 KV_BYTES = 131_072  # Llama-3.1-8B: 32 layers, 8 heads of 128, key and value, 2 bytes
 

@@ -1,21 +1,22 @@
-"""Which strategy moves an inference soonest, from what finished migrations teach.
+"""The cost of migrating a sequence by each strategy, learnt from finished migrations.
 
 With n context tokens, k bytes of KV cache per token and a link of B bytes/s:
 
     replay   R(n) = a + n / p + c n^2       p tokens/s of prefill; c is attention's share
     copy     C(n) = b + n k / B
-    hybrid   the destination computes the first r tokens while the cache of the others comes:
+    hybrid   the destination computes the first r tokens and receives the cache of the others:
              R(r) = C(n - r),   H(n) = h R(r)
 
-so where the fixed parts and c do not matter, copying beats replaying if and only if
+Where a, b and c are negligible, copying is faster than replaying if and only if
 
     B > p k       (the break-even bandwidth; 2 GB/s for 15,000 tokens/s and 128 KiB per token)
 
-whatever n is, and with c it always does from some n on. Hybrid would always be the soonest, but it
-loads link and destination both: it has to gain `hybrid_gain`, and h is learnt from hybrids.
+for every n. With c > 0, copying is faster from some n on. The hybrid is always the fastest by this
+model, but it uses both the link and the destination's engine. It is chosen only if it saves
+`hybrid_gain`; h is learnt from hybrid migrations.
 
-Copies and replays teach C and R (`sllmcore.curve`). Until a strategy was tried it is believed in:
-believe too well of it, and it will be tried where it matters.
+Finished copies and replays train C and R (`sllmcore.curve`). Before its first migration a strategy
+is judged by `MigrationRates`. Rates that are too high make sure that each strategy is tried.
 """
 
 from dataclasses import dataclass
@@ -24,11 +25,13 @@ from enum import StrEnum
 from sllmcore.curve import LearntCurve
 from sllmcore.errors import UsageError
 
-_SPAN_TOKENS = 4096.0  # what a belief is about
+_SPAN_TOKENS = 4096.0  # contexts for which the first rates are assumed to hold
 _LONGEST_TOKENS = 1 << 20
 
 
 class Strategy(StrEnum):
+    """How the KV cache of a sequence gets to its destination."""
+
     REPLAY = "replay"
     COPY = "copy"
     HYBRID = "hybrid"
@@ -36,8 +39,8 @@ class Strategy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MigrationRates:
-    """What is believed before anything was measured: a 7B model in fp16 on an A40 by roofline,
-    and a 10 Gbit/s link."""
+    """Rates before anything was measured. Defaults: a 7B model in fp16 on an A40, by roofline, and
+    a link of 10 Gbit/s."""
 
     prefill_tokens_per_s: float = 7_000.0
     link_bytes_per_s: float = 1.25e9
@@ -51,20 +54,28 @@ class MigrationRates:
             raise UsageError(f"times must not be negative, got {self}")
 
     def replay_curve(self) -> LearntCurve:
+        """Return the curve of R, untrained."""
         return LearntCurve(1.0 / self.prefill_tokens_per_s, self.replay_fixed_s, _SPAN_TOKENS)
 
     def copy_curve(self, kv_bytes_per_token: int) -> LearntCurve:
+        """Return the curve of C, untrained."""
         token_s = kv_bytes_per_token / self.link_bytes_per_s
         return LearntCurve(token_s, self.copy_fixed_s, _SPAN_TOKENS)
 
 
-# Better than most, so that each strategy is tried: 100 Gbit/s, a 7B model on an H100.
+# Faster than most, so that each strategy is tried: 100 Gbit/s, a 7B model on an H100.
 HOPEFUL = MigrationRates(30_000.0, 12.5e9, 0.002, 0.002)
 
 
 @dataclass(frozen=True, slots=True)
 class StrategyChoice:
-    """How to move: `replay_tokens` as in `Terms`, and how long it should take."""
+    """A strategy for one migration.
+
+    Args:
+        replay_tokens: The destination computes the tokens before this one and receives the cache of
+            the others. None: it computes all; 0: it receives all.
+        expected_s: Seconds from the start of the migration until the destination is ready.
+    """
 
     strategy: Strategy
     replay_tokens: int | None
@@ -72,14 +83,17 @@ class StrategyChoice:
 
 
 class MigrationCostModel:
-    """Of one model between one pair of places.
+    """The costs of migrating one model between one pair of servers.
 
     Args:
         kv_bytes_per_token: 0 where the cache cannot be copied.
-        rates: What is believed at first.
-        replay: How replaying was learnt to be, and goes on to be; None: as is believed.
+        rates: Rates before the first migration.
+        replay: The curve of R, shared with the model's other pairs; None: a curve of its own.
         smoothing: Weight of the newest migration, in (0, 1].
-        hybrid_gain: What a hybrid must save of the better one's time to be chosen, in [0, 1).
+        hybrid_gain: Share of the faster strategy's time that a hybrid must save, in [0, 1).
+
+    Raises:
+        UsageError: A number is out of its range.
     """
 
     def __init__(
@@ -93,7 +107,10 @@ class MigrationCostModel:
         if kv_bytes_per_token < 0:
             raise UsageError(f"kv_bytes_per_token must not be negative, got {kv_bytes_per_token}")
         if not 0 < smoothing <= 1 or not 0 <= hybrid_gain < 1:
-            raise UsageError(f"smoothing in (0, 1], hybrid_gain in [0, 1), got {smoothing}")
+            raise UsageError(
+                f"smoothing must be in (0, 1] and hybrid_gain in [0, 1), got {smoothing} and "
+                f"{hybrid_gain}"
+            )
         self._kv_bytes = kv_bytes_per_token
         self._smoothing = smoothing
         self._hybrid_gain = hybrid_gain
@@ -102,24 +119,31 @@ class MigrationCostModel:
         self._hybrid_ratio = 1.0
 
     def replay_s(self, context_tokens: int) -> float:
+        """Return R, in seconds."""
         return self._replay.at(context_tokens)
 
     def copy_s(self, context_tokens: int) -> float:
+        """Return C, in seconds."""
         return self._copy.at(context_tokens)
 
     def hybrid_s(self, context_tokens: int) -> float:
+        """Return H, in seconds."""
         return self._hybrid_ratio * self._overlapped_s(context_tokens)
 
     def break_even_bytes_per_s(self, context_tokens: int) -> float | None:
-        """The link from which on copying so long a context is sooner than replaying it; None where
-        it takes longer to begin with."""
+        """Return the bandwidth above which copying a context is faster than replaying it.
+
+        None if copying takes longer even over an infinitely fast link.
+        """
         left_s = self.replay_s(context_tokens) - self.copy_s(0)
         return context_tokens * self._kv_bytes / left_s if left_s > 0 else None
 
     @property
     def break_even_tokens(self) -> int | None:
-        """The shortest context, to a part in a thousand, from which on copying is sooner, up to a
-        million tokens; None where it is at once, or never."""
+        """The shortest context for which copying is faster, to a part in a thousand.
+
+        None if copying is faster for one token already, or slower for up to a million tokens.
+        """
         shorter, longer = 1, 2
         if self.copy_s(shorter) <= self.replay_s(shorter):
             return None
@@ -136,7 +160,7 @@ class MigrationCostModel:
         return longer
 
     def choose(self, context_tokens: int) -> StrategyChoice:
-        """The strategy for a context of so many tokens."""
+        """Return the strategy that is expected to be the fastest."""
         replay = StrategyChoice(Strategy.REPLAY, None, self.replay_s(context_tokens))
         if self._kv_bytes == 0:
             return replay
@@ -148,7 +172,10 @@ class MigrationCostModel:
         return better
 
     def observe(self, strategy: Strategy, context_tokens: int, took_s: float) -> None:
-        """Learn from a finished migration: from its preparation to the destination's readiness."""
+        """Learn from a finished migration that took `took_s` from its start to a ready destination.
+
+        A migration of no tokens or of no time is ignored.
+        """
         if context_tokens < 1 or took_s <= 0:
             return
         match strategy:
@@ -161,7 +188,8 @@ class MigrationCostModel:
                 self._hybrid_ratio += self._smoothing * (newest - self._hybrid_ratio)
 
     def hybrid_split(self, context_tokens: int) -> int:
-        """Tokens to replay so that replaying them and copying the others end together."""
+        """Return the tokens to replay so that replaying them and copying the others take equally
+        long."""
         least, most = 0, context_tokens
         while least < most:
             middle = (least + most) // 2
