@@ -22,7 +22,7 @@ from experiments.benchmarks.loading.models import (
     lora_shapes,
 )
 from experiments.benchmarks.loading.overlap import Overlap
-from experiments.benchmarks.loading.row import Measure
+from experiments.benchmarks.loading.row import LoadingMeasure
 from experiments.campaigns.checkpoint.samples import small_model
 from sllmreal.checkpoint import convert
 
@@ -85,7 +85,7 @@ def test_the_steps_of_the_breakdown_verify_what_they_read(tmp_path: Path) -> Non
 def test_a_cold_load_finds_no_cached_byte_and_a_hot_load_all(tmp_path: Path) -> None:
     """Seeded bug: the page cache is not set before a hot load."""
     model = prepared(tmp_path)
-    measure = Measure(model.name, model.size_bytes, "cold", 0)
+    measure = LoadingMeasure(model.name, model.size_bytes, "cold", 0)
     with Crew(["safetensors", "ours pool"], model, "cpu") as crew:
         for loader in crew.loaders:
             (cold,) = measured_row(crew, loader, model, measure, "cpu")

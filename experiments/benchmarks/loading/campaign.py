@@ -26,7 +26,7 @@ from experiments.benchmarks.loading.limits import (
 )
 from experiments.benchmarks.loading.loaders import files_read, prepare_tensorizer
 from experiments.benchmarks.loading.models import PreparedModel
-from experiments.benchmarks.loading.row import DISK, LoadingRow, Measure, limit_row
+from experiments.benchmarks.loading.row import DISK, LoadingMeasure, LoadingRow, limit_row
 from experiments.benchmarks.loading.stolen import StolenTime
 
 _COPIES = 2  # a loader may fill the page cache, and memory of its own
@@ -54,7 +54,7 @@ def compare(
     with Crew(loaders, model, device) as crew:
         disk = DiskLimit(model.native / "partition-00000.bin")
         for number in range(rounds):
-            cold = Measure(model.name, model.size_bytes, "cold", number, medium)
+            cold = LoadingMeasure(model.name, model.size_bytes, "cold", number, medium)
             for memory in ("new memory", "memory just freed"):
                 seconds = populate_seconds(model.size_bytes)
                 yield limit_row(memory, replace(cold, cache="hot"), seconds)  # no disk in it
@@ -72,7 +72,7 @@ def compare_hot(
         for loader in crew.loaders:
             crew.load(loader, cold=False)  # into the pool, if the loader has one
         for number in range(rounds):
-            hot = Measure(model.name, model.size_bytes, "hot", number, medium)
+            hot = LoadingMeasure(model.name, model.size_bytes, "hot", number, medium)
             copy_s = _copy_limit(model, device)
             yield limit_row("memory copy", hot, copy_s)
             for loader in _rotated(crew.loaders, number):
@@ -85,7 +85,7 @@ def _cold_rows(
     loaders: Sequence[str],
     model: PreparedModel,
     disk: DiskLimit,
-    measure: tuple[Measure, str],
+    measure: tuple[LoadingMeasure, str],
 ) -> Iterator[LoadingRow]:
     """Yield a row of each loader, and of the disk's limit before and after it."""
     cold, device = measure
@@ -118,7 +118,7 @@ def breakdown(model: PreparedModel, rounds: int, medium: str = DISK) -> Iterator
     with Crew(ALL_STEPS, model, "cpu") as crew:
         disk = DiskLimit(model.native / "partition-00000.bin")
         for number in range(rounds):
-            cold = Measure(model.name, model.size_bytes, "cold", number, medium)
+            cold = LoadingMeasure(model.name, model.size_bytes, "cold", number, medium)
             steps = _rotated(crew.loaders, number)
             yield from _cold_rows(crew, steps, model, disk, (cold, "cpu"))
 
@@ -134,7 +134,7 @@ def on_media(
     for emulated, rate in rates_bytes_per_s.items():
         with Crew(ON_MEDIA, model, "cpu", partial(throttle, bytes_per_s=rate)) as crew:
             for number in range(rounds):
-                measure = Measure(model.name, model.size_bytes, emulated, number, medium)
+                measure = LoadingMeasure(model.name, model.size_bytes, emulated, number, medium)
                 for loader in crew.loaders:
                     for row in measured_row(crew, loader, model, measure, "cpu"):
                         yield row.within(model.size_bytes / rate)
@@ -147,7 +147,7 @@ def _copy_limit(model: PreparedModel, device: str) -> float:
 
 
 def measured_row(
-    crew: Crew, loader: str, model: PreparedModel, measure: Measure, device: str
+    crew: Crew, loader: str, model: PreparedModel, measure: LoadingMeasure, device: str
 ) -> Iterator[LoadingRow]:
     """Yield the row of one load; none if the loader's process died."""
     hot = measure.cache == "hot"
@@ -175,7 +175,9 @@ def _available_bytes() -> int:
     raise LookupError("MemAvailable")
 
 
-def _as_row(loader: str, measure: Measure, device: str, measured: dict[str, Any]) -> LoadingRow:
+def _as_row(
+    loader: str, measure: LoadingMeasure, device: str, measured: dict[str, Any]
+) -> LoadingRow:
     seconds = float(measured["seconds"])
     return LoadingRow(
         loader=loader,

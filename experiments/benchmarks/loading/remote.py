@@ -16,7 +16,7 @@ from pathlib import Path
 from experiments.benchmarks.loading.link import emulated_link, why_not
 from experiments.benchmarks.loading.models import PreparedModel
 from experiments.benchmarks.loading.receive import receive_and_forget
-from experiments.benchmarks.loading.row import DISK, LoadingRow, Measure, limit_row
+from experiments.benchmarks.loading.row import DISK, LoadingMeasure, LoadingRow, limit_row
 from experiments.benchmarks.loading.services import KINDS, StorageService
 from experiments.benchmarks.loading.stolen import StolenTime
 from sllmreal.loader import ChunkPool, LoadOptions
@@ -39,7 +39,9 @@ def over_links(model: PreparedModel, rounds: int, medium: str = DISK) -> Iterato
                 with emulated_link(rate) as link, kind.serving(model.native, link) as service:
                     for number in range(rounds):
                         where = f"{name}{kind.suffix}"
-                        measure = Measure(model.name, model.size_bytes, where, number, medium)
+                        measure = LoadingMeasure(
+                            model.name, model.size_bytes, where, number, medium
+                        )
                         yield from _round(service, model, pool, measure, rate)
 
 
@@ -47,7 +49,7 @@ def _round(
     service: StorageService,
     model: PreparedModel,
     pool: ChunkPool,
-    measure: Measure,
+    measure: LoadingMeasure,
     rate: float | None,
 ) -> Iterator[LoadingRow]:
     file = model.native / "partition-00000.bin"
@@ -91,7 +93,7 @@ class _Clock:
         self._began_cpu_s = _cpu_s()
         self._began_s = time.perf_counter()
 
-    def row(self, name: str, measure: Measure) -> LoadingRow:
+    def row(self, name: str, measure: LoadingMeasure) -> LoadingRow:
         """Return a row of the time until now."""
         seconds, cpu_s = time.perf_counter() - self._began_s, _cpu_s() - self._began_cpu_s
         row = limit_row(name, measure, seconds, cpu_s)

@@ -57,7 +57,7 @@ class LoadingRow:
 
 
 def limit_row(
-    name: str, row_of: "Measure", seconds: float, cpu_s: float | None = None
+    name: str, row_of: "LoadingMeasure", seconds: float, cpu_s: float | None = None
 ) -> LoadingRow:
     """Return the row of a limit; its ratio is 1 by definition."""
     rate = row_of.size_bytes / seconds
@@ -77,7 +77,7 @@ def limit_row(
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
+class LoadingMeasure:
     """The conditions of a measurement, apart from the loader."""
 
     model: str
