@@ -7,6 +7,7 @@ import msgspec
 
 from sllmcore.errors import UsageError
 from sllmcore.types import Checkpoint
+from sllmreal.engine.kind import DEFAULT_ENGINE
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*){0,3}")
 
@@ -14,8 +15,8 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*){0
 class ModelDeployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One model. `source` is a directory or URL that holds its weights: the REMOTE tier.
 
-    `engine` names an engine of `sllmreal.engine` and `settings` are its own. `tenants` may see and
-    use the model; None: all may.
+    `engine` is a name in `sllmreal.engine.registry`, `settings` are those of that engine. `tenants`
+    may see and use the model; None: all may.
     """
 
     name: str
@@ -23,7 +24,7 @@ class ModelDeployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size_bytes: int
     context_tokens: int
     created_at_s: float
-    engine: str = "transformers"
+    engine: str = DEFAULT_ENGINE
     num_gpus: int = 1
     num_slots: int = 4
     settings: Mapping[str, str | int | float | bool] = {}

@@ -307,7 +307,7 @@ def test_room_that_is_not_there_is_refused_and_the_gpu_stays_free() -> None:
 
 def test_an_order_for_a_gateway_is_refused() -> None:
     async def scenario(stage: Stage) -> None:
-        with pytest.raises(ControlError, match="RunRequest"):
+        with pytest.raises(ControlError, match="StartRequest"):
             stage.worker.execute(StartRequest(1, "r1", "i1", "memory", 1))
 
     play(scenario)
