@@ -7,6 +7,7 @@ import msgspec
 
 from sllmcore.errors import UsageError
 from sllmcore.types import Checkpoint
+from sllmreal.engine.kind import DEFAULT_ENGINE
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*){0,3}")
 
@@ -20,7 +21,7 @@ class ModelDeployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         size_bytes: Size of the weights.
         context_tokens: Length of the context, prompt and output together.
         created_at_s: Unix time of the deployment.
-        engine: Name of an engine of `sllmreal.engine`.
+        engine: Name of an engine in `sllmreal.engine.registry`.
         num_gpus: GPUs of an instance.
         num_slots: Concurrent requests of an instance.
         settings: The engine's own settings.
@@ -32,7 +33,7 @@ class ModelDeployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size_bytes: int
     context_tokens: int
     created_at_s: float
-    engine: str = "transformers"
+    engine: str = DEFAULT_ENGINE
     num_gpus: int = 1
     num_slots: int = 4
     settings: Mapping[str, str | int | float | bool] = {}

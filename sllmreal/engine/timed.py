@@ -17,9 +17,10 @@ import numpy as np
 
 from sllmcore.errors import UsageError
 from sllmreal.engine.errors import BadStateError
+from sllmreal.engine.kind import EngineKind, EngineModel
 from sllmreal.engine.mixing import splitmix64
 from sllmreal.engine.prefill import Prefill
-from sllmreal.engine.protocol import Capabilities, KVBlock
+from sllmreal.engine.protocol import Capabilities, Engine, KVBlock
 from sllmreal.engine.sequence import RunningSequence
 from sllmreal.engine.slots import Clock, SlotEngine
 
@@ -56,6 +57,18 @@ class TimedOptions:
         smallest = min(self.num_slots, self.vocab_size, self.num_layers)
         if smallest < 1 or self.context_tokens < 2:
             raise UsageError(f"sizes must be positive, a context at least 2, got {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class TimedSettings:
+    """Settings of a deployed timed engine: see `TimedOptions` and `Pace`."""
+
+    vocab_size: int = 32000
+    exports_kv: bool = True
+    prefill_chunk_tokens: int = 256
+    prefill_token_s: float = 0.0
+    decode_step_s: float = 0.0
+    decode_sequence_s: float = 0.0
 
 
 def timed_engine(
@@ -161,3 +174,19 @@ class TimedModel:
             values = keys << np.uint64(shift % 64) | keys >> np.uint64(-shift % 64)
             layers.append(np.concatenate((keys, values)).view(np.uint8).data)
         return tuple(layers)
+
+
+def _make(model: EngineModel, settings: TimedSettings) -> Engine:
+    options = TimedOptions(
+        model=model.name,
+        context_tokens=model.context_tokens,
+        num_slots=model.num_slots,
+        vocab_size=settings.vocab_size,
+        exports_kv=settings.exports_kv,
+        prefill_chunk_tokens=settings.prefill_chunk_tokens,
+        pace=Pace(settings.prefill_token_s, settings.decode_step_s, settings.decode_sequence_s),
+    )
+    return timed_engine(options)
+
+
+TIMED = EngineKind(TimedSettings, _make, needs_weights=False, paced=True)

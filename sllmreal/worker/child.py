@@ -16,7 +16,9 @@ from collections.abc import Sequence
 
 from sllmcore.errors import ControlError, UsageError
 from sllmreal import logs
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.engine.protocol import Engine
+from sllmreal.engine.weights import Weights
 from sllmreal.migration.socket_links import SocketLinks
 from sllmreal.streams.host import EngineHost
 from sllmreal.transport.channel import Channel
@@ -34,8 +36,7 @@ from sllmreal.worker.child_messages import (
     WarmUp,
     child_end,
 )
-from sllmreal.worker.engines import make_engine, prepare, warm_up
-from sllmreal.worker.storage import Weights
+from sllmreal.worker.engines import check_settings, engine_kind, make_engine
 
 _PR_SET_PDEATHSIG = 1
 # A tenth of what a thread gets that competes with it; Linux may compare within a session only
@@ -82,7 +83,7 @@ class Child:
     def _warm_up(self, engine: str) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _WARM_UP_NICE)
         try:
-            warm_up(engine)
+            engine_kind(engine).warm_up()
         except Exception as error:  # imports run foreign code
             self._loop.call_soon_threadsafe(self._fail, error)
         else:
@@ -90,7 +91,7 @@ class Child:
 
     async def _prepare(self, boot: Boot) -> None:
         try:
-            await asyncio.to_thread(prepare, boot.model)
+            await asyncio.to_thread(_prepare, boot.model)
         except Exception as error:  # imports run foreign code
             self._fail(error)
         else:
@@ -118,6 +119,11 @@ class Child:
             self._channel.post(message)
         except ChannelClosedError:
             return  # `serve` ends for the same reason
+
+
+def _prepare(model: ModelDeployment) -> None:
+    check_settings(model)
+    engine_kind(model.engine).prepare()
 
 
 async def _serve(fd: int) -> None:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sllmreal.control.deployment import ModelDeployment
+from sllmreal.engine.weights import Weights
 from sllmreal.streams import messages as wire
 from sllmreal.streams.host_io import HostOptions
 from sllmreal.transport.byte_stream import ByteStream
 from sllmreal.transport.socket_channel import SocketChannel
-from sllmreal.worker.storage import Weights
 
 if TYPE_CHECKING:
     from typing import Any

@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from sllmreal import logs
 from sllmreal.engine.errors import EngineLostError
+from sllmreal.engine.kind import Interpreter
 from sllmreal.transport.errors import ChannelClosedError
 from sllmreal.worker.child_messages import FromChild, Ping, Pong, ToChild, worker_end
 from sllmreal.worker.process_options import ProcessOptions
@@ -31,10 +31,16 @@ class EngineProcess:
     `max_unanswered` pings in a row may go unanswered before it counts as lost.
     """
 
-    def __init__(self, options: ProcessOptions, hear: Callable[[FromChild], None]) -> None:
+    def __init__(
+        self,
+        options: ProcessOptions,
+        hear: Callable[[FromChild], None],
+        interpreter: Interpreter | None = None,
+    ) -> None:
         self.hear = hear
         self.max_unanswered = options.max_unanswered_booting
         self._options = options
+        self._interpreter = interpreter or Interpreter()
         self._loop = asyncio.get_running_loop()
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Channel[ToChild, FromChild] | None = None
@@ -112,16 +118,18 @@ class EngineProcess:
         """Start the process; returns our end of its socket."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
+        python = self._interpreter.python
+        environment = {**os.environ, **self._interpreter.environment, **self._options.environment}
         try:
             with theirs:
                 self._process = subprocess.Popen(  # noqa: S603 - ourselves
                     [
-                        *(sys.executable, "-m", "sllmreal.worker.child", str(theirs.fileno())),
+                        *(python, "-m", "sllmreal.worker.child", str(theirs.fileno())),
                         *logs.child_options(),
                     ],
                     stdin=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
-                    env={**os.environ, **self._options.environment},
+                    env=environment,
                 )
         except OSError as error:
             ours.close()

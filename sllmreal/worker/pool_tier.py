@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from sllmcore.types import DRAM
 from sllmreal.checkpoint.layout import Layout
+from sllmreal.engine.weights import PoolPlace, Weights
 from sllmreal.loader.destination import PoolMemory
 from sllmreal.loader.errors import CheckpointInUseError
 from sllmreal.loader.fill import Fill
@@ -17,7 +18,7 @@ from sllmreal.loader.plan import ByteRange, ChunkKey, LoadPlan, check_chunk_byte
 from sllmreal.loader.pool import ChunkPool
 from sllmreal.loader.transfer import LoadOptions, transfer
 from sllmreal.worker.ssd_copy import SsdCopy
-from sllmreal.worker.storage import LoadResult, PoolPlace, Weights, farthest
+from sllmreal.worker.storage import LoadResult, farthest
 from sllmreal.worker.tier_reader import TierReader
 
 

@@ -5,6 +5,7 @@ import asyncio
 from sllmcore.errors import UsageError
 from sllmreal.control.deployment import ModelDeployment
 from sllmreal.engine.errors import EngineLostError
+from sllmreal.engine.weights import Weights
 from sllmreal.streams import messages as wire
 from sllmreal.worker.child_messages import (
     Boot,
@@ -16,11 +17,10 @@ from sllmreal.worker.child_messages import (
     WarmedUp,
 )
 from sllmreal.worker.engine_process import EngineProcess
-from sllmreal.worker.engines import check_settings
+from sllmreal.worker.engines import check_settings, engine_kind
 from sllmreal.worker.process_options import ProcessOptions
 from sllmreal.worker.runner import Launch, Runner, Send
 from sllmreal.worker.spares import Spares
-from sllmreal.worker.storage import Weights
 
 
 class ProcessRunner:
@@ -55,7 +55,8 @@ class ProcessRunner:
         if self._spares is not None:
             spare = self._spares.hand_out(self._instance_id, self._model.engine)
         if spare is None or not await self._booted_from(spare):
-            self._process = EngineProcess(self._options, self._take)
+            interpreter = engine_kind(self._model.engine).interpreter()
+            self._process = EngineProcess(self._options, self._take, interpreter)
             await self._process.open()
             await self._boot(self._process)
 

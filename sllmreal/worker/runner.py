@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from sllmreal.control.deployment import ModelDeployment
+from sllmreal.engine.weights import Weights
 from sllmreal.streams import messages as wire
-from sllmreal.worker.storage import Weights
 
 Send = Callable[[wire.ToOwner], None]
 

@@ -13,9 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 
+from sllmcore.errors import UsageError
 from sllmreal.engine.errors import EngineLostError
+from sllmreal.engine.kind import DEFAULT_ENGINE
 from sllmreal.worker.child_messages import CannotRun, FromChild, WarmedUp, WarmUp
 from sllmreal.worker.engine_process import EngineProcess
+from sllmreal.worker.engines import engine_kind
 from sllmreal.worker.process_options import ProcessOptions
 
 _FIRST_PAUSE_S = 1.0  # before another try, doubled with every failure
@@ -40,7 +43,7 @@ class Spares:
     """
 
     def __init__(
-        self, options: ProcessOptions, say: Callable[[str], None], engine: str = "transformers"
+        self, options: ProcessOptions, say: Callable[[str], None], engine: str = DEFAULT_ENGINE
     ) -> None:
         self._options = options
         self._say = say
@@ -115,7 +118,7 @@ class Spares:
             began_s = loop.time()
             try:
                 await self._one()
-            except EngineLostError as error:
+            except (EngineLostError, UsageError) as error:
                 self._say(f"a spare engine process: {error}")
                 if loop.time() - began_s > _LONGEST_PAUSE_S:  # it was good for a while
                     pause_s = _FIRST_PAUSE_S
@@ -137,7 +140,9 @@ class Spares:
         """Boot a process, and return when it is taken. Raises EngineLostError when it is lost."""
         loop = asyncio.get_running_loop()
         warm: asyncio.Future[None] = loop.create_future()
-        process = EngineProcess(self._options, lambda said: _heard(warm, said))
+        process = EngineProcess(
+            self._options, lambda said: _heard(warm, said), engine_kind(self._engine).interpreter()
+        )
         spare = _Spare(process, loop.create_future())
         try:
             await process.open()

@@ -11,31 +11,7 @@ from typing import Protocol
 
 from sllmcore.types import DRAM, Residency, StorageTier
 from sllmreal.control.deployment import ModelDeployment
-
-
-@dataclass(frozen=True, slots=True)
-class PoolPlace:
-    """Chunk `number` of a partition lies in chunk `chunk` of the pool."""
-
-    partition: int
-    number: int
-    chunk: int
-
-
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """Where an engine finds its model while its instance lives.
-
-    `directory` holds configuration, tokenizer and index; the tensors' bytes are in the pool, which
-    is the memory behind the descriptor `pool_fd` of process `pool_pid`.
-    """
-
-    directory: str
-    identity: str
-    pool_pid: int
-    pool_fd: int
-    chunk_bytes: int
-    places: tuple[PoolPlace, ...]
+from sllmreal.engine.weights import Weights
 
 
 @dataclass(frozen=True, slots=True)

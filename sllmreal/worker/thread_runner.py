@@ -8,13 +8,13 @@ from sllmcore.errors import SllmError
 from sllmreal.control.deployment import ModelDeployment
 from sllmreal.engine.errors import EngineLostError
 from sllmreal.engine.protocol import Engine
+from sllmreal.engine.weights import Weights
 from sllmreal.migration.links import LocalNetwork, MigrationLinks
 from sllmreal.streams import messages as wire
 from sllmreal.streams.host import EngineHost
 from sllmreal.streams.host_io import HostOptions
 from sllmreal.worker.engines import check_settings, make_engine
 from sllmreal.worker.runner import Launch, Runner, Send
-from sllmreal.worker.storage import Weights
 
 if TYPE_CHECKING:
     from sllmreal.loader.pool import ChunkPool

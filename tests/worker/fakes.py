@@ -9,11 +9,11 @@ from sllmcore.types import Residency, ServerSpec, StorageTier
 from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.messages import EvictCopy, LaunchInstance, Order, ReportedEvent, StopInstance
 from sllmreal.engine.errors import EngineLostError
+from sllmreal.engine.weights import Weights
 from sllmreal.streams import messages as wire
 from sllmreal.worker.data_plane import DataPlane
 from sllmreal.worker.paced import PacedStorage
 from sllmreal.worker.runner import Send
-from sllmreal.worker.storage import Weights
 from sllmreal.worker.worker import Worker
 
 

@@ -18,6 +18,7 @@ from sllmreal.control.messages import LaunchInstance, StopInstance
 from sllmreal.engine.protocol import Engine, OutputToken, SequenceSpec
 from sllmreal.engine.samples import write_sample
 from sllmreal.engine.timed import timed_engine
+from sllmreal.engine.weights import Weights
 from sllmreal.migration.links import LocalNetwork
 from sllmreal.streams import messages as wire
 from sllmreal.streams.host_io import HostOptions
@@ -26,7 +27,6 @@ from sllmreal.worker.process_options import ProcessOptions
 from sllmreal.worker.process_runner import process_launch
 from sllmreal.worker.runner import Launch, Runner, Send
 from sllmreal.worker.spares import Spares
-from sllmreal.worker.storage import Weights
 from sllmreal.worker.thread_runner import ThreadRunner, thread_launch
 from sllmreal.worker.tiers import TierStorage
 from tests.worker.models import CHUNK_BYTES, spec_of
@@ -171,7 +171,7 @@ def test_an_engine_that_breaks_is_an_instance_lost_of_which_gateways_hear() -> N
     asyncio.run(scenario())
 
 
-NO_ENGINE = ModelDeployment("x", "nowhere", 10, 64, 0.0, "vllm")
+NO_ENGINE = ModelDeployment("x", "nowhere", 10, 64, 0.0, "unheard-of")
 NO_SETTING = ModelDeployment("x", "nowhere", 10, 64, 0.0, "timed", settings={"pace": 1})
 NO_WEIGHTS = ModelDeployment("x", "nowhere", 10, 64, 0.0, "transformers")
 
@@ -179,11 +179,11 @@ NO_WEIGHTS = ModelDeployment("x", "nowhere", 10, 64, 0.0, "transformers")
 @pytest.mark.parametrize(
     ("launch", "model", "reason"),
     [
-        (thread_launch(), NO_ENGINE, "an engine is one of"),
-        (thread_launch(), NO_SETTING, "settings"),
+        (thread_launch(), NO_ENGINE, "unknown engine"),
+        (thread_launch(), NO_SETTING, "no setting"),
         (thread_launch(), NO_WEIGHTS, "needs weights"),
-        (process_launch(), NO_ENGINE, "an engine is one of"),
-        (process_launch(), NO_SETTING, "settings"),
+        (process_launch(), NO_ENGINE, "unknown engine"),
+        (process_launch(), NO_SETTING, "no setting"),
     ],
 )
 def test_a_model_that_cannot_run_is_a_load_that_failed(

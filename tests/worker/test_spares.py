@@ -228,8 +228,8 @@ def test_a_worker_may_have_none() -> None:
 
 def test_spares_that_cannot_be_booted_are_talked_about_and_instances_start() -> None:
     async def scenario() -> None:
-        async with bench(engine="vllm") as here:
-            assert "an engine is one of" in await here.hears()
+        async with bench(engine="unheard-of") as here:
+            assert "unknown engine" in await here.hears()
             here.stage.execute(start(1, "i1"))
             await here.stage.loaded()
 

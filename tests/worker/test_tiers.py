@@ -14,7 +14,7 @@ from sllmcore.errors import UsageError
 from sllmcore.types import DRAM, REMOTE, SSD, Residency
 from sllmreal.checkpoint.errors import StorageError
 from sllmreal.control.deployment import ModelDeployment
-from sllmreal.worker.weights import mapped_weights
+from sllmreal.engine.mapped_weights import mapped_weights
 from tests.loader.range_server import Behaviour, serving
 from tests.worker.models import native_model, safetensors_model, sharded_model, spec_of, tensors
 from tests.worker.servers import MIB

@@ -8,9 +8,9 @@ from pathlib import Path
 from experiments.campaigns.checkpoint.samples import same_bytes
 from sllmcore.types import DRAM, SSD, ServerSpec, StorageTier
 from sllmreal.control.deployment import ModelDeployment
+from sllmreal.engine.mapped_weights import mapped_weights
 from sllmreal.worker.storage import LoadResult
 from sllmreal.worker.tiers import TierStorage
-from sllmreal.worker.weights import mapped_weights
 from tests.worker.models import CHUNK_BYTES, tensors
 from tests.worker.servers import small_server
 

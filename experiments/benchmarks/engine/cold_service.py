@@ -17,13 +17,13 @@ from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.messages import LaunchInstance, ReportedEvent, StopInstance
 from sllmreal.engine.errors import EngineLostError
 from sllmreal.engine.protocol import SequenceSpec
+from sllmreal.engine.weights import Weights
 from sllmreal.streams import messages as wire
 from sllmreal.worker.data_plane import DataPlane, ToInstance
 from sllmreal.worker.process_options import ProcessOptions
 from sllmreal.worker.process_runner import process_launch
 from sllmreal.worker.runner import Runner, Send
 from sllmreal.worker.spares import Spares
-from sllmreal.worker.storage import Weights
 from sllmreal.worker.tiers import TierStorage
 from sllmreal.worker.worker import Worker
 

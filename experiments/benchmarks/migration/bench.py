@@ -16,10 +16,10 @@ from sllmcore.types import DRAM, ServerSpec
 from sllmreal.control.deployment import ModelDeployment
 from sllmreal.engine.errors import EngineLostError
 from sllmreal.engine.protocol import Capabilities, SequenceSpec
+from sllmreal.engine.weights import Weights
 from sllmreal.streams import messages as wire
 from sllmreal.streams.owner import StreamOwner
 from sllmreal.streams.owner_io import DeliverTokens, MigrationSpec, StreamEvent
-from sllmreal.worker.storage import Weights
 from sllmreal.worker.tiers import TierStorage
 
 SOURCE, DESTINATION = "source", "destination"

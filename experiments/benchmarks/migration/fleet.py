@@ -19,12 +19,12 @@ from typing import Protocol, TypeVar
 from sllmcore.errors import SllmError
 from sllmreal.control.deployment import ModelDeployment
 from sllmreal.engine.errors import EngineLostError
+from sllmreal.engine.weights import Weights
 from sllmreal.streams import messages as wire
 from sllmreal.streams.owner import StreamOwner
 from sllmreal.streams.owner_io import DeliverTokens, ReportEvent, SendToHost, StreamEvent
 from sllmreal.worker.process_options import ProcessOptions
 from sllmreal.worker.process_runner import ProcessRunner
-from sllmreal.worker.storage import Weights
 
 _LONGEST_WAIT_S = 0.05
 T = TypeVar("T")

@@ -29,7 +29,7 @@ from sllmreal.engine.vllm.engine import VllmEngine
 from sllmreal.engine.vllm.kv_layout import READABLE_ISA
 from sllmreal.engine.vllm.loader import LOAD_FORMAT, WEIGHTS_KEY, encoded_weights
 from sllmreal.engine.vllm.settings import VllmSettings
-from sllmreal.worker.storage import Weights
+from sllmreal.engine.weights import Weights
 
 _CPU_BLOCK_TOKENS = 32
 _WARM_UP_SAMPLE = "llama-mini"
@@ -43,6 +43,7 @@ class VllmModel:
     num_slots: int
     context_tokens: int | None
     settings: VllmSettings
+    num_ranks: int = 1
     weights: Weights | None = None
 
     @property
@@ -91,7 +92,7 @@ def _engine_args(model: VllmModel) -> EngineArgs:
         "model": model.directory,
         "dtype": settings.dtype,
         "quantization": settings.quantization,
-        "tensor_parallel_size": settings.tensor_parallel_size,
+        "tensor_parallel_size": model.num_ranks,
         "enforce_eager": settings.enforce_eager,
         "enable_prefix_caching": settings.enable_prefix_caching,
         "max_model_len": settings.max_model_len or model.context_tokens,
@@ -109,7 +110,7 @@ def _engine_args(model: VllmModel) -> EngineArgs:
     if model.weights is not None:
         chosen["load_format"] = LOAD_FORMAT
         chosen["model_loader_extra_config"] = {WEIGHTS_KEY: encoded_weights(model.weights)}
-    if settings.tensor_parallel_size == 1:
+    if model.num_ranks == 1:
         chosen["distributed_executor_backend"] = "uni"
         chosen["kv_transfer_config"] = KVTransferConfig(
             kv_connector="KvLanding",
@@ -124,7 +125,7 @@ def _capabilities(model: VllmModel, core: EngineCore) -> Capabilities:
     config = core.vllm_config
     shape = _cache_shape(config)
     layers = config.compilation_config.static_forward_context.values()
-    exports_kv = model.settings.tensor_parallel_size == 1 and all(
+    exports_kv = model.num_ranks == 1 and all(
         getattr(layer, "isa", READABLE_ISA) == READABLE_ISA and current_platform.is_cpu()
         for layer in layers
     )

@@ -15,8 +15,8 @@ from vllm.config.load import LoadConfig
 from vllm.model_executor.model_loader import register_model_loader
 from vllm.model_executor.model_loader.base_loader import BaseModelLoader
 
-from sllmreal.worker.storage import Weights
-from sllmreal.worker.weights import mapped_weights
+from sllmreal.engine.mapped_weights import mapped_weights
+from sllmreal.engine.weights import Weights
 
 LOAD_FORMAT = "sllm"
 WEIGHTS_KEY = "weights"  # in model_loader_extra_config: an encoded `Weights`

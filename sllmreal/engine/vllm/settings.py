@@ -1,18 +1,23 @@
 """Settings of a model that vLLM serves, under vLLM's own names. Needs no vLLM."""
 
-import msgspec
+from dataclasses import dataclass
 
 from sllmcore.errors import UsageError
 
 
-class VllmSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Engine arguments of vLLM. None: vLLM's own default.
+@dataclass(frozen=True, slots=True)
+class VllmSettings:
+    """Engine arguments of vLLM. None: vLLM's own default, or what the deployment implies.
 
-    `block_size` 32 on the CPU makes at most 31 tokens of a moved request be computed again.
-    `kv_cache_memory_bytes` None: what `num_slots` requests of the whole context take.
+    Args:
+        tensor_parallel_size: Ranks of an instance; None: its number of GPUs.
+        max_model_len: Prompt and output together; None: the deployment's context.
+        block_size: Tokens of a KV block. After a migration at most one block less a token is
+            computed again where KV cannot be copied.
+        kv_cache_memory_bytes: None: on a CPU, room for every slot's whole context.
     """
 
-    tensor_parallel_size: int = 1
+    tensor_parallel_size: int | None = None
     max_model_len: int | None = None
     max_num_batched_tokens: int | None = None
     dtype: str = "auto"
@@ -24,7 +29,7 @@ class VllmSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gpu_memory_utilization: float | None = None
 
     def __post_init__(self) -> None:
-        if self.tensor_parallel_size < 1:
-            raise UsageError(
-                f"tensor_parallel_size must be at least 1, got {self.tensor_parallel_size}"
-            )
+        for name in ("tensor_parallel_size", "max_model_len", "block_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be at least 1, got {value}")

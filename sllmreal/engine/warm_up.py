@@ -1,4 +1,4 @@
-"""A cold start in small: what it imports and initialises is there for the real one.
+"""The warm-up of a process for transformers engines: a cold start in small.
 
 Random weights of a tiny model go the way of an instance's, to its first token: transformers imports
 much of itself only while it builds a model, torch chooses kernels when it first computes.
@@ -17,12 +17,12 @@ SAMPLE = "llama-tiny"
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
-def rehearse() -> None:
-    """Start such an engine on the CPU and let it say a token; nothing of it is kept."""
+def warm_up() -> None:
+    """Make an engine of each dtype on the CPU and generate a token; keep nothing of it."""
     for dtype in DTYPES:
-        with TemporaryDirectory(prefix="sllm-rehearsal-") as directory:
+        with TemporaryDirectory(prefix="sllm-warm-up-") as directory:
             write_sample(directory, SAMPLE, dtype=dtype)
             engine = engine_of(directory, load_checkpoint(directory), EngineOptions(num_slots=1))
-            engine.start(SequenceSpec("rehearsal", (1, 2, 3), 1))
+            engine.start(SequenceSpec("warm-up", (1, 2, 3), 1))
             engine.step()
             engine.close()

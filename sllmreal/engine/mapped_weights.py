@@ -1,4 +1,4 @@
-"""An instance's weights as tensors: views of the worker's pool, in this process or another one."""
+"""An instance's weights as tensors: views of a worker's pool, in its process or another one."""
 
 import os
 from dataclasses import dataclass, replace
@@ -9,11 +9,11 @@ import torch
 from sllmreal.checkpoint.errors import StorageError
 from sllmreal.checkpoint.layout import Layout
 from sllmreal.checkpoint.source import read_layout
+from sllmreal.engine.weights import Weights
 from sllmreal.loader.plan import ChunkKey
 from sllmreal.loader.pool import ChunkPool
 from sllmreal.loader.tensors import HostViews
 from sllmreal.loader.window import map_window
-from sllmreal.worker.storage import Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +25,10 @@ class MappedWeights:
 
 
 def mapped_weights(weights: Weights, pool: ChunkPool | None = None) -> MappedWeights:
-    """The tensors, without a copy. Writing to one changes neither the pool nor anybody's view.
+    """Return the tensors, without a copy. A write to one changes neither the pool nor other views.
 
     In the worker's own process `pool` is given, which then knows that its chunks are in use; in
-    another one the pool's memory is reached through the worker, whose user must be the same.
+    another process the pool's memory is reached through the worker, whose user must be the same.
 
     Raises:
         StorageError: The worker is gone, or its memory cannot be mapped.
