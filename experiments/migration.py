@@ -25,7 +25,7 @@ from experiments.benchmarks.migration.analysis import (
 from experiments.benchmarks.migration.measure import Measurement
 from experiments.benchmarks.migration.picture import draw
 from experiments.benchmarks.migration.row import MigrationRow
-from experiments.benchmarks.migration.specimens import TIMED, prepare
+from experiments.benchmarks.migration.specimens import TIMED, is_weightless, prepare
 from experiments.benchmarks.migration.stage import MigrationBench
 from sllmreal.router.cost_model import Strategy
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     even: list[BreakEven | None] = []
     errors: list[PredictorError] = []
     for model in arguments.models:
-        for dtype in ["none"] if model == TIMED else arguments.dtypes:
+        for dtype in ["none"] if is_weightless(model) else arguments.dtypes:
             measured, kv_bytes_per_token = _measured(model, dtype, arguments)
             rows += measured
             even.append(break_even(measured, kv_bytes_per_token))

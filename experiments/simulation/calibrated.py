@@ -36,7 +36,7 @@ def emulated_pace(timing: InferenceTiming) -> EmulatedPace:
 
 def calibrated_timing(timing: InferenceTiming, real: RealSettings) -> LinearTiming:
     """Of an engine of a real cluster whose config's model and GPU have `timing`."""
-    pace = emulated_pace(timing) if real.engine == "timed" else EmulatedPace()
+    pace = emulated_pace(timing) if real.engine_kind.paced else EmulatedPace()
     measured = real.calibration
     sequence_s = pace.decode_sequence_s + measured.sequence_s
     step_s = pace.decode_step_s + pace.decode_sequence_s + measured.token_s

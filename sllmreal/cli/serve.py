@@ -8,7 +8,6 @@ import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from sllmcore.build import check_policy
 from sllmcore.errors import UsageError
 from sllmreal.cli.deploy import described, put
 from sllmreal.cli.processes import cluster_processes
@@ -16,6 +15,7 @@ from sllmreal.control.home import Home, opened_home
 from sllmreal.gateway.server import serve
 from sllmreal.gateway.settings import GatewaySettings
 from sllmreal.processes.attach import attached_gateway
+from sllmreal.processes.policy_options import served_policy
 from sllmreal.processes.supervisor import kept_running
 from sllmreal.router.gateway_backend import ClusterBackend
 
@@ -25,7 +25,7 @@ DEMO_SAMPLE = "llama-small"
 
 def serve_command(arguments: argparse.Namespace) -> int:
     """Until SIGINT or SIGTERM. Raises UsageError for arguments that make no sense."""
-    check_policy(arguments.policy)
+    served_policy(arguments)
     settings = GatewaySettings(arguments.host, arguments.port, arguments.keys)
     home = opened_home(arguments.home)
     asyncio.run(_serve(home, settings, arguments))

@@ -13,15 +13,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sllmcore.build import PolicySettings, check_policy
 from sllmcore.errors import UsageError
 from sllmreal.control.home import LEADER_KEY, Home, opened_home
 from sllmreal.control.messages import FromPeer
 from sllmreal.leader.control_loop import Compaction
 from sllmreal.leader.leader import Leader, LeaderSettings
+from sllmreal.processes.policy_options import add_policy, served_policy
 from sllmreal.processes.run import run_process
 from sllmreal.store import JournalLog, Store, campaign
-from sllmreal.store.sqlite import SqliteStore
+from sllmreal.store.registry import parsed_store, store_help
 from sllmreal.transport.addresses import host_and_port
 from sllmreal.transport.socket_channel import listening
 
@@ -57,13 +57,18 @@ async def lead(
 
 
 async def _main(arguments: argparse.Namespace) -> None:
-    check_policy(arguments.policy)
-    policy = PolicySettings(name=arguments.policy, predictor="quadratic")
+    policy = served_policy(arguments)
     compaction = Compaction(arguments.compact_every)
     settings = LeaderSettings(policy, arguments.seed, compaction=compaction)
     home = opened_home(arguments.home)
+    where = parsed_store(arguments.store)
+    if not where.kind.durable:
+        raise UsageError(
+            f"--store {arguments.store}: a leader that restarts has to find its log, which this "
+            "store forgets: take a durable one, such as sqlite"
+        )
     home.publish_leader(leader_place(home, arguments.store, arguments.listen))
-    store = await _opened(home, arguments.store)
+    store = await where.opened(home.store)
     try:
         await lead(home, store, settings, arguments.listen)
     finally:
@@ -74,27 +79,16 @@ def leader_place(home: Home, store: str, address: str | None) -> str:
     """Where to look for a leader with that store and address. Raises UsageError for port 0."""
     if address is not None and host_and_port(address)[1] == 0:
         raise UsageError("a leader's port is fixed, for its workers to find the next one")
-    return store if store.startswith("etcd:") else address or home.leader_socket
-
-
-async def _opened(home: Home, where: str) -> Store:
-    kind, _, addresses = where.partition(":")
-    if kind == "sqlite" and not addresses:
-        return await SqliteStore.open(home.store)
-    if kind == "etcd" and addresses:
-        from sllmreal.store.etcd import EtcdStore  # needs grpc
-
-        return await EtcdStore.open(addresses.split(","))
-    raise UsageError(f"a store is sqlite or etcd:HOST:PORT[,HOST:PORT...], got {where!r}")
+    return store if parsed_store(store).kind.shared else address or home.leader_socket
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0 when told to stop; 1 when the leadership or the store was lost; 2 for bad arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, required=True, help="the cluster's directory")
-    parser.add_argument("--store", default="sqlite", help="sqlite, or etcd:HOST:PORT,HOST:PORT")
+    parser.add_argument("--store", default="sqlite", help=store_help())
     parser.add_argument("--listen", metavar="tcp:HOST:PORT", help="for workers on other machines")
-    parser.add_argument("--policy", default="serverlessllm")
+    add_policy(parser)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--compact-every",

@@ -33,7 +33,9 @@ def add_sizes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--spares", type=int, default=1, help="engine processes booted ahead on each worker"
     )
-    parser.add_argument("--paced", action="store_true", help="pretend to load (engine `timed`)")
+    parser.add_argument(
+        "--paced", action="store_true", help="pretend to load: for engines that need no weights"
+    )
 
 
 def given_sizes(arguments: argparse.Namespace) -> tuple[str, ...]:
@@ -73,6 +75,7 @@ def opened_storage(server: ServerSpec, ssd: Path, *, paced: bool) -> "Storage":
         from sllmreal.worker.paced import PacedStorage
 
         return PacedStorage(server)
+    from sllmreal.worker.storage_by_engine import StorageByEngine
     from sllmreal.worker.tiers import TierStorage  # imports torch
 
-    return TierStorage(server, ssd.expanduser())
+    return StorageByEngine(server, TierStorage(server, ssd.expanduser()))

@@ -10,12 +10,13 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 
 from experiments.benchmarks.migration.fleet import Fleet
-from experiments.benchmarks.migration.specimens import TIMED, Specimen
+from experiments.benchmarks.migration.specimens import Specimen
 from sllmcore.events import MigrationFailed, MigrationFinished
 from sllmcore.types import DRAM, ServerSpec
 from sllmreal.control.deployment import ModelDeployment
 from sllmreal.engine.errors import EngineLostError
 from sllmreal.engine.protocol import Capabilities, SequenceSpec
+from sllmreal.engine.registry import ENGINES
 from sllmreal.engine.weights import Weights
 from sllmreal.streams import messages as wire
 from sllmreal.streams.owner import StreamOwner
@@ -129,7 +130,7 @@ class MigrationBench:
 
     def _loaded(self, model: ModelDeployment, stack: ExitStack) -> Weights | None:
         """Its weights in a pool that both processes map."""
-        if model.engine == TIMED:
+        if not ENGINES[model.engine].needs_weights:
             return None
         server = ServerSpec("s", 1, 1, model.size_bytes, 0, 1.0, 1.0, 1.0)
         directory = stack.enter_context(TemporaryDirectory(prefix="sllm-stage-"))

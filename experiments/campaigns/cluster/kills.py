@@ -15,8 +15,13 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import (
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +37,7 @@ from sllmreal.gateway.backend import GenerationRequest
 from sllmreal.processes.attach import attached_gateway
 from sllmreal.processes.supervisor import ChildCommand, kept_running
 from sllmreal.router.router import RequestRouter
+from sllmreal.store.registry import parsed_store
 
 MODULES = {
     "leader": "sllmreal.processes.leader",
@@ -97,7 +103,7 @@ async def world(home: Home, store: str, plan: Plan | None = None) -> AsyncIterat
     """Everything running and models deployed."""
     plan = plan or Plan()
     where = ("--home", str(home.directory))
-    leaders = ["leader", "standby"] if store.startswith("etcd") else ["leader"]
+    leaders = ["leader", "standby"] if parsed_store(store).kind.shared else ["leader"]
     compacting = ("--compact-every", str(plan.compact_every))
     commands = [
         ChildCommand(name, MODULES["leader"], (*where, "--store", store, *compacting), 0.1)
@@ -177,7 +183,7 @@ def processes(kind: str, home: Home) -> list[int]:
 async def run(kills: int, seed: int, store: str, directory: Path, clients: int = 8) -> Tally:
     """Kill so often, with pauses in which the cluster may or may not recover in full."""
     rng = random.Random(seed)
-    standby = store.startswith("etcd")
+    standby = parsed_store(store).kind.shared
     async with world(opened_home(directory), store) as on:
         stop = asyncio.Event()
         asking = [
@@ -237,20 +243,31 @@ def _show(done: int, kills: int, tally: Tally) -> None:
         sys.stderr.write(f"\r{done}/{kills} kills, {tally.num_answered} answered")
 
 
+@contextmanager
+def _etcd(folder: Path) -> Iterator[str]:
+    with EtcdCluster(folder, 3) as cluster:
+        yield "etcd:" + ",".join(cluster.addresses)
+
+
+# The URL of a store while its context lasts.
+_STORES: dict[str, Callable[[Path], AbstractContextManager[str]]] = {
+    "sqlite": lambda _: nullcontext("sqlite"),
+    "etcd": _etcd,
+}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--store", choices=("sqlite", "etcd"), default="sqlite")
+    parser.add_argument("--store", choices=_STORES, default="sqlite")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        etcd = EtcdCluster(Path(directory), 3) if arguments.store == "etcd" else nullcontext()
-        with etcd as cluster:
-            store = "sqlite"
-            if cluster is not None:
-                store = "etcd:" + ",".join(cluster.addresses)
-            home = Path(directory) / "home"
-            tally = asyncio.run(run(arguments.kills, arguments.seed, store, home))
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        _STORES[arguments.store](Path(directory)) as store,
+    ):
+        home = Path(directory) / "home"
+        tally = asyncio.run(run(arguments.kills, arguments.seed, store, home))
     print(f"kills {tally.kills}: {tally.num_answered} answered, {tally.num_tokens} tokens")
     alone = sorted(one.seconds for one in tally.takeovers if not one.num_kills)
     again = sorted(one.seconds for one in tally.takeovers if one.num_kills)
