@@ -25,7 +25,7 @@ from experiments.benchmarks.migration.analysis import (
     table,
 )
 from experiments.benchmarks.migration.bench import MigrationBench
-from experiments.benchmarks.migration.bench_model import TIMED, prepare
+from experiments.benchmarks.migration.bench_model import TIMED, is_weightless, prepare
 from experiments.benchmarks.migration.measure import Measurement
 from experiments.benchmarks.migration.picture import draw
 from experiments.benchmarks.migration.row import MigrationRow
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     break_evens: list[BreakEven | None] = []
     errors: list[PredictorError] = []
     for model in arguments.models:
-        for dtype in ["none"] if model == TIMED else arguments.dtypes:
+        for dtype in ["none"] if is_weightless(model) else arguments.dtypes:
             measured, kv_bytes_per_token = _measured(model, dtype, arguments)
             rows += measured
             break_evens.append(break_even(measured, kv_bytes_per_token))

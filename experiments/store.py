@@ -15,8 +15,9 @@ import asyncio
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from statistics import median
@@ -30,8 +31,53 @@ from sllmreal.store import MemoryStore, Store
 from sllmreal.store.etcd import EtcdStore, Patience
 from sllmreal.store.sqlite import SqliteStore
 
-STORES = ("memory", "sqlite", "etcd", "etcd gateway", "etcd 3 nodes")
 PATIENCE = Patience(attempt_s=5.0, total_s=30.0)  # a busy disk is slow, not away
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """One row of the table.
+
+    Args:
+        measure: Times the calls; given an address of each node, a file, a prefix, a number of
+            calls.
+        num_nodes: The size of the etcd cluster that the bench needs; 0: none.
+    """
+
+    measure: Callable[[list[str], Path, str, int], Awaitable[Times]]
+    num_nodes: int = 0
+
+
+async def _measure_memory(nodes: list[str], file: Path, prefix: str, num_calls: int) -> Times:
+    return await _measured_and_closed(MemoryStore(), prefix, num_calls)
+
+
+async def _measure_sqlite(nodes: list[str], file: Path, prefix: str, num_calls: int) -> Times:
+    return await _measured_and_closed(await SqliteStore.open(file), prefix, num_calls)
+
+
+async def _measure_etcd(nodes: list[str], file: Path, prefix: str, num_calls: int) -> Times:
+    store = await EtcdStore.open(nodes, patience=PATIENCE)
+    return await _measured_and_closed(store, prefix, num_calls)
+
+
+async def _measure_gateway(nodes: list[str], file: Path, prefix: str, num_calls: int) -> Times:
+    return await gateway_measured(nodes[0], prefix, num_calls)
+
+
+async def _measured_and_closed(store: Store, prefix: str, num_calls: int) -> Times:
+    times = await measured(store, prefix, num_calls)
+    await store.close()
+    return times
+
+
+BENCHES = {
+    "memory": Bench(_measure_memory),
+    "sqlite": Bench(_measure_sqlite),
+    "etcd": Bench(_measure_etcd, num_nodes=1),
+    "etcd gateway": Bench(_measure_gateway, num_nodes=1),
+    "etcd 3 nodes": Bench(_measure_etcd, num_nodes=3),
+}
 
 
 def main() -> int:
@@ -55,7 +101,7 @@ def _options() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--stores", nargs="+", choices=STORES, default=list(STORES))
+    parser.add_argument("--stores", nargs="+", choices=BENCHES, default=list(BENCHES))
     parser.add_argument("--calls", type=int, default=200, help="of each kind (default 200)")
     parser.add_argument("--rounds", type=int, default=5, help="medians over so many (default 5)")
     parser.add_argument("--disk", default=None, help="folder of the stores (default: temporary)")
@@ -63,31 +109,26 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.calls < 20 or options.rounds < 1:
         parser.error("--calls must be at least 20 and --rounds at least 1")
-    if ETCD is None and any(name.startswith("etcd") for name in options.stores):
+    if ETCD is None and any(BENCHES[name].num_nodes for name in options.stores):
         parser.error("etcd is not installed (Debian: etcd-server): choose --stores memory sqlite")
     return options
 
 
 async def _rounds(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
+    benches = {name: BENCHES[name] for name in options.stores}
+    sizes = sorted({bench.num_nodes for bench in benches.values()} - {0})
     async with AsyncExitStack() as stack:
-        one = three = None
-        if {"etcd", "etcd gateway"} & set(options.stores):
-            one = stack.enter_context(_cluster(folder / "one", 1))
-        if "etcd 3 nodes" in options.stores:
-            three = stack.enter_context(_cluster(folder / "three", 3))
+        nodes: dict[int, list[str]] = {0: []}
+        for size in sizes:
+            nodes[size] = stack.enter_context(_cluster(folder / f"{size}-nodes", size)).addresses
         for number in range(1, options.rounds + 1):
             rows += _rows("fsync", {"append": fsyncs(folder, options.calls)}, number)
-            for name in options.stores:
-                cluster = three if name == "etcd 3 nodes" else one
-                prefix = f"round{number}"
-                if name == "etcd gateway":
-                    assert cluster is not None
-                    times = await gateway_measured(cluster.addresses[0], prefix, options.calls)
-                else:
-                    store = await _opened(name, folder / f"{prefix}.db", cluster)
-                    times = await measured(store, prefix, options.calls)
-                    await store.close()
+            prefix = f"round{number}"
+            for name, bench in benches.items():
+                addresses = nodes[bench.num_nodes]
+                file = folder / f"{prefix}.db"
+                times = await bench.measure(addresses, file, prefix, options.calls)
                 rows += _rows(name, times, number)
     return rows
 
@@ -95,15 +136,6 @@ async def _rounds(options: argparse.Namespace, folder: Path) -> list[dict[str, A
 def _cluster(folder: Path, num_nodes: int) -> EtcdCluster:
     folder.mkdir()
     return EtcdCluster(folder, num_nodes)
-
-
-async def _opened(name: str, path: Path, cluster: EtcdCluster | None) -> Store:
-    if name == "memory":
-        return MemoryStore()
-    if name == "sqlite":
-        return await SqliteStore.open(path)
-    assert cluster is not None
-    return await EtcdStore.open(cluster.addresses, patience=PATIENCE)
 
 
 def _rows(store: str, times: Times, number: int) -> Iterator[dict[str, Any]]:

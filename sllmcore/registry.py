@@ -14,6 +14,10 @@ from sllmcore.errors import UsageError
 Item = TypeVar("Item")
 
 
+class UnknownNameError(UsageError):
+    """Nothing is registered under a name."""
+
+
 class PluginSource(Protocol):
     """Finds what is not built in."""
 
@@ -69,8 +73,8 @@ class Registry(Generic[Item]):
         """Return an item.
 
         Raises:
-            UsageError: The name is unknown (the error lists the known ones), or its item cannot
-                be loaded.
+            UnknownNameError: There is no such item; the error lists the known names.
+            UsageError: The item cannot be loaded.
         """
         item = self.built_in.get(name) or self._loaded.get(name)
         if item is None:
@@ -83,7 +87,7 @@ class Registry(Generic[Item]):
             close = get_close_matches(name, self.names(), n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             known = ", ".join(self.names())
-            raise UsageError(f"unknown {self.what} {name!r}, known are {known}{hint}")
+            raise UnknownNameError(f"unknown {self.what} {name!r}, known are {known}{hint}")
         item = found if isinstance(found, self.kind) else self.adapt(found)
         if item is None:
             kind = self.kind.__name__

@@ -4,7 +4,7 @@ A nested dataclass is set by dotted names, as in `splitting.max_parts`. Fields o
 bool, int, float, str, a Literal, or one of those or None, cannot be set.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -22,6 +22,17 @@ _WORDS = {
     str: "text",
     NoneType: "null",
 }
+
+
+def text_pairs(words: Iterable[str]) -> dict[str, str]:
+    """Return the values of words `key=value` by key. Raises UsageError for another word."""
+    pairs: dict[str, str] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or not name:
+            raise UsageError(f"expected KEY=VALUE, got {word!r}")
+        pairs[name] = text
+    return pairs
 
 
 def setting_names(kind: type[Any]) -> tuple[str, ...]:

@@ -6,22 +6,23 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
 from sllmcore.errors import SllmError, UsageError
+from sllmcore.plugins import PLUGINS, references_in
 from traces.catalogue import CATALOGUE, official_file
 from traces.describe import shown, summary_table
-from traces.detect import TraceFormat
 from traces.errors import TraceError
 from traces.export import export_requests
 from traces.fetch import fetch
 from traces.ordering import DEFAULT_TOLERANCE_S
 from traces.read import ReadOptions, read_trace
-from traces.spec import Kind, WorkloadSpec
+from traces.registry import FORMATS
+from traces.spec import WorkloadSpec, kinds
 from traces.spec_dict import spec_from_dict
 from traces.statistics import gathered
 from traces.summary import summary
@@ -82,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
         "paths", nargs="+", metavar="PATH", help="file of a trace, or its parts in order"
     )
     describe.add_argument(
-        "--format", choices=get_args(TraceFormat), help="default: as the first line shows"
+        "--format",
+        metavar="NAME",
+        help=f"{', '.join(FORMATS.names())}, or MODULE:NAME (default: as the first line shows)",
     )
     describe.add_argument("--out", type=Path, metavar="DIR", help="also draw a PNG and a PDF there")
     describe.add_argument(
@@ -128,7 +131,7 @@ def _add_export(commands: Any) -> None:
         "export",
         help="write a workload as Mooncake-style JSON lines",
         description="The fields of --set are those of traces.spec.WorkloadSpec: "
-        f"kind ({', '.join(get_args(Kind))}), path, target_rps, duration_s, max_requests and "
+        f"kind ({', '.join(kinds())}), path, target_rps, duration_s, max_requests and "
         "others. Nested fields are written popularity.kind=uniform, lists a,b,c.",
     )
     command.add_argument("out", type=Path, help="file to write: a JSON object per line")
@@ -140,6 +143,9 @@ def _add_export(commands: Any) -> None:
 
 def _describe(options: argparse.Namespace) -> int:
     console = Console()
+    if options.format is not None:
+        PLUGINS.allow([options.format])
+        FORMATS[options.format]  # refuses an unknown name before anything is read
     reading = ReadOptions(
         options.format, "keep" if options.keep_failed else "drop", options.tolerance_s
     )
@@ -195,6 +201,7 @@ def _print_catalogue(as_json: bool) -> None:
 
 
 def _export(options: argparse.Namespace) -> int:
+    PLUGINS.allow(references_in(options.fields))
     spec = parsed_spec(options.fields)
     names = options.models.split(",")
     if options.models.isdigit():

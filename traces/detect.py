@@ -1,54 +1,69 @@
-"""Which format a file is in, told by its first line."""
+"""Detection of a file's format from its first line."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
 
 from traces.errors import TraceError
-from traces.formats import azure_functions_2021, azure_llm, burstgpt, mooncake, servegen
+from traces.registry import FORMATS
 from traces.text_source import TextSource
 
-TraceFormat = Literal[
-    "azure_llm", "azure_functions_2019", "azure_functions_2021", "burstgpt", "mooncake", "servegen"
-]
 
-_BY_COLUMNS: tuple[tuple[TraceFormat, frozenset[str]], ...] = (
-    ("azure_llm", frozenset(azure_llm.COLUMNS)),
-    ("azure_functions_2019", frozenset({"HashFunction", "1"})),
-    ("azure_functions_2021", frozenset(azure_functions_2021.COLUMNS)),
-    ("burstgpt", frozenset(burstgpt.COLUMNS)),
-    ("mooncake", frozenset(mooncake.COLUMNS)),
-    ("servegen", frozenset(servegen.TABLE_COLUMNS)),
-)
+def detect_format(path: Path | str) -> str:
+    """Return the name of a file's format.
 
+    Built-in formats come first: others are imported only if none of them fits.
 
-def detect_format(path: Path | str) -> TraceFormat:
-    """The format, or a TraceError naming the columns that were found."""
+    Raises:
+        TraceError: No format fits; the error names the columns that are missing from the closest.
+        UsageError: An installed format cannot be loaded.
+    """
     source = TextSource(path)
     first = source.first_line()
     if first is None:
         raise TraceError("the file is empty", source.path)
     line = first.strip()
-    if line.startswith("{"):
-        return _json_format(source, line)
-    fields = source.cells(line)
-    if servegen.is_raw_row(fields):
-        return "servegen"
-    names = {field.strip() for field in fields}
-    best = max(_BY_COLUMNS, key=lambda known: len(known[1] & names) / len(known[1]))
-    if best[1] <= names:
-        return best[0]
-    if len(best[1] & names) * 2 > len(best[1]):  # say what is missing rather than "unknown"
-        missing = ", ".join(sorted(best[1] - names))
-        raise source.error(f"looks like {best[0]}, but lacks the columns {missing}")
-    raise source.error("no known trace format has such a first line", None, line)
+    installed = (name for name in FORMATS.names() if name not in FORMATS)
+    found = _fitting(source, line, FORMATS) or _fitting(source, line, installed)
+    if found is None:
+        raise _problem(source, line)
+    return found
 
 
-def _json_format(source: TextSource, line: str) -> TraceFormat:
+def _fitting(source: TextSource, line: str, names: Iterable[str]) -> str | None:
+    columns = _columns(source, line)
+    for name in names:
+        kind = FORMATS[name]
+        has_columns = kind.columns and kind.columns <= columns
+        if has_columns or kind.recognises(source, line):
+            return name
+    return None
+
+
+def _columns(source: TextSource, line: str) -> set[str]:
+    """Return the names in a line that may be a header; none if it is not CSV."""
     try:
-        record = json.loads(line)
+        return set() if line.startswith("{") else {cell.strip() for cell in source.cells(line)}
+    except TraceError:
+        return set()
+
+
+def _problem(source: TextSource, line: str) -> TraceError:
+    """Return the error for a first line that no format fits."""
+    if line.startswith("{"):
+        return _json_problem(source, line)
+    columns = {cell.strip() for cell in source.cells(line)}  # refuses what is not CSV
+    tables = {name: kind.columns for name, kind in FORMATS.built_in.items() if kind.columns}
+    best = max(tables, key=lambda name: len(tables[name] & columns) / len(tables[name]))
+    if len(tables[best] & columns) * 2 > len(tables[best]):
+        missing = ", ".join(sorted(tables[best] - columns))
+        return source.error(f"looks like {best}, but lacks the columns {missing}")
+    return source.error("no known trace format has such a first line", None, line)
+
+
+def _json_problem(source: TextSource, line: str) -> TraceError:
+    try:
+        json.loads(line)
     except json.JSONDecodeError as error:
-        raise source.error(f"not JSON: {error.msg}", None, line) from error
-    if "timestamp" not in record:
-        raise source.error("JSON lines need timestamp, input_length and output_length", None, line)
-    return "mooncake"
+        return source.error(f"not JSON: {error.msg}", None, line)
+    return source.error("JSON lines need timestamp, input_length and output_length", None, line)

@@ -8,21 +8,14 @@ clients of one workload, at the same time.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, assert_never
+from typing import Literal
 
 from traces.account import Account
-from traces.detect import TraceFormat, detect_format
+from traces.detect import detect_format
 from traces.errors import TraceError
-from traces.formats import (
-    azure_functions_2019,
-    azure_functions_2021,
-    azure_llm,
-    burstgpt,
-    mooncake,
-    servegen,
-)
 from traces.ordering import DEFAULT_TOLERANCE_S, TimeOrder
-from traces.rows import RowBatch, TraceRow
+from traces.registry import FORMATS
+from traces.rows import TraceRow
 from traces.text_source import TextSource
 from traces.timestamps import TimestampClock
 from traces.windows import MinuteGaps, WindowCounts, window_rows
@@ -43,7 +36,7 @@ class ReadOptions:
         seed: Seed of that placement.
     """
 
-    format: TraceFormat | None = None
+    format: str | None = None
     failed_rows: FailedRows = "drop"
     tolerance_s: float = DEFAULT_TOLERANCE_S
     minute_gaps: MinuteGaps = "uniform"
@@ -68,10 +61,10 @@ def read_trace(
 
 
 def kept_rows(
-    paths: Sequence[Path | str], chosen: TraceFormat, options: ReadOptions, account: Account
+    paths: Sequence[Path | str], chosen: str, options: ReadOptions, account: Account
 ) -> Iterator[TraceRow]:
     """Yield the rows of a format with a line per request, without failures if so asked."""
-    drop_failed = chosen == "burstgpt" and options.failed_rows == "drop"
+    drop_failed = FORMATS[chosen].marks_failures and options.failed_rows == "drop"
     for row in _ordered_rows(paths, chosen, options):
         account.rows_read += 1
         if drop_failed and row.output_tokens == 0:
@@ -80,7 +73,7 @@ def kept_rows(
             yield row
 
 
-def trace_format(paths: Sequence[Path | str], override: TraceFormat | None = None) -> TraceFormat:
+def trace_format(paths: Sequence[Path | str], override: str | None = None) -> str:
     """Return the format of the files.
 
     Raises:
@@ -97,37 +90,20 @@ def trace_format(paths: Sequence[Path | str], override: TraceFormat | None = Non
     return formats[0]
 
 
-def read_counts(paths: Sequence[Path | str], chosen: TraceFormat) -> WindowCounts | None:
+def read_counts(paths: Sequence[Path | str], chosen: str) -> WindowCounts | None:
     """Return the counts of a format that has counts, not arrivals; None for other formats."""
     sources = [TextSource(path) for path in paths]
-    if chosen == "azure_functions_2019":
-        return azure_functions_2019.read_counts(sources)
-    if chosen == "servegen":
-        return servegen.read_counts(sources)
-    return None
+    read = FORMATS[chosen].counts
+    return None if read is None else read(sources)
 
 
 def _ordered_rows(
-    paths: Sequence[Path | str], chosen: TraceFormat, options: ReadOptions
+    paths: Sequence[Path | str], chosen: str, options: ReadOptions
 ) -> Iterator[TraceRow]:
+    batches = FORMATS[chosen].batches
+    assert batches is not None, "the format has rows, not counts"
     order, clock = TimeOrder(options.tolerance_s), TimestampClock()
     for path in paths:
         source = TextSource(path)
-        yield from order.ordered(_batches(source, chosen, clock), source)
+        yield from order.ordered(batches(source, clock), source)
     yield from order.rest()
-
-
-def _batches(source: TextSource, chosen: TraceFormat, clock: TimestampClock) -> Iterator[RowBatch]:
-    match chosen:
-        case "azure_llm":
-            return azure_llm.batches(source, clock)
-        case "azure_functions_2021":
-            return azure_functions_2021.batches(source)
-        case "burstgpt":
-            return burstgpt.batches(source)
-        case "mooncake":
-            return mooncake.batches(source)
-        case "azure_functions_2019" | "servegen":
-            raise AssertionError("these hold counts, not rows")
-        case _:
-            assert_never(chosen)

@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from traces.detect import TraceFormat
+from sllmcore.registry import UnknownNameError
 from traces.errors import TraceError
 from traces.lengths import LengthLimits, profile_names
 from traces.mapping import Mapping
@@ -25,22 +25,12 @@ from traces.modulation import DiurnalProfile
 from traces.ordering import DEFAULT_TOLERANCE_S
 from traces.popularity import Popularity
 from traces.read import FailedRows
+from traces.registry import FORMATS
 from traces.windows import MinuteGaps
 
 GeneratorKind = Literal["azure_like", "gamma", "poisson"]
-Kind = Literal[
-    "azure_like",
-    "gamma",
-    "poisson",
-    "azure_llm",
-    "azure_functions_2019",
-    "azure_functions_2021",
-    "burstgpt",
-    "mooncake",
-    "servegen",
-    "trace",
-    "jobs",
-]
+_DETECTED, _EXPORTED = "trace", "jobs"  # kinds of files besides the names of formats
+_EXPORT_FORMAT = "mooncake"
 Pattern = Literal["conv", "code", "functions"]
 CvReading = Literal["absolute", "fitted"]
 Scaling = Literal["rate", "time"]
@@ -84,7 +74,7 @@ class WorkloadSpec:
         TraceError: A value is out of range, or contradicts another field.
     """
 
-    kind: Kind
+    kind: str
     path: str | tuple[str, ...] = ()
     target_rps: float | None = None
     rate_factor: float | None = None
@@ -110,6 +100,7 @@ class WorkloadSpec:
     patience_s: float | None = None
 
     def __post_init__(self) -> None:
+        _check_kind(self.kind)
         _check_numbers(self)
         if self.generated:
             _check_generated(self)
@@ -130,17 +121,29 @@ class WorkloadSpec:
         return (self.path,) if isinstance(self.path, str) else tuple(self.path)
 
     @property
-    def format(self) -> TraceFormat | None:
+    def format(self) -> str | None:
         """Format of the files; None: to be detected from their first line."""
-        if self.kind == "jobs":
-            return "mooncake"
-        formats: tuple[TraceFormat, ...] = get_args(TraceFormat)
-        return next((each for each in formats if each == self.kind), None)
+        return {_DETECTED: None, _EXPORTED: _EXPORT_FORMAT}.get(self.kind, self.kind)
 
     @property
     def limits(self) -> LengthLimits:
         """The limits on lengths."""
         return LengthLimits(self.context_limit_tokens, self.total_limit_tokens)
+
+
+def kinds() -> tuple[str, ...]:
+    """Return the kinds of workloads: generators, installed formats, `trace` and `jobs`."""
+    return (*get_args(GeneratorKind), *FORMATS.names(), _DETECTED, _EXPORTED)
+
+
+def _check_kind(kind: str) -> None:
+    known = (*get_args(GeneratorKind), _DETECTED, _EXPORTED)
+    if kind in known or kind in FORMATS:
+        return
+    try:
+        FORMATS[kind]
+    except UnknownNameError as error:
+        raise TraceError(f"unknown kind {kind!r}, known are {', '.join(kinds())}") from error
 
 
 def _check_numbers(spec: WorkloadSpec) -> None:
@@ -200,7 +203,7 @@ def _check_read(spec: WorkloadSpec) -> None:
         raise TraceError("target_rps and rate_factor exclude each other: give one of them")
     if spec.diurnal is not None or spec.num_functions is not None:
         raise TraceError(f"diurnal and num_functions belong to azure_like, not {spec.kind}")
-    functions = spec.kind in ("azure_functions_2019", "azure_functions_2021")
+    functions = spec.format is not None and FORMATS[spec.format].names_functions
     if spec.cv_reading is not None and not functions:
         raise TraceError(f"cv_reading belongs to the Azure Functions traces, not {spec.kind}")
     if spec.cv_reading is not None and spec.scaling == "time":

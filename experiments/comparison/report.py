@@ -77,7 +77,7 @@ def _kind_of(results: Sequence[PolicyResult]) -> str:
     real = [result.cells[0].cell.config.driver.real for result in results if result.real]
     if not real:
         return "Simulated, not measured."
-    engines = "emulated by sleeping" if real[0] and real[0].engine == "timed" else "on this CPU"
+    engines = "emulated by sleeping" if real[0] and real[0].engine_kind.paced else "on this CPU"
     return (
         f"Measured on a cluster of processes on one machine, with inferences {engines}. Rows with "
         "the suffix -predicted were simulated before the measurement."

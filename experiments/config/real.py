@@ -7,9 +7,11 @@ result.
 
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Literal
+from typing import Any, Literal
 
 from sllmcore.errors import UsageError
+from sllmreal.engine.kind import EngineKind
+from sllmreal.engine.registry import ENGINES
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,10 @@ class RealSettings:
     """How a real cluster is set up on this machine.
 
     Args:
-        engine: `timed`: engines without weights, that sleep as long as the config's model would
-            compute on the config's GPU, and storage that sleeps as its bandwidths say.
-            `transformers`: generated weights of `sample`, real bytes from files through SSD
-            directories and memory pools into models that compute on the CPU.
+        engine: A name in `sllmreal.engine.registry`. `timed`: engines without weights, that sleep
+            as long as the config's model would compute on the config's GPU, and storage that sleeps
+            as its bandwidths require. `transformers`: generated weights of `sample`, real bytes
+            from files through SSD directories and memory pools into models that compute on the CPU.
         placement: `children`: the leader, each worker and each engine are processes. `in_process`:
             all are in this process's one event loop, engines in threads; for tests.
         sample: Of `sllmreal.engine.samples`, for transformers.
@@ -79,12 +81,18 @@ class RealSettings:
         calibration: What the simulator believes of all this.
     """
 
-    engine: Literal["timed", "transformers"] = "timed"
+    engine: str = "timed"
     placement: Literal["children", "in_process"] = "children"
     sample: str = "llama-tiny"
     max_send_lag_s: float = 0.25
     calibration: Calibration = field(default_factory=Calibration)
 
     def __post_init__(self) -> None:
+        ENGINES[self.engine]  # refuses an unknown name
         if not self.max_send_lag_s > 0:
             raise UsageError(f"max_send_lag_s must be positive, got {self.max_send_lag_s}")
+
+    @property
+    def engine_kind(self) -> EngineKind[Any]:
+        """The registered engine."""
+        return ENGINES[self.engine]

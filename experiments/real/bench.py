@@ -50,7 +50,7 @@ def bench_models(
     two = {name: replace(deployment, replicas=2)}
     deployments = replace(config.models, deployments=two)
     small, large = served_models(replace(config, models=deployments), settings, folder)
-    if settings.engine == "timed":
+    if not settings.engine_kind.needs_weights:
         ssd_bytes_per_s = planned_cluster(config, settings).servers[0].spec.ssd_bytes_per_s
         long_bytes = int(long_transfer_s * ssd_bytes_per_s)
         small = msgspec.structs.replace(small, size_bytes=1)

@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 from experiments.config.real import Calibration, Measured
 from experiments.real.bench import LONG_TOKENS, SHORT_TOKENS
 from experiments.simulation.run_folder import INSTANCES, REQUESTS
+from sllmcore.typed_settings import settings_of
 from sllmreal.control.deployment import ModelDeployment
+from sllmreal.engine.registry import ENGINES
 
 Row = dict[str, Any]
 
@@ -28,8 +30,8 @@ def read_bench(
     """
     requests: list[Row] = pq.read_table(folder / REQUESTS).to_pylist()
     instances: list[Row] = pq.read_table(folder / INSTANCES).to_pylist()
-    timed = small.engine == "timed"
-    ready = _measured(_rests_s(instances, large)) if timed else Measured(0.0, 0.0)
+    weightless = not ENGINES[small.engine].needs_weights
+    ready = _measured(_rests_s(instances, large)) if weightless else Measured(0.0, 0.0)
     boots_s = [max(0.0, rest_s - ready.median_s) for rest_s in _rests_s(instances, small)]
     prefill_token_s, step_s, sequence_s = _paces_s(small)
     short_s, long_s = _first_token_s(requests, "short"), _first_token_s(requests, "long")
@@ -47,7 +49,7 @@ def read_bench(
         sequence_s=max(0.0, (full_s - alone_s) / others - sequence_s) if others else 0.0,
         prompt_token_s=prompt_token_s,
         load_share=_load_share(instances, large, bytes_per_s),
-        checkpoint_bytes=None if timed else small.size_bytes,
+        checkpoint_bytes=None if weightless else small.size_bytes,
     )
 
 
@@ -76,9 +78,13 @@ def _measured(values_s: Sequence[float]) -> Measured:
 
 
 def _paces_s(model: ModelDeployment) -> tuple[float, ...]:
-    """Return the seconds that a timed engine sleeps; zeros for an engine that computes."""
+    """Return the pace of a paced engine; zeros for an engine that computes."""
     names = ("prefill_token_s", "decode_step_s", "decode_sequence_s")
-    return tuple(float(model.settings.get(name, 0.0)) for name in names)
+    kind = ENGINES[model.engine]
+    if not kind.paced:
+        return (0.0,) * len(names)
+    settings = settings_of(kind.settings, model.settings, f"engine {model.engine}")
+    return tuple(float(getattr(settings, name)) for name in names)
 
 
 def _first_token_s(requests: Sequence[Row], kind: str) -> float:

@@ -53,12 +53,12 @@ def planned_cluster(config: RunConfig, settings: RealSettings) -> ClusterPlan:
     servers = []
     for server in setup.servers:
         spec = server.hardware.spec(server.id)
-        if settings.engine != "timed":  # its GPUs are slots in this machine's memory
+        if settings.engine_kind.needs_weights:  # its GPUs are slots in this machine's memory
             spec = replace(spec, gpu_memory_bytes=largest_bytes)
         servers.append(PlannedServer(spec, server.resident))
     return ClusterPlan(
         tuple(servers),
-        "paced" if settings.engine == "timed" else "tiers",
+        "tiers" if settings.engine_kind.needs_weights else "paced",
         settings.placement,
         policy_settings(config, setup),
         config.seed,

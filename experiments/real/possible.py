@@ -21,8 +21,8 @@ def real_settings(config: RunConfig) -> RealSettings:
     settings = config.driver.real
     assert settings is not None, "checked by the driver's config"
     problems = [*_of_driver(config), *_of_cluster(config)]
-    if settings.engine == "transformers":
-        problems += _of_transformers(config)
+    if settings.engine_kind.needs_weights:
+        problems += _of_real_bytes(config)
     if problems:
         raise UsageError(f"driver=real cannot do this: {'; '.join(problems)}")
     return settings
@@ -39,8 +39,8 @@ def _of_driver(config: RunConfig) -> Iterator[str]:
     if driver.loader != LoaderProfile() and driver.system == "sllm":
         yield f"driver.loader={driver.loader.name}: its loader is its own"
     if driver.system == "ray_serve":
-        if driver.real is not None and driver.real.engine != "timed":
-            yield "driver.real.engine: Ray Serve's replicas run timed engines here"
+        if driver.real is not None and not driver.real.engine_kind.paced:
+            yield "driver.real.engine: Ray Serve's replicas run paced engines here, such as timed"
         if find_spec("ray") is None:
             yield "driver.system=ray_serve: it is not installed (pip install '.[cluster]')"
     if driver.phases != "paper":
@@ -62,7 +62,7 @@ def _of_cluster(config: RunConfig) -> Iterator[str]:
             yield f"models.deployments.{name}: an instance takes one GPU"
 
 
-def _of_transformers(config: RunConfig) -> Iterator[str]:
+def _of_real_bytes(config: RunConfig) -> Iterator[str]:
     models = config.models
     if models.ssd.kind != "none" or models.dram.kind != "none":
         yield "models.ssd and models.dram must be none: with real bytes, tiers begin empty"

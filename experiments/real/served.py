@@ -16,37 +16,37 @@ def served_models(
     config: RunConfig, settings: RealSettings, folder: Path
 ) -> tuple[ModelDeployment, ...]:
     """Return the deployments in the order of the config; write generated weights to `folder`."""
-    if settings.engine == "timed":
-        return _timed_models(config)
-    return _written_models(config, settings.sample, folder)
-
-
-def _timed_models(config: RunConfig) -> tuple[ModelDeployment, ...]:
-    """Return models without weights; engines sleep as long as the config's models would compute."""
+    if settings.engine_kind.needs_weights:
+        return _written_models(config, settings, folder)
     return tuple(
-        _timed_model(config, name, index)
+        _model_without_weights(config, settings, name, index)
         for name, deployment in config.models.deployments.items()
         for index in range(deployment.replicas)
     )
 
 
-def _timed_model(config: RunConfig, name: str, index: int) -> ModelDeployment:
+def _model_without_weights(
+    config: RunConfig, settings: RealSettings, name: str, index: int
+) -> ModelDeployment:
+    """Return a model; a paced engine sleeps as long as the config's model would compute."""
     deployment, gpu = config.models.deployments[name], config.cluster.gpu
-    pace = emulated_pace(roofline_timing(config, deployment))
+    pace = asdict(emulated_pace(roofline_timing(config, deployment)))
     return ModelDeployment(
         f"{name}-{index}",
         f"/nowhere/{name}-{index}",
         deployment.size_bytes,
         model_named(deployment.model).max_context_tokens,
         time.time(),
-        "timed",
+        settings.engine,
         deployment.gpus_per_instance(gpu),
         deployment.slots_per_instance(gpu),
-        asdict(pace),
+        pace if settings.engine_kind.paced else {},
     )
 
 
-def _written_models(config: RunConfig, sample: str, folder: Path) -> tuple[ModelDeployment, ...]:
+def _written_models(
+    config: RunConfig, settings: RealSettings, folder: Path
+) -> tuple[ModelDeployment, ...]:
     """Return models with different generated weights; equal ones would share their memory."""
     import torch
 
@@ -56,9 +56,11 @@ def _written_models(config: RunConfig, sample: str, folder: Path) -> tuple[Model
     specs: list[ModelDeployment] = []
     for name, deployment in config.models.deployments.items():
         num_slots = deployment.slots_per_instance(config.cluster.gpu)
-        choices = Choices(num_slots, needs_tokenizer=False)
+        choices = Choices(num_slots, needs_tokenizer=False, engine=settings.engine)
         for index in range(deployment.replicas):
             model = f"{name}-{index}"
-            source = write_sample(folder / model, sample, dtype=torch.bfloat16, seed=len(specs))
+            source = write_sample(
+                folder / model, settings.sample, dtype=torch.bfloat16, seed=len(specs)
+            )
             specs.append(described(source, model, time.time(), choices))
     return tuple(specs)

@@ -40,7 +40,7 @@ def calibrated_timing(timing: InferenceTiming, real: RealSettings) -> LinearTimi
     Args:
         timing: Timing of the config's model and GPU.
     """
-    pace = emulated_pace(timing) if real.engine == "timed" else EmulatedPace()
+    pace = emulated_pace(timing) if real.engine_kind.paced else EmulatedPace()
     measured = real.calibration
     sequence_s = pace.decode_sequence_s + measured.sequence_s
     step_s = pace.decode_step_s + pace.decode_sequence_s + measured.token_s

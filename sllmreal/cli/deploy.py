@@ -1,17 +1,19 @@
-"""`sllm deploy` and `sllm delete`: what a model directory has to have, and telling the leader."""
+"""`sllm deploy` and `sllm delete`: check a model's directory, and send the change to the leader."""
 
 import argparse
 import asyncio
-import json
 import shutil
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from sllmcore.errors import UsageError
+from sllmcore.plugins import PLUGINS
+from sllmcore.typed_settings import Setting, parsed_setting, settings_of, text_pairs
 from sllmreal.checkpoint.assets import asset_directory
 from sllmreal.checkpoint.convert import WriteOptions, convert
 from sllmreal.checkpoint.source import read_layout
@@ -19,6 +21,8 @@ from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.home import Home, opened_home
 from sllmreal.control.messages import DeleteModel, DeployModel
 from sllmreal.control.operator import ask
+from sllmreal.engine.kind import DEFAULT_ENGINE
+from sllmreal.engine.registry import ENGINES
 
 _CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "max_sequence_length")
 _FREE_SHARE = 1.05  # of a checkpoint's bytes, for a conversion
@@ -26,24 +30,33 @@ _FREE_SHARE = 1.05  # of a checkpoint's bytes, for a conversion
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What a deployment says beyond the directory."""
+    """The choices of a deployment besides the model's directory.
+
+    Args:
+        settings: Settings of the engine.
+    """
 
     num_slots: int = 4
     num_gpus: int = 1
     context_tokens: int | None = None
     tenants: tuple[str, ...] | None = None
     needs_tokenizer: bool = True
+    engine: str = DEFAULT_ENGINE
+    settings: Mapping[str, Setting] = field(default_factory=dict)
 
 
 def deploy_command(arguments: argparse.Namespace) -> int:
-    """Raises UsageError for a directory that cannot be served, and says why."""
+    """Deploy a model. Raises UsageError for a directory that cannot be served."""
     source = Path(arguments.source).expanduser().absolute()
+    PLUGINS.allow([arguments.engine])
     choices = Choices(
         arguments.slots,
         arguments.gpus,
         arguments.context,
         None if arguments.tenant is None else tuple(arguments.tenant),
         needs_tokenizer=not arguments.no_tokenizer,
+        engine=arguments.engine,
+        settings=_parsed_settings(arguments.engine, arguments.settings),
     )
     name = arguments.name or source.name
     if arguments.convert is not None:
@@ -59,62 +72,75 @@ def deploy_command(arguments: argparse.Namespace) -> int:
 
 
 def delete_command(arguments: argparse.Namespace) -> int:
+    """Delete a model. Raises UsageError if no model of that name is deployed."""
     asyncio.run(ask(opened_home(arguments.home), DeleteModel(arguments.name)))
     return 0
 
 
 async def put(home: Home, spec: ModelDeployment) -> None:
-    """Have the leader serve it. Raises UsageError when it will not."""
+    """Ask the leader to serve a model. Raises UsageError when it refuses."""
     await ask(home, DeployModel(spec))
 
 
 def described(
     source: Path, name: str, now_s: float, choices: Choices | None = None
 ) -> ModelDeployment:
-    """The model in a directory. Raises UsageError with what is missing there."""
+    """Return the deployment of the model in a directory.
+
+    Raises:
+        UsageError: A file is missing or wrong, the engine cannot serve the model, or the engine or
+            one of its settings is unknown.
+    """
     chosen = choices or Choices()
-    config = _config(source)
-    _check_architecture(source, config)
+    kind = ENGINES[chosen.engine]
+    settings_of(kind.settings, chosen.settings, f"engine {chosen.engine}")
+    config = _config(source, required=kind.needs_weights)
+    kind.check_model(source, config)
     if chosen.needs_tokenizer:
         _check_tokenizer(source)
-    layout = read_layout(source)
-    own_context = next(
-        (config[one] for one in _CONTEXT_FIELDS if isinstance(config.get(one), int)), None
-    )
-    context_tokens = chosen.context_tokens or own_context
-    if not isinstance(context_tokens, int):
-        raise UsageError(f"{source}/config.json names no context length: give --context")
     return ModelDeployment(
         name,
         str(source),
-        sum(partition.size_bytes for partition in layout.partitions),
-        context_tokens,
+        _weight_bytes(source) if kind.needs_weights else 1,
+        _context_tokens(source, config, chosen.context_tokens),
         now_s,
+        engine=chosen.engine,
         num_gpus=chosen.num_gpus,
         num_slots=chosen.num_slots,
+        settings=chosen.settings,
         tenants=chosen.tenants,
     )
 
 
-def _config(source: Path) -> dict[str, object]:
+def _parsed_settings(engine: str, words: list[str]) -> dict[str, Setting]:
+    where, kind = f"engine {engine}", ENGINES[engine].settings
+    return {
+        name: parsed_setting(kind, name, text, where) for name, text in text_pairs(words).items()
+    }
+
+
+def _weight_bytes(source: Path) -> int:
+    return sum(partition.size_bytes for partition in read_layout(source).partitions)
+
+
+def _context_tokens(source: Path, config: dict[str, object], chosen: int | None) -> int:
+    own = next((config[one] for one in _CONTEXT_FIELDS if isinstance(config.get(one), int)), None)
+    context_tokens = chosen or own
+    if not isinstance(context_tokens, int):
+        raise UsageError(f"{source}/config.json names no context length: give --context")
+    return context_tokens
+
+
+def _config(source: Path, *, required: bool) -> dict[str, object]:
     file = asset_directory(source) / "config.json"
+    if not required and not file.exists():
+        return {}
     try:
         return msgspec.json.decode(file.read_bytes(), type=dict[str, object])
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} is no JSON object: {error}") from error
-
-
-def _check_architecture(source: Path, config: dict[str, object]) -> None:
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-    kind = config.get("model_type")
-    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise UsageError(
-            f"{source}: model_type {json.dumps(kind)} is no causal language model that the "
-            "installed transformers knows"
-        )
 
 
 def _check_tokenizer(source: Path) -> None:

@@ -6,6 +6,7 @@ from sllmcore.errors import UsageError
 from sllmreal import logs
 from sllmreal.control.home import Home
 from sllmreal.processes.leader import leader_place
+from sllmreal.processes.policy_options import given_policy
 from sllmreal.processes.server_options import given_sizes
 from sllmreal.processes.supervisor import ChildCommand
 from sllmreal.transport.addresses import own_host, tcp_address
@@ -24,7 +25,7 @@ def cluster_processes(home: Home, arguments: argparse.Namespace) -> list[ChildCo
     if listen is None and arguments.placement == "ray":
         listen = tcp_address(own_host(), LEADER_PORT)
     place = leader_place(home, arguments.store, listen)
-    leading = ("--policy", arguments.policy, "--store", arguments.store)
+    leading = (*given_policy(arguments), "--store", arguments.store)
     at = () if listen is None else ("--listen", listen)
     leader = ChildCommand("leader", "sllmreal.processes.leader", (*where, *leading, *at))
     sizes = given_sizes(arguments)

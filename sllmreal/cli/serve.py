@@ -15,8 +15,8 @@ from sllmreal.cli.processes import cluster_processes
 from sllmreal.control.home import Home, opened_home
 from sllmreal.gateway.server import serve
 from sllmreal.gateway.settings import GatewaySettings
-from sllmreal.leader.policy_support import check_supported_policy
 from sllmreal.processes.attach import attached_gateway
+from sllmreal.processes.policy_options import served_policy
 from sllmreal.processes.supervisor import kept_running
 from sllmreal.router.gateway_backend import ClusterBackend
 
@@ -28,7 +28,7 @@ DEMO_SAMPLE = "llama-small"
 def serve_command(arguments: argparse.Namespace) -> int:
     """Until SIGINT or SIGTERM. Raises UsageError for arguments that make no sense."""
     logs.configure_as_given(arguments)
-    check_supported_policy(arguments.policy)
+    served_policy(arguments)
     settings = GatewaySettings(arguments.host, arguments.port, arguments.keys)
     home = opened_home(arguments.home)
     asyncio.run(_serve(home, settings, arguments))

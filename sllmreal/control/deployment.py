@@ -36,7 +36,7 @@ class ModelDeployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     engine: str = DEFAULT_ENGINE
     num_gpus: int = 1
     num_slots: int = 4
-    settings: Mapping[str, str | int | float | bool] = {}
+    settings: Mapping[str, str | int | float | bool | None] = {}
     tenants: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:

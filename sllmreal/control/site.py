@@ -1,16 +1,19 @@
 """Sites: the addresses and the key with which a process finds the others of its cluster."""
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Protocol
 
 from sllmreal.control.home import LEADER_KEY
 from sllmreal.control.leader_link import LeaderChannel
 from sllmreal.control.messages import FromLeader
 from sllmreal.store.errors import StoreUnavailableError
+from sllmreal.store.registry import StoreUrl, parsed_store
+from sllmreal.transport.addresses import is_address
 from sllmreal.transport.errors import ChannelClosedError
 from sllmreal.transport.socket_channel import dial
 
-_ETCD = "etcd:"
+_NO_FILE = Path("no-file")  # a shared store's URL names its place
 
 
 class Site(Protocol):
@@ -18,7 +21,7 @@ class Site(Protocol):
 
     @property
     def leader(self) -> str:
-        """The leader's address, or `etcd:HOST:PORT,HOST:PORT,...`, a store that contains it."""
+        """The leader's address, or the URL of a shared store that contains it."""
         ...
 
     def key(self) -> bytes:
@@ -36,18 +39,16 @@ def leader_dial(site: Site) -> Callable[[], Awaitable[LeaderChannel]]:
 
     async def dial_leader() -> LeaderChannel:
         address = site.leader
-        if address.startswith(_ETCD):
-            address = await _published(address.removeprefix(_ETCD).split(","))
+        if not is_address(address):
+            address = await _published(parsed_store(address))
         return await dial(address, key, FromLeader)
 
     return dial_leader
 
 
-async def _published(nodes: list[str]) -> str:
-    from sllmreal.store.etcd import EtcdStore  # needs grpc
-
+async def _published(where: StoreUrl) -> str:
     try:
-        store = await EtcdStore.open(nodes)
+        store = await where.opened(_NO_FILE)
         try:
             found = await store.get(LEADER_KEY)
         finally:

@@ -25,9 +25,10 @@ from sllmreal.leader.control_loop import Compaction
 from sllmreal.leader.leader import Leader, LeaderSettings
 from sllmreal.leader.peers import PeerChannel
 from sllmreal.leader.policy_support import check_supported_policy
+from sllmreal.processes.policy_options import add_policy, served_policy
 from sllmreal.processes.run import run_process
 from sllmreal.store import JournalLog, Store, campaign
-from sllmreal.store.sqlite import SqliteStore
+from sllmreal.store.registry import parsed_store, store_help
 from sllmreal.transport.addresses import host_and_port
 from sllmreal.transport.socket_channel import listening
 
@@ -95,11 +96,10 @@ def leader_settings(arguments: argparse.Namespace) -> LeaderSettings:
     """Return the settings that the command line gives. Raises UsageError for bad ones."""
     PLUGINS.allow(arguments.allow)
     if arguments.policy_file is None:
-        policy = PolicySettings(name=arguments.policy, predictor="quadratic")
-        seed = arguments.seed
+        policy, seed = served_policy(arguments), arguments.seed
     else:
         policy, seed = _read_policy(arguments.policy_file)
-    check_supported_policy(policy.name)
+        check_supported_policy(policy.name)
     every_entries = arguments.compact_every
     compaction = None if every_entries == 0 else Compaction(every_entries)
     return LeaderSettings(policy, seed, compaction=compaction)
@@ -121,8 +121,14 @@ def _read_policy(file: Path) -> tuple[PolicySettings, int]:
 async def _main(arguments: argparse.Namespace) -> None:
     settings = leader_settings(arguments)
     home = opened_home(arguments.home)
+    where = parsed_store(arguments.store)
+    if not where.kind.durable:
+        raise UsageError(
+            f"--store {arguments.store}: a leader that restarts has to find its log, which this "
+            "store forgets: take a durable one, such as sqlite"
+        )
     home.publish_leader(leader_place(home, arguments.store, arguments.listen))
-    store = await _opened_store(home, arguments.store)
+    store = await where.opened(home.store)
     try:
         await lead(home, store, settings, arguments.listen)
     finally:
@@ -139,35 +145,23 @@ def leader_place(home: Home, store: str, address: str | None) -> str:
         raise UsageError(
             f"a leader's port is fixed, so that workers find the next leader; got {address}"
         )
-    return store if store.startswith("etcd:") else address or home.leader_socket
-
-
-async def _opened_store(home: Home, store: str) -> Store:
-    kind, _, addresses = store.partition(":")
-    if kind == "sqlite" and not addresses:
-        return await SqliteStore.open(home.store)
-    if kind == "etcd" and addresses:
-        from sllmreal.store.etcd import EtcdStore  # needs grpc
-
-        return await EtcdStore.open(addresses.split(","))
-    raise UsageError(f"a store is sqlite or etcd:HOST:PORT[,HOST:PORT...], got {store!r}")
+    return store if parsed_store(store).kind.shared else address or home.leader_socket
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the process; see `run_process` for the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, required=True, help="the cluster's directory")
-    parser.add_argument("--store", default="sqlite", help="sqlite, or etcd:HOST:PORT,HOST:PORT")
+    parser.add_argument("--store", default="sqlite", help=store_help())
     parser.add_argument(
         "--listen", metavar="tcp:HOST:PORT", help="address for workers on other machines"
     )
-    policy = parser.add_mutually_exclusive_group()
-    policy.add_argument("--policy", default="serverlessllm", help="name of the policy")
-    policy.add_argument(
+    add_policy(parser)
+    parser.add_argument(
         "--policy-file",
         type=Path,
         metavar="FILE",
-        help="a journal; policy and seed are those of its first line",
+        help="a journal; policy and seed are those of its first line, whatever --policy names",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the policy's random choices")
     parser.add_argument(

@@ -114,6 +114,7 @@ def opened_storage(
         return PacedStorage(server, resident)
     if resident:
         raise UsageError(f"server {server.id}: only the tiers of --paced can begin with models")
+    from sllmreal.worker.storage_by_engine import StorageByEngine
     from sllmreal.worker.tiers import TierStorage  # imports torch
 
-    return TierStorage(server, ssd.expanduser())
+    return StorageByEngine(server, TierStorage(server, ssd.expanduser()))

@@ -13,6 +13,11 @@ from sllmcore.errors import ClusterError, UsageError
 P = TypeVar("P", bound=asyncio.Protocol)
 
 
+def is_address(text: str) -> bool:
+    """Return whether a text is of the form `unix:PATH` or `tcp:HOST:PORT`."""
+    return text.startswith(("unix:", "tcp:"))
+
+
 def tcp_address(host: str, port: int) -> str:
     """Return the address of a port. `host` is a name, an IPv4 or an IPv6 address."""
     return f"tcp:[{host}]:{port}" if ":" in host else f"tcp:{host}:{port}"

@@ -114,7 +114,7 @@ IMPOSSIBLE = {
     "models.deployments.opt_6_7b.num_gpus=2": "models.deployments.opt_6_7b: an instance takes one",
     "driver.real.engine=transformers": "models.ssd and models.dram must be none",
     "driver.real.max_send_lag_s=0": "driver.real: max_send_lag_s must be positive, got 0",
-    "driver.real.engine=vllm": "driver.real.engine: Invalid enum value 'vllm'",
+    "driver.real.engine=unheard-of": "driver.real: unknown engine 'unheard-of', known are",
     "workload.total_limit_tokens=null workload.lengths=longbench": "has .* tokens, more than the",
 }
 

@@ -16,6 +16,7 @@ from traces.cells import MAX_INVOCATIONS, invocations, name, name_column
 from traces.errors import TraceError
 from traces.tables import Column, TableHeader, parsed_cell
 from traces.text_source import TextSource
+from traces.trace_format import TraceFormat
 from traces.windows import GapLaw, WindowCounts
 
 MINUTE_S = 60.0
@@ -145,3 +146,6 @@ def _sorted_counts(
         shape=np.zeros(len(order)),
         lengths={},
     )
+
+
+FORMAT = TraceFormat(frozenset({"HashFunction", "1"}), counts=read_counts, names_functions=True)

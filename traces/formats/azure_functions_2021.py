@@ -13,11 +13,13 @@ from traces.cells import name, name_column, seconds, seconds_column
 from traces.rows import RowBatch, TraceRow
 from traces.tables import Column, table_batches
 from traces.text_source import TextSource
+from traces.timestamps import TimestampClock
+from traces.trace_format import TraceFormat
 
 COLUMNS = ("app", "func", "end_timestamp", "duration")
 
 
-def batches(source: TextSource) -> Iterator[RowBatch]:
+def batches(source: TextSource, clock: TimestampClock) -> Iterator[RowBatch]:
     """Rows in file order, without lengths. Raises TraceError at a cell that cannot be read."""
     columns = (
         Column("app", name, name_column),
@@ -33,3 +35,6 @@ def _rows(values: Sequence[Sequence[Any]]) -> list[TraceRow]:
     labels = [f"{app}/{function}" for app, function in zip(apps, functions, strict=True)]
     starts = [max(0.0, end - spent) for end, spent in zip(ends, durations, strict=True)]
     return list(map(TraceRow, starts, labels, repeat(None), repeat(None)))
+
+
+FORMAT = TraceFormat(frozenset(COLUMNS), batches, names_functions=True)

@@ -13,6 +13,7 @@ from traces.rows import RowBatch, TraceRow
 from traces.tables import Column, table_batches
 from traces.text_source import TextSource
 from traces.timestamps import TimestampClock
+from traces.trace_format import TraceFormat
 
 COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 
@@ -30,3 +31,6 @@ def batches(source: TextSource, clock: TimestampClock) -> Iterator[RowBatch]:
 def _rows(values: Sequence[Sequence[Any]]) -> list[TraceRow]:
     times, inputs, outputs = values
     return list(map(TraceRow, times, repeat(""), inputs, outputs))
+
+
+FORMAT = TraceFormat(frozenset(COLUMNS), batches)

@@ -12,11 +12,13 @@ from traces.cells import name, name_column, seconds, seconds_column, tokens, tok
 from traces.rows import RowBatch, TraceRow
 from traces.tables import Column, table_batches
 from traces.text_source import TextSource
+from traces.timestamps import TimestampClock
+from traces.trace_format import TraceFormat
 
 COLUMNS = ("Timestamp", "Model", "Request tokens", "Response tokens")
 
 
-def batches(source: TextSource) -> Iterator[RowBatch]:
+def batches(source: TextSource, clock: TimestampClock) -> Iterator[RowBatch]:
     """Rows in file order, failed ones with `output_tokens` 0."""
     columns = (
         Column("Timestamp", seconds, seconds_column),
@@ -29,3 +31,6 @@ def batches(source: TextSource) -> Iterator[RowBatch]:
 
 def _rows(values: Sequence[Sequence[Any]]) -> list[TraceRow]:
     return list(map(TraceRow, *values))
+
+
+FORMAT = TraceFormat(frozenset(COLUMNS), batches, marks_failures=True)

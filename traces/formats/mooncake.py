@@ -24,11 +24,13 @@ from traces.errors import TraceError
 from traces.rows import RowBatch, TraceRow
 from traces.tables import Column, table_batches
 from traces.text_source import TextSource
+from traces.timestamps import TimestampClock
+from traces.trace_format import TraceFormat
 
 COLUMNS = ("timestamp", "input_length", "output_length")
 
 
-def batches(source: TextSource) -> Iterator[RowBatch]:
+def batches(source: TextSource, clock: TimestampClock) -> Iterator[RowBatch]:
     """Rows in file order, from either encoding (a first line that begins with `{` is JSON)."""
     first = TextSource(source.path).first_line()
     if first is None:
@@ -119,3 +121,13 @@ def _number(source: TextSource, record: dict[str, object], key: str) -> str:
     except ValueError as error:
         raise source.error(f"expected {error}", key, text) from None
     return text
+
+
+def _is_json_row(source: TextSource, line: str) -> bool:
+    try:
+        return line.startswith("{") and "timestamp" in json.loads(line)
+    except json.JSONDecodeError:
+        return False
+
+
+FORMAT = TraceFormat(frozenset(COLUMNS), batches, recognises=_is_json_row)

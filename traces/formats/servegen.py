@@ -17,6 +17,7 @@ from traces.errors import TraceError
 from traces.formats.servegen_lengths import client_lengths
 from traces.tables import Column, TableHeader, parsed_cell
 from traces.text_source import TextSource
+from traces.trace_format import TraceFormat
 from traces.windows import GapLaw, LengthDraw, WindowCounts
 
 WINDOW_S = 600.0
@@ -152,3 +153,13 @@ def _counts(windows: list[_Window], lengths: dict[str, LengthDraw]) -> WindowCou
         shape=np.array([each.shape for each in windows], np.float64)[order],
         lengths=lengths,
     )
+
+
+def _is_raw_line(source: TextSource, line: str) -> bool:
+    try:
+        return is_raw_row(source.cells(line))
+    except TraceError:
+        return False
+
+
+FORMAT = TraceFormat(frozenset(TABLE_COLUMNS), counts=read_counts, recognises=_is_raw_line)

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 
-from experiments.benchmarks.migration.bench_model import TIMED, BenchModel
+from experiments.benchmarks.migration.bench_model import BenchModel, is_weightless
 from experiments.benchmarks.migration.fleet import HostFleet
 from sllmcore.events import MigrationFailed, MigrationFinished
 from sllmcore.types import DRAM, ServerSpec
@@ -143,7 +143,7 @@ class MigrationBench:
 
     def _loaded(self, model: ModelDeployment, stack: ExitStack) -> Weights | None:
         """Load the weights into a pool that both processes map; return None for a timed model."""
-        if model.engine == TIMED:
+        if is_weightless(model.engine):
             return None
         server = ServerSpec("s", 1, 1, model.size_bytes, 0, 1.0, 1.0, 1.0)
         directory = stack.enter_context(TemporaryDirectory(prefix="sllm-bench-"))

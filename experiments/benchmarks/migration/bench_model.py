@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sllmreal.checkpoint.source import read_layout
 from sllmreal.control.deployment import ModelDeployment
+from sllmreal.engine.registry import ENGINES
 from sllmreal.worker.process_options import ProcessOptions
 
 TIMED = "timed"
@@ -24,14 +25,19 @@ class BenchModel:
     options: ProcessOptions
 
 
+def is_weightless(model: str) -> bool:
+    """Return whether a model is only the name of an engine, whose models need no weights."""
+    return model in ENGINES and not ENGINES[model].needs_weights
+
+
 def prepare(
     model: str, dtype: str, context_tokens: int, work: Path, num_threads: int
 ) -> BenchModel:
     """Return a model for contexts up to `context_tokens`; write its files if they are missing."""
     options = ProcessOptions(environment={"OMP_NUM_THREADS": str(num_threads)})
-    if model == TIMED:
+    if is_weightless(model):
         timed = ModelDeployment(
-            model, "", 1, context_tokens, 0.0, TIMED, num_slots=2, settings=TIMED_PACE
+            model, "", 1, context_tokens, 0.0, model, num_slots=2, settings=TIMED_PACE
         )
         return BenchModel(model, "none", timed, options)
     directory = work / f"{model}-{dtype}"

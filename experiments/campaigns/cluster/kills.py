@@ -34,6 +34,7 @@ from sllmreal.control.home import opened_home
 from sllmreal.control.messages import GetStatus
 from sllmreal.control.operator import ask
 from sllmreal.gateway.backend import GenerationRequest
+from sllmreal.store.registry import parsed_store
 
 ANSWER_S = 60.0
 KINDS = ("leader", "leader", "worker", "engine")  # half of the kills hit a leader or standby
@@ -78,7 +79,7 @@ async def run(kills: int, seed: int, store: str, directory: Path, clients: int =
             for number in range(clients)
         ]
         watch = asyncio.create_task(_watch_leaders(testbed, results))
-        await _kill_processes(testbed, results, kills, rng, standby=store.startswith("etcd"))
+        await _kill_processes(testbed, results, kills, rng, standby=parsed_store(store).kind.shared)
         stop.set()
         await asyncio.gather(*tasks)
         watch.cancel()
