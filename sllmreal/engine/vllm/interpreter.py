@@ -15,6 +15,13 @@ from sllmcore.errors import UsageError
 VARIABLE = "SLLM_VLLM_PYTHON"
 _PROJECT = Path(__file__).resolve().parents[3]
 _PRELOADED = ("libtcmalloc_minimal.so.4", "libiomp5.so")
+# What vLLM prints while it starts: dozens of lines that no operator can act on.
+_QUIET = {
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "PYTHONWARNINGS": "ignore",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+    "TQDM_DISABLE": "1",
+}
 _LIBRARIES = (Path("/usr/lib/x86_64-linux-gnu"), Path("/usr/lib/aarch64-linux-gnu"))
 
 
@@ -45,7 +52,8 @@ def vllm_environment(python: Path) -> Mapping[str, str]:
         str(place / name) for name in _PRELOADED for place in places if (place / name).exists()
     ]
     paths = [str(_PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {"PYTHONPATH": os.pathsep.join(paths)}
+    environment = {name: os.environ.get(name, value) for name, value in _QUIET.items()}
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
     if found:
         environment["LD_PRELOAD"] = ":".join(found)
     return environment
