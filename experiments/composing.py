@@ -68,7 +68,8 @@ def composed_run(overrides: Sequence[str]) -> RunConfig:
 def _is_value(override: str) -> bool:
     """Return True for `key.of.a.setting=value`; Hydra itself handles other overrides."""
     key, equals, _ = override.partition("=")
-    return bool(equals) and "." in key and key.replace(".", "").replace("_", "").isalnum()
+    plain = "." in key and key.replace(".", "").replace("_", "").isalnum()
+    return bool(equals) and plain and not key.startswith("hydra.")
 
 
 @cache

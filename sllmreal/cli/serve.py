@@ -16,6 +16,7 @@ from sllmreal.control.home import Home, opened_home
 from sllmreal.gateway.server import serve
 from sllmreal.gateway.settings import GatewaySettings
 from sllmreal.processes.attach import attached_gateway
+from sllmreal.processes.leader import durable_store
 from sllmreal.processes.policy_options import served_policy
 from sllmreal.processes.supervisor import kept_running
 from sllmreal.router.gateway_backend import ClusterBackend
@@ -29,6 +30,7 @@ def serve_command(arguments: argparse.Namespace) -> int:
     """Until SIGINT or SIGTERM. Raises UsageError for arguments that make no sense."""
     logs.configure_as_given(arguments)
     served_policy(arguments)
+    durable_store(arguments.store)
     settings = GatewaySettings(arguments.host, arguments.port, arguments.keys)
     home = opened_home(arguments.home)
     asyncio.run(_serve(home, settings, arguments))

@@ -28,7 +28,7 @@ from sllmreal.leader.policy_support import check_supported_policy
 from sllmreal.processes.policy_options import add_policy, served_policy
 from sllmreal.processes.run import run_process
 from sllmreal.store import JournalLog, Store, campaign
-from sllmreal.store.registry import parsed_store, store_help
+from sllmreal.store.registry import StoreUrl, parsed_store, store_help
 from sllmreal.transport.addresses import host_and_port
 from sllmreal.transport.socket_channel import listening
 
@@ -121,18 +121,24 @@ def _read_policy(file: Path) -> tuple[PolicySettings, int]:
 async def _main(arguments: argparse.Namespace) -> None:
     settings = leader_settings(arguments)
     home = opened_home(arguments.home)
-    where = parsed_store(arguments.store)
-    if not where.kind.durable:
-        raise UsageError(
-            f"--store {arguments.store}: a leader that restarts has to find its log, which this "
-            "store forgets: take a durable one, such as sqlite"
-        )
+    where = durable_store(arguments.store)
     home.publish_leader(leader_place(home, arguments.store, arguments.listen))
     store = await where.opened(home.store)
     try:
         await lead(home, store, settings, arguments.listen)
     finally:
         await store.close()
+
+
+def durable_store(url: str) -> StoreUrl:
+    """Return a leader's store. Raises UsageError for a URL that is wrong or of no durable store."""
+    where = parsed_store(url)
+    if not where.kind.durable:
+        raise UsageError(
+            f"--store {url}: a leader that restarts has to find its log, which this store forgets: "
+            "take a durable one, such as sqlite"
+        )
+    return where
 
 
 def leader_place(home: Home, store: str, address: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from sllmcore.errors import UsageError
@@ -53,12 +54,17 @@ def parsed_store(url: str) -> StoreUrl:
     """
     name, _, place = url.partition(":")
     head, _, rest = place.partition(":")
-    if name not in STORES.names() and is_reference(f"{name}:{head}"):
-        name, place = f"{name}:{head}", rest
-        PLUGINS.allow([name])
+    reference = f"{name}:{head}"
+    if name not in STORES.names() and is_reference(reference) and find_spec(_top(name)):
+        name, place = reference, rest
+        PLUGINS.allow([reference])
     kind = STORES[name]
     kind.check(place)
     return StoreUrl(kind, place)
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def store_help() -> str:
