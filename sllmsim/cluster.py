@@ -70,7 +70,7 @@ class _OpenRequest:
 
 
 class SimCluster:
-    """Runs one controller against simulated servers.
+    """Simulated servers and requests under one controller.
 
     Args:
         controller: A fresh one: models and servers are reported to it here.

@@ -16,7 +16,7 @@ Sink = Callable[[float, Event, Sequence[Command]], None]  # a journal, a recorde
 
 
 class ControlLink:
-    """Passes events to a controller, wakes it when it asks for that, and executes its commands.
+    """A queue of events for a controller, its wake-up timer, and the way of its commands.
 
     While the controller is down, events wait.
 

@@ -69,7 +69,7 @@ class _SimLoad:
 
 
 class Loading:
-    """Executes `LaunchInstance`.
+    """The loads under way: executes `LaunchInstance`.
 
     Args:
         on_ready: Called with the `LoadFinished` of each load that succeeds.

@@ -10,7 +10,7 @@ from sllmsim.setup import SimServerSetup
 
 
 class SimServer:
-    """One server. `leaving` is set while it drains."""
+    """A server that is up or may return. `leaving` is True while it drains."""
 
     __slots__ = (
         "_hops",
