@@ -1,4 +1,4 @@
-"""An iterative job that moves by its state alone: a diffusion-style denoising loop.
+"""An iterative job that migrates by its state alone: a diffusion-style denoising loop.
 
 A latent x of shape (channels, size, size) starts as noise and is denoised in `num_steps` steps of
 the deterministic sampler of denoising diffusion implicit models (Song et al. 2021, equation 12 with
@@ -7,9 +7,9 @@ sigma = 0):
     x0   = (x - sqrt(1 - a[t]) e(x, t)) / sqrt(a[t])
     x'   = sqrt(a[t-1]) x0 + sqrt(1 - a[t-1]) e(x, t)
 
-e is a small convolutional network of fixed random weights in place of a trained one: real
-arithmetic, of which every bit of the result depends on every step. There is no log to replay, and
-the state is compact, so that every delta is the whole latent: a few tens of KiB at any step.
+e is a small convolutional network of fixed random weights instead of a trained one: real
+arithmetic, in which each bit of the result depends on each step. There is no log to replay. The
+state is small, so that each delta is the whole latent: a few tens of KiB.
 """
 
 import itertools
@@ -27,7 +27,7 @@ Latent = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class DenoiseSpec:
-    """All that determines a job's result."""
+    """The parameters of a job, which determine its result."""
 
     num_steps: int = 50
     channels: int = 4
@@ -41,12 +41,16 @@ class DenoiseSpec:
 
     @property
     def latent_bytes(self) -> int:
+        """Bytes of the latent, float32."""
         return 4 * self.channels * self.size * self.size
 
 
 class DenoiseJob:
-    """Runs while it is released. The same code is a Migrant at a source, and a Newcomer elsewhere
-    when it is made with `held`."""
+    """A job that runs while it is released: a `SourceWorkload` and a `DestinationWorkload`.
+
+    Args:
+        held: Made as a destination, to be built up.
+    """
 
     def __init__(self, spec: DenoiseSpec, *, held: bool = False) -> None:
         rng = np.random.default_rng(spec.seed)
@@ -68,15 +72,16 @@ class DenoiseJob:
 
     @property
     def finished(self) -> bool:
+        """True if all steps are done."""
         return self._step >= self._spec.num_steps
 
     @property
     def result(self) -> Latent:
-        """The latent as it stands, shape (channels, size, size), float32."""
+        """The present latent, shape (channels, size, size), float32."""
         return self._latent.copy()
 
     def advance_step(self) -> bool:
-        """Do one step, unless held or finished; whether one was done."""
+        """Do a step, unless held or finished. Return True if one was done."""
         if self._held or self.finished:
             return False
         before = self._signal[self._spec.num_steps - self._step]
@@ -88,13 +93,13 @@ class DenoiseJob:
         return True
 
     def _noise(self) -> Latent:
-        """The network's estimate of the noise in the latent, of its shape."""
+        """Return the network's estimate of the noise in the latent, of its shape."""
         time = np.full_like(self._latent[:1], self._step / self._spec.num_steps)
         hidden = np.tanh(_convolved(np.concatenate((self._latent, time)), self._inner))
         estimate: Latent = np.tanh(_convolved(hidden, self._outer))
         return estimate
 
-    # At the source.
+    # `SourceWorkload`.
 
     @property
     def position(self) -> Position:
@@ -111,7 +116,7 @@ class DenoiseJob:
     def release(self) -> None:
         self._held = False
 
-    # At the destination.
+    # `DestinationWorkload`.
 
     @property
     def copied(self) -> Position:
@@ -127,11 +132,13 @@ class DenoiseJob:
 
     def absorb(self, delta: Delta) -> None:
         if isinstance(delta, LogDelta) and delta.first == delta.upto:
-            return  # a greeting
+            return  # an empty delta
         if isinstance(delta, LogDelta) or delta.end > self._spec.num_steps:
-            raise BadDeltaError(f"not a state of a job of {self._spec.num_steps} steps")
+            raise BadDeltaError(f"the delta is no state of a job of {self._spec.num_steps} steps")
         if delta.num_bytes != self._spec.latent_bytes:
-            raise BadDeltaError(f"{delta.num_bytes} bytes for {self._spec.latent_bytes}")
+            raise BadDeltaError(
+                f"a latent has {self._spec.latent_bytes} bytes, got {delta.num_bytes}"
+            )
         if delta.end <= self._step:
             return
         raw = np.frombuffer(b"".join(delta.parts), dtype=np.float32)
@@ -139,20 +146,20 @@ class DenoiseJob:
         self._step = delta.end
 
     def advance(self) -> None:
-        """Nothing is computed before the release."""
+        """Do nothing: no step is done before the release."""
 
     def complete(self, final: Final) -> bool:
         return self._step >= final.state
 
 
 def _weights(rng: np.random.Generator, inputs: int, outputs: int) -> npt.NDArray[np.float32]:
-    """Of a 3 x 3 convolution, shape (outputs, inputs, 3, 3), keeping the variance."""
+    """Return weights of a 3 x 3 convolution that keeps the variance: (outputs, inputs, 3, 3)."""
     weights = rng.standard_normal((outputs, inputs, 3, 3), dtype=np.float32)
     return weights / np.float32(np.sqrt(9 * inputs))
 
 
 def _convolved(planes: Latent, weights: npt.NDArray[np.float32]) -> Latent:
-    """A 3 x 3 convolution that wraps around: (inputs, h, w) to (outputs, h, w)."""
+    """Return a 3 x 3 convolution that wraps around: (inputs, h, w) to (outputs, h, w)."""
     shifts = itertools.product((1, 0, -1), repeat=2)
     shifted = [np.roll(planes, shift, axis=(1, 2)) for shift in shifts]
     stacked = np.stack(shifted, axis=1).reshape(-1, *planes.shape[1:])

@@ -1,6 +1,6 @@
 """What a host asks of whoever runs it: words to the owner, and links between hosts.
 
-A link belongs to one move and is named by its ticket (`sllmreal.migration.frames.ticket_of`).
+A link belongs to one move and is named by its ticket (`sllmreal.migration.frames.link_id_of`).
 """
 
 from dataclasses import dataclass

@@ -6,7 +6,7 @@ from sllmcore.errors import SllmError, UsageError
 from sllmreal.engine.protocol import Engine
 from sllmreal.migration.destination import MigrationDestination
 from sllmreal.migration.errors import WrongModelError, WrongStateError
-from sllmreal.migration.frames import ticket_of
+from sllmreal.migration.frames import link_id_of
 from sllmreal.migration.messages import Ack, Position, RejectMigration, ToDestination, ToSource
 from sllmreal.migration.sequence import ArrivingSequence, DepartingSequence
 from sllmreal.migration.source import MigrationSource
@@ -139,7 +139,7 @@ class HostMoves:
         self._check_terms(message.terms)
         newcomer = ArrivingSequence(self._engine, spec, message.terms.replay_tokens)
         machine = MigrationDestination(newcomer, self._options.destination, now_s)
-        link_id = ticket_of(message.terms.key)
+        link_id = link_id_of(message.terms.key)
         self._streams.put(Expect(link_id, message.terms.key))
         arrival = IncomingMigration(link_id, newcomer, machine)
         return HostStream(spec.request_id, message.epoch, now_s, arrival=arrival)
@@ -154,7 +154,7 @@ class HostMoves:
         migrant = DepartingSequence(self._engine, stream.request_id, terms.replay_tokens)
         sent = Position(0, terms.replay_tokens or 0)
         machine = MigrationSource(migrant, sent, self._options.source, now_s)
-        link_id = ticket_of(terms.key)
+        link_id = link_id_of(terms.key)
         self._streams.put(Connect(link_id, terms.key, message.destination))
         self._streams.depart(stream, OutgoingMigration(link_id, message.new_epoch, machine))
         self.push(stream, now_s)
