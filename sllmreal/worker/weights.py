@@ -1,4 +1,4 @@
-"""An instance's weights as tensors: views of the worker's pool, in this process or another one."""
+"""The weights of an instance as tensors: views of the worker's pool, also from other processes."""
 
 import os
 from dataclasses import dataclass, replace
@@ -18,17 +18,18 @@ from sllmreal.worker.storage import Weights
 
 @dataclass(frozen=True, slots=True)
 class MappedWeights:
-    """Tensors by name; the memory is mapped as long as one of them lives."""
+    """Tensors by name. Their memory stays mapped while one of them lives."""
 
     layout: Layout
     tensors: dict[str, torch.Tensor]
 
 
 def mapped_weights(weights: Weights, pool: ChunkPool | None = None) -> MappedWeights:
-    """The tensors, without a copy. Writing to one changes neither the pool nor anybody's view.
+    """Return the tensors without copying them. Writes change neither the pool nor other views.
 
-    In the worker's own process `pool` is given, which then knows that its chunks are in use; in
-    another one the pool's memory is reached through the worker, whose user must be the same.
+    Args:
+        pool: Given in the worker's own process, where the pool notes that chunks are in use. None:
+            the pool is mapped through the worker's process, which must have the same user.
 
     Raises:
         StorageError: The worker is gone, or its memory cannot be mapped.
