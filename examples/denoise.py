@@ -50,6 +50,7 @@ class DenoiseSpec:
 
     @property
     def latent_bytes(self) -> int:
+        """Bytes of the latent, float32."""
         return 4 * self.channels * self.size * self.size
 
 
@@ -79,6 +80,7 @@ class DenoiseJob:
 
     @property
     def finished(self) -> bool:
+        """True if all steps are done."""
         return self._step >= self._spec.num_steps
 
     @property

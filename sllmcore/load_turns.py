@@ -38,7 +38,7 @@ class LoadTurns:
         return self._ahead[instance_id] is None
 
     def leave(self, instance_id: str) -> list[str]:
-        """Take a load out of its queue. Return the loads whose turn comes by that.
+        """Take a load out of its queue. Return the loads that have their turn now.
 
         A load that is not queued is ignored, so that a load may leave twice.
         """

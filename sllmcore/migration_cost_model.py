@@ -30,7 +30,7 @@ _LONGEST_TOKENS = 1 << 20
 
 
 class Strategy(StrEnum):
-    """How the KV cache of a sequence gets to its destination."""
+    """The way of a sequence's KV cache to its destination: computed, copied, or both."""
 
     REPLAY = "replay"
     COPY = "copy"

@@ -19,7 +19,7 @@ from sllmcore.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class RoundSettings:
-    """When a source holds. Gaps are in units of work: tokens, of a language model.
+    """The rule by which a source holds. Gaps are in units of work: tokens, of a language model.
 
     The numbers are chosen, not fitted; `results/migration` has the pauses that they give.
 

@@ -93,7 +93,7 @@ class StrategyChooser:
         self._prefills[request_id] = _Prefill(model, num_tokens, now_s)
 
     def end_prefill(self, request_id: str, now_s: float) -> None:
-        """Learn from the prefill of a request whose first token came at `now_s`.
+        """Learn from the prefill of a request. Its first token came at `now_s`.
 
         Ignored if no prefill of the request is under way.
         """

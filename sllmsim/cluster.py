@@ -1,4 +1,4 @@
-"""The simulated cluster: carries out a controller's commands and tells it what happened."""
+"""The simulated cluster: executes a controller's commands and reports events to it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import assert_never
@@ -46,7 +46,7 @@ from sllmsim.splitting import PipelineTiming
 
 
 class _Instance:
-    """An instance as it is: where it runs, and its engine."""
+    """An instance, with its engine, from its launch until it is stopped or lost."""
 
     __slots__ = ("engine", "gpu_indices", "id", "model", "server")
 
@@ -58,45 +58,45 @@ class _Instance:
         self.engine = engine
 
 
-class _Client:
-    """What the gateway knows of a request: the job, and the tokens it has sent."""
+class _OpenRequest:
+    """A request as its gateway knows it, with the tokens that the gateway has sent."""
 
-    __slots__ = ("first_token_at_s", "job", "made_tokens")
+    __slots__ = ("first_token_at_s", "item", "made_tokens")
 
-    def __init__(self, job: WorkloadRequest) -> None:
-        self.job = job
+    def __init__(self, item: WorkloadRequest) -> None:
+        self.item = item
         self.made_tokens = 0
         self.first_token_at_s: float | None = None
 
 
 class SimCluster:
-    """Runs one controller against simulated servers.
+    """Simulated servers and requests under one controller.
 
     Args:
-        controller: Fresh: it learns of models and servers here.
-        setup: The truth.
-        jobs: In order of arrival; read one ahead, never all at once.
+        controller: A fresh one: models and servers are reported to it here.
+        setup: The ground truth.
+        workload: Requests in order of arrival; read one at a time.
         sinks: Called after each event with the time, the event and the commands it caused.
-        rebuild: Makes a controller from what the journal holds, after a `ControllerCrash`.
+        rebuild: Makes a controller from the journal, after a `ControllerCrash`.
     """
 
     def __init__(
         self,
         controller: Controller,
         setup: SimSetup,
-        jobs: Iterable[WorkloadRequest],
+        workload: Iterable[WorkloadRequest],
         sinks: Sequence[Sink] = (),
         rebuild: Callable[[], Controller] | None = None,
     ) -> None:
         self.clock = SimClock()
         self.control = ControlLink(
-            self.clock, controller, self._heard, self._execute, sinks, rebuild
+            self.clock, controller, self._acknowledge, self._execute, sinks, rebuild
         )
         self.links = Links(self.clock)
         self.setup = setup
         self.servers: dict[str, SimServer] = {}
-        self._jobs: Iterator[WorkloadRequest] = iter(jobs)
-        self._loading = Loading(self.clock, self.links, setup, self.control.tell, self._retime)
+        self._workload: Iterator[WorkloadRequest] = iter(workload)
+        self._loading = Loading(self.clock, self.links, setup, self.control.report, self._retime)
         auto = setup.migration.strategy == "auto"
         self._chooser = StrategyChooser() if auto else None
         self._migrating = Migrating(
@@ -105,20 +105,20 @@ class SimCluster:
             self._loading.splits,
             setup.migration,
             self._chooser,
-            self.control.tell,
+            self.control.report,
         )
         self._models = {model.checkpoint.model: model for model in setup.models}
         self._built = {server.id: SimServer(server) for server in setup.servers}
-        self._joins: dict[str, ServerJoined] = {}  # of the servers that are there
-        self._sessions: dict[str, SimServer] = {}  # those whose join the controller has heard of
+        self._joins: dict[str, ServerJoined] = {}  # of the servers that are up
+        self._joined: dict[str, SimServer] = {}  # up, and the controller has handled their join
         self._instances: dict[str, _Instance] = {}
-        self._clients: dict[str, _Client] = {}
-        self._no_more_jobs = False
+        self._requests: dict[str, _OpenRequest] = {}
+        self._workload_ended = False
 
     def run(self) -> None:
-        """Play all jobs to their end."""
+        """Run until all requests have ended."""
         for model in self.setup.models:
-            self.control.tell(ModelDeployed(model.checkpoint, model.num_slots))
+            self.control.report(ModelDeployed(model.checkpoint, model.num_slots))
         for server in self.setup.servers:
             self.join(server.id)
         self._next_arrival()
@@ -126,42 +126,45 @@ class SimCluster:
 
     @property
     def over(self) -> bool:
-        """No request is under way, and none will come."""
-        return self._no_more_jobs and not self._clients
+        """True if all requests of the workload have ended."""
+        return self._workload_ended and not self._requests
 
     # Requests.
 
     def _next_arrival(self) -> None:
-        job = next(self._jobs, None)
-        if job is None:
-            self._no_more_jobs = True
+        item = next(self._workload, None)
+        if item is None:
+            self._workload_ended = True
         else:
-            arrived_at_s = job.request.arrived_at_s
+            arrived_at_s = item.request.arrived_at_s
             if arrived_at_s < self.clock.now - 1e-9:
-                raise ControlError(f"{job.request.id} arrives before the request ahead of it")
-            self.clock.call_at(arrived_at_s, lambda _: self._arrive(job))
+                raise ControlError(
+                    f"{item.request.id} arrives at {arrived_at_s} s, before the request ahead of "
+                    "it: sort the workload by arrival"
+                )
+            self.clock.call_at(arrived_at_s, lambda _: self._arrive(item))
 
-    def _arrive(self, job: WorkloadRequest) -> None:
-        request = job.request
-        self._clients[request.id] = _Client(job)
-        if job.cancel_at_s is not None:
-            self.clock.call_at(job.cancel_at_s, lambda _: self._give_up(request.id))
-        self.control.tell(RequestArrived(request))
+    def _arrive(self, item: WorkloadRequest) -> None:
+        request = item.request
+        self._requests[request.id] = _OpenRequest(item)
+        if item.cancel_at_s is not None:
+            self.clock.call_at(item.cancel_at_s, lambda _: self._cancel(request.id))
+        self.control.report(RequestArrived(request))
         self._next_arrival()
 
-    def _give_up(self, request_id: str) -> None:
-        if request_id in self._clients:
-            self.control.tell(RequestCancelled(request_id))
+    def _cancel(self, request_id: str) -> None:
+        if request_id in self._requests:
+            self.control.report(RequestCancelled(request_id))
 
-    def _heard(self, event: Event) -> None:
-        """The controller is about to hear of something: from now on it counts on it."""
+    def _acknowledge(self, event: Event) -> None:
+        """Apply the effects of an event that the controller is about to handle."""
         match event:
             case LoadFinished(instance_id):
-                self._loading.told(instance_id)
+                self._loading.acknowledge_load(instance_id)
             case RequestCancelled(request_id):
-                self._clients.pop(request_id, None)
+                self._requests.pop(request_id, None)
             case ServerJoined(server) if self._joins.get(server.id) is event:
-                self._sessions[server.id] = self.servers[server.id]
+                self._joined[server.id] = self.servers[server.id]
             case _:
                 pass
 
@@ -170,105 +173,105 @@ class SimCluster:
     def _execute(self, command: Command) -> None:
         match command:
             case StartRequest(_, request_id, instance_id, _):
-                self._infer(request_id, instance_id)
+                self._start_request(request_id, instance_id)
             case LaunchInstance():
-                self._load(command)
+                self._launch(command)
             case StopInstance(_, instance_id):
-                self._unload(instance_id)
+                self._stop_instance(instance_id)
             case EvictCopy(_, server_id, tier, model, keep_bytes):
-                if server_id in self._sessions:
-                    self._sessions[server_id].evict(tier, model, keep_bytes)
+                if server_id in self._joined:
+                    self._joined[server_id].evict(tier, model, keep_bytes)
             case StartMigration():
-                self._resume(command)
+                self._start_migration(command)
             case AbortMigration(_, move_id):
                 self._migrating.abort(move_id, "the source has ended")
             case StopRequest(_, request_id, instance_id):
-                self._stop(request_id, instance_id)
+                self._stop_request(request_id, instance_id)
             case RejectRequest(_, request_id) | TimeOutRequest(_, request_id):
-                del self._clients[request_id]
+                del self._requests[request_id]
             case _:
                 assert_never(command)
 
-    def _load(self, command: LaunchInstance) -> None:
-        server = self._sessions.get(command.server_id)
-        if server is None:  # meant for one that has died, which the controller does not know yet
+    def _launch(self, command: LaunchInstance) -> None:
+        server = self._joined.get(command.server_id)
+        if server is None:  # it has crashed, and the controller does not know that yet
             return
         server.occupy(command.gpu_indices, command.instance_id)
         model = self._models[command.model]
         engine = BatchEngine(self.clock, model.timing, self._finisher(command.instance_id))
         instance = _Instance(command, server, engine)
         self._instances[command.instance_id] = instance
-        helpers = tuple(self._sessions.get(helper_id) for helper_id in command.helpers)
-        there = tuple(helper for helper in helpers if helper is not None)
-        if len(there) < len(helpers):  # one has died, which the controller does not know yet
-            self._break(instance, LoadFailed(instance.id, "a helper is lost"))
+        helpers = tuple(self._joined.get(helper_id) for helper_id in command.helpers)
+        present = tuple(helper for helper in helpers if helper is not None)
+        if len(present) < len(helpers):  # one has crashed: the controller does not know that yet
+            self._fail(instance, LoadFailed(instance.id, "a helper is lost"))
         else:
-            self._loading.begin(command, model.checkpoint, server, there)
+            self._loading.begin(command, model.checkpoint, server, present)
 
     def _retime(self, instance_id: str, num_parts: int) -> None:
-        """From now on an instance runs over so many servers."""
+        """Let an instance run over `num_parts` servers from now on."""
         instance = self._instances[instance_id]
         timing = self._models[instance.model].timing
         instance.engine.retime(timing if num_parts == 1 else PipelineTiming(timing, num_parts))
 
-    def _unload(self, instance_id: str) -> None:
+    def _stop_instance(self, instance_id: str) -> None:
         instance = self._instances.pop(instance_id, None)
         if instance is None:
             return
         self._loading.cancel(instance_id)
         if instance.engine.halt():
-            raise ControlError(f"{instance_id} was unloaded while it had requests")
+            raise ControlError(f"{instance_id} was stopped while it had requests")
         instance.server.vacate(instance_id)
         self._depart_if_done(instance.server)
 
-    def _infer(self, request_id: str, instance_id: str) -> None:
-        instance, client = self._instances.get(instance_id), self._clients.get(request_id)
-        if instance is None or client is None:
+    def _start_request(self, request_id: str, instance_id: str) -> None:
+        instance, opened = self._instances.get(instance_id), self._requests.get(request_id)
+        if instance is None or opened is None:
             return
-        job = client.job
-        if job.request.model != instance.model:
-            raise ControlError(f"{instance_id} runs {instance.model}, not {job.request.model}")
-        left_tokens = job.output_tokens - client.made_tokens
-        stream = SimSequence(request_id, job.request.input_tokens, left_tokens)
-        stream.made_tokens = client.made_tokens
-        stream.first_token_at_s = client.first_token_at_s
+        request = opened.item.request
+        if request.model != instance.model:
+            raise ControlError(f"{instance_id} runs {instance.model}, not {request.model}")
+        left_tokens = opened.item.output_tokens - opened.made_tokens
+        sequence = SimSequence(request_id, request.input_tokens, left_tokens)
+        sequence.made_tokens = opened.made_tokens
+        sequence.first_token_at_s = opened.first_token_at_s
         if self._chooser is not None:
             self._chooser.begin_prefill(
-                request_id, instance.model, stream.context_tokens, self.clock.now
+                request_id, instance.model, sequence.context_tokens, self.clock.now
             )
-        instance.engine.add(stream)
+        instance.engine.add(sequence)
 
     def _finisher(self, instance_id: str) -> Callable[[SimSequence], None]:
-        def finished(stream: SimSequence) -> None:
-            self._clients.pop(stream.request_id, None)
-            first_token_at_s = stream.first_token_at_s
+        def finished(sequence: SimSequence) -> None:
+            self._requests.pop(sequence.request_id, None)
+            first_token_at_s = sequence.first_token_at_s
             assert first_token_at_s is not None
             if self._chooser is not None:  # learns now: the engine hands tokens out at the end
-                self._chooser.end_prefill(stream.request_id, first_token_at_s)
-                self._chooser.forget(stream.request_id)
-            self.control.tell(
+                self._chooser.end_prefill(sequence.request_id, first_token_at_s)
+                self._chooser.forget(sequence.request_id)
+            self.control.report(
                 InferenceFinished(
-                    stream.request_id, instance_id, stream.made_tokens, first_token_at_s
+                    sequence.request_id, instance_id, sequence.made_tokens, first_token_at_s
                 )
             )
 
         return finished
 
-    def _stop(self, request_id: str, instance_id: str) -> None:
+    def _stop_request(self, request_id: str, instance_id: str) -> None:
         instance = self._instances.get(instance_id)
         if instance is None:
             return
 
-        def stopped(stream: SimSequence) -> None:
-            client = self._clients.get(request_id)
-            if client is not None:
-                client.made_tokens = 0  # nothing of a stopped inference is kept
-                client.first_token_at_s = stream.first_token_at_s
-            self.control.tell(InferenceStopped(request_id, instance_id, stream.made_tokens))
+        def stopped(sequence: SimSequence) -> None:
+            opened = self._requests.get(request_id)
+            if opened is not None:
+                opened.made_tokens = 0  # a stopped request keeps no token
+                opened.first_token_at_s = sequence.first_token_at_s
+            self.control.report(InferenceStopped(request_id, instance_id, sequence.made_tokens))
 
         instance.engine.take(request_id, stopped)
 
-    def _resume(self, command: StartMigration) -> None:
+    def _start_migration(self, command: StartMigration) -> None:
         source = self._instances.get(command.source_id)
         destination = self._instances.get(command.destination_id)
         if destination is None:
@@ -276,9 +279,9 @@ class SimCluster:
         if source is not None:
             route = self._route(source, destination)
             self._migrating.begin(command, source.engine, destination.engine, route)
-        else:  # lost while the controller was down: the news of that is ahead of this answer
+        else:  # lost while the controller was down, and that event is ahead of this one
             move_id, request_id = command.move_id, command.request_id
-            self.control.tell(
+            self.control.report(
                 MigrationFailed(move_id, request_id, destination.id, "the source is lost")
             )
 
@@ -295,102 +298,102 @@ class SimCluster:
             hops,
         )
 
-    # Servers and what befalls them.
+    # Servers and their faults.
 
     def join(self, server_id: str) -> None:
-        """A server offers itself, for the first time or again."""
+        """Let a server join, for the first time or again."""
         server = self.servers[server_id] = self._built[server_id]
         joined = ServerJoined(server.hardware.spec(server_id), server.tiers.resident())
         self._joins[server_id] = joined
-        self.control.tell(joined)
+        self.control.report(joined)
 
     def crash_server(self, server_id: str) -> SimServer | None:
-        """A server dies with everything on it. Returns it, None if it was not there."""
+        """Crash a server with all its instances. Return the server; None if it is not up."""
         server = self.servers.pop(server_id, None)
         if server is None:
             return None
-        self._sessions.pop(server_id, None)
+        self._joined.pop(server_id, None)
         self._joins.pop(server_id, None)
         for instance in [i for i in self._instances.values() if i.server is server]:
             self._lose(instance)
-        self._break_helped(server)
+        self._fail_helped(server)
         server.crash()
-        self.control.tell(ServerLost(server_id))
+        self.control.report(ServerLost(server_id))
         return server
 
     def revive_server(self, server: SimServer) -> None:
-        """A server that had crashed comes back with what its SSD holds."""
+        """Let a server that had crashed join again, with the models on its SSD."""
         self.join(server.id)
 
     def drain_server(self, server_id: str) -> None:
-        """A server leaves as soon as nothing runs there."""
+        """Let a server leave as soon as it has no instance."""
         server = self.servers.get(server_id)
         if server is None:
             return
         server.leaving = True
-        self.control.tell(ServerDraining(server_id))
+        self.control.report(ServerDraining(server_id))
         self._depart_if_done(server)
 
     def _depart_if_done(self, server: SimServer) -> None:
-        """A server that is to leave goes once it is empty."""
+        """Remove a draining server that has no instance left."""
         if not (server.leaving and server.empty and self.servers.get(server.id) is server):
             return
         del self.servers[server.id]
-        self._sessions.pop(server.id, None)
+        self._joined.pop(server.id, None)
         self._joins.pop(server.id, None)
-        self._break_helped(server)
-        self.control.tell(ServerLost(server.id))
+        self._fail_helped(server)
+        self.control.report(ServerLost(server.id))
 
-    def _break_helped(self, server: SimServer) -> None:
-        """The parts on a server are gone, and the instances elsewhere that need them."""
+    def _fail_helped(self, server: SimServer) -> None:
+        """Fail the instances on other servers that need a part of their model on this one."""
         for instance_id in self._loading.splits.helped_by(server):
             event: InstanceLost | LoadFailed = InstanceLost(instance_id, "a helper is lost")
-            if self._loading.loads(instance_id):
+            if self._loading.is_loading(instance_id):
                 event = LoadFailed(instance_id, "a helper is lost")
-            self._break(self._instances[instance_id], event)
+            self._fail(self._instances[instance_id], event)
 
     def crash_engine(self, server_id: str) -> None:
-        """The engine launched last on a server dies."""
+        """Crash the engine that was launched last on a server, if there is one."""
         instances = [i for i in self._instances.values() if i.server.id == server_id]
         if instances:
             instance = instances[-1]
-            self._break(instance, InstanceLost(instance.id, "the engine crashed"))
+            self._fail(instance, InstanceLost(instance.id, "the engine crashed"))
 
     def fail_loads(self, server_id: str) -> None:
-        """The loads under way on a server fail."""
-        for instance_id in self._loading.under_way(server_id):
+        """Fail the loads under way on a server."""
+        for instance_id in self._loading.loading_on(server_id):
             instance = self._instances.get(instance_id)
-            if instance is not None:  # the failure of another one may have called it off
-                self._break(instance, LoadFailed(instance_id, "the load failed"))
+            if instance is not None:  # else the failure of another load has ended it
+                self._fail(instance, LoadFailed(instance_id, "the load failed"))
 
-    def _break(self, instance: _Instance, event: InstanceLost | LoadFailed) -> None:
-        """An instance is gone, its server is not."""
+    def _fail(self, instance: _Instance, event: InstanceLost | LoadFailed) -> None:
+        """Remove an instance from its server, which stays, and report the loss."""
         self._lose(instance)
         instance.server.vacate(instance.id)
-        self.control.tell(event)
+        self.control.report(event)
         self._depart_if_done(instance.server)
 
     def break_migrations(self, server_id: str) -> None:
-        """The network of a server is gone: who is moving from or to it stays where it is."""
+        """Abort the migrations from and to a server, as when its network is lost."""
         for instance in [i for i in self._instances.values() if i.server.id == server_id]:
             for move_id in self._migrating.of_instance(instance.id):
                 self._migrating.abort(move_id, "the link was lost")
 
     def _lose(self, instance: _Instance) -> None:
-        """An instance is gone. The gateway keeps the tokens it had sent, if it keeps any."""
+        """Remove an instance. Its requests keep their tokens if `setup.recovers_tokens`."""
         del self._instances[instance.id]
         self._loading.lose(instance.id)
-        streams = instance.engine.halt() + self._migrating.in_flight(instance.id)
+        sequences = instance.engine.halt() + self._migrating.in_flight(instance.id)
         self._migrating.source_lost(instance.id)
         self._migrating.destination_lost(instance.id)
-        for stream in streams:
-            client = self._clients.get(stream.request_id)
-            if client is not None:
-                client.made_tokens = stream.made_tokens if self.setup.recovers_tokens else 0
-                client.first_token_at_s = stream.first_token_at_s
+        for sequence in sequences:
+            opened = self._requests.get(sequence.request_id)
+            if opened is not None:
+                opened.made_tokens = sequence.made_tokens if self.setup.recovers_tokens else 0
+                opened.first_token_at_s = sequence.first_token_at_s
 
     def all_links(self) -> Iterator[Link]:
-        """Every link, for their counts of bytes."""
+        """Yield every link, which counts its bytes."""
         if self._loading.storage is not None:
             yield self._loading.storage
         for server in self._built.values():

@@ -1,4 +1,4 @@
-"""The line between a driver and its controller: events in order, also those of a down-time."""
+"""The link between the simulated cluster and its controller: events in, commands out, in order."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -12,24 +12,26 @@ from sllmcore.events import Event, WakeUp
 from sllmcore.wakeup_alarm import WakeupAlarm
 from sllmsim.clock import SimClock
 
-Sink = Callable[[float, Event, Sequence[Command]], None]  # a journal, or who else wants to know
+Sink = Callable[[float, Event, Sequence[Command]], None]  # a journal, a recorder
 
 
 class ControlLink:
-    """Tells a controller what happens, wakes it when it wants to be, hands on its commands.
+    """A queue of events for a controller, its wake-up timer, and the way of its commands.
+
+    While the controller is down, events wait.
 
     Args:
-        heard: Called just before the controller hears of an event.
-        execute: Carries a command out. Events that it causes wait until all commands are.
+        acknowledge: Called just before the controller handles an event.
+        execute: Executes a command. Events that it causes wait until all commands are executed.
         sinks: Called after each event with the time, the event and the commands it caused.
-        rebuild: Makes a controller from what the journal holds, after a crash.
+        rebuild: Makes a controller from the journal, after a crash; None: there is no journal.
     """
 
     def __init__(
         self,
         clock: SimClock,
         controller: Controller,
-        heard: Callable[[Event], None],
+        acknowledge: Callable[[Event], None],
         execute: Callable[[Command], None],
         sinks: Sequence[Sink],
         rebuild: Callable[[], Controller] | None,
@@ -38,41 +40,45 @@ class ControlLink:
         self.last_event_at_s = 0.0
         self.num_events = 0
         self._clock = clock
-        self._heard = heard
+        self._acknowledge = acknowledge
         self._execute = execute
         self._sinks = sinks
         self._rebuild = rebuild
         self._outgoing: deque[Event] = deque()
-        self._telling = False
+        self._handling = False
         self._down = False
         self._alarm = WakeupAlarm()
         self._timer: Timeout | None = None
 
-    def tell(self, event: Event) -> None:
-        """Tell the controller; carry out what it says before telling it anything else."""
+    def report(self, event: Event) -> None:
+        """Let the controller handle an event, after the events reported before it."""
         self._outgoing.append(event)
-        if not (self._telling or self._down):
-            self._tell_all()
+        if not (self._handling or self._down):
+            self._handle_all()
 
     def crash(self) -> None:
-        """The controller dies: events wait, nothing is decided."""
+        """Stop the controller."""
         self._down = True
 
     def restart(self) -> None:
-        """A controller rebuilt from the journal takes over, and hears what has happened since."""
+        """Replace the controller by one rebuilt from the journal; it handles the events that wait.
+
+        Raises:
+            ControlError: There is no journal.
+        """
         if self._rebuild is None:
-            raise ControlError("a controller crashed and there is no journal to rebuild it from")
+            raise ControlError("the controller crashed and there is no journal to rebuild it from")
         self.controller = self._rebuild()
         self._down = False
         self._alarm.clear()
         self._timer = None
-        self._tell_all()
+        self._handle_all()
 
-    def _tell_all(self) -> None:
-        self._telling = True
+    def _handle_all(self) -> None:
+        self._handling = True
         while self._outgoing:
             event = self._outgoing.popleft()
-            self._heard(event)
+            self._acknowledge(event)
             now_s = self.last_event_at_s = self._clock.now
             self.num_events += 1
             commands = self.controller.handle(event, now_s)
@@ -80,11 +86,11 @@ class ControlLink:
                 sink(now_s, event, commands)
             for command in commands:
                 self._execute(command)
-        self._telling = False
+        self._handling = False
         self._arm()
 
     def _arm(self) -> None:
-        """See that the controller is woken when it wants to be."""
+        """Set the timer for the controller's next wake-up."""
         at_s = self._alarm.set_again(self.controller)
         if at_s is None:
             return
@@ -97,6 +103,6 @@ class ControlLink:
         if self._down:
             self._alarm.clear()
         elif self._alarm.fired(self.controller, self._clock.now):
-            self.tell(WakeUp())
+            self.report(WakeUp())
         else:
             self._arm()

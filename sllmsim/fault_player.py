@@ -1,4 +1,4 @@
-"""Plays a fault plan against a simulated cluster."""
+"""The execution of a fault plan on a simulated cluster."""
 
 from collections.abc import Iterable
 from typing import assert_never
@@ -18,7 +18,7 @@ from sllmsim.links import Link
 
 
 class FaultPlayer:
-    """Each fault strikes at its time, unless all requests have ended by then."""
+    """A player of faults: each is applied at its time, unless all requests have ended by then."""
 
     def __init__(self, cluster: SimCluster, faults: Iterable[Fault]) -> None:
         self._cluster = cluster
@@ -26,9 +26,9 @@ class FaultPlayer:
             self._schedule(fault)
 
     def _schedule(self, fault: Fault) -> None:
-        self._cluster.clock.call_at(fault.at_s, lambda _: self._strike(fault))
+        self._cluster.clock.call_at(fault.at_s, lambda _: self._apply(fault))
 
-    def _strike(self, fault: Fault) -> None:
+    def _apply(self, fault: Fault) -> None:
         cluster = self._cluster
         if cluster.over:
             return
@@ -63,7 +63,7 @@ class FaultPlayer:
             cluster.clock.call_in(return_after_s, lambda _: cluster.revive_server(server))
 
     def _throttle(self, link: Link, factor: float, duration_s: float) -> None:
-        """Slow a link down for a while; of faults that overlap, the last to end restores it."""
+        """Slow a link down for a while. If faults overlap, the last one to end restores it."""
         cluster = self._cluster
         cluster.links.set_bandwidth(link, factor * link.full_bytes_per_s)
         link.faults += 1

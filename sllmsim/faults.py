@@ -1,4 +1,4 @@
-"""What goes wrong, and when: a plan drawn from a seed before the run begins."""
+"""Faults, and plans of faults drawn from a seed before the run begins."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from sllmcore.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class ServerCrash:
-    """A server dies. It comes back with what its SSD held, or (None) never."""
+    """A server crashes. It returns with the models on its SSD; None: never."""
 
     at_s: float
     server_id: str
@@ -18,7 +18,7 @@ class ServerCrash:
 
 @dataclass(frozen=True, slots=True)
 class ServerLeave:
-    """A server drains and goes once nothing runs there any more."""
+    """A server drains, and leaves when it has no instance any more."""
 
     at_s: float
     server_id: str
@@ -26,7 +26,7 @@ class ServerLeave:
 
 @dataclass(frozen=True, slots=True)
 class EngineCrash:
-    """The engine of the instance that was launched last on a server dies, if there is one."""
+    """The engine that was launched last on a server crashes, if there is one."""
 
     at_s: float
     server_id: str
@@ -52,7 +52,7 @@ class SlowDisk:
 
 @dataclass(frozen=True, slots=True)
 class LinkLoss:
-    """A server's NIC carries nothing for a while; migrations from and to it break off."""
+    """A server's NIC carries nothing for a while; migrations from and to the server fail."""
 
     at_s: float
     server_id: str
@@ -61,7 +61,7 @@ class LinkLoss:
 
 @dataclass(frozen=True, slots=True)
 class ControllerCrash:
-    """The controller dies; another one is rebuilt from the journal and takes over."""
+    """The controller crashes; after a while one rebuilt from the journal takes over."""
 
     at_s: float
     duration_s: float
@@ -74,8 +74,10 @@ Fault = (
 
 @dataclass(frozen=True, slots=True)
 class FaultRates:
-    """Mean times between faults, exponentially distributed; None: never. All per server, but
-    for the controller."""
+    """Mean times between faults, exponentially distributed; None: never.
+
+    All but those of the controller are per server.
+    """
 
     server_crash_every_s: float | None = None
     server_return_after_s: float = 60.0
@@ -101,7 +103,10 @@ class FaultRates:
 def draw_faults(
     rates: FaultRates, server_ids: Sequence[str], horizon_s: float, seed: int
 ) -> tuple[Fault, ...]:
-    """A plan up to `horizon_s`, in order of time; each kind and server draws from its own seed."""
+    """Return a plan up to `horizon_s`, in order of time.
+
+    Each kind of fault on each server has random numbers of its own.
+    """
     faults: list[Fault] = []
     for server_id in server_ids:
         times = _Times(horizon_s, f"{seed}/{server_id}")

@@ -1,9 +1,9 @@
-"""Links whose bandwidth is shared fairly: every transfer gets the max-min share of its path.
+"""Links with fairly shared bandwidth: each transfer has the max-min fair share of its path.
 
-A transfer passes several links at once and loads each with a weight: a checkpoint for two GPUs
-crosses the SSD with weight 1 and each PCIe link with weight 1/2. Rates grow together until a link
-is full; what crosses it is frozen there, the rest grows on (progressive filling). A change touches
-only transfers that are connected to it through links that are full.
+A transfer crosses several links at once, each with a weight: a checkpoint for two GPUs crosses the
+SSD with weight 1 and each PCIe link with weight 1/2. All rates grow together until a link is full;
+the transfers that cross it keep their rates, and the others grow on (progressive filling). A change
+affects only the transfers that are connected to it through full links.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,7 +19,7 @@ _ROUNDING = 1e-9  # relative; far above the rounding of a sum of a few hundred r
 
 
 class Link:
-    """One shared resource: a NIC, an SSD, a PCIe link, a storage service."""
+    """A shared resource: a direction of a NIC, an SSD, a PCIe link, a storage service."""
 
     __slots__ = (
         "bytes_moved",
@@ -36,26 +36,32 @@ class Link:
             raise UsageError(f"the bandwidth of {name} must be positive, got {bytes_per_s}")
         self.name = name
         self.bytes_per_s = self.full_bytes_per_s = bytes_per_s
-        self.faults = 0  # that slow it down at present
+        self.faults = 0  # faults that slow the link down now
         self.bytes_moved = 0.0
-        self.transfers: dict[Transfer, float] = {}  # with their weights
-        self.demand_bytes_per_s = 0.0  # if every transfer ran as fast as its slowest link alone
+        self.transfers: dict[Transfer, float] = {}  # weights
+        self.demand_bytes_per_s = 0.0  # sum over transfers of the rate that each has alone
 
     @property
     def contended(self) -> bool:
+        """True if the transfers could use more than the bandwidth."""
         return self.demand_bytes_per_s > self.bytes_per_s * (1 + _ROUNDING)
 
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """A link on a transfer's path; each byte of the transfer puts `weight` bytes on it."""
+    """A link on the path of a transfer, which puts `weight` bytes on it for each byte."""
 
     link: Link
     weight: float = 1.0
 
 
 class Transfer:
-    """Bytes on their way. `on_done` is called when the last one has arrived."""
+    """Bytes on their way.
+
+    Args:
+        on_done: Called when the last byte has arrived.
+        limit_bytes_per_s: Of the sender.
+    """
 
     __slots__ = (
         "bound_bytes_per_s",
@@ -80,15 +86,15 @@ class Transfer:
         self.num_bytes = num_bytes
         self.hops = hops
         self.on_done = on_done
-        self.limit_bytes_per_s = limit_bytes_per_s  # the sender's own
-        self.bound_bytes_per_s = self.bound()  # if it were alone
+        self.limit_bytes_per_s = limit_bytes_per_s
+        self.bound_bytes_per_s = self.bound()
         self.rate_bytes_per_s = 0.0
         self.remaining_bytes = num_bytes
         self.updated_at_s = now_s
         self.timer: Timeout | None = None
 
     def bound(self) -> float:
-        """The rate that this transfer would have alone."""
+        """Return the bytes per second of the transfer if no other shares its links."""
         bound = self.limit_bytes_per_s
         for hop in self.hops:
             bound = min(bound, hop.link.bytes_per_s / hop.weight)
@@ -108,7 +114,7 @@ class Links:
         on_done: Callable[[], None],
         limit_bytes_per_s: float = inf,
     ) -> Transfer:
-        """Send bytes along `hops`, never faster than `limit_bytes_per_s`."""
+        """Send bytes along `hops`, at most as fast as `limit_bytes_per_s`."""
         transfer = Transfer(num_bytes, hops, on_done, limit_bytes_per_s, self._clock.now)
         bound = transfer.bound_bytes_per_s
         contended = False
@@ -124,13 +130,13 @@ class Links:
         return transfer
 
     def stop(self, transfer: Transfer) -> float:
-        """Break a transfer off; returns the bytes that had arrived."""
+        """Stop a transfer. Return the bytes that have arrived."""
         self._advance(transfer)
         self._remove(transfer)
         return transfer.num_bytes - transfer.remaining_bytes
 
     def set_bandwidth(self, link: Link, bytes_per_s: float) -> None:
-        """The link gets slower, faster, or (0) stops."""
+        """Change the bandwidth of a link; 0 stops its transfers."""
         transfers = list(link.transfers)
         affected = {other: None for one in transfers for other in self._connected(one)}
         link.bytes_per_s = bytes_per_s
@@ -161,13 +167,13 @@ class Links:
             link.bytes_moved += moved_bytes * hop.weight
             link.demand_bytes_per_s -= transfer.bound_bytes_per_s * hop.weight
             if not link.transfers:
-                link.demand_bytes_per_s = 0.0  # no rounding left over
+                link.demand_bytes_per_s = 0.0  # remove the rounding
         others.pop(transfer, None)
         if others:
             self._share(others)
 
     def _connected(self, transfer: Transfer) -> dict[Transfer, None]:
-        """Those whose rates can depend on this one: reached through contended links."""
+        """Return the transfers that this one can affect: reached through contended links."""
         found = {transfer: None}
         queue = [transfer]
         while queue:
@@ -181,7 +187,10 @@ class Links:
         return found
 
     def _share(self, transfers: Iterable[Transfer]) -> None:
-        """Progressive filling over a set of transfers that no contended link connects to others."""
+        """Set the rates of transfers by progressive filling.
+
+        No contended link may connect them to other transfers.
+        """
         growing = dict.fromkeys(transfers)
         left = {
             hop.link: hop.link.bytes_per_s

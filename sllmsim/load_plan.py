@@ -1,4 +1,4 @@
-"""Which bytes of a load come from where, over which links, and how fast its loader takes them."""
+"""Plans of loads: the bytes from each tier, the links they cross, and the limits of the loader."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from sllmsim.setup import LoaderProfile
 
 @dataclass(frozen=True, slots=True)
 class LoadPart:
-    """Bytes of one load that come the same way."""
+    """Bytes of one load that cross the same links."""
 
     num_bytes: int
     hops: tuple[Hop, ...]
@@ -20,11 +20,11 @@ class LoadPart:
 
 @dataclass(frozen=True, slots=True)
 class SimLoadPlan:
-    """Stages of concurrent transfers.
+    """The transfers of a load, in stages: those of a stage run concurrently.
 
     Args:
-        source: The farthest tier that bytes come from, `source_bytes` of them.
-        rest: What follows a split load to where its first part is; None: it is not split.
+        source: The farthest tier that bytes come from; `source_bytes` come from there.
+        rest: Of a split load, the bytes fetched after its parts, to the first part; else None.
     """
 
     source: StorageTier
@@ -34,10 +34,10 @@ class SimLoadPlan:
 
 
 class SimLoadPlans:
-    """Plans for one kind of loader.
+    """A planner for one kind of loader.
 
     Args:
-        storage: The remote storage service, if it is a limit.
+        storage: The link of the remote storage service; None: no limit.
     """
 
     def __init__(self, loader: LoaderProfile, storage: Link | None) -> None:
@@ -52,8 +52,10 @@ class SimLoadPlans:
         filling: Collection[StorageTier],
         helpers: tuple[SimServer, ...],
     ) -> SimLoadPlan:
-        """What rests in several tiers comes from all at once; a load without any of it in a tier
-        is split over the helpers.
+        """Plan a load.
+
+        Bytes in several tiers come from all of them at once. A load with helpers is split if no
+        byte of it is in a tier.
 
         Args:
             filling: Tiers that are to keep the bytes.
@@ -91,7 +93,10 @@ class SimLoadPlans:
         return SimLoadPlan(source, source_bytes, tuple(stages))
 
     def _split(self, whole: LoadPart, helpers: tuple[SimServer, ...]) -> SimLoadPlan:
-        """Equal parts, each over a server's network; the way into a helper's GPU is far wider."""
+        """Return a plan of equal parts, each limited by the network of its server.
+
+        The links into a helper's GPUs are left out: they are far faster than its network.
+        """
         share = -(-whole.num_bytes // (1 + len(helpers)))
         parts = [LoadPart(share, whole.hops, whole.limit_bytes_per_s)]
         left_bytes = whole.num_bytes - share
@@ -106,7 +111,7 @@ class SimLoadPlans:
         return SimLoadPlan(REMOTE, share, (stage,), rest)
 
     def _fetch_hops(self, server: SimServer, filling: Collection[StorageTier]) -> tuple[Hop, ...]:
-        """From remote storage to the server, and onto its SSD where the bytes are to stay."""
+        """Return the links from remote storage into the server, and onto its SSD if `filling`."""
         on_ssd = SSD in filling or not self._loader.pipelined
         write = (Hop(server.ssd_write),) if on_ssd else ()
         return (*self._to_storage(), Hop(server.nic), *write)

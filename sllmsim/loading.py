@@ -1,4 +1,4 @@
-"""Loads as they really go: phases, turns on the I/O path, bytes over shared links."""
+"""The loads of launched instances: phases, turns on the I/O path, bytes over shared links."""
 
 from collections.abc import Callable
 from random import Random
@@ -20,7 +20,7 @@ from sllmsim.splitting import Splits
 
 
 class _SimLoad:
-    """One load from its command to its end."""
+    """The load of an instance, from its launch until the controller has acknowledged its end."""
 
     __slots__ = (
         "checkpoint",
@@ -53,27 +53,27 @@ class _SimLoad:
         self.command = command
         self.checkpoint = checkpoint
         self.server = server
-        self.helpers = helpers  # that fetch a part each
+        self.helpers = helpers  # each fetches a part
         self.phases = phases
         self.issued_at_s = now_s
-        self.over = False  # but the controller has not heard of it
+        self.over = False  # finished, and the controller has not acknowledged that
         self.prepared_at_s: float | None = None  # end of the phases before the transfer
         self.turn_at_s: float | None = None
         self.moved_at_s: float | None = None
         self.source = REMOTE
         self.source_bytes = 0
         self.stages: list[tuple[LoadPart, ...]] = []
-        self.rest: LoadPart | None = None  # of a split load, to follow it
+        self.rest: LoadPart | None = None  # of a split load, fetched after its parts
         self.transfers: dict[Transfer, None] = {}
         self.timer: Timeout | None = None
 
 
 class Loading:
-    """Carries out `LaunchInstance`.
+    """The loads under way: executes `LaunchInstance`.
 
     Args:
-        on_ready: Gets the `LoadFinished` of each load that succeeds.
-        retime: Called with an instance and over how many servers it runs from now on.
+        on_ready: Called with the `LoadFinished` of each load that succeeds.
+        retime: Called with an instance id and the number of servers it runs over from then on.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Loading:
         self._phases = setup.phases
         self._rng = Random(f"{setup.seed}/phases")  # noqa: S311 - a simulation, not a secret
         self._on_ready = on_ready
-        self._jobs: dict[str, _SimLoad] = {}  # by instance id
+        self._loads: dict[str, _SimLoad] = {}  # by instance id
         self._turns = LoadTurns()
         self.splits = Splits(links, retime)
         bytes_per_s = setup.storage_bytes_per_s
@@ -103,124 +103,133 @@ class Loading:
         server: SimServer,
         helpers: tuple[SimServer, ...] = (),
     ) -> None:
-        """Start the phases that come before the bytes; queue for the I/O path."""
+        """Start the phases before the transfer, and queue for the I/O path.
+
+        Raises:
+            ControlError: A tier has no room for the bytes that are to stay in it.
+        """
         phases = self._phases.draw(self._rng)
-        job = _SimLoad(command, checkpoint, server, helpers, phases, self._clock.now)
-        self._jobs[command.instance_id] = job
+        load = _SimLoad(command, checkpoint, server, helpers, phases, self._clock.now)
+        self._loads[command.instance_id] = load
         if helpers:
             self.splits.begin(command.instance_id, server, helpers)
         server.tiers.promise(
             command.instance_id, checkpoint.model, checkpoint.size_bytes, command.cache_in
         )
         self._turns.join(command.instance_id, command.after)
-        before_s = job.phases.before_s
+        before_s = load.phases.before_s
         if before_s > 0:
-            job.timer = self._clock.call_in(before_s, lambda _: self._prepared(job))
+            load.timer = self._clock.call_in(before_s, lambda _: self._prepared(load))
         else:
-            self._prepared(job)
+            self._prepared(load)
 
     def cancel(self, instance_id: str) -> bool:
-        """Break a load off; its room and its turn go to others. False: there is none."""
+        """Cancel a load, and release its room and its turn. Return False if there is no load."""
         self.splits.end(instance_id)
-        job = self._jobs.pop(instance_id, None)
-        if job is None:
+        load = self._loads.pop(instance_id, None)
+        if load is None:
             return False
-        if job.timer is not None:
-            self._clock.cancel(job.timer)
-        for transfer in list(job.transfers):
+        if load.timer is not None:
+            self._clock.cancel(load.timer)
+        for transfer in list(load.transfers):
             self._links.stop(transfer)
-        job.server.tiers.end(instance_id, acknowledged=False)
+        load.server.tiers.end(instance_id, acknowledged=False)
         self._leave_queue(instance_id)
         self.splits.go_on()
         return True
 
-    def told(self, instance_id: str) -> None:
-        """The controller hears that a load has finished: its bytes stay where they are cached."""
-        job = self._jobs.pop(instance_id, None)
-        if job is not None:
-            job.server.tiers.fill(instance_id)
-            job.server.tiers.end(instance_id, acknowledged=True)
+    def acknowledge_load(self, instance_id: str) -> None:
+        """Count the bytes of a load in its tiers: the controller knows that it has finished."""
+        load = self._loads.pop(instance_id, None)
+        if load is not None:
+            load.server.tiers.fill(instance_id)
+            load.server.tiers.end(instance_id, acknowledged=True)
 
     def lose(self, instance_id: str) -> None:
-        """The instance is gone: a load under way with it, but not what one that was over cached."""
-        job = self._jobs.get(instance_id)
-        if job is not None and job.over:
+        """End the load of a lost instance. A load that was over leaves its bytes in its tiers."""
+        load = self._loads.get(instance_id)
+        if load is not None and load.over:
             self.splits.end(instance_id)
-            self.told(instance_id)
+            self.acknowledge_load(instance_id)
         else:
             self.cancel(instance_id)
 
-    def loads(self, instance_id: str) -> bool:
-        """Whether an instance is loading still."""
-        job = self._jobs.get(instance_id)
-        return job is not None and not job.over
+    def is_loading(self, instance_id: str) -> bool:
+        """Return True if the load of an instance is under way."""
+        load = self._loads.get(instance_id)
+        return load is not None and not load.over
 
-    def under_way(self, server_id: str) -> list[str]:
-        """Instances that are loading on a server."""
-        jobs = self._jobs.items()
-        return [i for i, job in jobs if job.server.id == server_id and not job.over]
+    def loading_on(self, server_id: str) -> list[str]:
+        """Return the instances that are loading on a server."""
+        return [
+            i for i, load in self._loads.items() if load.server.id == server_id and not load.over
+        ]
 
-    def _prepared(self, job: _SimLoad) -> None:
-        job.prepared_at_s = self._clock.now
-        job.timer = None
-        if self._turns.has_come(job.command.instance_id):
-            self._transfer(job)
+    def _prepared(self, load: _SimLoad) -> None:
+        load.prepared_at_s = self._clock.now
+        load.timer = None
+        if self._turns.has_come(load.command.instance_id):
+            self._transfer(load)
 
     def _leave_queue(self, instance_id: str) -> None:
-        """Let the loads whose turn comes begin their transfers, if they are prepared."""
+        """Give up a load's turn; the next loads begin their transfers if they are prepared."""
         for follower_id in self._turns.leave(instance_id):
-            follower = self._jobs[follower_id]
+            follower = self._loads[follower_id]
             if follower.prepared_at_s is not None:
                 self._transfer(follower)
 
-    def _transfer(self, job: _SimLoad) -> None:
-        job.turn_at_s = self._clock.now
+    def _transfer(self, load: _SimLoad) -> None:
+        load.turn_at_s = self._clock.now
         plan = self._plans.plan(
-            job.checkpoint, job.server, job.command.gpu_indices, job.command.cache_in, job.helpers
+            load.checkpoint,
+            load.server,
+            load.command.gpu_indices,
+            load.command.cache_in,
+            load.helpers,
         )
-        job.source, job.source_bytes = plan.source, plan.source_bytes
-        job.stages, job.rest = list(plan.stages), plan.rest
-        self._next_stage(job)
+        load.source, load.source_bytes = plan.source, plan.source_bytes
+        load.stages, load.rest = list(plan.stages), plan.rest
+        self._next_stage(load)
 
-    def _next_stage(self, job: _SimLoad) -> None:
-        if not job.stages:
-            self._transferred(job)
+    def _next_stage(self, load: _SimLoad) -> None:
+        if not load.stages:
+            self._transferred(load)
             return
-        for part in job.stages.pop(0):
-            self._send(job, part)
+        for part in load.stages.pop(0):
+            self._send(load, part)
 
-    def _send(self, job: _SimLoad, part: LoadPart) -> None:
+    def _send(self, load: _SimLoad, part: LoadPart) -> None:
         def arrived() -> None:
-            del job.transfers[transfer]
-            if not job.transfers:
-                self._next_stage(job)
+            del load.transfers[transfer]
+            if not load.transfers:
+                self._next_stage(load)
             self.splits.go_on()
 
         self.splits.make_way(part.hops)
         transfer = self._links.start(part.num_bytes, part.hops, arrived, part.limit_bytes_per_s)
-        job.transfers[transfer] = None
+        load.transfers[transfer] = None
 
-    def _transferred(self, job: _SimLoad) -> None:
-        assert job.prepared_at_s is not None
-        now_s = job.moved_at_s = self._clock.now
-        if job.rest is not None:
-            self.splits.join(job.command.instance_id, job.rest)
-        elif job.helpers:
-            self.splits.whole(job.command.instance_id)
-        self._leave_queue(job.command.instance_id)
-        init_s = job.prepared_at_s + job.phases.overlapped_s - now_s
-        rest_s = max(0.0, init_s) + job.phases.after_s
+    def _transferred(self, load: _SimLoad) -> None:
+        assert load.prepared_at_s is not None
+        now_s = load.moved_at_s = self._clock.now
+        if load.rest is not None:
+            self.splits.join(load.command.instance_id, load.rest)
+        elif load.helpers:
+            self.splits.whole(load.command.instance_id)
+        self._leave_queue(load.command.instance_id)
+        init_s = load.prepared_at_s + load.phases.overlapped_s - now_s
+        rest_s = max(0.0, init_s) + load.phases.after_s
         if rest_s > 0:
-            job.timer = self._clock.call_in(rest_s, lambda _: self._ready(job))
+            load.timer = self._clock.call_in(rest_s, lambda _: self._ready(load))
         else:
-            self._ready(job)
+            self._ready(load)
 
-    def _ready(self, job: _SimLoad) -> None:
-        prepared_at_s, turn_at_s, moved_at_s = job.prepared_at_s, job.turn_at_s, job.moved_at_s
+    def _ready(self, load: _SimLoad) -> None:
+        prepared_at_s, turn_at_s, moved_at_s = load.prepared_at_s, load.turn_at_s, load.moved_at_s
         assert prepared_at_s is not None and turn_at_s is not None and moved_at_s is not None
-        job.over = True
+        load.over = True
         rest_s = startup_s(
-            issued_at_s=job.issued_at_s,
+            issued_at_s=load.issued_at_s,
             prepared_at_s=prepared_at_s,
             turn_at_s=turn_at_s,
             moved_at_s=moved_at_s,
@@ -228,9 +237,9 @@ class Loading:
         )
         self._on_ready(
             LoadFinished(
-                job.command.instance_id,
-                job.source,
-                job.source_bytes,
+                load.command.instance_id,
+                load.source,
+                load.source_bytes,
                 moved_at_s - turn_at_s,
                 rest_s,
             )

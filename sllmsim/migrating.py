@@ -1,9 +1,9 @@
 """Live migrations in the simulator: rounds of tokens until the destination has caught up.
 
-In each round the source sends the tokens that the destination lacks and continues to generate.
-The destination recomputes their KV cache, or receives a copy of it over the servers' network links,
-as the migration's strategy says. `sllmcore.migration_rounds` decides after which round the source
-stops. The client's pause lasts from then until the destination has the last tokens.
+In each round the source sends the tokens that the destination lacks, and continues to generate. By
+its strategy, the destination recomputes their KV cache or receives a copy over the servers' network
+links. `sllmcore.migration_rounds` decides after which round the source stops. The client's pause
+lasts from then until the destination has the last tokens.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ class MigrationRoute:
 
 
 class SimMigration:
-    """One `StartMigration` under way."""
+    """A migration under way."""
 
     __slots__ = (
         "began_at_s",
@@ -50,9 +50,9 @@ class SimMigration:
         "rounds",
         "route",
         "sent_tokens",
+        "sequence",
         "source",
         "start_tokens",
-        "stream",
         "transfer",
     )
 
@@ -77,13 +77,13 @@ class SimMigration:
         self.sent_tokens = 0  # in the round under way
         self.open_parts = 0  # of the round under way: recomputation, copy
         self.transfer: Transfer | None = None  # the copy under way
-        self.stream: SimSequence | None = None  # in neither engine: the source has stopped
+        self.sequence: SimSequence | None = None  # in neither engine, after the source stopped
         self.paused_at_s = 0.0
         self.over = False
 
 
 class Migrating:
-    """Executes `StartMigration` and `AbortMigration`.
+    """The migrations under way: executes `StartMigration` and `AbortMigration`.
 
     Args:
         on_end: Called with the event that answers a migration.
@@ -150,16 +150,16 @@ class Migrating:
     def in_flight(self, source_id: str) -> list[SimSequence]:
         """Return the sequences in neither engine, which are lost with their source."""
         return [
-            migration.stream
+            migration.sequence
             for migration in self._migrations.values()
-            if migration.command.source_id == source_id and migration.stream is not None
+            if migration.command.source_id == source_id and migration.sequence is not None
         ]
 
     def source_lost(self, instance_id: str) -> None:
         """Stop the migrations from an instance; the controller will abort each of them."""
         for migration in self._migrations.values():
             if migration.command.source_id == instance_id:
-                migration.stream = None
+                migration.sequence = None
                 migration.over = True
                 self._stop_copy(migration)
 
@@ -180,9 +180,9 @@ class Migrating:
         del self._migrations[migration.command.move_id]
         migration.over = True
         self._stop_copy(migration)
-        if migration.stream is not None:
-            migration.source.adopt(migration.stream)
-            migration.stream = None
+        if migration.sequence is not None:
+            migration.source.adopt(migration.sequence)
+            migration.sequence = None
 
     def _stop_copy(self, migration: SimMigration) -> None:
         if migration.transfer is not None:
@@ -230,26 +230,26 @@ class Migrating:
     def _end_round(self, migration: SimMigration) -> None:
         """Send the gap, or let the source stop if this gap is the last."""
         migration.done_tokens += migration.sent_tokens
-        if migration.stream is not None:
+        if migration.sequence is not None:
             self._commit(migration)
             return
         context_tokens = migration.source.context_tokens(migration.command.request_id)
         gap = context_tokens - migration.done_tokens
         if migration.rounds.end(gap):
             migration.source.take(
-                migration.command.request_id, lambda stream: self._stopped(migration, stream)
+                migration.command.request_id, lambda sequence: self._stopped(migration, sequence)
             )
         else:
             self._send(migration, gap)
 
-    def _stopped(self, migration: SimMigration, stream: SimSequence) -> None:
+    def _stopped(self, migration: SimMigration, sequence: SimSequence) -> None:
         """Send the last tokens: the source has stopped and the client waits."""
         if migration.over:
-            migration.source.adopt(stream)
+            migration.source.adopt(sequence)
             return
-        migration.stream = stream
+        migration.sequence = sequence
         migration.paused_at_s = self._clock.now
-        gap = stream.context_tokens - migration.done_tokens
+        gap = sequence.context_tokens - migration.done_tokens
         if gap > 0:
             self._send(migration, gap)
         else:
@@ -257,12 +257,12 @@ class Migrating:
 
     def _commit(self, migration: SimMigration) -> None:
         """Let the destination continue with the sequence."""
-        if migration.over or migration.stream is None:
+        if migration.over or migration.sequence is None:
             return
         command, now_s = migration.command, self._clock.now
         del self._migrations[command.move_id]
         migration.over = True
-        migration.destination.adopt(migration.stream)
+        migration.destination.adopt(migration.sequence)
         self._finish(
             MigrationFinished(
                 command.move_id,

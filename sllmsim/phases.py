@@ -1,10 +1,10 @@
-"""A cold start as a vector of phases: those that move no bytes, each with its distribution.
+"""The phases of a cold start that move no bytes, each with a distribution of its duration.
 
     startup = before + max(overlapped, transfer) + after
 
-`transfer` is the time of the byte-moving phases (fetch, read, copy), which contend for links and
-are simulated there. The others are drawn here: a constant, or a lognormal given by its median and
-p99, so that duration = median * exp(sigma z) with sigma = ln(p99 / median) / 2.326.
+`transfer` is the time of the phases that move bytes (fetch, read, copy); they contend for links and
+are simulated there. The durations of the others are drawn here. They are constant, or lognormal
+with a given median and p99: duration = median * exp(sigma z), sigma = ln(p99 / median) / 2.326.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _NORMAL = NormalDist()
 
 
 class PhaseKind(StrEnum):
-    """What happens, in the order of a start without overlap."""
+    """The phases in the order of a start without overlap."""
 
     PROVISION = "provision"  # container or process
     ENGINE_INIT = "engine_init"  # imports, device context
@@ -33,7 +33,7 @@ class PhaseKind(StrEnum):
 
 
 class Resource(StrEnum):
-    """What a phase keeps busy."""
+    """A resource that a phase keeps busy."""
 
     HOST = "host"
     NETWORK = "network"
@@ -56,16 +56,16 @@ TRANSFER_KINDS = frozenset({PhaseKind.FETCH, PhaseKind.READ, PhaseKind.COPY})
 
 
 class Order(StrEnum):
-    """Where a phase lies relative to the transfer of the weights."""
+    """The place of a phase relative to the transfer of the weights."""
 
     BEFORE = "before"
-    OVERLAPPED = "overlapped"  # runs while the weights move; phases of this order follow each other
+    OVERLAPPED = "overlapped"  # during the transfer, one phase after another
     AFTER = "after"
 
 
 @dataclass(frozen=True, slots=True)
 class Duration:
-    """Lognormal with that median; sigma 0 is a constant."""
+    """A lognormal distribution; constant if `sigma` is 0."""
 
     median_s: float
     sigma: float = 0.0
@@ -77,7 +77,7 @@ class Duration:
             raise UsageError(f"sigma must be finite and >= 0, got {self.sigma}")
 
     def draw_s(self, rng: Random) -> float:
-        """Takes one number from `rng`, none for a constant: seeds stay aligned between models."""
+        """Draw a duration. Takes one number from `rng`; none for a constant."""
         if self.sigma == 0:
             return self.median_s
         uniform = rng.random() or 2.0**-54  # inv_cdf has no value at 0
@@ -85,7 +85,7 @@ class Duration:
 
 
 def duration_with_p99(median_s: float, p99_s: float) -> Duration:
-    """The lognormal of that median and 99th percentile."""
+    """Return the lognormal distribution with this median and 99th percentile."""
     if not 0 < median_s <= p99_s:
         raise UsageError(f"0 < median_s <= p99_s must hold, got {median_s} and {p99_s}")
     return Duration(median_s, log(p99_s / median_s) / Z_P99)
@@ -93,7 +93,7 @@ def duration_with_p99(median_s: float, p99_s: float) -> Duration:
 
 @dataclass(frozen=True, slots=True)
 class PhaseSpec:
-    """One phase of a `PhaseModel`; `source` says where its duration comes from, and the grade."""
+    """A phase of a `PhaseModel`. `source` names the source of its duration and its grade."""
 
     kind: PhaseKind
     order: Order
@@ -102,12 +102,12 @@ class PhaseSpec:
 
     def __post_init__(self) -> None:
         if self.kind in TRANSFER_KINDS:
-            raise UsageError(f"{self.kind} moves bytes: its duration is the links' to say")
+            raise UsageError(f"{self.kind} moves bytes: the links give its duration, leave it out")
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """One phase as it came out in one cold start."""
+    """A phase of one cold start, with the duration that was drawn."""
 
     kind: PhaseKind
     order: Order
@@ -120,7 +120,7 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class ColdStartPhases:
-    """All phases of one cold start that move no bytes, in their order."""
+    """The phases of one cold start that move no bytes, in their order."""
 
     by_phase: tuple[Phase, ...] = ()
 
@@ -137,7 +137,7 @@ class ColdStartPhases:
         return self._sum_s(Order.AFTER)
 
     def startup_s(self, transfer_s: float) -> float:
-        """The whole start, when the weights take `transfer_s` to arrive."""
+        """Return the seconds of the whole start, with a transfer of `transfer_s`."""
         return self.before_s + max(self.overlapped_s, transfer_s) + self.after_s
 
     def _sum_s(self, order: Order) -> float:
@@ -151,13 +151,13 @@ NO_PHASES = ColdStartPhases()
 
 @dataclass(frozen=True, slots=True)
 class PhaseModel:
-    """How a start behaves apart from its transfers."""
+    """The distribution of cold starts apart from their transfers."""
 
     name: str
     phases: tuple[PhaseSpec, ...] = ()
 
     def draw(self, rng: Random) -> ColdStartPhases:
-        """One cold start; the same state of `rng` gives the same one."""
+        """Draw a cold start."""
         if not self.phases:
             return NO_PHASES
         return ColdStartPhases(
@@ -165,7 +165,7 @@ class PhaseModel:
         )
 
     def median(self) -> ColdStartPhases:
-        """Each phase at its median: a prior for an estimator."""
+        """Return the cold start with each phase at its median: a prior for an estimator."""
         return ColdStartPhases(
             tuple(Phase(spec.kind, spec.order, spec.duration.median_s) for spec in self.phases)
         )
@@ -219,7 +219,7 @@ _ROWS = (
         ),
     ),
     PhaseModel(
-        "weight_daemon",  # another process holds the weights; the engine itself starts anew
+        "weight_daemon",  # another process holds the weights; the engine itself starts as usual
         (
             *_INIT,
             PhaseSpec(
@@ -249,7 +249,11 @@ PRESETS: Mapping[str, PhaseModel] = {model.name: model for model in _ROWS}
 
 
 def preset_named(name: str) -> PhaseModel:
-    """The preset of that name; UsageError listing all of them for an unknown one."""
+    """Return a preset by its name.
+
+    Raises:
+        UsageError: There is no such preset; the message lists all.
+    """
     if name not in PRESETS:
         raise UsageError(f"unknown cold-start preset {name!r}; known: {', '.join(PRESETS)}")
     return PRESETS[name]

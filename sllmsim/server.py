@@ -1,4 +1,4 @@
-"""A simulated server: it holds what it was told to hold, and refuses what a real one would."""
+"""A simulated server: GPUs, links and cache tiers. It refuses the orders that a real one would."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ from sllmsim.setup import SimServerSetup
 
 
 class SimServer:
-    """GPUs, links and tiers of one server, as they are."""
+    """A server that is up or may return. `leaving` is True while it drains."""
 
     __slots__ = (
         "_hops",
@@ -39,7 +39,7 @@ class SimServer:
         self.pcie = [Link(f"{self.id}/pcie{i}", hardware.pcie_bytes_per_s) for i in gpus]
         shared = gpus[:: hardware.gpus_per_uplink] if hardware.gpus_per_uplink > 1 else ()
         self.uplinks = [Link(f"{self.id}/uplink{i}", hardware.pcie_bytes_per_s) for i in shared]
-        self._hops: dict[tuple[int, ...], tuple[Hop, ...]] = {}  # into the GPUs of an instance
+        self._hops: dict[tuple[int, ...], tuple[Hop, ...]] = {}  # by GPUs of an instance
         self._occupants: list[str | None] = [None] * hardware.num_gpus
         self.tiers = self._ledger(setup.resident)
 
@@ -48,7 +48,7 @@ class SimServer:
         return TierLedger(self.id, capacity_bytes, resident)
 
     def to_gpus(self, gpu_indices: tuple[int, ...]) -> tuple[Hop, ...]:
-        """The way from memory into these GPUs: each byte goes to one of them."""
+        """Return the links from memory into these GPUs. Each byte goes to one of the GPUs."""
         known = self._hops.get(gpu_indices)
         if known is None:
             known = self._hops[gpu_indices] = self._hops_to(gpu_indices)
@@ -67,7 +67,7 @@ class SimServer:
         """Give GPUs to an instance.
 
         Raises:
-            ControlError: One of them has a tenant already.
+            ControlError: One of them has an occupant already.
         """
         for index in gpu_indices:
             if self._occupants[index] is not None:
@@ -78,10 +78,12 @@ class SimServer:
             self._occupants[index] = instance_id
 
     def vacate(self, instance_id: str) -> None:
-        self._occupants = [None if t == instance_id else t for t in self._occupants]
+        """Take the GPUs of an instance back."""
+        self._occupants = [None if one == instance_id else one for one in self._occupants]
 
     @property
     def empty(self) -> bool:
+        """True if no GPU has an occupant."""
         return not any(self._occupants)
 
     def evict(self, tier: StorageTier, model: str, keep_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""The ground truth: what the hardware really does. Only the simulated cluster reads it."""
+"""The ground truth of a simulation: hardware, models, migrations. No policy can read it."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -16,12 +16,13 @@ _ROUNDS = RoundSettings()
 
 @dataclass(frozen=True, slots=True)
 class ServerHardware:
-    """One server. Bandwidths are usable ones, in one direction.
+    """The hardware of a server. Bandwidths are usable ones, in one direction.
 
     Args:
-        dram_pool_bytes: The pinned pool that caches checkpoints, not the whole memory.
+        dram_pool_bytes: Size of the pinned pool that caches checkpoints, not of the whole memory.
+        nic_bytes_per_s: In each direction.
         pcie_bytes_per_s: Of the link of one GPU.
-        gpus_per_uplink: GPUs that share one PCIe uplink of that same bandwidth; 1: none do.
+        gpus_per_uplink: GPUs that share one PCIe uplink of that bandwidth; 1: no shared uplink.
     """
 
     gpu: GpuSpec
@@ -39,7 +40,7 @@ class ServerHardware:
             raise UsageError(f"gpus_per_uplink must be >= 1, got {self.gpus_per_uplink}")
 
     def spec(self, server_id: str) -> ServerSpec:
-        """What the server's worker declares on joining."""
+        """Return the declaration with which the server's worker joins."""
         return ServerSpec(
             id=server_id,
             num_gpus=self.num_gpus,
@@ -77,11 +78,11 @@ class SimModel:
 
 @dataclass(frozen=True, slots=True)
 class LoaderProfile:
-    """How fast a loader is, as a share of what each link offers.
+    """The speed of a checkpoint loader, as a share of each link's bandwidth.
 
     Args:
-        pipelined: All tiers work at once; otherwise a download is written to SSD as a whole and
-            then read from there.
+        pipelined: All tiers work at once; otherwise a download is first written to SSD completely
+            and then read from there.
     """
 
     name: str = "serverlessllm"
@@ -98,7 +99,7 @@ class LoaderProfile:
 
 @dataclass(frozen=True, slots=True)
 class MigrationSettings:
-    """How live migrations run.
+    """The live migrations of a simulation.
 
     Args:
         strategy: `replay`: the destination recomputes the KV cache from the tokens, as in the
@@ -131,14 +132,18 @@ class MigrationSettings:
 
 @dataclass(frozen=True, slots=True)
 class SimSetup:
-    """Everything that a simulation needs besides the policy and the jobs.
+    """The inputs of a simulation besides the policy and the workload.
 
     Args:
-        storage_bytes_per_s: What the remote storage service gives all servers together; None:
-            more than they can take.
-        recovers_tokens: The gateway knows the tokens it has sent, so that an inference whose
-            server crashed goes on from there; otherwise it begins again.
-        seed: Of everything random in the truth: phases of cold starts.
+        storage_bytes_per_s: Bandwidth of the remote storage service for all servers together;
+            None: no limit.
+        recovers_tokens: After a crash of its server, a request continues from the tokens that its
+            gateway has sent; otherwise it begins again.
+        seed: Of all that is random in the truth: the phases of cold starts.
+
+    Raises:
+        UsageError: There is no server or no model, a name is not unique, or a model fits on no
+            server or cannot migrate as `migration` demands.
     """
 
     servers: tuple[SimServerSetup, ...]

@@ -1,4 +1,4 @@
-"""One simulation: a policy, a truth and jobs in; tables, a summary and byte counts out."""
+"""The entry point of the simulator: run a policy on a simulated cluster and a workload."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ from sllmsim.setup import SimSetup
 
 @dataclass(frozen=True, slots=True)
 class SimResult:
-    """What came of a simulation.
+    """The results of a simulation.
 
     Attributes:
         bytes_by_link: Bytes that each link carried, by its name.
-        num_events: How often the controller was called.
+        num_events: Events that the controller handled.
     """
 
     summary: Summary
@@ -33,7 +33,7 @@ class SimResult:
 
 
 class _EventLog:
-    """What a controller was told, to rebuild it from after a crash."""
+    """The events that a controller handled, from which it is rebuilt after a crash."""
 
     def __init__(self, policy: PolicySettings, seed: int) -> None:
         self._policy = policy
@@ -51,21 +51,22 @@ class _EventLog:
 
 
 def policy_chance(seed: int) -> Random:
-    """The chance that a policy draws from: the same in a run and in its replay."""
-    return Random(f"{seed}/policy")  # noqa: S311 - a policy's lots, not a secret
+    """Return the random numbers that a policy draws, equal in a run and in its replay."""
+    return Random(f"{seed}/policy")  # noqa: S311 - a policy's draws, not a secret
 
 
 def simulate(
     policy: PolicySettings,
     setup: SimSetup,
-    jobs: Iterable[WorkloadRequest],
+    workload: Iterable[WorkloadRequest],
     seed: int = 0,
     sinks: Sequence[Sink] = (),
 ) -> SimResult:
-    """Play jobs against a simulated cluster under a policy, to their end.
+    """Run a workload on a simulated cluster under a policy, until all requests have ended.
 
     Args:
-        seed: Of the policy's chance.
+        workload: Requests in order of arrival.
+        seed: Of the random numbers that the policy draws.
         sinks: Called with each journal entry, besides the recorder.
 
     Raises:
@@ -79,7 +80,7 @@ def simulate(
         all_sinks.append(log.observe)
         rebuild = log.rebuild
     controller = build_controller(policy, policy_chance(seed))
-    cluster = SimCluster(controller, setup, jobs, all_sinks, rebuild)
+    cluster = SimCluster(controller, setup, workload, all_sinks, rebuild)
     FaultPlayer(cluster, setup.faults)
     cluster.run()
     summary = recorder.close(cluster.control.last_event_at_s)

@@ -1,11 +1,11 @@
-"""Split loads after their start: a pipeline over several servers, until the rest has joined.
+"""Split loads: instances that run as a pipeline over several servers until all bytes have joined.
 
-While the parts lie on `parts` servers, the first on a GPU of its own and the others beside what
-runs there, tokens take as long as HydraServe reckons with:
+While the parts are on `parts` servers, the first with GPUs of its own and the others beside running
+instances, a token takes as long as in HydraServe's worst case:
 
     time * (parts - 1 + 1 / parts) + hop * (parts - 1)
 
-That is its worst case, in which what runs beside a part leaves it 1 / parts of the GPU.
+There the instances beside a part leave it 1 / parts of the GPU.
 """
 
 from collections.abc import Callable
@@ -17,12 +17,12 @@ from sllmsim.load_plan import LoadPart
 from sllmsim.server import SimServer
 from sllmsim.timing import InferenceTiming
 
-HOP_S = 0.001  # between two stages: HydraServe's constant, as reported by a secondary source [Q]
+HOP_S = 0.001  # between two stages: HydraServe's constant, from a secondary source [Q]
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineTiming:
-    """An `InferenceTiming`: that of `whole` as long as its weights lie in `num_parts` places."""
+    """The `InferenceTiming` of `whole` while its weights are on `num_parts` servers."""
 
     whole: InferenceTiming
     num_parts: int
@@ -54,24 +54,26 @@ class PipelineTiming:
 
 
 class _Split:
-    """One split load, from its command until its parts have joined."""
+    """A split load, from its command until all bytes are on the first server."""
 
     __slots__ = ("helpers", "left_bytes", "nic", "rest", "transfer")
 
     def __init__(self, helpers: tuple[SimServer, ...], nic: Link) -> None:
         self.helpers = helpers
-        self.nic = nic  # over which the rest comes
-        self.rest: LoadPart | None = None  # known once the parts are in
-        self.left_bytes: float = 0.0
-        self.transfer: Transfer | None = None  # under way; None: it waits for the network
+        self.nic = nic  # the rest comes over it
+        self.rest: LoadPart | None = None  # None: the parts are not loaded yet
+        self.left_bytes: float = 0.0  # of the rest
+        self.transfer: Transfer | None = None  # of the rest; None: it waits for the network
 
 
 class Splits:
-    """Which instances still need their helpers. The rest of a load moves while nothing else wants
-    its server's network, and gives way to whatever does.
+    """The instances that still need their helpers.
+
+    The rest of a load is transferred while no other transfer uses its server's network, and gives
+    way to each other transfer.
 
     Args:
-        retime: Called with an instance and over how many servers it runs from now on.
+        retime: Called with an instance id and the number of servers it runs over from then on.
     """
 
     def __init__(self, links: Links, retime: Callable[[str, int], None]) -> None:
@@ -80,17 +82,17 @@ class Splits:
         self._splits: dict[str, _Split] = {}  # by instance id
 
     def begin(self, instance_id: str, server: SimServer, helpers: tuple[SimServer, ...]) -> None:
-        """The parts are on their way."""
+        """Note that the parts of a load are being fetched."""
         self._splits[instance_id] = _Split(helpers, server.nic)
         self._retime(instance_id, 1 + len(helpers))
 
     def join(self, instance_id: str, rest: LoadPart) -> None:
-        """The parts are in: fetch the others to where the first one is, as soon as `go_on`."""
+        """Note that the parts are loaded; `go_on` fetches the rest to the first server."""
         split = self._splits[instance_id]
         split.rest, split.left_bytes = rest, rest.num_bytes
 
     def go_on(self) -> None:
-        """A transfer has ended: who waited for a network that is free has it."""
+        """Resume the rests of loads on networks that are free. To be called after each transfer."""
         for instance_id, split in self._splits.items():
             if split.rest is None or split.transfer is not None or split.nic.transfers:
                 continue
@@ -102,7 +104,7 @@ class Splits:
             )
 
     def make_way(self, hops: tuple[Hop, ...]) -> None:
-        """A transfer is about to begin: whatever else moves there waits."""
+        """Stop the rests of loads on the links of a transfer that is about to begin."""
         if not self._splits:
             return
         links = {hop.link for hop in hops}
@@ -112,17 +114,17 @@ class Splits:
                 split.transfer = None
 
     def whole(self, instance_id: str) -> None:
-        """All bytes are where the instance is: it needs nobody any more."""
+        """Note that all bytes are on the instance's own server: it needs no helper any more."""
         del self._splits[instance_id]
         self._retime(instance_id, 1)
         self.go_on()
 
     def end(self, instance_id: str) -> None:
-        """The instance is gone; nothing happens if it was whole."""
+        """Forget an instance that has ended; one that was whole is ignored."""
         split = self._splits.pop(instance_id, None)
         if split is not None and split.transfer is not None:
             self._links.stop(split.transfer)
 
     def helped_by(self, server: SimServer) -> list[str]:
-        """Instances that need a part which lies, or is to lie, on `server`."""
+        """Return the instances that need, or will need, a part on `server`."""
         return [i for i, split in self._splits.items() if server in split.helpers]

@@ -18,7 +18,7 @@ from sllmreal.loader.window import map_window
 
 @dataclass(frozen=True, slots=True)
 class MappedWeights:
-    """Tensors by name; the memory is mapped as long as one of them lives."""
+    """Tensors by name. Their memory stays mapped while one of them lives."""
 
     layout: Layout
     tensors: dict[str, torch.Tensor]

@@ -193,7 +193,7 @@ class ControlLoop:
             compacting.result()
 
     def _arm(self) -> None:
-        """See that the controller is woken when it wants to be."""
+        """Set the timer for the controller's next wake-up."""
         at_s = self._alarm.set_again(self.controller)
         if at_s is None:
             return

@@ -1,7 +1,7 @@
-"""The destination's part of a move: absorb, say how far it is, and release at the final position.
+"""The destination of a migration: it absorbs deltas until the final position, then releases.
 
-It releases as soon as it knows all, without waiting to be the request's stream: the owner's commit
-travels while the first token is computed, and a stream that is not committed is not listened to.
+It releases its workload as soon as it has all deltas, before the migration is committed: the commit
+travels while the first token is computed, and the owner ignores a stream that is not committed.
 """
 
 from dataclasses import dataclass
@@ -12,19 +12,29 @@ from sllmreal.migration.workload import DestinationWorkload
 
 @dataclass(frozen=True, slots=True)
 class DestinationOptions:
-    """How talkative a destination is."""
+    """The intervals between a destination's messages.
 
-    progress_s: float = 0.25  # between reports, while there is progress to report
-    resend_s: float = 1.0  # between repetitions of Ready, until the owner answers
+    Args:
+        progress_s: Between acknowledgements, while there is progress.
+        resend_s: Between repetitions of Ready, until the owner answers.
+    """
+
+    progress_s: float = 0.25
+    resend_s: float = 1.0
 
 
 class MigrationDestination:
-    """One move, from its preparation on."""
+    """The destination's part of one migration, from its preparation on.
+
+    Attributes:
+        num_bytes: Bytes of the deltas received.
+        released: The workload runs here.
+    """
 
     def __init__(
-        self, newcomer: DestinationWorkload, options: DestinationOptions, now_s: float
+        self, workload: DestinationWorkload, options: DestinationOptions, now_s: float
     ) -> None:
-        self._newcomer = newcomer
+        self._workload = workload
         self._options = options
         self._final: Final | None = None
         self._reported = Ack(0, 0, 0)
@@ -33,38 +43,43 @@ class MigrationDestination:
         self.released = False
 
     def receive(self, message: ToDestination, now_s: float) -> Ack:
-        """Raises BadDeltaError or UsageError: the move is over."""
+        """Handle a message of the source. Return the acknowledgement to send.
+
+        Raises:
+            BadDeltaError: The delta is wrong; the migration has failed.
+            UsageError: Likewise, found by the engine.
+        """
         if self.released:
             return self._reported
         match message:
             case LogDelta():
                 self.num_bytes += message.payload.nbytes
-                self._newcomer.absorb(message)
+                self._workload.absorb(message)
             case StateDelta():
                 self.num_bytes += message.num_bytes
-                self._newcomer.absorb(message)
+                self._workload.absorb(message)
             case Final():
                 self._final = message
         ack = self._ack(now_s)
-        if self._final is not None and self._newcomer.complete(self._final):
-            self._newcomer.release()
+        if self._final is not None and self._workload.complete(self._final):
+            self._workload.release()
             self.released = True
         return ack
 
     def advance(self, now_s: float) -> Ack | None:
-        """After a step of the engine: what to tell the source, if it is worth telling."""
+        """Continue after a step of the engine. Return an acknowledgement if one is due."""
         if self.released:
             return None
-        self._newcomer.advance()
-        ready = self._newcomer.ready
+        self._workload.advance()
+        ready = self._workload.ready
         if ready <= self._reported.ready:
             return None
-        if not self._newcomer.settled and now_s < self._reported_at_s + self._options.progress_s:
+        if not self._workload.settled and now_s < self._reported_at_s + self._options.progress_s:
             return None
         return self._ack(now_s)
 
     def _ack(self, now_s: float) -> Ack:
-        copied = self._newcomer.copied
-        self._reported = Ack(copied.log, copied.state, self._newcomer.ready)
+        copied = self._workload.copied
+        self._reported = Ack(copied.log, copied.state, self._workload.ready)
         self._reported_at_s = now_s
         return self._reported

@@ -1,27 +1,27 @@
-"""What can go wrong while an inference moves, apart from the engines themselves."""
+"""Errors of live migrations, apart from those of the engines."""
 
 from sllmcore.errors import ClusterError
 
 
 class MigrationError(ClusterError):
-    """Root of this package's errors: the move ends, the inference goes on where it was."""
+    """Root of this package's errors: the migration ends, the workload stays at its source."""
 
 
 class FrameError(MigrationError):
-    """Bytes that are no frame: malformed, too long for their kind, or cut short."""
+    """Bytes that are not a frame: malformed, too long for their kind, or cut short."""
 
 
 class AuthenticationError(MigrationError):
-    """A frame that the holder of this move's key did not send, or sent before."""
+    """A frame without a proof that the holder of the migration's key sent it, or a repeated one."""
 
 
 class WrongModelError(MigrationError):
-    """The two ends hold different weights, or lay out their caches differently."""
+    """Source and destination have different weights, or different layouts of their KV caches."""
 
 
 class BadDeltaError(MigrationError):
-    """A delta that does not continue what the destination has."""
+    """A delta that does not follow the destination's position."""
 
 
 class WrongStateError(MigrationError):
-    """The stream is not in a state to move: finished, or not committed yet."""
+    """The stream cannot migrate: it has finished, or is not committed yet."""

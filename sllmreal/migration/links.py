@@ -1,7 +1,6 @@
-"""Links between hosts: one per move, named by its ticket, in order, alive or lost.
+"""Links between hosts, one per migration. A link keeps the order of messages and loses none.
 
-A link that is alive loses nothing. Both ends of a link are told once when it is lost, unless they
-closed it themselves.
+When a link is lost, each end that has not closed it is notified once.
 """
 
 import threading
@@ -13,11 +12,15 @@ PeerMessage = ToDestination | ToSource
 
 
 class LinkEvents(Protocol):
-    """Who is told, from any thread, and must not block."""
+    """A receiver of events, called from any thread. Its methods must not block."""
 
-    def received(self, link_id: bytes, message: PeerMessage) -> None: ...
+    def received(self, link_id: bytes, message: PeerMessage) -> None:
+        """Handle a message from the other end."""
+        ...
 
-    def lost(self, link_id: bytes, reason: str) -> None: ...
+    def lost(self, link_id: bytes, reason: str) -> None:
+        """Handle the loss of a link."""
+        ...
 
 
 class MigrationLinks(Protocol):
@@ -25,43 +28,50 @@ class MigrationLinks(Protocol):
 
     @property
     def address(self) -> str:
-        """Where other hosts connect to."""
+        """The address to which other hosts connect."""
         ...
 
     def listen_to(self, events: LinkEvents) -> None:
-        """Called once, before anything else."""
+        """Set the receiver of events. Called once, before any other method."""
         ...
 
-    def expect(self, link_id: bytes, key: bytes) -> None: ...
+    def expect(self, link_id: bytes, key: bytes) -> None:
+        """Accept a link from a source that has `key`."""
+        ...
 
-    def connect(self, link_id: bytes, key: bytes, address: str) -> None: ...
+    def connect(self, link_id: bytes, key: bytes, address: str) -> None:
+        """Open a link to the host at `address`, which expects it."""
+        ...
 
     def transmit(self, link_id: bytes, message: PeerMessage) -> None:
-        """Queue a message. A link that is not there swallows it: its loss has been told."""
+        """Queue a message. Ignored for a link that is closed or lost."""
         ...
 
     def disconnect(self, link_id: bytes) -> None:
-        """Send what is queued, then close; expect the ticket no longer."""
+        """Send the queued messages, then close the link; no longer expect it."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close all links."""
+        ...
 
 
 class LocalNetwork:
-    """Hosts of one process find each other here."""
+    """The hosts of one process, by name."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.hosts: dict[str, LocalLinks] = {}
 
     def links(self, name: str) -> "LocalLinks":
+        """Return the links of a new host."""
         with self.lock:
             self.hosts[name] = LocalLinks(self, name)
             return self.hosts[name]
 
 
 class LocalLinks:
-    """Links inside one process: a message is handed over as it is."""
+    """The links of one host to others in the same process. Messages are not encoded."""
 
     def __init__(self, network: LocalNetwork, name: str) -> None:
         self._network = network
@@ -72,6 +82,7 @@ class LocalLinks:
 
     @property
     def address(self) -> str:
+        """See `MigrationLinks`; so for all methods."""
         return f"local:{self._name}"
 
     def listen_to(self, events: LinkEvents) -> None:
@@ -85,7 +96,7 @@ class LocalLinks:
         with self._network.lock:
             peer = self._network.hosts.get(address.removeprefix("local:"))
             if peer is None or peer._expected.get(link_id) != key:
-                self._lost(link_id, f"nobody at {address} expects this move")
+                self._lost(link_id, f"no host at {address} expects this migration")
                 return
             self._peers[link_id], peer._peers[link_id] = peer, self
 

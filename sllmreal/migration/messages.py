@@ -1,4 +1,4 @@
-"""What the source and the destination of a move say to each other."""
+"""The messages between the source and the destination of a migration."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import msgspec
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a workload is: entries of its log, and units of the state that follows from it."""
+    """The progress of a workload: entries of its log, units of the state that follows from it."""
 
     log: int
     state: int
@@ -18,7 +18,7 @@ class _Message(msgspec.Struct, frozen=True, tag=True, array_like=True, forbid_un
 
 
 class LogDelta(_Message, frozen=True):
-    """Entries [first, upto) of the log."""
+    """The entries [first, upto) of the log."""
 
     first: int
     upto: int
@@ -26,7 +26,7 @@ class LogDelta(_Message, frozen=True):
 
 
 class StateDelta(_Message, frozen=True):
-    """What takes a state from `begin` to `end`, in parts that the workload defines."""
+    """The change of a state from `begin` to `end`, in parts that the workload defines."""
 
     begin: int
     end: int
@@ -34,18 +34,22 @@ class StateDelta(_Message, frozen=True):
 
     @property
     def num_bytes(self) -> int:
+        """Bytes of all parts."""
         return sum(part.nbytes for part in self.parts)
 
 
 class Final(_Message, frozen=True):
-    """The source holds: this is the position to release at."""
+    """The position at which the source holds, and the destination is to release."""
 
     log: int
     state: int
 
 
 class Ack(_Message, frozen=True):
-    """What the destination has: of the log, of copied state, and how much needs no more work."""
+    """The destination's progress: log entries, copied units of state, units that are ready.
+
+    Units are ready when they need no more work, whether copied or computed.
+    """
 
     log: int
     state: int
@@ -53,11 +57,11 @@ class Ack(_Message, frozen=True):
 
 
 class Alive(_Message, frozen=True):
-    """Nothing but that this end is there. It stays in the link."""
+    """A sign of life between the ends of a link. It is not passed on."""
 
 
 class RejectMigration(_Message, frozen=True):
-    """The destination gives the move up."""
+    """The destination cannot take the workload."""
 
     reason: str
 

@@ -1,10 +1,10 @@
-"""Sequences of an engine as movable workloads: log = output tokens, state = cached positions.
+"""The sequences of an engine as workloads: log = output tokens, state = cached positions.
 
-`replay_tokens` says how the KV cache gets across. The destination computes the positions before it
-from their tokens, and receives the cache of those after it, both at the same time:
+`replay_tokens` is the way of the KV cache. The destination computes the positions before it from
+their tokens, and receives the cache of the positions after it, both at the same time:
 
-    None     replay  all is computed; only tokens move
-    0        copy    all is received; the destination computes nothing but its next token
+    None     replay  all positions are computed; only tokens are sent
+    0        copy    all positions are received; the destination only computes the next token
     between  hybrid
 """
 
@@ -17,7 +17,7 @@ from sllmreal.migration.messages import Delta, Final, LogDelta, Position, StateD
 
 
 class DepartingSequence:
-    """A sequence that goes on in its engine while its deltas are taken."""
+    """A sequence at its source: its engine continues while deltas are taken."""
 
     def __init__(self, engine: Engine, request_id: str, replay_tokens: int | None) -> None:
         self._engine = engine
@@ -49,10 +49,12 @@ class DepartingSequence:
 
 
 class ArrivingSequence:
-    """A sequence built up, held, in the engine that will generate its next tokens.
+    """A sequence at its destination: held in an engine until it is complete.
 
-    The engine computes what is to be replayed and waits for the cache of the rest, lest it compute
-    what is on its way. Raises what `Engine.start` raises, at once.
+    The engine computes the positions before `replay_tokens` only: the cache of the others is sent.
+
+    Raises:
+        SllmError: The engine refuses the sequence (see `Engine.start`).
     """
 
     def __init__(self, engine: Engine, spec: SequenceSpec, replay_tokens: int | None) -> None:
@@ -61,7 +63,7 @@ class ArrivingSequence:
         self._spec = spec
         self._replay_tokens = replay_tokens
         self._covered = replay_tokens or 0  # the copied cache ends here
-        self._blocks: deque[KVBlock] = deque()  # received, and what is before them not computed yet
+        self._blocks: deque[KVBlock] = deque()  # received, but positions before them are missing
         self._num_imported = 0
         self.num_output = 0  # tokens from the source
 
@@ -83,7 +85,7 @@ class ArrivingSequence:
 
     @property
     def num_recomputed(self) -> int:
-        """Positions that were not copied: the last token among them, whose result comes next."""
+        """Positions that were not copied. The last token is one: its output is the next token."""
         return len(self._spec.prompt) + self.num_output - self._num_imported
 
     def absorb(self, delta: Delta) -> None:
@@ -95,7 +97,7 @@ class ArrivingSequence:
         self.advance()
 
     def advance(self) -> None:
-        """Give the engine what it can take by now."""
+        """Import the received blocks that follow the cached positions."""
         while self._blocks:
             block, cached = self._blocks[0], self.ready
             if block.begin > cached:
@@ -121,7 +123,9 @@ class ArrivingSequence:
         known = self.num_output
         tokens = unpack_tokens(delta.payload)
         if delta.first < 0 or delta.upto - delta.first != len(tokens):
-            raise BadDeltaError(f"{len(tokens)} tokens for outputs [{delta.first}, {delta.upto})")
+            raise BadDeltaError(
+                f"got {len(tokens)} tokens for outputs [{delta.first}, {delta.upto})"
+            )
         if delta.first > known or delta.upto <= known:
             return
         self._engine.extend(self._spec.request_id, tokens[known - delta.first :])
@@ -129,13 +133,13 @@ class ArrivingSequence:
 
     def _absorb_cache(self, delta: StateDelta) -> None:
         if self._replay_tokens is None:
-            raise BadDeltaError("a cache was sent to a destination that replays")
+            raise BadDeltaError("got KV cache, but this destination computes it")
         per_token = self._engine.capabilities.kv_bytes_per_token
         if not 0 <= delta.begin < delta.end or delta.num_bytes != per_token * (
             delta.end - delta.begin
         ):
             raise BadDeltaError(
-                f"{delta.num_bytes} bytes for positions [{delta.begin}, {delta.end}) "
+                f"got {delta.num_bytes} bytes for positions [{delta.begin}, {delta.end}) "
                 f"of {per_token} bytes each"
             )
         known = len(self._spec.prompt) + self.num_output

@@ -1,7 +1,7 @@
-"""One link over a socket: a thread that writes what is queued, one that reads what comes.
+"""A link over a socket, with a thread that writes queued messages and one that reads.
 
-An end that has nothing to say says `Alive` now and then: a long silence is a lost link, however
-long the engines behind it take.
+An end without messages sends `Alive` at intervals, so that a long silence means a lost link however
+long the engines take.
 """
 
 import socket
@@ -22,7 +22,13 @@ from sllmreal.transport.errors import LinkError
 
 @dataclass(frozen=True, slots=True)
 class LinkTimeouts:
-    """How long the other end may take: to connect and prove itself, for a frame, between frames."""
+    """The deadlines of a link.
+
+    Args:
+        connect_s: To connect and authenticate.
+        frame_s: To send or receive a frame.
+        idle_s: Between frames.
+    """
 
     connect_s: float = 5.0
     frame_s: float = 10.0
@@ -34,13 +40,13 @@ class LinkTimeouts:
 
     @property
     def alive_s(self) -> float:
-        """How long an end may be silent. A new link's first frame has `connect_s`."""
+        """Longest silence of an end, in seconds. A new link's first frame is due in `connect_s`."""
         return min(self.connect_s, self.idle_s) / 4
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A socket whose ends have greeted each other."""
+    """A connected socket after the exchange of nonces."""
 
     connection: socket.socket
     sealer: Sealer
@@ -48,9 +54,12 @@ class Opened:
 
 
 class SocketLink:
-    """Made before its socket is there: `open` brings it, in the writing thread.
+    """A link. Its socket is opened by the writing thread.
 
-    `ended` is called once, with the reason, unless this end closed the link.
+    Args:
+        open_: Opens the socket. May block.
+        received: Called with each message, in the reading thread.
+        ended: Called once, with the reason, unless this end closed the link.
     """
 
     def __init__(
@@ -70,13 +79,15 @@ class SocketLink:
         self._writer = threading.Thread(target=self._write, name="link writer", daemon=True)
 
     def start(self) -> None:
+        """Start the writing thread."""
         self._writer.start()
 
     def transmit(self, message: PeerMessage) -> None:
+        """Queue a message."""
         self._queue.put(message)
 
     def close(self) -> None:
-        """Send what is queued, then close. Returns at once."""
+        """Close the link after the queued messages. Does not wait for that."""
         with self._lock:
             self._over = True
         self._queue.put(None)
@@ -103,7 +114,7 @@ class SocketLink:
                 reader.join()
 
     def _next(self) -> Framed | None:
-        """What to send next; None at the end."""
+        """Return the next message to send; None: the link is to be closed."""
         try:
             return self._queue.get(timeout=self._timeouts.alive_s)
         except Empty:
@@ -127,9 +138,11 @@ class SocketLink:
 
 
 def read_message(opened: Opened, timeouts: LinkTimeouts) -> Framed:
-    """Return the next message; a frame that has begun must not take long.
+    """Read and return the next message, within `idle_s` plus `frame_s`.
 
-    Raises MigrationError, LinkError.
+    Raises:
+        MigrationError: The frame is not authentic, or malformed.
+        LinkError: The connection ended, or a deadline passed.
     """
     waits_s = iter((timeouts.idle_s, timeouts.frame_s))
 
@@ -140,7 +153,7 @@ def read_message(opened: Opened, timeouts: LinkTimeouts) -> Framed:
 
 
 def _shut(connection: socket.socket) -> None:
-    """End a connection that another thread may be reading from."""
+    """End a connection from which another thread may be reading."""
     try:
         connection.shutdown(socket.SHUT_RDWR)
     except OSError:

@@ -1,8 +1,8 @@
 """Links over Unix or TCP sockets, at `unix:/path` or `tcp:host:port`, port 0 for any.
 
-A link has a thread that reads and one that writes; no caller ever waits for the other end. Every
-read and write has a deadline. A connection whose first frame does not prove to know the key of an
-expected move is closed, and has cost little.
+A link has a thread that reads and one that writes; no caller waits for the other end. Each read and
+write has a deadline. A connection is closed if its first frame does not prove that its sender has
+the key of an expected migration; few resources are used before that.
 """
 
 import secrets
@@ -37,12 +37,20 @@ from sllmreal.transport.blocking import (
 )
 from sllmreal.transport.errors import LinkError
 
-_MAX_STRANGERS = 32  # connections at once that have proven nothing yet
+_MAX_UNAUTHENTICATED = 32  # connections at once
 _DEFAULTS = LinkTimeouts()
 
 
 class SocketLinks:
-    """The links of one host, which listens at `address`. Raises LinkError, UsageError."""
+    """The links of one host over sockets.
+
+    Args:
+        address: The address to listen at.
+
+    Raises:
+        LinkError: The host cannot listen there.
+        UsageError: The address is malformed.
+    """
 
     def __init__(self, address: str, timeouts: LinkTimeouts = _DEFAULTS) -> None:
         self._timeouts = timeouts
@@ -52,10 +60,11 @@ class SocketLinks:
         self._lock = threading.Lock()
         self._expected: dict[bytes, bytes] = {}
         self._links: dict[bytes, SocketLink] = {}
-        self._strangers = threading.BoundedSemaphore(_MAX_STRANGERS)
+        self._unauthenticated = threading.BoundedSemaphore(_MAX_UNAUTHENTICATED)
 
     @property
     def address(self) -> str:
+        """See `MigrationLinks`; so for all methods."""
         return self._address
 
     def listen_to(self, events: LinkEvents) -> None:
@@ -112,7 +121,7 @@ class SocketLinks:
         )
 
     def _greet(self, link_id: bytes, key: bytes, address: str) -> Opened:
-        """As the source."""
+        """Connect and exchange nonces, as the source."""
         connection = connected(address, self._timeouts.connect_s)
         try:
             deadline_s = time.monotonic() + self._timeouts.connect_s
@@ -131,21 +140,21 @@ class SocketLinks:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            if not self._strangers.acquire(blocking=False):
+            if not self._unauthenticated.acquire(blocking=False):
                 connection.close()
                 continue
             threading.Thread(
-                target=self._meet, args=(connection,), name="link stranger", daemon=True
+                target=self._authenticate, args=(connection,), name="link handshake", daemon=True
             ).start()
 
-    def _meet(self, connection: socket.socket) -> None:
-        """Become a link if the first frame is right; a stranger only costs a little time."""
+    def _authenticate(self, connection: socket.socket) -> None:
+        """Make a connection a link if its first frame is authentic; otherwise close it."""
         try:
             self._admit(connection)
         except (MigrationError, LinkError):
             connection.close()
         finally:
-            self._strangers.release()
+            self._unauthenticated.release()
 
     def _admit(self, connection: socket.socket) -> None:
         without_delay(connection)
@@ -156,7 +165,7 @@ class SocketLinks:
         with self._lock:
             key = self._expected.get(hello.link_id)
         if key is None:
-            raise AuthenticationError("nobody expects this move")
+            raise AuthenticationError("no migration with this link id is expected")
         write_fully(connection, [nonce], deadline_s)
         keys = Keys.of(key, hello.nonce, nonce)
         opened = Opened(
@@ -170,7 +179,7 @@ class SocketLinks:
         link = self._link(link_id, lambda: opened)
         with self._lock:
             if link_id not in self._expected or link_id in self._links:
-                raise AuthenticationError("this move has its link, or is over")
+                raise AuthenticationError("this migration has a link already, or is over")
             self._links[link_id] = link
         assert self._events is not None
         if not isinstance(first, Alive):

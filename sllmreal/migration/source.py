@@ -31,15 +31,20 @@ from sllmreal.migration.messages import (
 from sllmreal.migration.workload import SourceWorkload
 
 
-class MigrantPace:
-    """Seconds per unit of state, from when the move began to the last unit that was seen."""
+class WorkloadPace:
+    """The mean seconds per unit of state, since the migration began.
+
+    Attributes:
+        unit_s: Measured up to the last unit observed; 0.0 before the first.
+    """
 
     def __init__(self, began: Position, now_s: float) -> None:
         self._began = self._last = began
         self._began_at_s = now_s
-        self.unit_s = 0.0  # until something was seen
+        self.unit_s = 0.0
 
     def observe(self, position: Position, now_s: float) -> None:
+        """Measure, if the workload has made progress."""
         if position.state > self._last.state:
             self._last = position
             self.unit_s = (now_s - self._began_at_s) / (position.state - self._began.state)
@@ -47,19 +52,31 @@ class MigrantPace:
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """How patient a source is, and how small a gap has to be."""
+    """The rounds, deadlines and message sizes of a source.
+
+    Args:
+        rounds: When the workload holds.
+        stall_s: A migration fails after this time, plus that of `report_units`, without progress.
+        report_units: Most units that a destination computes between two acknowledgements.
+        hold_s: A migration fails if it is not committed in this time, plus that of the gap.
+        delta_bytes: Largest delta.
+        window_bytes: Most bytes sent and not acknowledged.
+        resend_s: Unacknowledged deltas are sent again after this time; None: the link loses none.
+    """
 
     rounds: RoundSettings = field(default_factory=RoundSettings)
-    stall_s: float = 10.0  # without any progress of the destination
-    report_units: int = 256  # what a destination computes between two reports, at most
-    hold_s: float = 5.0  # from holding to being committed
+    stall_s: float = 10.0
+    report_units: int = 256
+    hold_s: float = 5.0
     delta_bytes: int = 4 << 20
-    window_bytes: int = 16 << 20  # sent and not acknowledged
-    resend_s: float | None = None  # for links that lose messages
+    window_bytes: int = 16 << 20
+    resend_s: float | None = None
 
     def __post_init__(self) -> None:
-        if min(self.stall_s, self.hold_s) <= 0 or self.window_bytes < self.delta_bytes:
-            raise UsageError(f"deadlines must be positive, a window hold a delta, got {self}")
+        if min(self.stall_s, self.hold_s) <= 0:
+            raise UsageError(f"stall_s and hold_s must be positive, got {self}")
+        if self.window_bytes < self.delta_bytes:
+            raise UsageError(f"window_bytes must be at least delta_bytes, got {self}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +86,29 @@ class _InFlight:
 
 
 class MigrationSource:
-    """One move, from its start on. `advance` after every message and at every wake-up."""
+    """The source's part of one migration. Call `advance` after each message and at each wake-up.
+
+    Args:
+        sent: The position from which on the destination needs deltas.
+
+    Attributes:
+        failure: The reason why the migration failed; None: it has not.
+    """
 
     def __init__(
-        self, migrant: SourceWorkload, sent: Position, options: SourceOptions, now_s: float
+        self, workload: SourceWorkload, sent: Position, options: SourceOptions, now_s: float
     ) -> None:
-        self._migrant = migrant
+        self._workload = workload
         self._options = options
         self._sent = self._acked = sent
         self._ready = 0
-        self._heard = False
+        self._ack_received = False
         self._in_flight: deque[_InFlight] = deque()
-        self._target = migrant.position
-        self._pace = MigrantPace(self._target, now_s)
+        self._target = workload.position
+        self._pace = WorkloadPace(self._target, now_s)
         self._rounds = MigrationRounds(options.rounds)
         self._last_gap = 0
-        self._heard_at_s = self._sent_at_s = now_s
+        self._progress_at_s = self._sent_at_s = now_s
         self._held_at_s: float | None = None
         self._final_sent = False
         self.failure: str | None = None
@@ -96,11 +120,12 @@ class MigrationSource:
 
     @property
     def target(self) -> Position:
-        """Where the round under way leads to."""
+        """The position to which the round under way leads."""
         return self._target
 
     @property
     def next_wakeup_s(self) -> float | None:
+        """The instant at which to call `advance`; None: the migration has failed."""
         if self.failure is not None:
             return None
         wakeup_s = self._deadline_s
@@ -109,6 +134,7 @@ class MigrationSource:
         return wakeup_s
 
     def receive(self, message: ToSource, now_s: float) -> None:
+        """Handle a message of the destination. Call `advance` afterwards."""
         if self.failure is not None:
             return
         match message:
@@ -118,19 +144,22 @@ class MigrationSource:
                 self.give_up(f"the destination refused: {reason}")
 
     def give_up(self, reason: str) -> None:
-        """Let the workload go on. Safe at any time: only the owner's word moves the stream."""
+        """Fail the migration and let the workload run on.
+
+        Safe at any time: only the stream's owner commits a migration.
+        """
         if self.failure is None:
             self.failure = reason
             if self._held_at_s is not None:
-                self._migrant.release()
+                self._workload.release()
 
     def advance(self, now_s: float) -> list[ToDestination]:
-        """What to send."""
+        """Return the messages to send now."""
         if self.failure is None:
-            self._pace.observe(self._migrant.position, now_s)
+            self._pace.observe(self._workload.position, now_s)
             if now_s >= self._deadline_s:
                 held = self._held_at_s is not None
-                self.give_up("waited too long to be committed" if held else "no progress")
+                self.give_up("the migration was not committed in time" if held else "no progress")
         if self.failure is not None:
             return []
         self._resend_if_due(now_s)
@@ -138,10 +167,10 @@ class MigrationSource:
             self._end_round(now_s)
         messages = self._deltas()
         if self._held_at_s is not None and not self._final_sent:
-            # First, lest the destination go to work on the last delta as if another round followed.
+            # Before the last delta, so that the destination does not compute it for another round.
             messages.insert(0, Final(self._target.log, self._target.state))
             self._final_sent = True
-        if not messages and not self._heard and not self._in_flight:
+        if not messages and not self._ack_received and not self._in_flight:
             messages.append(self._greeting())
         if messages:
             self._sent_at_s = now_s
@@ -152,27 +181,27 @@ class MigrationSource:
         options, unit_s = self._options, self._pace.unit_s
         if self._held_at_s is not None:
             return self._held_at_s + options.hold_s + (self._last_gap + 1) * unit_s
-        return self._heard_at_s + options.stall_s + options.report_units * unit_s
+        return self._progress_at_s + options.stall_s + options.report_units * unit_s
 
     @property
     def _round_ended(self) -> bool:
         return self._acked.log >= self._target.log and self._ready >= self._target.state
 
     def _end_round(self, now_s: float) -> None:
-        position = self._migrant.position
+        position = self._workload.position
         gap = max(position.log - self._target.log, position.state - self._target.state)
         if self._rounds.end(gap):
-            self._migrant.hold()
+            self._workload.hold()
             self._held_at_s = now_s
         self._last_gap = gap
-        self._target = self._migrant.position
+        self._target = self._workload.position
 
     def _deltas(self) -> list[ToDestination]:
         messages: list[ToDestination] = []
         flying = sum(one.num_bytes for one in self._in_flight)
         room = self._options.window_bytes - flying
         while room > 0:
-            delta = self._migrant.delta(
+            delta = self._workload.delta(
                 self._sent, self._target, min(room, self._options.delta_bytes)
             )
             match delta:
@@ -190,15 +219,15 @@ class MigrationSource:
         return messages
 
     def _greeting(self) -> LogDelta:
-        """Nothing, for a destination that has something to say to it."""
+        """Return an empty delta, which a destination without work acknowledges."""
         self._in_flight.append(_InFlight(self._sent, 0))
         return LogDelta(self._sent.log, self._sent.log, memoryview(b""))
 
     def _acknowledge(self, ack: Ack, now_s: float) -> None:
         acked = Position(max(ack.log, self._acked.log), max(ack.state, self._acked.state))
         if acked != self._acked or ack.ready > self._ready:
-            self._heard_at_s = now_s
-        self._heard = True
+            self._progress_at_s = now_s
+        self._ack_received = True
         self._acked = acked
         self._ready = max(self._ready, ack.ready)
         while self._in_flight:
@@ -208,7 +237,7 @@ class MigrationSource:
             self._in_flight.popleft()
 
     def _resend_if_due(self, now_s: float) -> None:
-        """Go back to what the destination has, where the link may have lost the rest."""
+        """Go back to the acknowledged position if the link may have lost the deltas after it."""
         resend_s = self._options.resend_s
         if resend_s is None or now_s < self._sent_at_s + resend_s:
             return

@@ -1,8 +1,8 @@
-"""What can move: a workload with a log of inputs, and a state that follows from it.
+"""The workloads that can migrate: they have a log of inputs, and a state that follows from it.
 
-A language model's log is its output tokens and its state the KV cache, which can be copied or
-computed again from the tokens. A job whose state does not follow from a short log, such as a
-denoising loop, has an empty log and moves by its state alone.
+A language model's log is its output tokens. Its state is the KV cache, which can be copied, or
+computed again from the tokens. A denoising loop has a state that does not follow from a short log:
+its log is empty, and it migrates by copies of its state.
 """
 
 from typing import Protocol
@@ -11,55 +11,63 @@ from sllmreal.migration.messages import Delta, Final, Position
 
 
 class SourceWorkload(Protocol):
-    """The workload at its source, where it runs while it moves."""
+    """A workload at its source, where it runs while it migrates."""
 
     @property
-    def position(self) -> Position: ...
+    def position(self) -> Position:
+        """The present progress."""
+        ...
 
     def delta(self, since: Position, until: Position, max_bytes: int) -> Delta | None:
-        """A first piece of what leads from `since` to `until`; None when nothing is missing."""
+        """Return the first delta on the way from `since` to `until`; None: nothing is missing."""
         ...
 
     def hold(self) -> None:
-        """Stand still at the present position."""
+        """Stop at the present position."""
         ...
 
     def release(self) -> None:
-        """Go on."""
+        """Continue after a hold."""
         ...
 
 
 class DestinationWorkload(Protocol):
-    """The workload at its destination, where it is built up and then goes on."""
+    """A workload at its destination, where it is built up before it continues."""
 
     @property
     def copied(self) -> Position:
-        """How far log and copied state reach."""
+        """The progress of the log and of the copied state."""
         ...
 
     @property
     def ready(self) -> int:
-        """How much of the state needs no more work, copied or computed."""
+        """Units of the state that need no more work, copied or computed."""
         ...
 
     @property
     def settled(self) -> bool:
-        """Whether `ready` will not grow without more deltas."""
+        """True if `ready` does not grow without more deltas."""
         ...
 
     def absorb(self, delta: Delta) -> None:
-        """Take in what is new of it: one that repeats or leaves a gap is no error and changes
-        nothing. Raises BadDeltaError or UsageError on what cannot be true."""
+        """Apply the new part of a delta.
+
+        A delta that repeats known parts, or that leaves a gap, changes nothing and is no error.
+
+        Raises:
+            BadDeltaError: The delta contradicts the workload.
+            UsageError: Likewise, found by the engine.
+        """
         ...
 
     def advance(self) -> None:
-        """Called after each step of the engine."""
+        """Continue after a step of the engine."""
         ...
 
     def complete(self, final: Final) -> bool:
-        """Whether nothing is missing any more that the source would send."""
+        """Return True if the source need not send more."""
         ...
 
     def release(self) -> None:
-        """Go on from here."""
+        """Continue from here."""
         ...

@@ -1,6 +1,6 @@
 """Options and outputs of a `HostCore`.
 
-A link belongs to one migration and is named by its id (`sllmreal.migration.frames.ticket_of`).
+A link belongs to one migration and is named by its id (`sllmreal.migration.frames.link_id_of`).
 """
 
 from dataclasses import dataclass, field

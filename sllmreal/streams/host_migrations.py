@@ -7,7 +7,7 @@ from sllmcore.errors import SllmError, UsageError
 from sllmreal.engine.protocol import Engine
 from sllmreal.migration.destination import MigrationDestination
 from sllmreal.migration.errors import WrongModelError, WrongStateError
-from sllmreal.migration.frames import ticket_of
+from sllmreal.migration.frames import link_id_of
 from sllmreal.migration.messages import Ack, Position, RejectMigration, ToDestination, ToSource
 from sllmreal.migration.sequence import ArrivingSequence, DepartingSequence
 from sllmreal.migration.source import MigrationSource
@@ -151,7 +151,7 @@ class HostMigrations:
         self._check_params(params)
         sequence = ArrivingSequence(self._engine, spec, params.replay_tokens)
         machine = MigrationDestination(sequence, self._options.destination, now_s)
-        link_id = ticket_of(params.key)
+        link_id = link_id_of(params.key)
         self._streams.add_output(Expect(link_id, params.key))
         incoming = IncomingMigration(link_id, sequence, machine)
         return HostStream(spec.request_id, message.epoch, now_s, incoming=incoming)
@@ -168,7 +168,7 @@ class HostMigrations:
         sequence = DepartingSequence(self._engine, stream.request_id, params.replay_tokens)
         sent = Position(0, params.replay_tokens or 0)
         machine = MigrationSource(sequence, sent, self._options.source, now_s)
-        link_id = ticket_of(params.key)
+        link_id = link_id_of(params.key)
         self._streams.add_output(Connect(link_id, params.key, message.destination))
         self._streams.begin_outgoing(stream, OutgoingMigration(link_id, message.new_epoch, machine))
         self.advance_outgoing(stream, now_s)

@@ -1,4 +1,4 @@
-"""One instance from its launch to its end: the cold start and its times, then the engine's life.
+"""An instance from its launch to its end: the cold start and its times, then the engine's life.
 
 `sllmcore.cold_start` defines the times. A cold start is prepared when the instances that had its
 GPUs are gone. The engine boots beside all of that; its start waits for the weights.
@@ -20,13 +20,13 @@ Ended = LoadFailed | InstanceLost
 
 
 class WorkerInstance:
-    """An instance on its GPUs. Its place in `turns` and its room in `storage` have been taken.
+    """An instance on its GPUs. It is queued in `turns`, and its room in `storage` is reserved.
 
     Args:
-        order: What to start.
-        runner: What its engine will run in.
-        storage: Where its weights come from.
-        turns: Whose transfer comes next.
+        order: The message that launched it.
+        runner: Runs its engine.
+        storage: Loads its weights.
+        turns: The queues of transfers.
     """
 
     def __init__(
@@ -51,20 +51,23 @@ class WorkerInstance:
         finished: Callable[[LoadFinished], None],
         ended: Callable[["WorkerInstance", Ended], None],
     ) -> None:
-        """Start. `before` had the GPUs, and are about to be gone.
+        """Start the cold start.
 
-        `finished` is told when it can serve, `ended` when it ends by itself: clean by then.
+        Args:
+            before: The instances that had these GPUs; the transfer waits until they are gone.
+            finished: Called when the instance can serve.
+            ended: Called when the instance has failed or crashed, and everything is cleaned up.
         """
         self._life = self._loop.create_task(self._live(before, finished, ended))
 
     async def gone(self) -> None:
-        """Wait until nothing of the instance is left."""
+        """Return when the instance has ended and everything is cleaned up."""
         if self._life is not None:
             await asyncio.wait([self._life])
 
     def stop(self, gone: Callable[[], None]) -> None:
-        """End it, however far it is; `gone` is called when nothing of it is left."""
-        assert self._life is not None, "it has begun"
+        """End the instance in any state. Call `gone` when everything is cleaned up."""
+        assert self._life is not None, "the instance has begun"
         self._stopped = True
         self._turns.leave(self.id)
         self._life.add_done_callback(lambda _: gone())
@@ -77,7 +80,7 @@ class WorkerInstance:
         finished: Callable[[LoadFinished], None],
         ended: Callable[["WorkerInstance", Ended], None],
     ) -> None:
-        """Be active, then clear up: only the first of these is ever cancelled."""
+        """Load and serve until the end, then clean up. Only the first part is ever cancelled."""
         end: Ended | None = None
         if not self._stopped:
             self._active = self._loop.create_task(self._until_end(before, finished))
@@ -92,7 +95,7 @@ class WorkerInstance:
             ended(self, end)
 
     def _end_of(self, active: "asyncio.Task[Ended]") -> Ended:
-        """How it ended. A bug ends the instance, not the worker, and is not kept quiet."""
+        """Return the event of the end. A bug ends the instance, not the worker, and is logged."""
         bug = active.exception()
         if bug is None:
             return active.result()
@@ -119,7 +122,7 @@ class WorkerInstance:
             await asyncio.wait([booting, moving], return_when=asyncio.FIRST_EXCEPTION)
             for task in (booting, moving):
                 if task.done():
-                    task.result()  # whichever failed; else both are done
+                    task.result()  # raises if this task failed
             await self._watched(self.runner.start(moving.result().weights))
             return moving.result()
         finally:
@@ -128,7 +131,11 @@ class WorkerInstance:
             await asyncio.gather(booting, moving, return_exceptions=True)
 
     async def _watched(self, starting: Awaitable[None]) -> None:
-        """Await the start, or the engine's end."""
+        """Await the start of the engine.
+
+        Raises:
+            EngineLostError: The engine ended first.
+        """
         started = asyncio.ensure_future(starting)
         losing = self._loop.create_task(self.runner.lost())
         try:

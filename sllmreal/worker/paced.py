@@ -1,6 +1,6 @@
 """Tiers without bytes, at given bandwidths: for engines without weights, tests and soaks.
 
-transfer_s = max over the tiers read from of  bytes / bandwidth:  all are read at once
+transfer_s = max over tiers of bytes / bandwidth        all tiers are read at once
 """
 
 import asyncio
@@ -16,12 +16,15 @@ Sleep = Callable[[float], Awaitable[object]]
 
 
 class PacedStorage:
-    """A `Storage` whose loads take as long as the server's bandwidths say.
+    """A `Storage` without bytes: loads take the time that the server's bandwidths give.
 
     Args:
-        server: Capacities, and bytes per second from each tier.
-        resident: What the tiers hold at the start.
-        sleep: Lets that many seconds pass.
+        server: Has the capacity and the bandwidth of each tier.
+        resident: The models in the tiers at the start.
+        sleep: Awaited with the seconds of a load.
+
+    Raises:
+        ControlError: `resident` exceeds a tier.
     """
 
     def __init__(
@@ -38,12 +41,13 @@ class PacedStorage:
         self._ledger = TierLedger(
             server.id, {DRAM: server.dram_bytes, SSD: server.ssd_bytes}, resident
         )
-        self._models: dict[str, ModelDeployment] = {}  # by instance whose load has begun
+        self._models: dict[str, ModelDeployment] = {}  # by instance, from `begin` on
         self._sleep = sleep
 
     def begin(
         self, instance_id: str, model: ModelDeployment, cache_in: tuple[StorageTier, ...]
     ) -> None:
+        """See `Storage`; so for all methods."""
         self._ledger.promise(instance_id, model.name, model.size_bytes, cache_in)
         self._models[instance_id] = model
 

@@ -1,4 +1,4 @@
-"""The memory of a server: chunks of models, brought there verified, and given back from the end."""
+"""The pool of a server's memory as a tier: verified chunks of models, freed from the end."""
 
 import gc
 import os
@@ -23,16 +23,20 @@ from sllmreal.worker.tier_reader import TierReader
 
 
 class PoolTier:
-    """Fills and trims a pool. Loads of different bytes may run at the same time."""
+    """A pool that is filled and trimmed. Loads of different identities may run concurrently."""
 
     def __init__(self, pool: ChunkPool, options: LoadOptions) -> None:
         self.pool = pool
         self._options = options
 
     def fill(self, copy: SsdCopy, keep_bytes: int, cancellation: Cancellation) -> LoadResult:
-        """Bring in what is missing of a model, storing on the SSD what ends within `keep_bytes`.
+        """Load the missing chunks of a model. Store those within `keep_bytes` on the SSD. Blocks.
 
-        On an error, LoadCancelledError among others, the pool is as it was. Blocks.
+        After an error the pool is as before.
+
+        Raises:
+            LoadCancelledError: `cancellation` was cancelled.
+            SllmError: A chunk cannot be read, or the pool is full.
         """
         layout = copy.layout
         resident = self.pool.resident(layout.identity)
@@ -57,11 +61,11 @@ class PoolTier:
         return replace(farthest(moved), weights=self._weights(copy, chunks))
 
     def trim(self, identity: str, keep_bytes: int) -> bool:
-        """Free all but the first `keep_bytes`; False while tensors of them live in this process."""
+        """Free all but the first `keep_bytes`. Return False if tensors in this process use them."""
         present_bytes = self.pool.status().resident_bytes.get(identity, 0)
         if present_bytes <= keep_bytes or self._evicted(identity, present_bytes - keep_bytes):
             return True
-        gc.collect()  # an engine may have left its tensors in a cycle
+        gc.collect()  # an engine may have left its tensors in a reference cycle
         return self._evicted(identity, present_bytes - keep_bytes)
 
     def _evicted(self, identity: str, num_bytes: int) -> bool:
@@ -83,7 +87,7 @@ class PoolTier:
 
 
 def _plan(layout: Layout, chunk_bytes: int, resident: Collection[ChunkKey]) -> LoadPlan:
-    """All chunks that are not resident, tensors or not: they are verified where they are read."""
+    """Return a plan of all chunks that are not resident. Chunks are verified by the reader."""
     check_chunk_bytes(chunk_bytes, layout)
     whole = [ByteRange(n, 0, part.size_bytes) for n, part in enumerate(layout.partitions)]
     return plan_load(replace(layout, chunk_bytes=None), chunk_bytes, [whole], resident)

@@ -1,8 +1,8 @@
-"""What a worker needs of its server's storage tiers, whether they hold bytes or only pretend to.
+"""The interface of a worker to its server's storage tiers, with bytes or without.
 
-What a tier *counts as resident* is decided by orders alone and changes at once; the storage sees to
-it that the bytes follow. An instance's weights stay readable until it releases them, resident or
-not.
+Messages alone decide which bytes count as resident in a tier, and the count changes at once; the
+storage makes the bytes follow. The weights of an instance stay readable until it releases them,
+resident or not.
 """
 
 from collections.abc import Mapping
@@ -16,9 +16,11 @@ from sllmreal.engine.weights import Weights
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """`num_bytes` came from `source`, the farthest tier that any came from.
+    """A finished load.
 
-    `weights` is None where there are no bytes.
+    Args:
+        source: The farthest tier that bytes came from; `num_bytes` came from there.
+        weights: None where there are no bytes.
     """
 
     source: StorageTier
@@ -27,36 +29,36 @@ class LoadResult:
 
 
 def farthest(moved_bytes: Mapping[StorageTier, int]) -> LoadResult:
-    """The result of a load that took so many bytes from each tier."""
+    """Return the result of a load from its bytes by tier."""
     source = min((tier for tier, size in moved_bytes.items() if size), default=DRAM)
     return LoadResult(source, moved_bytes.get(source, 0))
 
 
 class Storage(Protocol):
-    """The tiers of one server. Called from one event loop."""
+    """The tiers of one server. Used from one event loop."""
 
     def begin(
         self, instance_id: str, model: ModelDeployment, cache_in: tuple[StorageTier, ...]
     ) -> None:
-        """A load is coming whose bytes are to stay in `cache_in`: promise them the room.
+        """Reserve room in `cache_in` for the bytes of a load.
 
         Raises:
-            ControlError: There is not so much room.
+            ControlError: A tier has too little room.
         """
         ...
 
     async def load(self, instance_id: str) -> LoadResult:
         """Bring the bytes of a load that has begun into memory, verified, from the nearest tiers.
 
-        Cancelled or failed it leaves the tiers as they were, once the instance is released.
+        If it is cancelled or fails, the tiers are as before once the instance is released.
 
         Raises:
-            SllmError: The bytes cannot be had.
+            SllmError: The bytes cannot be loaded.
         """
         ...
 
     def end(self, instance_id: str, *, acknowledged: bool) -> None:
-        """The controller has done with the instance; a load under way is to be cancelled.
+        """Note that the controller has stopped the instance; cancel a load under way.
 
         Unless the controller has acknowledged the load, the bytes that it brought into the tiers
         no longer count as resident. Unknown instances are ignored.
@@ -64,21 +66,24 @@ class Storage(Protocol):
         ...
 
     def release(self, instance_id: str) -> None:
-        """Nobody reads the instance's weights any more. Unknown instances are ignored."""
+        """Release the instance's weights: no process reads them any more.
+
+        Unknown instances are ignored.
+        """
         ...
 
     def evict(self, tier: StorageTier, model: str, keep_bytes: int) -> None:
-        """Only the first `keep_bytes` of a model count as resident from here on."""
+        """Count only the first `keep_bytes` of a model as resident."""
         ...
 
     def resident(self) -> tuple[Residency, ...]:
-        """What the tiers hold, as a worker offers it."""
+        """Return the models that count as resident, for the worker's offer."""
         ...
 
     async def settled(self) -> None:
-        """Return when the bytes of all that was released or evicted are gone."""
+        """Return when the bytes of everything released or evicted are gone."""
         ...
 
     async def close(self) -> None:
-        """Give memory back; the SSD keeps what counts as resident there."""
+        """Free the memory. The SSD keeps the bytes that count as resident there."""
         ...

@@ -1,4 +1,4 @@
-"""Reading chunks of a model: from the SSD, or from its origin and onto the SSD on the way."""
+"""A reader of a model's chunks: from the SSD, or from the remote source and onto the SSD."""
 
 import threading
 from collections.abc import Callable
@@ -13,12 +13,12 @@ from sllmreal.worker.ssd_copy import OpenedCopy, SsdCopy
 
 
 class TierReader:
-    """A loader's reader over both tiers, which verifies what it reads and counts where it was.
+    """A loader's reader over both tiers. It verifies chunks, and counts bytes by tier.
 
     Args:
-        copy: What the SSD holds, open as `opened`.
-        keep_bytes: Chunks that end within the first so many bytes are stored on the SSD.
-        stack: Ends with the load.
+        copy: The model's directory on the SSD, open as `opened`.
+        keep_bytes: Chunks that end within the first `keep_bytes` are stored on the SSD.
+        stack: Closes the remote source at the end of the load.
     """
 
     def __init__(
@@ -33,6 +33,11 @@ class TierReader:
         self.moved_bytes: dict[StorageTier, int] = {REMOTE: 0, SSD: 0}
 
     def read_into(self, read: ChunkRead, address: int) -> None:
+        """Read a chunk into memory.
+
+        Raises:
+            StorageError: The chunk cannot be read.
+        """
         tier = SSD
         if not self._opened.read_into(read, address):
             tier = REMOTE
@@ -44,7 +49,7 @@ class TierReader:
 
     @property
     def keep(self) -> Callable[[ChunkRead, int], None]:
-        """Stores a chunk that belongs on the SSD and is not there."""
+        """A function that stores a chunk on the SSD if it is to be kept and is not there."""
         return self._store
 
     def _store(self, read: ChunkRead, address: int) -> None:
@@ -52,12 +57,14 @@ class TierReader:
             self._opened.store(read, address)
 
     def _opened_origin(self) -> RemoteSource:
-        """The origin, opened when the first chunk is wanted from there."""
+        """Return the remote source; open it for the first chunk."""
         with self._lock:
             if self._origin is None:
                 manifest = self._copy.manifest
                 origin = self._stack.enter_context(opened_origin(manifest.source))
                 if origin.layout.identity != manifest.identity:
-                    raise StorageError(f"{manifest.source} has changed since it was deployed")
+                    raise StorageError(
+                        f"{manifest.source} has changed since it was deployed: deploy it again"
+                    )
                 self._origin = origin
             return self._origin

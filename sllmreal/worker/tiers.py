@@ -1,8 +1,9 @@
-"""The tiers of a real server: a pool of memory, copies on the SSD, and where models come from.
+"""The tiers of a real server: a pool of memory, copies on the SSD, and the models' sources.
 
-The pool holds what counts as resident in DRAM and the weights of every instance: on a server that
-computes on the CPU, those are views of it, so that it is as large as DRAM tier and GPUs together.
-What counts is noted at once (`TierLedger`); the bytes are trimmed to that when nobody uses them.
+The pool has the bytes that count as resident in DRAM, and the weights of every instance: on a
+server that computes on the CPU, an engine's tensors are views of the pool. Its size is therefore
+that of the DRAM tier and of the GPUs together. The `TierLedger` counts at once; bytes that do not
+count are trimmed when no instance uses them.
 """
 
 import asyncio
@@ -35,27 +36,27 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class _Use:
-    """An instance that has, or will have, its weights in the pool."""
+    """The use of the pool by an instance, from `begin` to `release`."""
 
     model: ModelDeployment
     cache_in: tuple[StorageTier, ...]
     cancellation: Cancellation = field(default_factory=Cancellation)
-    identity: str | None = None  # of the weights, once they are known
-    ended: bool = False  # the controller has done with it
+    identity: str | None = None  # of the weights; None: not known yet
+    ended: bool = False  # the controller has stopped the instance
 
 
 class TierStorage:
     """A `Storage` of bytes.
 
     Args:
-        server: Sizes of the tiers.
-        directory: The SSD tier; of this worker alone.
+        server: Has the capacity of each tier.
+        directory: The SSD tier; used by this worker only.
         chunk_bytes: The unit of memory, of reads and of partial residency.
         options: Threads of a load.
 
     Raises:
-        StorageError: There is not so much memory, or the disk fails.
-        UsageError: The directory is in use, or holds other things.
+        StorageError: There is too little memory, or the disk fails.
+        UsageError: The directory is in use, or has other files.
     """
 
     def __init__(
@@ -84,28 +85,29 @@ class TierStorage:
             raise
         self._memory = PoolTier(pool, options)
         self._uses: dict[str, _Use] = {}  # by instance
-        self._loading: dict[str, asyncio.Future[None]] = {}  # by instance, until that has ended
+        self._loading: dict[str, asyncio.Future[None]] = {}  # by instance; done at the load's end
         self._ending: set[asyncio.Future[None]] = set()
-        self._surplus: set[str] = set()  # identities that no model has, or whose tensors live on
-        self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # of model, of identity
+        self._surplus: set[str] = set()  # identities to trim: without a model, or still in use
+        self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by model or identity
         threads = 2 * server.num_gpus + 4  # loads under way, loads being cancelled, trims
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="tiers")
 
     @property
     def pool(self) -> ChunkPool:
-        """The memory, for those who map it."""
+        """The memory, for engines that map it."""
         return self._memory.pool
 
     def begin(
         self, instance_id: str, model: ModelDeployment, cache_in: tuple[StorageTier, ...]
     ) -> None:
+        """See `Storage`; so for all methods."""
         self._ledger.promise(instance_id, model.name, model.size_bytes, cache_in)
         self._uses[instance_id] = _Use(model, cache_in)
 
     async def load(self, instance_id: str) -> LoadResult:
         use = self._uses.get(instance_id)
         if use is None or use.ended:
-            raise UsageError(f"no load of {instance_id} has begun, or it has ended")
+            raise UsageError(f"{instance_id} has no load that has begun and not ended")
         ended = self._loading[instance_id] = asyncio.get_running_loop().create_future()
         try:
             await self.settled()
@@ -158,7 +160,7 @@ class TierStorage:
         self._memory.pool.close()
         self._ssd.close()
 
-    # Loading. What blocks runs in a thread, under the model's lock and that of its bytes.
+    # Loading. Blocking work runs in a thread, under the locks of the model and of its identity.
 
     async def _load(self, use: _Use) -> LoadResult:
         copy = await self._in_thread(use, lambda: self._copy(use.model))
@@ -170,7 +172,7 @@ class TierStorage:
             return await self._in_thread(use, lambda: self._filled(use, copy, keep_bytes))
 
     async def _in_thread(self, use: _Use, work: Callable[[], T]) -> T:
-        """Run `work` in a thread; a cancellation cancels the load there and waits for its end."""
+        """Run `work` in a thread. A cancellation cancels the load and waits for the thread."""
         running = asyncio.get_running_loop().run_in_executor(self._threads, work)
         try:
             return await asyncio.shield(running)
@@ -180,11 +182,11 @@ class TierStorage:
             use.cancellation.cancel()
             while not running.done():
                 await asyncio.wait([running])
-            running.exception()  # retrieved: the cancellation is what the caller hears
+            running.exception()  # retrieved, so that it is not logged: the cancellation is raised
             raise
 
     def _copy(self, model: ModelDeployment) -> SsdCopy:
-        """The model's directory, as it was deployed; made, or made anew, if need be."""
+        """Return the model's directory on the SSD. Create or replace it for a new deployment."""
         copy = self._ssd.copies.get(model.name)
         if copy is not None:
             manifest = copy.manifest
@@ -194,7 +196,7 @@ class TierStorage:
             if origin.layout.size_bytes != model.size_bytes:
                 raise UsageError(
                     f"{model.name} was deployed with {model.size_bytes} bytes, "
-                    f"{model.source} has {origin.layout.size_bytes}"
+                    f"{model.source} has {origin.layout.size_bytes}: deploy it again"
                 )
             if copy is not None and copy.layout.identity == origin.layout.identity:
                 copy.redeploy(model.source, model.created_at_s)
@@ -208,10 +210,10 @@ class TierStorage:
         copy.count(copy.stored_bytes())
         return result
 
-    # Trimming: bytes follow the marks.
+    # Trimming: bytes follow the ledger.
 
     def _trim(self, model: str) -> None:
-        """Drop what does not count any more; a load of the model under way does that at its end."""
+        """Drop the bytes of a model that no longer count. A load of it under way does so itself."""
         copy = self._ssd.copies.get(model)
         self._trim_memory({copy.layout.identity, *self._surplus} if copy else self._surplus)
         if any(self._uses[i].model.name == model for i in self._loading if i in self._uses):
@@ -221,7 +223,7 @@ class TierStorage:
         task.add_done_callback(self._ending.discard)
 
     def _trim_memory(self, identities: set[str]) -> None:
-        """Of weights that no instance uses, keep what counts."""
+        """Trim the weights that no instance uses to the bytes that count."""
         used = {use.identity for use in self._uses.values()}
         copies = list(self._ssd.copies.items())
         for identity in identities - used:
@@ -247,7 +249,7 @@ class TierStorage:
 
 
 def _surplus(copies: Mapping[str, SsdCopy], capacity_bytes: int) -> list[str]:
-    """Models that no longer fit the tier, those stored longest ago first."""
+    """Return the models that no longer fit the tier, least recently stored first."""
     surplus_bytes = sum(copy.manifest.resident_bytes for copy in copies.values()) - capacity_bytes
     surplus = []
     for copy in sorted(copies.values(), key=lambda copy: copy.changed_at_s()):

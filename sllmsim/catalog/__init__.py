@@ -1,4 +1,4 @@
-"""Published facts about GPUs and models, looked up by lower-case ids."""
+"""Published data of GPUs and models, by lower-case ids."""
 
 from sllmsim.catalog.dtypes import Dtype, dtype_named
 from sllmsim.catalog.gpus import GPUS, Architecture, GpuSpec, gpu_named

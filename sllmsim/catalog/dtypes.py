@@ -2,7 +2,7 @@
 
 int4 is group-wise, as GPTQ and AWQ store it: per group of 128 weights one fp16 scale and one
 4-bit zero point, so 0.5 + (2 + 0.5) / 128 = 0.5195 bytes. fp8 and int8 keep one scale per tensor
-or output channel, below 0.1 % of the bytes, which is left out.
+or output channel, less than 0.1 % of the bytes, which is neglected.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ INT4_GROUP_BYTES = 2.5  # fp16 scale and 4-bit zero point
 
 
 class Dtype(StrEnum):
-    """bf16 checkpoints count as FP16: the same bytes, and the same peak rate on tensor cores."""
+    """Number formats. bf16 counts as FP16: equal bytes, equal peak rate on tensor cores."""
 
     FP16 = "fp16"
     FP8 = "fp8"
@@ -39,5 +39,9 @@ KV_BYTES: Mapping[Dtype, float] = {
 
 
 def dtype_named(name: str) -> Dtype:
-    """The format of that id, such as "fp16"; UsageError for an unknown one."""
+    """Return a format by its id, such as "fp16".
+
+    Raises:
+        UsageError: There is no such format.
+    """
     return entry_named("dtype", name, {dtype.value: dtype for dtype in Dtype})

@@ -1,14 +1,14 @@
-"""What each accelerator offers: memory, bandwidth, arithmetic, host link, power and price.
+"""Accelerators: memory, bandwidth, arithmetic, host link, power and price of each.
 
 Peaks are dense (no 2:4 sparsity) and come from the NVIDIA datasheet named at each entry; [M] marks
-what is from memory. A datasheet's "GB" of GPU memory is 2^30 bytes. Prices and idle powers are
+numbers from memory. A datasheet's "GB" of GPU memory is 2^30 bytes. Prices and idle powers are
 assumptions to be overridden, not measurements:
 
-- `cost_per_hour_usd`: RunPod's list, March 2026, as a secondary source tabulates it, where it has
-  the card; else from memory. One provider, for prices of several do not compare.
-- `idle_w` bare, without a process: [M], but 74 W for H200 (nvidia-smi means published 2026).
-- `resident_w` with a CUDA context, whatever it holds: arXiv 2605.23918 measures 26-50 W above
-  idle on HBM cards and 66 W on L40S, and less than 0.02 W per GB held; 38 W is that range's middle.
+- `cost_per_hour_usd`: RunPod's list of March 2026, from a secondary source; [M] for a card that is
+  not in the list. All are of one provider, because prices of different providers do not compare.
+- `idle_w`: without a process. [M], but 74 W for H200 (nvidia-smi means published 2026).
+- `resident_w`: with a CUDA context. arXiv 2605.23918 measures 26-50 W above idle on HBM cards, 66 W
+  on L40S, and less than 0.02 W per GB held; the table adds 38 W, the middle of the first range.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ LOADING_POWER_SHARE = 0.15  # of the range resident..busy, while weights are cop
 
 
 class Architecture(StrEnum):
-    """Generations whose kernels reach different shares of the peak."""
+    """GPU generations: their kernels reach different shares of the peak."""
 
     VOLTA = "volta"
     AMPERE = "ampere"
@@ -39,7 +39,11 @@ class Architecture(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuSpec:
-    """One device. `nvlink_bytes_per_s` is usable, one direction; None: peers talk over PCIe."""
+    """An accelerator.
+
+    Args:
+        nvlink_bytes_per_s: Usable, in one direction; None: peers communicate over PCIe.
+    """
 
     name: str
     architecture: Architecture
@@ -67,16 +71,19 @@ class GpuSpec:
 
     @property
     def loading_w(self) -> float:
-        """Power while weights arrive: resident, plus a share of the range up to busy."""
+        """Power while weights are copied in: resident, plus a share of the range up to busy."""
         return self.resident_w + LOADING_POWER_SHARE * (self.busy_w - self.resident_w)
 
     @property
     def peer_bytes_per_s(self) -> float:
-        """Between two devices of one server, one direction."""
+        """Bytes per second between two devices of one server, in one direction."""
         return self.nvlink_bytes_per_s or self.pcie_bytes_per_s
 
     def flops(self, dtype: Dtype) -> float:
-        """Peak rate of the matrix products; weight-only where the hardware lacks the format."""
+        """Return the peak rate of matrix products, in operations per second.
+
+        It is that of fp16 if the hardware lacks the format: only weights are compressed then.
+        """
         rates = {Dtype.FP8: self.fp8_flops, Dtype.INT8: self.int8_flops}
         return rates.get(dtype) or self.fp16_flops
 
@@ -280,5 +287,9 @@ GPUS: Mapping[str, GpuSpec] = {gpu.name: gpu for gpu in _ROWS}
 
 
 def gpu_named(name: str) -> GpuSpec:
-    """The device of that id, such as "a100-80g"; UsageError for an unknown one."""
+    """Return a device by its id, such as "a100-80g".
+
+    Raises:
+        UsageError: There is no such device; the message lists similar ids.
+    """
     return entry_named("gpu", name, GPUS)

@@ -1,4 +1,4 @@
-"""Lookup by id whose failure says what the caller may have meant."""
+"""Lookup by id, with suggestions for an unknown id."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -10,7 +10,11 @@ Entry = TypeVar("Entry")
 
 
 def entry_named(kind: str, name: str, entries: Mapping[str, Entry]) -> Entry:
-    """The entry of that id; UsageError with the nearest ids, or with all where none is near."""
+    """Return an entry by its id.
+
+    Raises:
+        UsageError: There is no such entry; the message lists similar ids, or all.
+    """
     if name in entries:
         return entries[name]
     near = get_close_matches(name.lower(), entries, n=5, cutoff=0.5)

@@ -1,11 +1,11 @@
-"""A transformer's shape, and the counts that follow from it.
+"""A transformer's shape, and the parameter and byte counts that follow from it.
 
     attention = hidden * head_dim * (2 * num_heads + 2 * num_kv_heads)      (q, o, k, v)
     expert    = hidden * ffn * (3 if gated else 2)
     layer     = attention + num_experts * expert + router
     model     = layers * layer + embedding + positions + head (if untied)
 
-Biases and norms, below 0.1 % of any catalogued model, are left out.
+Biases and norms, less than 0.1 % of any catalogued model, are neglected.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ _SIZES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """Fields as in the published config.json. A dense model has one expert and no router."""
+    """A model's shape, as in its published config.json. A dense model has one expert, no router."""
 
     name: str
     num_layers: int
@@ -42,7 +42,7 @@ class ModelSpec:
     tied_embeddings: bool
     max_context_tokens: int
     num_positions: int = 0  # rows of a learned position table; 0: rotary
-    embedding_size: int | None = None  # None: hidden_size; else projected in and out (OPT-350M)
+    embedding_size: int | None = None  # None: hidden_size; else projected, as in OPT-350M
     num_experts: int = 1
     experts_per_token: int = 1
 
@@ -57,55 +57,61 @@ class ModelSpec:
 
     @property
     def layer_shared_parameters(self) -> int:
-        """Weights of one layer that every token passes: attention and router."""
+        """Weights of one layer that every token uses: attention and router."""
         heads = 2 * self.num_heads + 2 * self.num_kv_heads
         router = self.hidden_size * self.num_experts if self.num_experts > 1 else 0
         return self.hidden_size * self.head_dim * heads + router
 
     @property
     def expert_parameters(self) -> int:
-        """Weights of one expert of one layer; of a dense layer's whole MLP."""
+        """Weights of one expert of one layer, or of the MLP of a dense layer."""
         return self.hidden_size * self.ffn_size * (3 if self.gated else 2)
 
     @property
     def head_parameters(self) -> int:
-        """Weights that turn the last hidden state into logits; a tied head counts here too."""
+        """Weights from the last hidden state to the logits, also those of a tied head."""
         return self.vocab_size * (self.embedding_size or self.hidden_size) + self._projection
 
     @property
     def num_parameters(self) -> int:
+        """Weights of the model."""
         return self._parameters(self.num_experts)
 
     @property
     def num_active_parameters(self) -> int:
-        """Weights that one token uses, by the convention that counts embeddings in full."""
+        """Weights that one token uses. By convention all embeddings count."""
         return self._parameters(self.experts_per_token)
 
     @property
     def layer_parameters_per_token(self) -> int:
-        """Weights that one token multiplies in all layers, without embedding and head."""
+        """Weights that one token is multiplied by in all layers, without embedding and head."""
         expert = self.experts_per_token * self.expert_parameters
         return self.num_layers * (self.layer_shared_parameters + expert)
 
     def weight_bytes(self, dtype: Dtype) -> int:
-        """Bytes of a checkpoint: layers in `dtype`; embeddings and head stay fp16, as published
-        quantised checkpoints keep them."""
+        """Return the bytes of a checkpoint: layers in `dtype`, embeddings and head in fp16.
+
+        Published quantised checkpoints keep embeddings and head in fp16.
+        """
         layers = self.num_parameters - self._embedding_parameters
         return round(layers * WEIGHT_BYTES[dtype] + self._embedding_parameters * 2)
 
     def kv_bytes_per_token(self, dtype: Dtype = Dtype.FP16) -> int:
-        """2 (key, value) * layers * kv heads * head_dim, in the cache's own `dtype`."""
+        """Return 2 (key, value) * layers * kv heads * head_dim * bytes, in the cache's `dtype`."""
         numbers = 2 * self.num_layers * self.num_kv_heads * self.head_dim
         return round(numbers * KV_BYTES[dtype])
 
     def experts_touched(self, num_tokens: float) -> float:
-        """Expected distinct experts per layer under uniform routing: E (1 - (1 - k/E)^n)."""
+        """Return the expected distinct experts per layer, routed uniformly: E (1 - (1 - k/E)^n)."""
         idle = 1 - self.experts_per_token / self.num_experts
         return self.num_experts * (1 - power(idle, num_tokens))
 
     def read_bytes(self, dtype: Dtype, num_tokens: float) -> float:
-        """Weights that one pass over `num_tokens` tokens reads: the experts touched, the head, and
-        of the input embedding only the looked-up rows, which are left out."""
+        """Return the bytes of weights that one pass over `num_tokens` tokens reads.
+
+        They are shared weights, the experts touched, and the head. The rows of the input embedding
+        are neglected.
+        """
         expert = self.experts_touched(num_tokens) * self.expert_parameters
         layers = self.num_layers * (self.layer_shared_parameters + expert)
         return layers * WEIGHT_BYTES[dtype] + self.head_parameters * 2

@@ -1,7 +1,7 @@
-"""Public models by id, and how many GPUs one instance of each takes.
+"""Public models by id, and the number of GPUs of an instance of each.
 
-Shapes are those of the config.json that each family publishes ([M], checked by computing the
-published number of parameters from them).
+Shapes are from the config.json that each family publishes ([M]; checked by computing the published
+number of parameters from them).
 """
 
 from collections.abc import Mapping
@@ -194,15 +194,25 @@ MODELS: Mapping[str, ModelSpec] = {model.name: model for model in _ROWS}
 
 
 def model_named(name: str) -> ModelSpec:
-    """The model of that id, such as "opt-6.7b"; UsageError for an unknown one."""
+    """Return a model by its id, such as "opt-6.7b".
+
+    Raises:
+        UsageError: There is no such model; the message lists similar ids.
+    """
     return entry_named("model", name, MODELS)
 
 
 def gpus_needed(
     model: ModelSpec, dtype: Dtype, gpu: GpuSpec, kv_reserve_tokens: int = KV_RESERVE_TOKENS
 ) -> int:
-    """The smallest power of two of GPUs whose usable memory holds the weights and the KV cache of
-    `kv_reserve_tokens` tokens. Says nothing of whether a server has as many."""
+    """Return the least power of two of GPUs that hold a model and a KV cache in usable memory.
+
+    Args:
+        kv_reserve_tokens: Size of the KV cache.
+
+    Raises:
+        UsageError: `kv_reserve_tokens` is negative.
+    """
     if kv_reserve_tokens < 0:
         raise UsageError(f"kv_reserve_tokens must not be negative, got {kv_reserve_tokens}")
     needed = model.weight_bytes(dtype) + kv_reserve_tokens * model.kv_bytes_per_token()

@@ -1,4 +1,4 @@
-"""How long inference really takes: prefill, decode iterations, and many of them at once."""
+"""The true times of inference: of a prefill, of a decode iteration, and of many iterations."""
 
 from sllmsim.timing.fitted import FittedTiming, fitted_timing
 from sllmsim.timing.inference import InferenceTiming, iterations_done, iterations_s, step_s

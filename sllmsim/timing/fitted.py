@@ -1,7 +1,8 @@
 """Timing measured on a machine: a table of prefill times and three fitted step coefficients.
 
-Between two points of the table prefill is linear; before the first it is the first point's time,
-for a prompt costs at least one pass over the weights; after the last the last slope goes on.
+Prefill is linear between two points of the table. Before the first point it takes the first point's
+time, because a prompt costs at least one pass over the weights. After the last point it continues
+with the last slope.
 """
 
 from bisect import bisect_right
@@ -18,7 +19,7 @@ _STEP_KEYS = ("fixed_s", "per_request_s", "per_context_token_s")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FittedTiming:
-    """An `InferenceTiming`; `prefill_seconds[i]` is what `prefill_tokens[i]` tokens took."""
+    """An `InferenceTiming` from a table: `prefill_tokens[i]` tokens took `prefill_seconds[i]`."""
 
     fixed_s: float
     per_request_s: float
@@ -38,6 +39,7 @@ class FittedTiming:
             raise UsageError(f"prefill seconds must not decrease, got {self.prefill_seconds}")
 
     def prefill_s(self, tokens: int) -> float:
+        """Return the seconds of a prefill of `tokens` tokens."""
         if tokens <= 0:
             return 0.0
         if tokens <= self.prefill_tokens[0]:
@@ -49,8 +51,14 @@ class FittedTiming:
 
 
 def fitted_timing(table: Mapping[str, object]) -> FittedTiming:
-    """Reads `{prefill: [[tokens, seconds], ...], step: {fixed_s, per_request_s,
-    per_context_token_s}}`; UsageError names the key that is missing, unknown or wrong."""
+    """Return a timing from its table.
+
+    The table is `{prefill: [[tokens, seconds], ...], step: {fixed_s, per_request_s,
+    per_context_token_s}}`.
+
+    Raises:
+        UsageError: A key is missing, unknown or wrong; the message names it.
+    """
     _check_keys("timing", table, ("prefill", "step"))
     step, prefill = table["step"], table["prefill"]
     if not isinstance(step, Mapping):

@@ -2,7 +2,7 @@
 
     prefill(n) = prefill_fixed + max(prefill_floor, prefill_per_token n + prefill_per_token2 n^2)
 
-The floor is the one read of the weights that even a short prompt needs; the quadratic term is
+The floor is the single read of the weights that even a short prompt needs. The quadratic term is
 attention.
 """
 
@@ -15,7 +15,7 @@ from sllmsim.timing.inference import check_step
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearTiming:
-    """An `InferenceTiming` whose prefill is at most quadratic. All in seconds, per unit named."""
+    """An `InferenceTiming` with a prefill that is at most quadratic."""
 
     fixed_s: float
     per_request_s: float = 0.0
@@ -38,6 +38,7 @@ class LinearTiming:
                 raise UsageError(f"{name} must be finite and >= 0, got {value}")
 
     def prefill_s(self, tokens: int) -> float:
+        """Return the seconds of a prefill of `tokens` tokens."""
         if tokens <= 0:
             return 0.0
         computed_s = tokens * (self.prefill_per_token_s + self.prefill_per_token2_s * tokens)

@@ -1,33 +1,44 @@
-"""Inference time derived from a model's shape and a GPU's datasheet.
+"""Inference time from a model's shape and a GPU's datasheet.
 
-With n GPUs in tensor parallel, u the share of memory bandwidth reached, m of the peak arithmetic:
+With n GPUs in tensor parallel, a share u of the memory bandwidth and a share m of the peak rate:
 
     fixed             = weights read / (n bw u) + layers * overhead + 2 layers * all-reduce latency
     per_request       = 2 parameters per token / (n flops m) / 2 + 2 layers * all-reduce of a token
     per_context_token = KV bytes per token / (min(n, kv heads) bw u)
     prefill(tokens)   = overhead + max(weights read, products + attention + all-reduce)
 
-A roofline takes the larger of reading and multiplying in a decode iteration. The line that stands
-for it adds half of the multiplying: too high by half where the two are equal, right again where
-multiplying takes twice as long, too low beyond that. On A100-80G LMDeploy (below) measures, at
-batch 64 and 65 tokens of context, 15 ms for 7B, 21 for 13B and 37-44 for 70B on 4 GPUs; the line
-says 14.1, 25.1 and 35.7, the larger of both 12.0, 21.3 and 29.7, the whole sum 16.2, 29.2, 41.1.
+A roofline takes the larger of reading and multiplying in a decode iteration. The linear timing adds
+half of the multiplying instead. It is too high by half where both are equal, exact where
+multiplying takes twice as long, and too low beyond that. A100-80G at batch 64 with 65 tokens of
+context, in ms (70B on 4 GPUs):
 
-Mixture of experts: a batch of B touches E (1 - (1 - k/E)^B) experts per layer, which is concave.
-The line goes through B = 1 and B = `expert_batch`: exact at both, low between them (the experts of
-Mixtral by at most 25 % at 8, 55 % at 32), high above without bound, since it never saturates. So
-set `expert_batch` to the largest batch that the instance runs. Prefill reads all experts.
+                          7B     13B    70B
+    measured (LMDeploy)   15     21     37-44
+    linear, as here       14.1   25.1   35.7
+    larger of both        12.0   21.3   29.7
+    sum of both           16.2   29.2   41.1
 
-Where it sits against published figures, all at batch 1 unless said:
+Mixture of experts: a batch of B touches E (1 - (1 - k/E)^B) experts per layer, concave in B. The
+line through B = 1 and B = `expert_batch` is exact at both. Between them it is too low (for the
+experts of Mixtral by at most 25 % if `expert_batch` is 8, 55 % if it is 32); above them it is too
+high without bound. Set `expert_batch` to the largest batch of the instance. Prefill reads all
+experts.
 
-- A100-80G fp16, LMDeploy v0.1 `docs/en/benchmark/a100_fp16.md`, ms per token: 7B 10.0, 13B 17.4,
-  70B on 4 GPUs 29.5 (here 10.7, 19.1, 29.2); prefill of 2048 tokens: 139, 242, 402 ms
-  (here 139, 268, 393).
-- H100, NVIDIA NeMo's Llama-2-7B: 20 tokens after 128 in 153.8 ms, so 7.6 ms (here 7.5).
-- TensorRT-LLM 0.5, its performance page: prefill of 2048 by Llama-7B on A100 fp16 133 ms, H100 fp8
-  36 ms, L40S fp8 73 ms (here 139, 35, 74).
-- ServerlessLLM: recomputing 1000 tokens takes about as long as generating 100. That is far above
-  the hardware's limit: OPT-6.7B on A40 recomputes 1000 tokens in the time of 5 generated ones.
+Comparison with published figures, at batch 1, in ms:
+
+    GPU, dtype          quantity                   published           here
+    A100-80G fp16 [1]   token of 7B, 13B, 70B      10.0  17.4  29.5    10.7  19.1  29.2
+    A100-80G fp16 [1]   prefill of 2048 tokens     139   242   402     139   268   393
+    H100 [2]            token of Llama-2-7B        7.6                 7.5
+    A100 fp16 [3]       prefill of 2048, 7B        133                 139
+    H100 fp8 [3]        prefill of 2048, 7B        36                  35
+    L40S fp8 [3]        prefill of 2048, 7B        73                  74
+
+[1] LMDeploy v0.1, `docs/en/benchmark/a100_fp16.md`; 70B on 4 GPUs. [2] NVIDIA NeMo: 20 tokens after
+128 in 153.8 ms. [3] TensorRT-LLM 0.5, its performance page, Llama-7B.
+
+ServerlessLLM's ratio (recomputing 1000 tokens takes about as long as generating 100) is far from
+the limit of the hardware: OPT-6.7B on A40 recomputes 1000 tokens in the time of 5 generated ones.
 """
 
 from collections.abc import Mapping
@@ -39,11 +50,11 @@ from sllmsim.catalog.gpus import Architecture, GpuSpec
 from sllmsim.catalog.model_spec import ModelSpec
 from sllmsim.timing.linear import LinearTiming
 
-BANDWIDTH_UTILISATION = 0.8  # fitted to the three LMDeploy decode figures above, within 10 %
+BANDWIDTH_UTILISATION = 0.8  # fitted to the LMDeploy token times above, within 10 %
 LAYER_OVERHEAD_S = 80e-6  # launches and small kernels of one layer: fitted with the former
 NVLINK_ALL_REDUCE_S = 10e-6  # latency of a small all-reduce [M]
 PCIE_ALL_REDUCE_S = 30e-6  # the same without NVLink [M]
-EXPOSED_PRODUCTS = 0.5  # share of a decode iteration's arithmetic not hidden by reading: see above
+EXPOSED_PRODUCTS = 0.5  # share of arithmetic that reading does not hide: see above
 
 MFU: Mapping[Architecture, float] = {
     Architecture.VOLTA: 0.5,  # assumption
@@ -57,7 +68,11 @@ MFU: Mapping[Architecture, float] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineEfficiency:
-    """How much of the hardware an engine gets. `mfu` None: the GPU generation's."""
+    """The shares of the hardware's peaks that an engine reaches.
+
+    Args:
+        mfu: Share of the peak arithmetic rate; None: that of the GPU's generation.
+    """
 
     bandwidth_utilisation: float = BANDWIDTH_UTILISATION
     mfu: float | None = None
@@ -88,8 +103,13 @@ def roofline(
     num_gpus: int,
     efficiency: EngineEfficiency = DEFAULT_EFFICIENCY,
 ) -> LinearTiming:
-    """Timing of one instance of `model` on `num_gpus` in tensor parallel. Does not ask whether the
-    weights fit: `gpus_needed` does."""
+    """Return the timing of an instance on `num_gpus` GPUs in tensor parallel.
+
+    The weights need not fit (see `gpus_needed`).
+
+    Raises:
+        UsageError: `num_gpus` is less than 1.
+    """
     if num_gpus < 1:
         raise UsageError(f"num_gpus must be at least 1, got {num_gpus}")
     read_bytes_per_s = gpu.memory_bytes_per_s * efficiency.bandwidth_utilisation
@@ -116,19 +136,22 @@ def roofline(
 
 
 def _per_request_read_bytes(model: ModelSpec, dtype: Dtype, efficiency: EngineEfficiency) -> float:
-    """Slope of the line through the bytes read at batch 1 and at `expert_batch`."""
+    """Return the slope of the line through the bytes read at batch 1 and at `expert_batch`."""
     batch = efficiency.expert_batch
     return (model.read_bytes(dtype, batch) - model.read_bytes(dtype, 1)) / (batch - 1)
 
 
 def _latency_s(gpu: GpuSpec, num_gpus: int) -> float:
-    """Of the two all-reduces of a layer: after attention and after the MLP."""
+    """Return the latency of a layer's two all-reduces, after attention and after the MLP."""
     if num_gpus == 1:
         return 0.0
     return 2.0 * (PCIE_ALL_REDUCE_S if gpu.nvlink_bytes_per_s is None else NVLINK_ALL_REDUCE_S)
 
 
 def _reduce_s_per_token(model: ModelSpec, gpu: GpuSpec, num_gpus: int) -> float:
-    """Ring all-reduce: each GPU sends 2 (n - 1) / n of the fp16 activations, twice a layer."""
+    """Return the seconds of ring all-reduces for a token.
+
+    Each GPU sends 2 (n - 1) / n of the fp16 activations, twice a layer.
+    """
     sent_bytes = 2.0 * (num_gpus - 1) / num_gpus * model.hidden_size * 2
     return 2.0 * model.num_layers * sent_bytes / gpu.peer_bytes_per_s

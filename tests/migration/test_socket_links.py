@@ -11,7 +11,7 @@ import pytest
 
 from experiments.campaigns.migration.samples import KEY
 from sllmcore.errors import UsageError
-from sllmreal.migration.frames import Keys, Sealer, pack_hello, ticket_of
+from sllmreal.migration.frames import Keys, Sealer, link_id_of, pack_hello
 from sllmreal.migration.links import PeerMessage
 from sllmreal.migration.messages import Ack, Final, LogDelta, StateDelta
 from sllmreal.migration.socket_link import LinkTimeouts
@@ -19,7 +19,7 @@ from sllmreal.migration.socket_links import SocketLinks
 from sllmreal.transport.blocking import connected, listening, read_fully
 from sllmreal.transport.errors import LinkError
 
-TICKET = ticket_of(KEY)
+LINK_ID = link_id_of(KEY)
 HURRIED = LinkTimeouts(connect_s=0.3, frame_s=0.3, idle_s=5.0)
 
 
@@ -31,11 +31,11 @@ class Heard:
         self.losses: SimpleQueue[str] = SimpleQueue()
 
     def received(self, link_id: bytes, message: PeerMessage) -> None:
-        assert link_id == TICKET
+        assert link_id == LINK_ID
         self.messages.put(message)
 
     def lost(self, link_id: bytes, reason: str) -> None:
-        assert link_id == TICKET
+        assert link_id == LINK_ID
         self.losses.put(reason)
 
     def next_message(self) -> PeerMessage:
@@ -70,12 +70,12 @@ def test_messages_arrive_whole_and_in_order(address: Callable[[str], str]) -> No
         Final(1, 2),
     ]
     with links_at(address("a")) as (source, at_source), links_at(address("b")) as (other, heard):
-        other.expect(TICKET, KEY)
-        source.connect(TICKET, KEY, other.address)
+        other.expect(LINK_ID, KEY)
+        source.connect(LINK_ID, KEY, other.address)
         for message in sent:
-            source.transmit(TICKET, message)
+            source.transmit(LINK_ID, message)
         received = [heard.next_message() for _ in sent]
-        other.transmit(TICKET, Ack(1, 2, 2))
+        other.transmit(LINK_ID, Ack(1, 2, 2))
 
         assert received == sent
         assert at_source.next_message() == Ack(1, 2, 2)
@@ -83,12 +83,12 @@ def test_messages_arrive_whole_and_in_order(address: Callable[[str], str]) -> No
 
 def test_closing_one_end_is_heard_at_the_other(address: Callable[[str], str]) -> None:
     with links_at(address("a")) as (source, at_source), links_at(address("b")) as (other, heard):
-        other.expect(TICKET, KEY)
-        source.connect(TICKET, KEY, other.address)
-        source.transmit(TICKET, Final(1, 1))
+        other.expect(LINK_ID, KEY)
+        source.connect(LINK_ID, KEY, other.address)
+        source.transmit(LINK_ID, Final(1, 1))
         heard.next_message()
 
-        other.disconnect(TICKET)
+        other.disconnect(LINK_ID)
 
         assert "closed" in at_source.next_loss()
         assert heard.losses.empty()
@@ -96,11 +96,11 @@ def test_closing_one_end_is_heard_at_the_other(address: Callable[[str], str]) ->
 
 def test_what_is_queued_is_sent_before_an_end_closes(address: Callable[[str], str]) -> None:
     with links_at(address("a")) as (source, _), links_at(address("b")) as (other, heard):
-        other.expect(TICKET, KEY)
-        source.connect(TICKET, KEY, other.address)
+        other.expect(LINK_ID, KEY)
+        source.connect(LINK_ID, KEY, other.address)
         for number in range(50):
-            source.transmit(TICKET, Final(number, 0))
-        source.disconnect(TICKET)
+            source.transmit(LINK_ID, Final(number, 0))
+        source.disconnect(LINK_ID)
 
         assert [heard.next_message() for _ in range(50)] == [Final(n, 0) for n in range(50)]
 
@@ -112,11 +112,11 @@ def test_a_link_on_which_nobody_has_anything_to_say_lasts(address: Callable[[str
         links_at(address("a"), brief) as (source, at_source),
         links_at(address("b"), brief) as (other, heard),
     ):
-        other.expect(TICKET, KEY)
-        source.connect(TICKET, KEY, other.address)
+        other.expect(LINK_ID, KEY)
+        source.connect(LINK_ID, KEY, other.address)
         with suppress(Empty):
             pytest.fail(at_source.losses.get(timeout=1.0))
-        source.transmit(TICKET, Final(1, 1))
+        source.transmit(LINK_ID, Final(1, 1))
 
         assert heard.next_message() == Final(1, 1)
         assert heard.losses.empty()
@@ -128,7 +128,7 @@ def test_an_end_that_has_stopped_is_a_lost_link(tmp_path: Path) -> None:
         listening(f"unix:{tmp_path / 'stopped'}") as stopped,
         links_at(f"unix:{tmp_path / 'a'}", brief) as (source, at_source),
     ):
-        source.connect(TICKET, KEY, f"unix:{tmp_path / 'stopped'}")
+        source.connect(LINK_ID, KEY, f"unix:{tmp_path / 'stopped'}")
         connection, _ = stopped.accept()
         with connection:
             connection.sendall(bytes(16))
@@ -138,7 +138,7 @@ def test_an_end_that_has_stopped_is_a_lost_link(tmp_path: Path) -> None:
 
 def test_nobody_there_is_a_lost_link(tmp_path: Path) -> None:
     with links_at(f"unix:{tmp_path / 'a'}") as (source, at_source):
-        source.connect(TICKET, KEY, f"unix:{tmp_path / 'nobody'}")
+        source.connect(LINK_ID, KEY, f"unix:{tmp_path / 'nobody'}")
 
         assert "nobody" in at_source.next_loss()
 
@@ -149,9 +149,9 @@ def test_a_source_without_the_right_key_is_turned_away(
 ) -> None:
     with links_at(address("a")) as (source, at_source), links_at(address("b")) as (other, heard):
         if expected is not None:
-            other.expect(TICKET, expected)
-        source.connect(TICKET, KEY, other.address)
-        source.transmit(TICKET, Final(1, 1))
+            other.expect(LINK_ID, expected)
+        source.connect(LINK_ID, KEY, other.address)
+        source.transmit(LINK_ID, Final(1, 1))
 
         at_source.next_loss()
         assert heard.messages.empty()
@@ -160,11 +160,11 @@ def test_a_source_without_the_right_key_is_turned_away(
 def test_a_recorded_connection_cannot_be_played_again(tmp_path: Path) -> None:
     """The destination's nonce is new each time, so the first frame fails."""
     with links_at(f"unix:{tmp_path / 'b'}") as (other, heard):
-        other.expect(TICKET, KEY)
+        other.expect(LINK_ID, KEY)
         nonce = bytes(16)
         replayed = Sealer(Keys.of(KEY, nonce, bytes(16)).from_source).seal(Final(1, 1))
         with connected(other.address, 1.0) as stranger:
-            stranger.sendall(pack_hello(TICKET, nonce))
+            stranger.sendall(pack_hello(LINK_ID, nonce))
             read_fully(stranger, memoryview(bytearray(16)), time.monotonic() + 5)
             stranger.sendall(b"".join(replayed))
             with suppress(ConnectionResetError):
@@ -183,11 +183,11 @@ def test_a_destination_that_stops_reading_is_a_lost_link(tmp_path: Path) -> None
         listening(f"unix:{tmp_path / 'deaf'}") as deaf,
         links_at(f"unix:{tmp_path / 'a'}") as (source, at_source),
     ):
-        source.connect(TICKET, KEY, f"unix:{tmp_path / 'deaf'}")
+        source.connect(LINK_ID, KEY, f"unix:{tmp_path / 'deaf'}")
         connection, _ = deaf.accept()
         with connection:
             connection.sendall(bytes(16))
-            source.transmit(TICKET, StateDelta(0, 1, (memoryview(bytes(8 << 20)),)))
+            source.transmit(LINK_ID, StateDelta(0, 1, (memoryview(bytes(8 << 20)),)))
 
             assert "too slow" in at_source.next_loss()
 

@@ -203,7 +203,7 @@ def test_a_held_workload_goes_on_when_it_is_not_committed_in_time() -> None:
     source.advance(6.0)
 
     assert held and not workload.held
-    assert source.failure == "waited too long to be committed"
+    assert source.failure == "the migration was not committed in time"
 
 
 def test_a_destination_that_refuses_ends_the_move() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from experiments import run
-from experiments.simulation.files import JOURNAL, REQUESTS
 from experiments.simulation.journal_file import journal_lines
+from experiments.simulation.run_folder import JOURNAL, REQUESTS
 from tests.experiments.commands import called as called_here
 from tests.plugins.toys import called
 

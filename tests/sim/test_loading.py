@@ -47,7 +47,7 @@ class Bench:
 
     def _ready(self, event: LoadFinished) -> None:
         self.finished.append((self.clock.now, event))
-        self.loading.told(event.instance_id)
+        self.loading.acknowledge_load(event.instance_id)
 
     def load(
         self,
@@ -238,7 +238,7 @@ def test_loads_under_way_are_known_by_their_server() -> None:
     bench = Bench((on_ssd("A", 32),))
     bench.load("i1", A)
 
-    assert bench.loading.under_way("s0") == ["i1"]
-    assert bench.loading.under_way("s1") == []
+    assert bench.loading.loading_on("s0") == ["i1"]
+    assert bench.loading.loading_on("s1") == []
     bench.clock.run()
-    assert bench.loading.under_way("s0") == []
+    assert bench.loading.loading_on("s0") == []

@@ -72,7 +72,7 @@ class Simulated:
 
     def _ready(self, event: LoadFinished) -> None:
         self.happened.append((self.clock.now, event))
-        self.loading.told(event.instance_id)
+        self.loading.acknowledge_load(event.instance_id)
         self.believer.heard(event.instance_id)
 
     def _play_on(self, script: list[Choice]) -> None:
