@@ -35,7 +35,7 @@ PATIENCE = Patience(attempt_s=5.0, total_s=30.0)  # a busy disk is slow, not awa
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class StoreBench:
     """One row of the table.
 
     Args:
@@ -72,11 +72,11 @@ async def _measured_and_closed(store: Store, prefix: str, num_calls: int) -> Tim
 
 
 BENCHES = {
-    "memory": Bench(_measure_memory),
-    "sqlite": Bench(_measure_sqlite),
-    "etcd": Bench(_measure_etcd, num_nodes=1),
-    "etcd gateway": Bench(_measure_gateway, num_nodes=1),
-    "etcd 3 nodes": Bench(_measure_etcd, num_nodes=3),
+    "memory": StoreBench(_measure_memory),
+    "sqlite": StoreBench(_measure_sqlite),
+    "etcd": StoreBench(_measure_etcd, num_nodes=1),
+    "etcd gateway": StoreBench(_measure_gateway, num_nodes=1),
+    "etcd 3 nodes": StoreBench(_measure_etcd, num_nodes=3),
 }
 
 

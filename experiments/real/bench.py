@@ -21,7 +21,7 @@ ANSWER_TOKENS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class RealBench:
     """The size of the bench.
 
     Args:
@@ -76,7 +76,9 @@ def bench_plan(
     return replace(plan, servers=(server,), policy=policy)
 
 
-def bench_requests(bench: Bench, models: Sequence[ModelDeployment]) -> Iterator[WorkloadRequest]:
+def bench_requests(
+    bench: RealBench, models: Sequence[ModelDeployment]
+) -> Iterator[WorkloadRequest]:
     """Yield the requests; an id begins with the kind: cold, short, long, answer, full."""
     small, large = models
     at_s = 0.0

@@ -30,7 +30,7 @@ import yaml
 from experiments.composing import composed_run
 from experiments.config.real import Calibration, RealSettings
 from experiments.config.run_config import RunConfig
-from experiments.real.bench import Bench, bench_models, bench_plan, bench_requests
+from experiments.real.bench import RealBench, bench_models, bench_plan, bench_requests
 from experiments.real.bench_reading import read_bench
 from experiments.real.cluster import RealCluster
 from experiments.real.possible import real_settings
@@ -43,7 +43,7 @@ LONG_TRANSFER_S = 3.0  # longer than a timed engine takes to boot
 
 def main() -> int:
     """Print a preset for `configs/driver`; return 0."""
-    usual = Bench()
+    usual = RealBench()
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("overrides", nargs="*", default=["driver=real", "experiment=real"])
     parser.add_argument("--cold-starts", type=int, default=usual.cold_starts)
@@ -52,7 +52,7 @@ def main() -> int:
     PLUGINS.allow(references_in(arguments.overrides))
     config, stopwatch = composed_run(arguments.overrides), Stopwatch()
     settings = real_settings(config)
-    bench = Bench(arguments.cold_starts, gap_s=arguments.gap_s)
+    bench = RealBench(arguments.cold_starts, gap_s=arguments.gap_s)
     calibration = calibrated(config, settings, bench)
     sys.stdout.write(preset_text(settings, calibration, environment(stopwatch)))
     return 0
@@ -61,7 +61,7 @@ def main() -> int:
 def calibrated(
     config: RunConfig,
     settings: RealSettings,
-    bench: Bench,
+    bench: RealBench,
     long_transfer_s: float = LONG_TRANSFER_S,
 ) -> Calibration:
     """Run the bench on the config's first server with one GPU; return the calibration."""

@@ -8,7 +8,7 @@ import yaml
 from experiments.composing import composed_run
 from experiments.config.reading import read_config
 from experiments.config.real import Calibration, Measured, RealSettings
-from experiments.real.bench import Bench, bench_models, bench_requests
+from experiments.real.bench import RealBench, bench_models, bench_requests
 from experiments.real.bench_reading import read_bench
 from experiments.real.calibrate import calibrated, preset_text
 from experiments.real.possible import real_settings
@@ -113,7 +113,7 @@ def test_the_simulator_adds_the_calibration_to_the_emulated_pace() -> None:
 def test_a_benchmark_runs_on_a_cluster_in_this_process() -> None:
     """Check ranges only, since the values depend on the machine."""
     config = composed_run(SMALL_REAL)
-    bench = Bench(cold_starts=1, answers=1, gap_s=0.5)
+    bench = RealBench(cold_starts=1, answers=1, gap_s=0.5)
 
     calibration = calibrated(config, real_settings(config), bench, long_transfer_s=0.2)
 
@@ -153,7 +153,7 @@ def test_a_simulated_cold_start_takes_the_calibrated_time() -> None:
 def test_a_benchmark_sends_requests_to_the_model_that_it_has_loaded(tmp_path: Path) -> None:
     config = composed_run(SMALL_REAL)
     models = bench_models(config, real_settings(config), tmp_path, 3.0)
-    jobs = list(bench_requests(Bench(cold_starts=2, answers=1), models))
+    jobs = list(bench_requests(RealBench(cold_starts=2, answers=1), models))
 
     small, large = (model.name for model in models)
     assert models[0].size_bytes == 1

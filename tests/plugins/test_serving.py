@@ -86,7 +86,7 @@ def test_a_cluster_runs_an_engine_a_store_and_a_policy_from_outside(toys: Path) 
             refused = called(toys, *deploy, *toy, "--set", "token=-1", code=2)
             assert "engine toy: token must not be negative, got -1" in refused
             refused = called(toys, *deploy, "--engine", "toi", code=2)
-            assert "unknown engine 'toi', known are transformers, timed, toy" in refused
+            assert "unknown engine 'toi', known are transformers, timed, vllm, toy" in refused
         assert database.read_bytes().startswith(b"SQLite format 3")
         assert not (home / "store.db").exists()
 
@@ -94,7 +94,7 @@ def test_a_cluster_runs_an_engine_a_store_and_a_policy_from_outside(toys: Path) 
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (("--policy", "hydraserve"), "policy hydraserve splits loads over servers, which workers"),
+        (("--policy", "hydraserve"), "policy hydraserve: its workers do not split loads"),
         (("--policy", "toi"), "unknown policy 'toi', known are serverlessllm, "),
         (("--policy", "toy", "--set", "x=1"), "policy toy: there is no setting 'x', known are max"),
         (("--set", "max_preemptions=1"), "policy serverlessllm: there is no setting 'max_preempt"),
@@ -122,4 +122,6 @@ def test_help_lists_what_can_be_chosen(toys: Path) -> None:
     assert "warmserve" in serve
     assert " toy," in serve
     assert "hydraserve" not in serve
-    assert "transformers, timed, toy, or MODULE:NAME" in called(toys, SLLM, "deploy", "--help")
+    assert "transformers, timed, vllm, toy, or MODULE:NAME" in called(
+        toys, SLLM, "deploy", "--help"
+    )

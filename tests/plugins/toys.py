@@ -130,7 +130,7 @@ class ToyPrewarmer:
         self.watcher = Demand(1.0, 10.0, 1)
 
     def advance(self, now_s): self.watcher.advance(now_s)
-    def next_plan_at_s(self): return None
+    next_wakeup_s = None
     def plan(self, cluster, now_s): return []
 
 

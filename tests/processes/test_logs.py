@@ -103,7 +103,12 @@ def test_children_log_as_their_parent_does(log: logging.Logger, tmp_path: Path) 
     add_sizes(parser)
     arguments = parser.parse_args([])
     arguments.__dict__.update(
-        workers=1, placement="processes", listen=None, store="sqlite", policy="serverlessllm"
+        workers=1,
+        placement="processes",
+        listen=None,
+        store="sqlite",
+        policy="serverlessllm",
+        settings=[],
     )
 
     for command in cluster_processes(Home(tmp_path), arguments):
