@@ -168,7 +168,8 @@ def error_code(request: urllib.request.Request) -> int:
     """Send a request that fails; return its status."""
     with pytest.raises(urllib.error.HTTPError) as failure:
         urllib.request.urlopen(request, timeout=PATIENCE_S)
-    return failure.value.code
+    with failure.value as error:
+        return error.code
 
 
 def leader_pid(home: Home) -> int:
