@@ -27,7 +27,7 @@ from experiments.benchmarks.migration.picture import draw
 from experiments.benchmarks.migration.row import MigrationRow
 from experiments.benchmarks.migration.specimens import TIMED, prepare
 from experiments.benchmarks.migration.stage import MigrationBench
-from sllmreal.router.cost_model import Strategy
+from sllmcore.migration_cost_model import Strategy
 
 CONTEXTS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 _MARGIN_TOKENS = 16384  # of output while a long context moves

@@ -1,4 +1,4 @@
-"""A job with a compact state moves by the same machines as an inference."""
+"""A job with a small state migrates by the same state machines as a sequence."""
 
 import itertools
 
@@ -22,15 +22,15 @@ def finished(job: DenoiseJob) -> bytes:
     return job.result.tobytes()
 
 
-def moved(steps_before: int, steps_per_trip: int) -> DenoiseJob:
-    """The job at its destination, having moved while the source did so many steps per message."""
+def migrated(steps_before: int, steps_per_trip: int) -> DenoiseJob:
+    """Migrate a job; its source does `steps_per_trip` steps per message. Return it."""
     at_source, at_destination = DenoiseJob(SPEC), DenoiseJob(SPEC, held=True)
     for _ in range(steps_before):
         at_source.advance_step()
     source = MigrationSource(
-        as_migrant(at_source), Position(0, 0), SourceOptions(RoundSettings(final_gap=1)), 0.0
+        as_source(at_source), Position(0, 0), SourceOptions(RoundSettings(final_gap=1)), 0.0
     )
-    destination = MigrationDestination(as_newcomer(at_destination), DestinationOptions(), 0.0)
+    destination = MigrationDestination(as_destination(at_destination), DestinationOptions(), 0.0)
     for _ in range(40):
         for message in source.advance(0.0):
             source.receive(destination.receive(message, 0.0), 0.0)
@@ -38,23 +38,23 @@ def moved(steps_before: int, steps_per_trip: int) -> DenoiseJob:
             return at_destination
         for _ in range(steps_per_trip):
             at_source.advance_step()
-    raise AssertionError("it never moved")
+    raise AssertionError("the migration did not end")
 
 
-def as_migrant(job: SourceWorkload) -> SourceWorkload:
+def as_source(job: SourceWorkload) -> SourceWorkload:
     return job
 
 
-def as_newcomer(job: DestinationWorkload) -> DestinationWorkload:
+def as_destination(job: DestinationWorkload) -> DestinationWorkload:
     return job
 
 
 @pytest.mark.parametrize("steps_per_trip", [0, 1, 3])
-def test_a_job_that_moves_at_any_step_has_the_same_result(steps_per_trip: int) -> None:
+def test_a_job_that_migrates_at_any_step_has_the_same_result(steps_per_trip: int) -> None:
     whole = finished(DenoiseJob(SPEC))
 
     for steps_before in range(1, SPEC.num_steps):
-        job = moved(steps_before, steps_per_trip)
+        job = migrated(steps_before, steps_per_trip)
         assert job.step >= steps_before
         assert finished(job) == whole, steps_before
 

@@ -1,14 +1,14 @@
 """A few kills of real processes; `python -m experiments.campaigns.migration.kills` does a thousand.
 
-Seeded by hand: an owner that keeps listening to the source after the commit repeats tokens, one
-that does not fall back on its log loses them.
+Bugs seeded by hand and found: an owner that accepts tokens of the source after the commit repeats
+tokens; an owner that does not restart from its log loses tokens.
 """
 
 from experiments.campaigns.migration.kills import Trials
 from experiments.campaigns.migration.processes import Fleet
 
 
-def test_no_token_is_lost_or_repeated_when_processes_die_or_stop() -> None:
+def test_no_token_is_lost_or_repeated_when_processes_are_killed_or_stopped() -> None:
     with Fleet() as fleet:
         trials = Trials(fleet, seed=3)
         while trials.counts["SIGKILL"] < 3:
