@@ -64,7 +64,7 @@ class MigrationRates:
 
 
 # Faster than most, so that each strategy is tried: 100 Gbit/s, a 7B model on an H100.
-HOPEFUL = MigrationRates(30_000.0, 12.5e9, 0.002, 0.002)
+OPTIMISTIC = MigrationRates(30_000.0, 12.5e9, 0.002, 0.002)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from sllmcore.curve import LearntCurve
 from sllmcore.events import MigrationFailed, MigrationFinished
 from sllmcore.migration_cost_model import (
-    HOPEFUL,
+    OPTIMISTIC,
     MigrationCostModel,
     MigrationRates,
     Strategy,
@@ -65,7 +65,7 @@ class StrategyChooser:
         rates: Rates before anything was measured.
     """
 
-    def __init__(self, rates: MigrationRates = HOPEFUL) -> None:
+    def __init__(self, rates: MigrationRates = OPTIMISTIC) -> None:
         self._rates = rates
         self._models: dict[str, _LearntModel] = {}
         self._prefills: dict[str, _Prefill] = {}  # under way, by request

@@ -35,7 +35,7 @@ def test_errors_are_those_of_the_later_half() -> None:
     assert ratios == pytest.approx({"quadratic": 0.1, "linear": 1.0, "other rounds": 0.0})
 
 
-def test_what_other_rounds_took_says_how_well_the_machine_repeats_itself() -> None:
+def test_the_error_of_other_rounds_measures_how_well_the_machine_repeats_itself() -> None:
     rows = [
         replace(REPLAY, round=number, catch_up_s=took_s, predicted_s=took_s)
         for number, took_s in enumerate((1.0, 1.0, 2.0, 2.0))
@@ -52,5 +52,5 @@ def test_what_other_rounds_took_says_how_well_the_machine_repeats_itself() -> No
     )  # the third and fourth rounds: 2 s, others' median 1 s
 
 
-def test_one_round_says_nothing_of_others() -> None:
+def test_one_round_has_no_error_of_other_rounds() -> None:
     assert {one.predictor for one in predictor_errors([REPLAY])} == {"quadratic", "linear"}

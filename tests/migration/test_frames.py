@@ -1,4 +1,4 @@
-"""Frames of a link: good ones, hostile ones, and what they cost."""
+"""Frames of a link: valid ones, hostile ones, and their sizes."""
 
 import tracemalloc
 from collections.abc import Callable
@@ -26,12 +26,12 @@ def opened(raw: bytes, key: bytes = KEY) -> Framed:
 
 
 @pytest.mark.parametrize("kind", [LogDelta, StateDelta, Final, Alive])
-def test_a_message_comes_out_as_it_went_in(kind: type[Framed]) -> None:
+def test_a_message_is_decoded_as_it_was_encoded(kind: type[Framed]) -> None:
     for message in SAMPLES[kind]:
         assert opened(sealed(message)) == message
 
 
-def test_a_frame_costs_forty_eight_bytes_beside_its_payload() -> None:
+def test_a_frame_has_forty_eight_bytes_besides_its_payload() -> None:
     assert FRAME_BYTES == 48
     assert len(sealed(LogDelta(0, 100, memoryview(bytes(400))))) <= 400 + FRAME_BYTES + 20
 
@@ -82,8 +82,10 @@ def test_a_cut_frame_is_a_lost_link() -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(frames._KINDS))
-def test_a_length_over_its_kind_is_refused_before_memory_is_taken(kind: int) -> None:
-    """Even from one who knows the key."""
+def test_a_length_over_the_limit_of_its_kind_is_refused_before_memory_is_allocated(
+    kind: int,
+) -> None:
+    """Also from a sender that has the key."""
     header = frames._HEADER.pack(kind, frames._KINDS[kind].max_bytes + 1, 0)
     raw = header + frames._mac(KEY, header) + bytes(64)
 
@@ -96,7 +98,7 @@ def test_a_length_over_its_kind_is_refused_before_memory_is_taken(kind: int) -> 
     assert peak_bytes < 64 << 10
 
 
-def test_a_message_too_long_to_send_is_an_error_here() -> None:
+def test_a_message_that_is_too_long_is_not_sent() -> None:
     with pytest.raises(FrameError):
         Sealer(KEY).seal(StateDelta(0, 1, (memoryview(bytes((40 << 20) + 1)),)))
 

@@ -1,7 +1,7 @@
 """A few kills of real processes; `python -m experiments.campaigns.migration.kills` does a thousand.
 
-Seeded by hand: an owner that keeps listening to the source after the commit repeats tokens, one
-that does not fall back on its log loses them.
+Bugs seeded by hand and found: an owner that accepts tokens of the source after the commit repeats
+tokens; an owner that does not restart from its log loses tokens.
 """
 
 from experiments.campaigns.migration.kills import KillTrials

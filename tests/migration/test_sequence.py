@@ -1,4 +1,4 @@
-"""Sequences of real engines (without a model) as they leave and arrive, by every strategy."""
+"""Migrations of sequences between real engines (without a model), by every strategy."""
 
 import pytest
 
@@ -27,23 +27,23 @@ def engine_with(spec: SequenceSpec, num_output: int) -> SlotEngine:
 
 
 class Trip:
-    """A move from one engine to another, in lockstep: a round of messages, then a step of each."""
+    """A migration between two engines, in lockstep: a round of messages, then a step of each."""
 
     def __init__(self, replay_tokens: int | None, delta_bytes: int = 4096, begun: int = 50) -> None:
         self.source_engine = engine_with(SPEC, begun)
         self.engine = timed_engine(OPTIONS)
-        self.newcomer = ArrivingSequence(self.engine, SPEC, replay_tokens)
+        self.arriving = ArrivingSequence(self.engine, SPEC, replay_tokens)
         self._destination = MigrationDestination(
-            self.newcomer, DestinationOptions(progress_s=0.0), 0.0
+            self.arriving, DestinationOptions(progress_s=0.0), 0.0
         )
-        migrant = DepartingSequence(self.source_engine, "r", replay_tokens)
+        departing = DepartingSequence(self.source_engine, "r", replay_tokens)
         options = SourceOptions(RoundSettings(final_gap=4), delta_bytes=delta_bytes)
-        self._source = MigrationSource(migrant, Position(0, replay_tokens or 0), options, 0.0)
+        self._source = MigrationSource(departing, Position(0, replay_tokens or 0), options, 0.0)
         self._sealer = Sealer(b"k" * 32)
         self.wire_bytes = 0
 
     def go(self) -> int:
-        """Until the destination goes on. Returns how many steps that took."""
+        """Run until the destination is released. Return the number of steps."""
         for number in range(200):
             self._exchange()
             if self._destination.released:
@@ -72,7 +72,7 @@ def output_of(engine: Engine) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("replay_tokens", [None, 0, 1, 30, 40, 60, 89, 500])
 @pytest.mark.parametrize("delta_bytes", [32, 100, 4096])
-def test_the_output_is_that_of_a_sequence_that_never_moved(
+def test_the_output_is_that_of_a_sequence_that_did_not_migrate(
     replay_tokens: int | None, delta_bytes: int
 ) -> None:
     trip = Trip(replay_tokens, delta_bytes)
@@ -84,7 +84,7 @@ def test_the_output_is_that_of_a_sequence_that_never_moved(
 
 @pytest.mark.parametrize("begun", [0, 1, 2])
 @pytest.mark.parametrize("replay_tokens", [None, 0, 20])
-def test_a_sequence_that_has_hardly_begun_can_move(begun: int, replay_tokens: int | None) -> None:
+def test_a_sequence_that_has_just_begun_can_migrate(begun: int, replay_tokens: int | None) -> None:
     trip = Trip(replay_tokens, begun=begun)
 
     trip.go()
@@ -92,40 +92,40 @@ def test_a_sequence_that_has_hardly_begun_can_move(begun: int, replay_tokens: in
     assert output_of(trip.engine) == unmigrated_output(SPEC)
 
 
-def test_a_copy_computes_nothing_but_the_next_token() -> None:
+def test_a_copy_computes_only_the_next_token() -> None:
     trip = Trip(replay_tokens=0)
     trip.go()
 
-    assert trip.newcomer.num_recomputed == 1
+    assert trip.arriving.num_recomputed == 1
     assert trip.engine.statistics().prefilled_tokens == 0
 
 
-def test_a_replay_computes_all_and_moves_tokens_only() -> None:
+def test_a_replay_computes_all_tokens_and_sends_only_tokens() -> None:
     trip = Trip(replay_tokens=None)
     num_steps = trip.go()
 
-    context = 40 + trip.newcomer.num_output
-    assert trip.newcomer.num_recomputed == context
+    context = 40 + trip.arriving.num_output
+    assert trip.arriving.num_recomputed == context
     assert trip.engine.statistics().prefilled_tokens >= context - 5
     assert num_steps <= context / 16 + 3
 
 
-def test_a_replay_takes_less_than_sixteen_bytes_a_token_on_the_wire() -> None:
-    """Frames, acknowledgements and all; the prompt's four bytes a token come with Prepare."""
+def test_a_replay_sends_less_than_sixteen_bytes_per_token() -> None:
+    """With frames and acknowledgements. The prompt is sent with Prepare, in 4 bytes per token."""
     trip = Trip(replay_tokens=None)
     trip.go()
 
-    context = 40 + trip.newcomer.num_output
+    context = 40 + trip.arriving.num_output
     assert trip.wire_bytes + 4 * 40 < 16 * context
 
 
 @pytest.mark.parametrize("replay_tokens", [1, 16, 39, 60])
-def test_a_hybrid_computes_its_part_and_no_more(replay_tokens: int) -> None:
-    """Seeded: an engine that goes on computing while the cache is on its way."""
+def test_a_hybrid_computes_exactly_its_part(replay_tokens: int) -> None:
+    """Seeded: an engine that also computes positions of which the cache is sent."""
     trip = Trip(replay_tokens, delta_bytes=64)
     trip.go()
 
-    assert trip.newcomer.num_recomputed == replay_tokens + 1
+    assert trip.arriving.num_recomputed == replay_tokens + 1
     assert trip.engine.statistics().prefilled_tokens == replay_tokens
 
 
@@ -135,23 +135,23 @@ def test_the_first_token_needs_one_step_after_the_release() -> None:
         trip.go()
 
         (token,) = trip.engine.step()
-        assert token.index == trip.newcomer.num_output
+        assert token.index == trip.arriving.num_output
 
 
 def test_deltas_that_repeat_or_leave_a_gap_change_nothing() -> None:
     source = engine_with(SPEC, 20)
-    migrant = DepartingSequence(source, "r", 0)
-    until = migrant.position
-    first = migrant.delta(Position(0, 0), until, 40)
-    later = migrant.delta(Position(15, 0), until, 400)
-    newcomer = ArrivingSequence(timed_engine(OPTIONS), SPEC, 0)
+    departing = DepartingSequence(source, "r", 0)
+    until = departing.position
+    first = departing.delta(Position(0, 0), until, 40)
+    later = departing.delta(Position(15, 0), until, 400)
+    arriving = ArrivingSequence(timed_engine(OPTIONS), SPEC, 0)
     assert first is not None and later is not None
 
-    newcomer.absorb(later)
-    assert newcomer.copied == Position(0, 0)
-    newcomer.absorb(first)
-    newcomer.absorb(first)
-    assert newcomer.copied == Position(10, 0)
+    arriving.absorb(later)
+    assert arriving.copied == Position(0, 0)
+    arriving.absorb(first)
+    arriving.absorb(first)
+    assert arriving.copied == Position(10, 0)
 
 
 @pytest.mark.parametrize(
@@ -168,19 +168,19 @@ def test_deltas_that_repeat_or_leave_a_gap_change_nothing() -> None:
         (StateDelta(0, 40, (memoryview(bytes(640)), memoryview(bytes(640)))), "not of the tokens"),
     ],
 )
-def test_what_cannot_be_true_is_refused(delta: LogDelta | StateDelta, error: str) -> None:
-    newcomer = ArrivingSequence(timed_engine(OPTIONS), SPEC, 0)
+def test_a_wrong_delta_is_refused(delta: LogDelta | StateDelta, error: str) -> None:
+    arriving = ArrivingSequence(timed_engine(OPTIONS), SPEC, 0)
 
     with pytest.raises(Exception, match=error) as refusal:
-        newcomer.absorb(delta)
+        arriving.absorb(delta)
     assert (
         isinstance(refusal.value, BadDeltaError)
         or "sllmreal.engine" in type(refusal.value).__module__
     )
 
 
-def test_a_cache_is_refused_where_all_is_replayed() -> None:
-    newcomer = ArrivingSequence(timed_engine(OPTIONS), SPEC, None)
+def test_a_cache_is_refused_by_a_destination_that_replays() -> None:
+    arriving = ArrivingSequence(timed_engine(OPTIONS), SPEC, None)
 
     with pytest.raises(BadDeltaError):
-        newcomer.absorb(StateDelta(0, 1, (memoryview(bytes(32)),)))
+        arriving.absorb(StateDelta(0, 1, (memoryview(bytes(32)),)))

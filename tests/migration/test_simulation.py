@@ -1,15 +1,18 @@
-"""Moves in virtual time: every cell of step, role and fault once or more; see `simulation` for the
-laws, and `campaign` for many runs.
+"""Migrations in virtual time, with each step, role and fault at least once.
 
-Bugs seeded by hand, and in how many of the first 1,000 runs of the campaign which law broke:
-  - the owner listens to every epoch: 308, events of a host that the controller does not believe in
-  - hosts have no leases: 135, one still holds a stream
-  - a source that gives up does not release its sequence: 56, the request has not ended
-  - an interrupted request starts again without its log: 25, a token follows from no host's context
-  - a destination takes deltas that leave a gap: 2, likewise
-  - Stop is said once: 4, the owner still waits; Ready is said once: 1, the request has not ended
-An owner that commits to a destination behind its log takes two faults at once: it breaks the law in
-15 of the 60 runs of the test for it.
+The laws are in `experiments.campaigns.migration.simulation`; `campaign` does many runs. Bugs seeded
+by hand, with the number of the first 1,000 runs of the campaign that broke a law:
+
+    the owner accepts messages of every epoch                308   an unknown host reports events
+    hosts have no leases                                     135   a host still holds a stream
+    a failed source does not release its sequence             56   the request has not ended
+    an interrupted request starts again without its log       25   a token follows from no context
+    a destination absorbs deltas that leave a gap              2   a token follows from no context
+    Stop is sent once only                                     4   the owner still waits
+    Ready is sent once only                                    1   the request has not ended
+
+An owner that commits to a destination behind its log needs two faults at once: it breaks the law in
+15 of the 60 runs of the last test.
 """
 
 import pytest
@@ -27,7 +30,7 @@ def test_every_cell_keeps_the_laws() -> None:
     assert results.num_moved > 100
 
 
-def test_without_faults_most_moves_finish_and_every_request() -> None:
+def test_without_faults_most_migrations_and_all_requests_finish() -> None:
     outcomes = [SimulatedMigration(seed, cells=()).run() for seed in range(50)]
 
     assert {outcome.ended for outcome in outcomes} == {"finished"}
@@ -35,7 +38,7 @@ def test_without_faults_most_moves_finish_and_every_request() -> None:
     assert not any(outcome.num_interrupted for outcome in outcomes)
 
 
-def test_a_destination_that_is_ready_after_the_source_went_on_is_not_committed() -> None:
+def test_a_destination_that_is_ready_after_its_source_failed_is_not_committed() -> None:
     late = (
         FaultCell(MigrationStep.GIVE_UP, Fault.DROP),
         FaultCell(MigrationStep.READY, Fault.REORDER),

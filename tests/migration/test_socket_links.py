@@ -1,4 +1,4 @@
-"""Links over sockets: two hosts' worth of them, and strangers."""
+"""Links over sockets between two hosts, and unauthenticated connections."""
 
 import socket
 import time
@@ -23,8 +23,8 @@ LINK_ID = link_id_of(KEY)
 HURRIED = LinkTimeouts(connect_s=0.3, frame_s=0.3, idle_s=5.0)
 
 
-class Heard:
-    """What a host hears of its links."""
+class LinkLog:
+    """The events of a host's links."""
 
     def __init__(self) -> None:
         self.messages: SimpleQueue[PeerMessage] = SimpleQueue()
@@ -46,11 +46,13 @@ class Heard:
 
 
 @contextmanager
-def links_at(address: str, timeouts: LinkTimeouts = HURRIED) -> Iterator[tuple[SocketLinks, Heard]]:
-    links, heard = SocketLinks(address, timeouts), Heard()
-    links.listen_to(heard)
+def links_at(
+    address: str, timeouts: LinkTimeouts = HURRIED
+) -> Iterator[tuple[SocketLinks, LinkLog]]:
+    links, log = SocketLinks(address, timeouts), LinkLog()
+    links.listen_to(log)
     try:
-        yield links, heard
+        yield links, log
     finally:
         links.close()
 
@@ -69,48 +71,48 @@ def test_messages_arrive_whole_and_in_order(address: Callable[[str], str]) -> No
         StateDelta(0, 2, (cache[: 1 << 19], cache[1 << 19 :])),
         Final(1, 2),
     ]
-    with links_at(address("a")) as (source, at_source), links_at(address("b")) as (other, heard):
+    with links_at(address("a")) as (source, at_source), links_at(address("b")) as (other, log):
         other.expect(LINK_ID, KEY)
         source.connect(LINK_ID, KEY, other.address)
         for message in sent:
             source.transmit(LINK_ID, message)
-        received = [heard.next_message() for _ in sent]
+        received = [log.next_message() for _ in sent]
         other.transmit(LINK_ID, Ack(1, 2, 2))
 
         assert received == sent
         assert at_source.next_message() == Ack(1, 2, 2)
 
 
-def test_closing_one_end_is_heard_at_the_other(address: Callable[[str], str]) -> None:
-    with links_at(address("a")) as (source, at_source), links_at(address("b")) as (other, heard):
+def test_closing_one_end_is_a_loss_at_the_other(address: Callable[[str], str]) -> None:
+    with links_at(address("a")) as (source, at_source), links_at(address("b")) as (other, log):
         other.expect(LINK_ID, KEY)
         source.connect(LINK_ID, KEY, other.address)
         source.transmit(LINK_ID, Final(1, 1))
-        heard.next_message()
+        log.next_message()
 
         other.disconnect(LINK_ID)
 
         assert "closed" in at_source.next_loss()
-        assert heard.losses.empty()
+        assert log.losses.empty()
 
 
-def test_what_is_queued_is_sent_before_an_end_closes(address: Callable[[str], str]) -> None:
-    with links_at(address("a")) as (source, _), links_at(address("b")) as (other, heard):
+def test_queued_messages_are_sent_before_an_end_closes(address: Callable[[str], str]) -> None:
+    with links_at(address("a")) as (source, _), links_at(address("b")) as (other, log):
         other.expect(LINK_ID, KEY)
         source.connect(LINK_ID, KEY, other.address)
         for number in range(50):
             source.transmit(LINK_ID, Final(number, 0))
         source.disconnect(LINK_ID)
 
-        assert [heard.next_message() for _ in range(50)] == [Final(n, 0) for n in range(50)]
+        assert [log.next_message() for _ in range(50)] == [Final(n, 0) for n in range(50)]
 
 
-def test_a_link_on_which_nobody_has_anything_to_say_lasts(address: Callable[[str], str]) -> None:
-    """Seeded: ends that say nothing, as while a long context is computed."""
+def test_a_link_without_messages_stays_alive(address: Callable[[str], str]) -> None:
+    """Seeded: ends that send no `Alive`, as while a long context is computed."""
     brief = LinkTimeouts(connect_s=2.0, frame_s=0.3, idle_s=0.3)
     with (
         links_at(address("a"), brief) as (source, at_source),
-        links_at(address("b"), brief) as (other, heard),
+        links_at(address("b"), brief) as (other, log),
     ):
         other.expect(LINK_ID, KEY)
         source.connect(LINK_ID, KEY, other.address)
@@ -118,8 +120,8 @@ def test_a_link_on_which_nobody_has_anything_to_say_lasts(address: Callable[[str
             pytest.fail(at_source.losses.get(timeout=1.0))
         source.transmit(LINK_ID, Final(1, 1))
 
-        assert heard.next_message() == Final(1, 1)
-        assert heard.losses.empty()
+        assert log.next_message() == Final(1, 1)
+        assert log.losses.empty()
 
 
 def test_an_end_that_has_stopped_is_a_lost_link(tmp_path: Path) -> None:
@@ -136,55 +138,55 @@ def test_an_end_that_has_stopped_is_a_lost_link(tmp_path: Path) -> None:
             assert "too slow" in at_source.next_loss()
 
 
-def test_nobody_there_is_a_lost_link(tmp_path: Path) -> None:
+def test_a_host_that_is_not_there_is_a_lost_link(tmp_path: Path) -> None:
     with links_at(f"unix:{tmp_path / 'a'}") as (source, at_source):
-        source.connect(LINK_ID, KEY, f"unix:{tmp_path / 'nobody'}")
+        source.connect(LINK_ID, KEY, f"unix:{tmp_path / 'absent'}")
 
-        assert "nobody" in at_source.next_loss()
+        assert "absent" in at_source.next_loss()
 
 
 @pytest.mark.parametrize("expected", [None, bytes(32)])
-def test_a_source_without_the_right_key_is_turned_away(
+def test_a_source_without_the_right_key_is_refused(
     expected: bytes | None, address: Callable[[str], str]
 ) -> None:
-    with links_at(address("a")) as (source, at_source), links_at(address("b")) as (other, heard):
+    with links_at(address("a")) as (source, at_source), links_at(address("b")) as (other, log):
         if expected is not None:
             other.expect(LINK_ID, expected)
         source.connect(LINK_ID, KEY, other.address)
         source.transmit(LINK_ID, Final(1, 1))
 
         at_source.next_loss()
-        assert heard.messages.empty()
+        assert log.messages.empty()
 
 
-def test_a_recorded_connection_cannot_be_played_again(tmp_path: Path) -> None:
+def test_a_recorded_connection_cannot_be_replayed(tmp_path: Path) -> None:
     """The destination's nonce is new each time, so the first frame fails."""
-    with links_at(f"unix:{tmp_path / 'b'}") as (other, heard):
+    with links_at(f"unix:{tmp_path / 'b'}") as (other, log):
         other.expect(LINK_ID, KEY)
         nonce = bytes(16)
         replayed = Sealer(Keys.of(KEY, nonce, bytes(16)).from_source).seal(Final(1, 1))
-        with connected(other.address, 1.0) as stranger:
-            stranger.sendall(pack_hello(LINK_ID, nonce))
-            read_fully(stranger, memoryview(bytearray(16)), time.monotonic() + 5)
-            stranger.sendall(b"".join(replayed))
+        with connected(other.address, 1.0) as connection:
+            connection.sendall(pack_hello(LINK_ID, nonce))
+            read_fully(connection, memoryview(bytearray(16)), time.monotonic() + 5)
+            connection.sendall(b"".join(replayed))
             with suppress(ConnectionResetError):
-                assert stranger.recv(1) == b""
-        assert heard.messages.empty()
+                assert connection.recv(1) == b""
+        assert log.messages.empty()
 
 
-def test_a_stranger_who_says_nothing_is_dropped_in_time(tmp_path: Path) -> None:
+def test_a_silent_connection_is_closed_at_its_deadline(tmp_path: Path) -> None:
     with links_at(f"unix:{tmp_path / 'b'}") as (other, _), connected(other.address, 5.0) as silent:
         assert silent.recv(1) == b""
 
 
 def test_a_destination_that_stops_reading_is_a_lost_link(tmp_path: Path) -> None:
-    """Its kernel buffers fill, and then a write runs into its deadline."""
+    """The kernel buffers fill, and then a write runs into its deadline."""
     with (
-        listening(f"unix:{tmp_path / 'deaf'}") as deaf,
+        listening(f"unix:{tmp_path / 'not_reading'}") as not_reading,
         links_at(f"unix:{tmp_path / 'a'}") as (source, at_source),
     ):
-        source.connect(LINK_ID, KEY, f"unix:{tmp_path / 'deaf'}")
-        connection, _ = deaf.accept()
+        source.connect(LINK_ID, KEY, f"unix:{tmp_path / 'not_reading'}")
+        connection, _ = not_reading.accept()
         with connection:
             connection.sendall(bytes(16))
             source.transmit(LINK_ID, StateDelta(0, 1, (memoryview(bytes(8 << 20)),)))
@@ -192,13 +194,13 @@ def test_a_destination_that_stops_reading_is_a_lost_link(tmp_path: Path) -> None
             assert "too slow" in at_source.next_loss()
 
 
-def test_an_address_of_no_known_kind_is_refused() -> None:
+def test_an_address_of_an_unknown_kind_is_refused() -> None:
     for wrong in ("", "unix:", "tcp:localhost", "tcp:localhost:x", "http://x:1"):
         with pytest.raises(UsageError):
             SocketLinks(wrong)
 
 
-def test_an_address_in_use_is_told(tmp_path: Path) -> None:
+def test_an_address_in_use_is_refused(tmp_path: Path) -> None:
     with listening(f"unix:{tmp_path / 'a'}"), pytest.raises(LinkError):
         SocketLinks(f"unix:{tmp_path / 'a'}")
 

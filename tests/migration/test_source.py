@@ -1,4 +1,4 @@
-"""The source of a move: its rounds, their end, and a destination that does not answer."""
+"""The source of a migration: its rounds, their end, and a destination that does not answer."""
 
 import itertools
 
@@ -23,7 +23,7 @@ OPTIONS = SourceOptions(
 
 
 class Counting:
-    """A workload that only counts: its log is its numbers, four bytes each."""
+    """A workload that only counts. Its log has an entry of four bytes per unit."""
 
     def __init__(self, log: int) -> None:
         self.log = log
@@ -49,7 +49,7 @@ class Counting:
 
 
 class Prefilled(Counting):
-    """With a prompt of twenty before its log."""
+    """A workload with a prompt of twenty units before its log."""
 
     @property
     def position(self) -> Position:
@@ -69,7 +69,7 @@ def answer(source: MigrationSource, position: int, now_s: float = 1.0) -> list[T
     return source.advance(now_s)
 
 
-def test_a_round_sends_what_was_there_when_it_began() -> None:
+def test_a_round_sends_the_log_up_to_its_begin() -> None:
     workload = Counting(15)
     source = source_of(workload)
     workload.log = 18
@@ -131,8 +131,8 @@ def test_the_rounds_are_bounded_even_if_every_gap_shrinks() -> None:
     assert (source.num_rounds, workload.held) == (4, True)
 
 
-def test_a_source_with_nothing_to_send_still_says_something() -> None:
-    """A destination that was ready before the source came has nothing else to answer to."""
+def test_a_source_without_deltas_sends_an_empty_one() -> None:
+    """A destination that is ready from the start needs a message to acknowledge."""
     source = MigrationSource(Prefilled(0), Position(0, 0), OPTIONS, 0.0)
 
     assert spans(source.advance(0.0)) == [(0, 0)]
@@ -141,8 +141,8 @@ def test_a_source_with_nothing_to_send_still_says_something() -> None:
     assert source.advance(1.0) == [Final(0, 20)]
 
 
-def test_a_slow_workload_makes_a_patient_source() -> None:
-    """A token a second: 256 of them may take the destination as many seconds."""
+def test_the_deadlines_of_a_slow_workload_are_longer() -> None:
+    """At a token per second, 256 tokens may take the destination 256 s."""
     workload = Counting(20)
     source = source_of(workload)
     source.advance(0.0)
@@ -160,12 +160,12 @@ def test_a_slow_workload_makes_a_patient_source() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 60)), min_size=1, max_size=30))
-def test_whatever_the_two_paces_the_rounds_end(paces: list[tuple[int, int]]) -> None:
-    """Of each second: what the workload does in it, and what the destination catches up.
+def test_the_rounds_end_at_any_two_paces(paces: list[tuple[int, int]]) -> None:
+    """`paces` has the units per second of the workload and of the destination.
 
-    A round takes at most as many seconds as its gap has units, and each gap that is not small is at
-    most `shrink` of the least before it and a unit more: 10 rounds of 16 besides. Seeded: rounds
-    that are not counted, with gaps of 3 for ever.
+    A round takes at most as many seconds as its gap has units. Each gap that is not small is at
+    most `shrink` times the least before it plus a unit; small ones add 10 rounds of 16. Seeded:
+    rounds that are not counted, with gaps of 3 without end.
     """
     workload, ready = Counting(100), 0
     source = MigrationSource(workload, Position(0, 0), SourceOptions(), 0.0)
@@ -181,7 +181,7 @@ def test_whatever_the_two_paces_the_rounds_end(paces: list[tuple[int, int]]) -> 
     assert workload.held and source.num_rounds <= 10
 
 
-def test_without_progress_the_move_fails_and_nothing_was_held() -> None:
+def test_without_progress_the_migration_fails_and_the_workload_was_not_held() -> None:
     workload = Counting(20)
     source = source_of(workload)
     source.advance(0.0)
@@ -193,7 +193,7 @@ def test_without_progress_the_move_fails_and_nothing_was_held() -> None:
     assert workload.num_releases == 0
 
 
-def test_a_held_workload_goes_on_when_it_is_not_committed_in_time() -> None:
+def test_a_held_workload_is_released_when_it_is_not_committed_in_time() -> None:
     workload = Counting(20)
     source = source_of(workload)
     source.advance(0.0)
@@ -206,7 +206,7 @@ def test_a_held_workload_goes_on_when_it_is_not_committed_in_time() -> None:
     assert source.failure == "the migration was not committed in time"
 
 
-def test_a_destination_that_refuses_ends_the_move() -> None:
+def test_a_destination_that_rejects_ends_the_migration() -> None:
     workload = Counting(20)
     source = source_of(workload)
 
@@ -217,7 +217,7 @@ def test_a_destination_that_refuses_ends_the_move() -> None:
     assert source.next_wakeup_s is None
 
 
-def test_on_a_link_that_loses_messages_the_source_goes_back() -> None:
+def test_on_a_link_that_loses_messages_the_source_sends_again() -> None:
     lossy = SourceOptions(delta_bytes=40, window_bytes=80, resend_s=0.5)
     source = source_of(Counting(30), lossy)
     source.advance(0.0)
@@ -227,7 +227,7 @@ def test_on_a_link_that_loses_messages_the_source_goes_back() -> None:
     assert spans(source.advance(0.7)) == [(10, 20), (20, 30)]
 
 
-def test_acknowledgements_out_of_order_take_nothing_back() -> None:
+def test_acknowledgements_out_of_order_change_nothing() -> None:
     workload = Counting(20)
     source = source_of(workload)
     source.advance(0.0)

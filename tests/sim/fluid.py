@@ -1,4 +1,4 @@
-"""Max-min fair sharing by brute force: all rates recomputed from scratch at every change."""
+"""Max-min fair sharing by brute force: all rates are recomputed at every change."""
 
 from dataclasses import dataclass, field
 
@@ -24,7 +24,7 @@ class Fluid:
     changes: list[tuple[float, int, float]] = field(default_factory=list)
 
     def run(self, until_s: float = 1e6) -> None:
-        """Advance from change to change until nothing moves any more."""
+        """Advance from change to change until all flows have ended."""
         now_s = 0.0
         changes = sorted(self.changes, key=lambda change: change[0])
         while now_s < until_s:
@@ -50,7 +50,7 @@ class Fluid:
 
 
 def fair_rates(links: list[float], flows: list[Flow]) -> list[float]:
-    """Raise all rates together; freeze what meets its limit or a full link; go on with the rest."""
+    """Return fair rates: raise all together, freeze those at their limit or at a full link."""
     rates = [0.0] * len(flows)
     frozen = [False] * len(flows)
     while not all(frozen):

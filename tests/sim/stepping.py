@@ -1,4 +1,4 @@
-"""A reference engine: one event per iteration, as slow and as plain as can be."""
+"""A reference engine with an event per iteration: slow and simple."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from sllmsim.timing import InferenceTiming, step_s
 
 @dataclass(slots=True)
 class Asked:
-    """A request for the engine, and when it got its first and its last token."""
+    """A request for the engine, with the instants of its first and its last token."""
 
     arrives_at_s: float
     input_tokens: int
@@ -19,8 +19,10 @@ class Asked:
 
 
 def step_by_step(timing: InferenceTiming, requests: Sequence[Asked]) -> int:
-    """Between two iterations one who waits is prefilled; then all decode. Returns the number of
-    iterations."""
+    """Play the requests. Return the number of iterations.
+
+    Between two iterations a request that waits is prefilled; then all decode.
+    """
     waiting = sorted(requests, key=lambda request: request.arrives_at_s)
     batch: list[Asked] = []
     now_s, iterations = 0.0, 0
@@ -28,10 +30,10 @@ def step_by_step(timing: InferenceTiming, requests: Sequence[Asked]) -> int:
         if not batch and waiting[0].arrives_at_s > now_s:
             now_s = waiting[0].arrives_at_s
         if waiting and waiting[0].arrives_at_s <= now_s:
-            newcomer = waiting.pop(0)
-            now_s += timing.prefill_s(newcomer.input_tokens)
-            newcomer.made, newcomer.first_token_at_s = 1, now_s
-            batch.append(newcomer)
+            joining = waiting.pop(0)
+            now_s += timing.prefill_s(joining.input_tokens)
+            joining.made, joining.first_token_at_s = 1, now_s
+            batch.append(joining)
         else:
             context = sum(request.input_tokens + request.made for request in batch)
             now_s += step_s(timing, len(batch), context)

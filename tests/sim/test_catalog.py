@@ -15,7 +15,7 @@ from sllmsim.catalog import (
     model_named,
 )
 
-# Parameters in 1e9 as the model cards' safetensors index or the papers state them.
+# Parameters in 1e9, from the model cards' safetensors index or the papers.
 PUBLISHED_PARAMETERS = {
     "opt-125m": 0.125,
     "opt-350m": 0.331,
@@ -109,7 +109,7 @@ def test_the_kv_cache_has_the_published_bytes_per_token() -> None:
         ("opt-175b", "h100-sxm", 8),
     ],
 )
-def test_an_instance_takes_the_gpus_of_the_published_testbeds(
+def test_an_instance_needs_the_gpus_of_the_published_testbeds(
     model: str, gpu: str, num_gpus: int
 ) -> None:
     assert gpus_needed(model_named(model), Dtype.FP16, gpu_named(gpu)) == num_gpus
@@ -144,7 +144,7 @@ def test_unknown_names_get_the_close_matches() -> None:
 
 
 @pytest.mark.parametrize("name", GPUS)
-def test_every_gpu_is_ordered_in_power_and_rate(name: str) -> None:
+def test_the_powers_and_rates_of_every_gpu_are_in_order(name: str) -> None:
     gpu = gpu_named(name)
 
     assert gpu.name == name
@@ -153,7 +153,7 @@ def test_every_gpu_is_ordered_in_power_and_rate(name: str) -> None:
     assert gpu.pcie_bytes_per_s < gpu.memory_bytes_per_s
 
 
-def test_formats_the_hardware_lacks_multiply_in_fp16() -> None:
+def test_formats_that_the_hardware_lacks_multiply_in_fp16() -> None:
     a100 = gpu_named("a100-80g")
 
     assert a100.flops(Dtype.FP8) == a100.flops(Dtype.INT4) == 312e12

@@ -1,4 +1,4 @@
-"""The token clock against an engine that takes one step per token, and what joins and leaves it."""
+"""The token clock against an engine with an event per iteration; joining and leaving requests."""
 
 from collections.abc import Sequence
 from math import inf
@@ -31,20 +31,20 @@ TIMINGS = (
 
 
 def by_token_clock(timing: InferenceTiming, requests: Sequence[Asked]) -> int:
-    """Fill in the times of each request; returns how many events that took."""
+    """Fill in the times of each request. Return the number of events."""
     clock = SimClock()
     asked = {f"r{i}": request for i, request in enumerate(requests)}
 
-    def finished(stream: SimSequence) -> None:
-        request = asked[stream.request_id]
-        assert stream.first_token_at_s is not None
-        request.made, request.first_token_at_s = stream.made_tokens, stream.first_token_at_s
+    def finished(sequence: SimSequence) -> None:
+        request = asked[sequence.request_id]
+        assert sequence.first_token_at_s is not None
+        request.made, request.first_token_at_s = sequence.made_tokens, sequence.first_token_at_s
         request.finished_at_s = clock.now
 
     engine = BatchEngine(clock, timing, finished)
     for request_id, request in asked.items():
-        stream = SimSequence(request_id, request.input_tokens, request.output_tokens)
-        clock.call_at(request.arrives_at_s, lambda _, s=stream: engine.add(s))  # type: ignore[misc]
+        sequence = SimSequence(request_id, request.input_tokens, request.output_tokens)
+        clock.call_at(request.arrives_at_s, lambda _, s=sequence: engine.add(s))  # type: ignore[misc]
     num_events = 0
     while clock.peek() < inf:
         clock.step()
@@ -90,7 +90,7 @@ def test_the_token_clock_agrees_with_an_event_per_iteration(
         max_size=6,
     )
 )
-def test_with_equal_steps_the_two_engines_agree_to_the_instant(requests: list[Asked]) -> None:
+def test_with_equal_iterations_the_two_engines_agree_exactly(requests: list[Asked]) -> None:
     copies = [Asked(r.arrives_at_s, r.input_tokens, r.output_tokens) for r in requests]
 
     step_by_step(FLAT, requests)
@@ -106,7 +106,7 @@ def test_events_come_per_change_of_batch_and_not_per_token() -> None:
 
 
 class Bench:
-    """An engine, its clock, and who has finished when."""
+    """An engine, its clock, and the finished requests with their instants."""
 
     def __init__(self) -> None:
         self.clock = SimClock()
@@ -114,19 +114,19 @@ class Bench:
         self.taken: list[tuple[float, str, int, int]] = []
         self.engine = BatchEngine(self.clock, FLAT, self._finished)
 
-    def _finished(self, stream: SimSequence) -> None:
-        self.finished.append((self.clock.now, stream.request_id, stream.made_tokens))
+    def _finished(self, sequence: SimSequence) -> None:
+        self.finished.append((self.clock.now, sequence.request_id, sequence.made_tokens))
 
     def add(self, at_s: float, request_id: str, tokens: int) -> None:
-        stream = SimSequence(request_id, 4, tokens)
-        self.clock.call_at(at_s, lambda _: self.engine.add(stream))
+        sequence = SimSequence(request_id, 4, tokens)
+        self.clock.call_at(at_s, lambda _: self.engine.add(sequence))
 
     def take(self, at_s: float, request_id: str) -> None:
         self.clock.call_at(at_s, lambda _: self.engine.take(request_id, self._taken))
 
-    def _taken(self, stream: SimSequence) -> None:
-        tokens = (stream.made_tokens, stream.left_tokens)
-        self.taken.append((self.clock.now, stream.request_id, *tokens))
+    def _taken(self, sequence: SimSequence) -> None:
+        tokens = (sequence.made_tokens, sequence.left_tokens)
+        self.taken.append((self.clock.now, sequence.request_id, *tokens))
 
 
 def test_a_request_alone_gets_its_first_token_from_the_prefill() -> None:
@@ -138,7 +138,7 @@ def test_a_request_alone_gets_its_first_token_from_the_prefill() -> None:
     assert bench.finished == [(0.5 + 4 * 0.25, "r0", 5)]
 
 
-def test_a_prefill_makes_the_others_wait_from_the_end_of_their_step() -> None:
+def test_a_prefill_delays_the_batch_after_its_iteration() -> None:
     bench = Bench()
     bench.add(0.0, "r0", 5)
     bench.add(0.6, "r1", 2)  # begins at 0.75, when r0 has two tokens
@@ -148,7 +148,7 @@ def test_a_prefill_makes_the_others_wait_from_the_end_of_their_step() -> None:
     assert bench.finished == [(1.5, "r1", 2), (2.0, "r0", 5)]
 
 
-def test_who_is_taken_leaves_at_the_end_of_the_step_with_its_tokens() -> None:
+def test_a_request_that_is_taken_leaves_after_the_iteration_with_its_tokens() -> None:
     bench = Bench()
     bench.add(0.0, "r0", 9)
     bench.take(0.8, "r0")
@@ -159,7 +159,7 @@ def test_who_is_taken_leaves_at_the_end_of_the_step_with_its_tokens() -> None:
     assert bench.finished == []
 
 
-def test_who_finishes_with_the_step_is_not_taken() -> None:
+def test_a_request_that_finishes_with_the_iteration_is_not_taken() -> None:
     bench = Bench()
     bench.add(0.0, "r0", 3)
     bench.take(0.9, "r0")
@@ -169,7 +169,7 @@ def test_who_finishes_with_the_step_is_not_taken() -> None:
     assert (bench.taken, bench.finished) == ([], [(1.0, "r0", 3)])
 
 
-def test_who_is_taken_before_its_prefill_has_no_tokens() -> None:
+def test_a_request_that_is_taken_before_its_prefill_has_no_tokens() -> None:
     bench = Bench()
     bench.add(0.0, "r0", 9)
     bench.add(0.1, "r1", 9)
@@ -181,7 +181,7 @@ def test_who_is_taken_before_its_prefill_has_no_tokens() -> None:
     assert bench.finished == [(0.5 + 8 * 0.25, "r0", 9)]
 
 
-def test_who_is_taken_during_its_prefill_has_the_first_token() -> None:
+def test_a_request_that_is_taken_during_its_prefill_has_the_first_token() -> None:
     bench = Bench()
     bench.add(0.0, "r0", 9)
     bench.take(0.2, "r0")
@@ -191,7 +191,7 @@ def test_who_is_taken_during_its_prefill_has_the_first_token() -> None:
     assert bench.taken == [(0.5, "r0", 1, 8)]
 
 
-def test_taking_who_is_not_there_disturbs_nobody() -> None:
+def test_taking_an_unknown_request_changes_nothing() -> None:
     bench = Bench()
     bench.add(0.0, "r0", 5)
     bench.take(0.6, "r1")
@@ -201,19 +201,19 @@ def test_taking_who_is_not_there_disturbs_nobody() -> None:
     assert (bench.taken, bench.finished) == ([], [(1.5, "r0", 5)])
 
 
-def test_who_is_adopted_decodes_from_the_next_step_on() -> None:
+def test_an_adopted_sequence_decodes_from_the_next_iteration_on() -> None:
     bench = Bench()
     bench.add(0.0, "r0", 9)
-    stream = SimSequence("r1", 4, 3)
-    stream.made_tokens = 7
-    bench.clock.call_at(0.6, lambda _: bench.engine.adopt(stream))
+    sequence = SimSequence("r1", 4, 3)
+    sequence.made_tokens = 7
+    bench.clock.call_at(0.6, lambda _: bench.engine.adopt(sequence))
 
     bench.clock.run()
 
     assert bench.finished == [(0.75 + 3 * 0.25, "r1", 10), (0.5 + 8 * 0.25, "r0", 9)]
 
 
-def test_recomputing_takes_the_engine_and_says_when_it_is_done() -> None:
+def test_recomputing_has_the_engine_to_itself_and_calls_back_at_its_end() -> None:
     bench, done = Bench(), []
     bench.add(0.0, "r0", 9)
     bench.clock.call_at(
@@ -226,10 +226,10 @@ def test_recomputing_takes_the_engine_and_says_when_it_is_done() -> None:
     assert bench.finished == [(0.5 + 0.5 + 8 * 0.25, "r0", 9)]
 
 
-def test_recomputing_more_tokens_costs_what_the_longer_prompt_costs_more() -> None:
+def test_recomputing_costs_the_difference_of_the_two_prefills() -> None:
     timing = LinearTiming(fixed_s=1.0, prefill_per_token_s=0.0, prefill_per_token2_s=0.01)
     clock, done = SimClock(), []
-    engine = BatchEngine(clock, timing, lambda stream: None)
+    engine = BatchEngine(clock, timing, lambda sequence: None)
 
     engine.recompute(10, 5, lambda: done.append(clock.now))
     clock.run()
@@ -240,9 +240,7 @@ def test_recomputing_more_tokens_costs_what_the_longer_prompt_costs_more() -> No
 @pytest.mark.parametrize(
     ("at_s", "tokens"), [(0.3, 0), (0.5, 1), (0.9, 2), (1.0, 3), (2.49, 8), (2.5, 8)]
 )
-def test_an_engine_that_dies_gives_back_its_streams_with_the_tokens_they_had(
-    at_s: float, tokens: int
-) -> None:
+def test_a_halted_engine_returns_its_sequences_with_their_tokens(at_s: float, tokens: int) -> None:
     bench = Bench()
     halted: list[SimSequence] = []
     bench.clock.call_at(at_s, lambda _: halted.extend(bench.engine.halt()))
@@ -250,13 +248,13 @@ def test_an_engine_that_dies_gives_back_its_streams_with_the_tokens_they_had(
 
     bench.clock.run()
 
-    # The last token is the end of the request: who was not told of it has not got it.
+    # The last token ends the request: it was not delivered if the end was not reported.
     assert [(s.made_tokens, s.left_tokens) for s in halted] == [(tokens, 9 - tokens)]
     assert bench.finished == []
 
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.sampled_from("abc")), max_size=8))
-def test_tokens_made_and_tokens_left_add_up_whoever_comes_and_goes(
+def test_made_and_left_tokens_add_up_whatever_joins_and_leaves(
     takes: list[tuple[int, str]],
 ) -> None:
     bench = Bench()
@@ -264,10 +262,10 @@ def test_tokens_made_and_tokens_left_add_up_whoever_comes_and_goes(
     for number, (request_id, tokens) in enumerate(wanted.items()):
         bench.add(number / 4, request_id, tokens)
 
-    def come_back(stream: SimSequence) -> None:
-        assert stream.made_tokens + stream.left_tokens == wanted[stream.request_id]
-        assert stream.left_tokens > 0
-        bench.engine.adopt(stream) if stream.made_tokens else bench.engine.add(stream)
+    def come_back(sequence: SimSequence) -> None:
+        assert sequence.made_tokens + sequence.left_tokens == wanted[sequence.request_id]
+        assert sequence.left_tokens > 0
+        bench.engine.adopt(sequence) if sequence.made_tokens else bench.engine.add(sequence)
 
     for eighths, request_id in takes:
         bench.clock.call_at(
@@ -279,7 +277,7 @@ def test_tokens_made_and_tokens_left_add_up_whoever_comes_and_goes(
     assert {request_id: made for _, request_id, made in bench.finished} == wanted
 
 
-def test_context_tokens_counts_whole_steps_only() -> None:
+def test_context_tokens_counts_whole_iterations_only() -> None:
     bench, seen = Bench(), []
     bench.add(0.0, "r0", 9)
     for at_s in (0.3, 0.6, 0.8, 1.1):

@@ -1,4 +1,4 @@
-"""Faults as they are drawn and as they strike, on clusters small enough to follow by hand."""
+"""Faults and their plans, on clusters small enough to follow by hand."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -65,7 +65,7 @@ def two_servers() -> list[SimServerSetup]:
     ]
 
 
-def told(run: Run, kind: type[Event]) -> list[tuple[float, Event]]:
+def events_of(run: Run, kind: type[Event]) -> list[tuple[float, Event]]:
     return [(now_s, event) for now_s, event, _ in run.log.entries if isinstance(event, kind)]
 
 
@@ -87,7 +87,7 @@ def test_a_plan_is_the_same_for_a_seed_and_in_order_of_time() -> None:
     assert [fault.at_s for fault in plan] == sorted(fault.at_s for fault in plan)
 
 
-def test_faults_come_as_often_as_their_rates_say() -> None:
+def test_faults_come_at_their_rates() -> None:
     rates = FaultRates(engine_crash_every_s=10.0, controller_crash_every_s=40.0)
 
     plan = draw_faults(rates, ["s0", "s1"], 40_000.0, seed=0)
@@ -113,7 +113,7 @@ def test_a_rate_that_is_not_positive_is_refused(every_s: float) -> None:
         FaultRates(engine_crash_every_s=every_s)
 
 
-def test_what_happens_while_the_controller_is_down_is_told_in_its_order() -> None:
+def test_events_while_the_controller_is_down_are_handled_in_order() -> None:
     faults: list[Fault] = [ControllerCrash(1.5, 4.0), ServerCrash(2.0, "s0", 1.0)]
 
     run = run_of(one_server(), [job_of(0, "A", 0.0)], faults)
@@ -123,9 +123,9 @@ def test_what_happens_while_the_controller_is_down_is_told_in_its_order() -> Non
     assert finished_at_s(run).keys() == {"r0"}
 
 
-def test_a_request_that_finished_while_the_controller_was_down_stops_nobody_else() -> None:
-    # r1 has its tokens at 3.25 s, and its client leaves at 3.0, heard of at 3.5 with the answer
-    # in the queue behind: the stop that follows finds nothing to stop.
+def test_a_request_that_finished_while_the_controller_was_down_stops_no_other() -> None:
+    # r1 has its tokens at 3.25 s and is cancelled at 3.0 s. The controller handles the cancel at
+    # 3.5 s, before the end in the queue: its stop finds nothing to stop.
     jobs = [job_of(0, "A", 0.0, 40), job_of(1, "A", 1.0, 2, cancel_at_s=1.5)]
 
     run = run_of(one_server(), jobs, [ControllerCrash(1.25, 4.0)], num_slots=2)
@@ -133,21 +133,21 @@ def test_a_request_that_finished_while_the_controller_was_down_stops_nobody_else
     assert finished_at_s(run).keys() >= {"r0"}
 
 
-def test_a_move_whose_source_died_while_the_controller_was_down_is_answered() -> None:
-    # B arrives at 2 s for the server that has it in DRAM: A moves to s1, loaded there at 4 s. The
-    # source dies just before, and the controller hears of both at 5 s: first of the load.
+def test_a_migration_from_a_source_lost_while_the_controller_was_down_is_answered() -> None:
+    # B arrives at 2 s and needs the server that has it in DRAM: A migrates to s1, loaded there at
+    # 4 s. The source crashes just before. The controller handles both at 5 s, first the load.
     jobs = [job_of(0, "A", 0.0, 60), job_of(1, "B", 2.0, 60)]
     faults: list[Fault] = [ControllerCrash(3.5, 1.5), EngineCrash(4.5, "s0")]
 
     run = run_of(two_servers(), jobs, faults)
 
-    assert [event for _, event in told(run, MigrationFailed)]
+    assert [event for _, event in events_of(run, MigrationFailed)]
     assert finished_at_s(run).keys() == {"r0", "r1"}
 
 
-def test_a_load_called_off_after_it_finished_unheard_leaves_nothing_behind() -> None:
-    # A is there at 2 s, its client left at 1.5 s, and the controller hears of both at 3 s, in that
-    # order. B then needs the DRAM that A had been promised.
+def test_a_load_stopped_after_it_finished_unacknowledged_leaves_no_bytes() -> None:
+    # A is loaded at 2 s and its request cancelled at 1.5 s. The controller handles both at 3 s, in
+    # order of time. B then needs the DRAM that was promised to A.
     servers = [SimServerSetup("s0", hardware_of(1, 16), (on_ssd("A", 16), on_ssd("B", 16)))]
     jobs = [job_of(0, "A", 0.0, cancel_at_s=1.5), job_of(1, "B", 4.0)]
 
@@ -156,7 +156,7 @@ def test_a_load_called_off_after_it_finished_unheard_leaves_nothing_behind() -> 
     assert finished_at_s(run) == {"r1": 10.0}
 
 
-def test_a_load_that_another_failure_has_called_off_does_not_fail_twice() -> None:
+def test_a_load_that_another_failure_has_stopped_does_not_fail_again() -> None:
     servers = [
         SimServerSetup("s0", hardware_of(2), (in_dram("B", 16), in_dram("A", 16))),
         SimServerSetup("s1", hardware_of(2), (on_ssd("A", 16),)),
@@ -172,28 +172,28 @@ def test_a_load_that_another_failure_has_called_off_does_not_fail_twice() -> Non
     assert finished_at_s(run).keys() == {"r0", "r1", "r2"}
 
 
-def test_a_server_that_leaves_goes_when_its_last_engine_crashes() -> None:
+def test_a_draining_server_leaves_when_its_last_engine_crashes() -> None:
     faults: list[Fault] = [ServerLeave(2.0, "s0"), EngineCrash(3.0, "s0")]
 
     run = run_of(two_servers(), [job_of(0, "A", 0.0, 60)], faults)
 
-    assert told(run, ServerLost) == [(3.0, ServerLost("s0"))]
+    assert events_of(run, ServerLost) == [(3.0, ServerLost("s0"))]
 
 
-def test_a_server_that_leaves_stays_until_its_requests_have_finished() -> None:
+def test_a_draining_server_stays_until_its_requests_have_finished() -> None:
     run = run_of(one_server(), [job_of(0, "A", 0.0)], [ServerLeave(2.0, "s0")])
 
     assert finished_at_s(run) == {"r0": 5.0}  # a second of loading, four of inference
-    assert told(run, ServerLost) == [(5.0, ServerLost("s0"))]
+    assert events_of(run, ServerLost) == [(5.0, ServerLost("s0"))]
 
 
-def test_a_stream_that_had_all_its_tokens_but_the_news_loses_none_in_a_crash() -> None:
-    # The engine dies at 5.5 s, at the very end of r0's last token and in the middle of r1.
+def test_a_crash_after_the_last_token_loses_no_token() -> None:
+    # The engine crashes at 5.5 s, at the very end of r0's last token and in the middle of r1.
     jobs = [job_of(0, "A", 0.0, 15), job_of(1, "A", 1.0, 30)]
 
     run = run_of(one_server(), jobs, [EngineCrash(5.5, "s0")], num_slots=2)
 
-    done = [event for _, event in told(run, InferenceFinished)]
+    done = [event for _, event in events_of(run, InferenceFinished)]
     assert {e.request_id: e.output_tokens for e in done if isinstance(e, InferenceFinished)} == {
         "r0": 15,
         "r1": 30,
@@ -231,11 +231,11 @@ def test_a_link_loss_delays_a_download_by_its_length() -> None:
 
 
 def test_a_copied_cache_goes_out_of_one_server_and_into_the_other() -> None:
-    """B takes the GPU of A, whose 4 + 4 tokens of 1 byte each are copied to s1, and later ones."""
+    """B takes the GPU of A. The 8 tokens of A, 1 byte each, are copied to s1, and later ones."""
     copies = MigrationSettings("copy")
     run = run_of(two_servers(), [job_of(0, "A", 0.0, 63), job_of(1, "B", 2.0)], [], copies)
 
-    assert len(told(run, MigrationFinished)) == 1
+    assert len(events_of(run, MigrationFinished)) == 1
     moved = {link.name: link.bytes_moved for link in run.cluster.all_links()}
     assert moved["s0/nic_out"] == moved["s1/nic"] > 8
     assert moved["s1/nic_out"] == moved["s0/nic"] == 0
@@ -246,13 +246,13 @@ def test_a_link_that_is_lost_stops_a_copy() -> None:
     jobs = [job_of(0, "A", 0.0, 63), job_of(1, "B", 2.0)]
     run = run_of(two_servers(), jobs, [LinkLoss(5.0, "s0", 3.0)], MigrationSettings("copy"))
 
-    failed = told(run, MigrationFailed)
+    failed = events_of(run, MigrationFailed)
     assert failed[0][0] == 5.0
     assert set(finished_at_s(run)) == {"r0", "r1"}
     assert all(not link.transfers for link in run.cluster.all_links())
 
 
-def test_of_two_spells_that_overlap_the_last_to_end_restores_the_link() -> None:
+def test_the_last_of_two_overlapping_faults_restores_the_link() -> None:
     servers = [SimServerSetup("s0", hardware_of())]
     faults = [LinkLoss(1.0, "s0", 3.0), LinkLoss(2.0, "s0", 4.0)]
 
@@ -266,12 +266,12 @@ def test_a_server_that_returns_has_what_its_ssd_held_and_nothing_in_dram() -> No
 
     run = run_of(servers, [job_of(0, "A", 0.0)], [ServerCrash(3.0, "s0", 1.0)])
 
-    rejoined = told(run, ServerJoined)[-1][1]
+    rejoined = events_of(run, ServerJoined)[-1][1]
     assert isinstance(rejoined, ServerJoined)
     assert rejoined.resident == (on_ssd("A", 16),)
 
 
-def test_no_fault_strikes_after_the_last_request_has_ended() -> None:
+def test_no_fault_is_applied_after_the_last_request_has_ended() -> None:
     run = run_of(one_server(), [job_of(0, "A", 0.0)], [ServerCrash(100.0, "s0")])
 
-    assert told(run, ServerLost) == []
+    assert events_of(run, ServerLost) == []

@@ -1,4 +1,4 @@
-"""Shared links: every rate is the max-min fair one at every moment, and no byte is lost."""
+"""Shared links: all rates are max-min fair at every instant, and no byte is lost."""
 
 from math import inf
 
@@ -28,17 +28,17 @@ def fluids(draw: st.DrawFn) -> Fluid:
         QUARTERS,
     )
     flows = draw(st.lists(flow, min_size=1, max_size=7))
-    # Off the grid: a link that stops at the very end of a transfer may or may not let it end.
+    # Off the grid: if a link stops exactly at the end of a transfer, either may come first.
     moments = QUARTERS.map(lambda at_s: at_s + 0.0137)
     change = st.tuples(moments, index, st.sampled_from([0.0, 0.5, 1.0, 4.0]))
     changes = draw(st.lists(change, max_size=4, unique_by=lambda c: c[0]))
-    # Whatever has stopped goes on in the end, so that all bytes arrive.
+    # Links that stopped work again in the end, so that all bytes arrive.
     restored = [(6.0 + i / 4, i, capacity) for i, capacity in enumerate(links)]
     return Fluid(links, flows, [*changes, *restored])
 
 
 def simulated(fluid: Fluid) -> tuple[list[float | None], list[Link]]:
-    """When each flow was done, by `Links`; and the links."""
+    """Return the end of each flow as `Links` simulates it, and the links."""
     clock = SimClock()
     sharing, links = Links(clock), [Link(f"l{i}", rate) for i, rate in enumerate(fluid.links)]
     done: list[float | None] = [None] * len(fluid.flows)
@@ -61,7 +61,7 @@ def simulated(fluid: Fluid) -> tuple[list[float | None], list[Link]]:
 
 
 @given(fluids())
-def test_every_transfer_ends_when_progressive_filling_from_scratch_says(fluid: Fluid) -> None:
+def test_every_transfer_ends_at_the_time_of_progressive_filling_from_scratch(fluid: Fluid) -> None:
     done, _ = simulated(fluid)
 
     fluid.run()
@@ -93,7 +93,7 @@ def test_two_transfers_on_one_link_get_half_each() -> None:
     assert (first.rate_bytes_per_s, second.rate_bytes_per_s) == (2.0, 2.0)
 
 
-def test_what_a_slow_sender_leaves_goes_to_the_other() -> None:
+def test_bandwidth_that_a_slow_sender_leaves_goes_to_the_other_transfer() -> None:
     clock = SimClock()
     links, link = Links(clock), Link("nic", 4.0)
 
@@ -103,7 +103,7 @@ def test_what_a_slow_sender_leaves_goes_to_the_other() -> None:
     assert (slow.rate_bytes_per_s, fast.rate_bytes_per_s) == (1.0, 3.0)
 
 
-def test_a_transfer_to_two_gpus_loads_each_of_their_links_by_half() -> None:
+def test_a_transfer_to_two_gpus_puts_half_its_bytes_on_each_of_their_links() -> None:
     clock = SimClock()
     links, ssd, pcie = Links(clock), Link("ssd", 10.0), [Link("p0", 4.0), Link("p1", 4.0)]
 
@@ -115,7 +115,7 @@ def test_a_transfer_to_two_gpus_loads_each_of_their_links_by_half() -> None:
     assert one.rate_bytes_per_s == pytest.approx(8 / 3)
 
 
-def test_stopping_a_transfer_tells_what_had_arrived_and_frees_its_share() -> None:
+def test_stopping_a_transfer_returns_its_bytes_and_frees_its_share() -> None:
     clock = SimClock()
     links, link = Links(clock), Link("nic", 4.0)
     ended: list[float] = []
@@ -170,6 +170,6 @@ def test_no_bytes_take_no_time() -> None:
 
 
 @pytest.mark.parametrize("bytes_per_s", [0.0, -1.0, float("nan")])
-def test_a_link_needs_a_bandwidth(bytes_per_s: float) -> None:
+def test_a_bandwidth_must_be_positive(bytes_per_s: float) -> None:
     with pytest.raises(UsageError, match="bandwidth of nic"):
         Link("nic", bytes_per_s)

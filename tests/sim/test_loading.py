@@ -1,4 +1,4 @@
-"""Loads as they go: turns on a path, bytes from several tiers at once, phases, and breaking off."""
+"""Loads: turns on a path, bytes from several tiers at once, phases, and cancelled loads."""
 
 from dataclasses import dataclass, field
 
@@ -83,7 +83,7 @@ class Bench:
         ((in_dram("A", 16),), REMOTE, 16, 4.0),
     ],
 )
-def test_bytes_come_from_where_they_rest_all_stages_at_once(
+def test_bytes_come_from_all_tiers_at_once(
     resident: tuple[Residency, ...], source: StorageTier, num_bytes: int, seconds: float
 ) -> None:
     bench = Bench(resident)
@@ -94,7 +94,7 @@ def test_bytes_come_from_where_they_rest_all_stages_at_once(
     assert bench.finished == [(seconds, LoadFinished("i1", source, num_bytes, seconds, 0.0))]
 
 
-def test_a_wide_model_comes_over_the_links_of_all_its_gpus() -> None:
+def test_a_model_on_two_gpus_comes_over_both_of_their_links() -> None:
     bench = Bench((in_dram("W", 32),))
     bench.load("i1", WIDE, (0, 1))
 
@@ -124,7 +124,7 @@ def test_loads_without_turns_share_the_path() -> None:
     assert bench.times() == {"i1": 8.0, "i2": 8.0}
 
 
-def test_when_the_load_ahead_is_broken_off_the_next_has_its_turn() -> None:
+def test_when_the_load_ahead_is_cancelled_the_next_has_its_turn() -> None:
     bench = Bench((on_ssd("A", 32), on_ssd("B", 32)))
     bench.load("i1", A)
     bench.load("i2", B, (1,), after="i1")
@@ -136,7 +136,7 @@ def test_when_the_load_ahead_is_broken_off_the_next_has_its_turn() -> None:
     assert bench.server.ssd_read.bytes_moved == 8 + 32
 
 
-def test_when_one_in_the_middle_is_broken_off_the_order_stays() -> None:
+def test_when_a_load_in_the_middle_is_cancelled_the_order_stays() -> None:
     bench = Bench((on_ssd("A", 32), on_ssd("B", 32), on_ssd("W", 32)))
     bench.load("i1", A)
     bench.load("i2", B, (1,), after="i1")
@@ -148,7 +148,7 @@ def test_when_one_in_the_middle_is_broken_off_the_order_stays() -> None:
     assert bench.times() == {"i1": 4.0, "i3": 8.0}
 
 
-def test_a_turn_after_a_load_that_is_over_has_come() -> None:
+def test_a_load_after_one_that_is_over_has_its_turn_at_once() -> None:
     bench = Bench((on_ssd("A", 32), on_ssd("B", 32)))
     bench.load("i1", A)
     bench.clock.call_at(6.0, lambda _: bench.load("i2", B, (1,), after="i1"))
@@ -158,7 +158,7 @@ def test_a_turn_after_a_load_that_is_over_has_come() -> None:
     assert bench.times() == {"i1": 4.0, "i2": 10.0}
 
 
-def test_bytes_are_cached_when_the_load_is_over_and_not_before() -> None:
+def test_bytes_are_cached_when_the_load_is_over_and_not_earlier() -> None:
     bench, held = Bench((on_ssd("A", 32),)), []
     bench.load("i1", A, cache_in=(DRAM,))
     bench.clock.call_at(3.9, lambda _: held.append(bench.server.tiers.held_bytes(DRAM, "A")))
@@ -168,7 +168,7 @@ def test_bytes_are_cached_when_the_load_is_over_and_not_before() -> None:
     assert [*held, bench.server.tiers.held_bytes(DRAM, "A")] == [0, 32]
 
 
-def test_a_load_that_is_broken_off_leaves_nothing_and_gives_its_room_back() -> None:
+def test_a_cancelled_load_leaves_no_bytes_and_releases_its_room() -> None:
     bench = Bench((on_ssd("A", 32),))
     bench.load("i1", A, cache_in=(DRAM,))
     bench.cancel(3.0, "i1")
@@ -180,7 +180,7 @@ def test_a_load_that_is_broken_off_leaves_nothing_and_gives_its_room_back() -> N
     bench.server.tiers.promise("i2", "B", 64, (DRAM,))
 
 
-def test_breaking_off_what_does_not_load_is_no_load() -> None:
+def test_cancelling_an_unknown_load_returns_false() -> None:
     assert Bench().loading.cancel("i9") is False
 
 
@@ -204,7 +204,7 @@ def test_phases_come_before_beside_or_after_the_bytes(
     assert bench.finished == [(ready_at_s, LoadFinished("i1", DRAM, 32, 2.0, startup_s))]
 
 
-def test_phases_before_the_bytes_pass_while_others_have_their_turn() -> None:
+def test_phases_before_the_bytes_run_while_other_loads_have_their_turn() -> None:
     bench = Bench((on_ssd("A", 32), on_ssd("B", 32)), phased(Order.BEFORE))
     bench.load("i1", A)
     bench.load("i2", B, (1,), after="i1")
@@ -234,7 +234,7 @@ def test_an_inefficient_loader_is_slower_by_its_share() -> None:
     assert bench.times() == {"i1": 8.0}
 
 
-def test_loads_under_way_are_known_by_their_server() -> None:
+def test_loads_under_way_are_found_by_their_server() -> None:
     bench = Bench((on_ssd("A", 32),))
     bench.load("i1", A)
 

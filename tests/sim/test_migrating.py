@@ -1,5 +1,4 @@
-"""Rounds of tokens between two engines: they converge or stop at the bound, and can be broken off
-at any moment without losing a token."""
+"""Migrations between two engines: the rounds end, and may be aborted at any moment without loss."""
 
 from dataclasses import replace
 from math import inf
@@ -28,7 +27,7 @@ from tests.builders import hardware_of, setup_of
 
 # A token every 1/16 s; a prefill of n tokens takes n / 64 s, four times as fast.
 FAST = LinearTiming(fixed_s=0.0625, prefill_per_token_s=0.015625)
-RESUME = StartMigration(1, "m1", "r1", "i1", "i2", 0.0)
+COMMAND = StartMigration(1, "m1", "r1", "i1", "i2", 0.0)
 TOKENS = 200
 KV_BYTES = 8  # of a token
 RATES = MigrationRates(64.0, 512.0, 0.0, 0.0)  # those of the destination and of the link
@@ -61,12 +60,12 @@ class Pair:
         self.route = MigrationRoute("A", KV_BYTES, "s0", "s1", (Hop(self.nic),))
         self.source.add(SimSequence("r1", 64, TOKENS))
 
-    def _finished(self, where: str, stream: SimSequence) -> None:
-        self.finished.append((where, self.clock.now, stream.made_tokens))
+    def _finished(self, where: str, sequence: SimSequence) -> None:
+        self.finished.append((where, self.clock.now, sequence.made_tokens))
 
     def begin(self, at_s: float) -> None:
         self.clock.call_at(
-            at_s, lambda _: self.migrating.begin(RESUME, self.source, self.destination, self.route)
+            at_s, lambda _: self.migrating.begin(COMMAND, self.source, self.destination, self.route)
         )
 
     def abort(self, at_s: float) -> None:
@@ -140,7 +139,7 @@ def test_a_migration_before_the_first_token_sends_the_prompt() -> None:
 
 
 @given(STRATEGIES, st.integers(0, 80))
-def test_broken_off_at_any_moment_the_source_goes_on_to_the_last_token(
+def test_if_aborted_at_any_moment_the_source_continues_to_the_last_token(
     strategy: Strategy, sixty_fourths: int
 ) -> None:
     pair = Pair(MigrationSettings(strategy, message_s=0.0))
@@ -154,13 +153,13 @@ def test_broken_off_at_any_moment_the_source_goes_on_to_the_last_token(
     assert tokens == TOKENS
     if isinstance(end, MigrationFailed):
         assert where == "source"
-        # it pauses for the length of a switch at most, if it had stopped already
+        # it pauses for the last gap at most, if it had stopped already
         assert at_s == pytest.approx(1.0 + 199 / 16, abs=0.25)
     else:
         assert where == "dest"
 
 
-def test_a_source_that_finishes_first_is_not_resumed_anywhere() -> None:
+def test_a_request_that_finishes_at_its_source_does_not_migrate() -> None:
     pair = Pair()
     pair.begin(13.0)  # at its 193rd token of 200
     pair.abort(13.5)  # as the controller orders on InferenceFinished
@@ -186,17 +185,17 @@ def test_a_destination_lost_at_any_moment_costs_no_token(
     pair.clock.call_at(2.0 + sixty_fourths / 64, lose)
     pair.clock.run()
 
-    made = [stream.made_tokens for stream in lost] + [tokens for _, _, tokens in pair.finished]
-    left = [stream.left_tokens for stream in lost]
+    made = [sequence.made_tokens for sequence in lost] + [tokens for _, _, tokens in pair.finished]
+    left = [sequence.left_tokens for sequence in lost]
     assert len(made) == 1
     assert made[0] + sum(left) == TOKENS
-    # nothing answers for a destination that is gone, but a move that was over had been answered
+    # no event answers for a lost destination, but a migration that was over had been answered
     assert len(pair.ends) == len(lost)
     assert not pair.nic.transfers
 
 
 @given(STRATEGIES, st.integers(0, 120))
-def test_a_source_lost_at_any_moment_is_in_one_place_only(
+def test_a_sequence_is_in_one_place_when_its_source_is_lost_at_any_moment(
     strategy: Strategy, sixty_fourths: int
 ) -> None:
     pair = Pair(MigrationSettings(strategy, message_s=0.0))
@@ -217,15 +216,15 @@ def test_a_source_lost_at_any_moment_is_in_one_place_only(
     assert not pair.nic.transfers
 
 
-def test_moves_are_found_by_either_end() -> None:
+def test_migrations_are_found_by_either_end() -> None:
     pair = Pair()
-    pair.migrating.begin(RESUME, pair.source, pair.destination, pair.route)
+    pair.migrating.begin(COMMAND, pair.source, pair.destination, pair.route)
 
     assert pair.migrating.of_instance("i1") == pair.migrating.of_instance("i2") == ["m1"]
     assert pair.migrating.of_instance("i3") == []
 
 
-def test_aborting_what_is_not_under_way_answers_nothing() -> None:
+def test_aborting_an_unknown_migration_reports_nothing() -> None:
     pair = Pair()
 
     pair.migrating.abort("m9", "not wanted")
@@ -286,7 +285,7 @@ def test_a_rest_of_a_split_load_gives_way_to_a_copy() -> None:
 
 
 def test_a_hybrid_recomputes_one_half_while_the_other_is_copied() -> None:
-    """Both are equally fast, and half the time is less than the three quarters asked for."""
+    """Both are equally fast, so that a hybrid saves half of the time; a quarter is asked for."""
     pair = Pair(MigrationSettings("auto", message_s=0.0))
     pair.begin(2.0)
     carried: list[float] = []

@@ -1,4 +1,4 @@
-"""Cold starts as vectors of phases."""
+"""The phases of cold starts, and their presets."""
 
 from random import Random
 from statistics import quantiles
@@ -23,7 +23,7 @@ from sllmsim.phases import (
 )
 
 
-def test_a_start_is_before_then_the_longer_of_overlapped_and_transfer_then_after() -> None:
+def test_a_start_is_before_plus_the_longer_of_overlapped_and_transfer_plus_after() -> None:
     phases = ColdStartPhases(
         (
             Phase(PhaseKind.PROVISION, Order.BEFORE, 1.0),
@@ -38,12 +38,12 @@ def test_a_start_is_before_then_the_longer_of_overlapped_and_transfer_then_after
     assert phases.startup_s(transfer_s=7.0) == 12.0
 
 
-def test_the_papers_start_is_its_transfer() -> None:
+def test_the_start_of_the_paper_is_its_transfer() -> None:
     assert preset_named("paper").draw(Random(1)) == ColdStartPhases()
     assert preset_named("paper").draw(Random(1)).startup_s(2.2) == 2.2
 
 
-def test_a_container_takes_hydraserves_three_phases_in_turn() -> None:
+def test_a_container_has_the_three_phases_of_hydraserve_in_turn() -> None:
     # HydraServe: container 8.52 s, libraries 2.65 s, CUDA context 1.56 s.
     phases = preset_named("container").draw(Random(1))
 
@@ -62,7 +62,7 @@ def test_engine_init_hides_behind_the_transfer_of_a_process_start() -> None:
     assert phases.startup_s(4.0) == phases.startup_s(1.0)
 
 
-def test_presets_rank_as_the_field_reports_them() -> None:
+def test_presets_have_the_order_of_the_published_times() -> None:
     startup_s = {name: model.median().startup_s(2.0) for name, model in PRESETS.items()}
 
     assert startup_s["paper"] < startup_s["warm_engine"] < startup_s["snapshot"]
@@ -84,7 +84,7 @@ def test_no_draw_is_negative(seed: int, name: str) -> None:
     assert phases.startup_s(0.0) >= 0
 
 
-def test_draws_have_the_median_and_p99_they_were_given() -> None:
+def test_draws_have_the_given_median_and_p99() -> None:
     rng = Random(3)
     duration = duration_with_p99(10.0, 20.0)
 
@@ -104,12 +104,12 @@ def test_a_draw_takes_one_number_and_a_constant_none() -> None:
     assert drawn.random() == reference.random()
 
 
-def test_phases_know_what_they_keep_busy() -> None:
+def test_phases_have_the_resources_that_they_keep_busy() -> None:
     assert Phase(PhaseKind.GRAPH, Order.AFTER, 1.0).resource is Resource.GPU
     assert Phase(PhaseKind.PROVISION, Order.BEFORE, 1.0).resource is Resource.HOST
 
 
-def test_every_preset_says_where_its_numbers_come_from() -> None:
+def test_every_preset_names_the_source_of_its_numbers() -> None:
     for model in PRESETS.values():
         assert all("[" in spec.source and "]" in spec.source for spec in model.phases)
 

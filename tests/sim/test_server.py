@@ -1,4 +1,4 @@
-"""A simulated server refuses what a real one would, and forgets what a real one would."""
+"""A simulated server refuses wrong orders, and loses bytes in a crash, as a real one does."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def server_of(num_gpus: int = 2, **kwargs: int) -> SimServer:
     return SimServer(SimServerSetup("s0", hardware_of(num_gpus, 32, 64), resident))
 
 
-def test_a_gpu_refuses_a_second_tenant() -> None:
+def test_a_gpu_refuses_a_second_occupant() -> None:
     server = server_of()
     server.occupy((0, 1), "i1")
 
@@ -34,7 +34,7 @@ def test_a_gpu_that_was_vacated_takes_another() -> None:
     assert not server.empty
 
 
-def test_an_eviction_keeps_as_much_as_it_was_told_and_frees_the_rest() -> None:
+def test_an_eviction_keeps_the_given_bytes_and_frees_the_rest() -> None:
     server = server_of()
 
     server.evict(DRAM, "A", 4)
@@ -43,12 +43,12 @@ def test_an_eviction_keeps_as_much_as_it_was_told_and_frees_the_rest() -> None:
     assert server.tiers.used_bytes(DRAM) == 4
 
 
-def test_what_is_not_there_cannot_be_evicted() -> None:
+def test_an_eviction_that_frees_no_bytes_is_refused() -> None:
     with pytest.raises(ControlError, match="nothing to evict"):
         server_of().evict(DRAM, "B", 0)
 
 
-def test_a_crash_leaves_what_the_ssd_holds_and_nobody_on_the_gpus() -> None:
+def test_a_crash_leaves_the_ssd_tier_and_empty_gpus() -> None:
     server = server_of()
     server.occupy((0,), "i1")
     server.tiers.promise("i1", "C", 16, (SSD,))
@@ -60,7 +60,7 @@ def test_a_crash_leaves_what_the_ssd_holds_and_nobody_on_the_gpus() -> None:
     assert (server.tiers.used_bytes(DRAM), server.tiers.used_bytes(SSD)) == (0, 24)
 
 
-def test_a_server_declares_what_its_hardware_is() -> None:
+def test_a_server_declares_its_hardware() -> None:
     spec = server_of().hardware.spec("s0")
 
     assert (spec.num_gpus, spec.dram_bytes, spec.ssd_bytes) == (2, 32, 64)

@@ -1,4 +1,4 @@
-"""Split loads in the simulator: parts over several networks, a pipeline, and the rest that joins.
+"""Split loads in the simulator: parts over several networks, a pipeline, and the rest of the bytes.
 
 A network carries 4 bytes/s; A has 32 bytes. Tokens take 0.25 s, a first one 0.5 s.
 
@@ -27,8 +27,8 @@ POLICY = PolicySettings(
 )
 
 
-class Told:
-    """A sink: what the controller was told, and when."""
+class EventLog:
+    """A sink of the controller's events and their instants."""
 
     def __init__(self) -> None:
         self.events: list[tuple[float, Event]] = []
@@ -42,70 +42,70 @@ class Told:
 
 def _run(
     *jobs: WorkloadRequest, faults: tuple[Fault, ...] = (), num_servers: int = 2, num_gpus: int = 2
-) -> tuple[SimCluster, Told]:
-    told = Told()
+) -> tuple[SimCluster, EventLog]:
+    log = EventLog()
     servers = [SimServerSetup(f"s{i}", hardware_of(num_gpus)) for i in range(num_servers)]
     models = (SimModel(A, TIMING), SimModel(B, TIMING))
-    cluster = sim_of(POLICY, SimSetup(tuple(servers), models, faults=faults), jobs, [told])
+    cluster = sim_of(POLICY, SimSetup(tuple(servers), models, faults=faults), jobs, [log])
     cluster.run()
-    return cluster, told
+    return cluster, log
 
 
 def test_two_networks_take_half_the_time_and_the_rest_follows() -> None:
-    cluster, told = _run(job_of(1, "A", 0.0))
+    cluster, log = _run(job_of(1, "A", 0.0))
 
-    (finished,) = (event for _, event in told.events if isinstance(event, LoadFinished))
+    (finished,) = (event for _, event in log.events if isinstance(event, LoadFinished))
     assert finished == LoadFinished("i1", StorageTier.REMOTE, 16, 4.0, 0.0)
-    assert told.times(LoadFinished) == [4.0]
+    assert log.times(LoadFinished) == [4.0]
     moved = {link.name: link.bytes_moved for link in cluster.all_links()}
     assert moved["s0/nic"] == 32.0 and moved["s1/nic"] == 16.0
     assert moved["s0/pcie0"] == 32.0
 
 
-def test_a_pipeline_is_as_slow_as_it_is_said_to_be_until_the_rest_has_joined() -> None:
-    _, told = _run(job_of(1, "A", 0.0, output_tokens=15))
+def test_a_pipeline_has_its_timing_until_the_rest_has_joined() -> None:
+    _, log = _run(job_of(1, "A", 0.0, output_tokens=15))
 
     # 1.5 times as long until 8 s: the prompt until 4.75, then iterations of 0.376 s, the ninth of
-    # which ends after 8 s; the last 5 tokens are as fast as ever.
+    # which ends after 8 s; the last 5 tokens take their usual time.
     slow_s = 1.5 * 0.5 + HOP_S + 9 * (1.5 * 0.25 + HOP_S)
-    assert told.times(InferenceFinished) == [pytest.approx(4.0 + slow_s + 5 * 0.25)]
+    assert log.times(InferenceFinished) == [pytest.approx(4.0 + slow_s + 5 * 0.25)]
 
 
-def test_what_joins_gives_way_to_a_load() -> None:
-    # From 5 s on, a load of B over both networks; A's rest had a second, and goes on from 9 s.
-    cluster, told = _run(job_of(1, "A", 0.0, output_tokens=63), job_of(2, "B", 5.0, 1))
+def test_the_rest_gives_way_to_a_load() -> None:
+    # From 5 s on, a load of B over both networks; A's rest had a second, and continues at 9 s.
+    cluster, log = _run(job_of(1, "A", 0.0, output_tokens=63), job_of(2, "B", 5.0, 1))
 
-    assert told.times(LoadFinished) == [4.0, 9.0]
+    assert log.times(LoadFinished) == [4.0, 9.0]
     moved = {link.name: link.bytes_moved for link in cluster.all_links()}
     assert sum(moved[f"s{i}/nic"] for i in range(2)) == 32 + 16 + 32 + 16
 
 
-def test_an_instance_that_goes_stops_what_joins() -> None:
+def test_stopping_an_instance_stops_its_rest() -> None:
     cluster, _ = _run(job_of(1, "A", 0.0, 1, cancel_at_s=2.0))
 
     moved = {link.name: link.bytes_moved for link in cluster.all_links()}
     assert moved["s0/nic"] == moved["s1/nic"] == 8.0
 
 
-def test_a_helper_that_dies_takes_a_load_with_it() -> None:
-    _, told = _run(job_of(1, "A", 0.0), faults=(ServerCrash(2.0, "s1"),))
+def test_a_crash_of_a_helper_fails_the_load() -> None:
+    _, log = _run(job_of(1, "A", 0.0), faults=(ServerCrash(2.0, "s1"),))
 
-    assert told.times(LoadFailed) == [2.0]
-    assert told.times(LoadFinished) == [10.0]  # alone, from 2 s on
-
-
-def test_a_helper_that_leaves_takes_a_pipeline_with_it() -> None:
-    _, told = _run(job_of(1, "A", 0.0), faults=(ServerLeave(5.0, "s1"),))
-
-    assert told.times(InstanceLost) == [5.0]
-    assert told.times(InferenceFinished)  # it ran again
+    assert log.times(LoadFailed) == [2.0]
+    assert log.times(LoadFinished) == [10.0]  # alone, from 2 s on
 
 
-def test_a_helper_that_dies_once_all_is_whole_takes_nothing_with_it() -> None:
-    _, told = _run(job_of(1, "A", 0.0, 63), faults=(ServerCrash(9.0, "s1"),))
+def test_a_helper_that_leaves_ends_the_pipeline() -> None:
+    _, log = _run(job_of(1, "A", 0.0), faults=(ServerLeave(5.0, "s1"),))
 
-    assert told.times(InstanceLost) == told.times(LoadFailed) == []
-    assert len(told.times(InferenceFinished)) == 1
+    assert log.times(InstanceLost) == [5.0]
+    assert log.times(InferenceFinished)  # it ran again
+
+
+def test_a_crash_of_a_former_helper_has_no_effect() -> None:
+    _, log = _run(job_of(1, "A", 0.0, 63), faults=(ServerCrash(9.0, "s1"),))
+
+    assert log.times(InstanceLost) == log.times(LoadFailed) == []
+    assert len(log.times(InferenceFinished)) == 1
 
 
 def test_a_pipeline_of_one_part_is_no_slower() -> None:

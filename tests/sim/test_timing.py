@@ -128,7 +128,7 @@ def test_a_7b_decodes_at_the_published_pace(
         ("llama-2-70b", 4, 64, 39.0),  # 75th percentile of the gap
     ],
 )
-def test_decoding_on_a100_is_near_lmdeploys_table(
+def test_decoding_on_a100_is_near_the_table_of_lmdeploy(
     model: str, num_gpus: int, batch: int, published_ms: float
 ) -> None:
     # LMDeploy docs/en/benchmark/a100_fp16.md, A100-80G, 1 token in and 128 out: 65 on average.
@@ -166,7 +166,7 @@ def test_an_8b_prefills_at_13_to_15_thousand_tokens_a_second_on_a100() -> None:
         assert 13_000 < 2048 / timing_of(model, "a100-80g").prefill_s(2048) < 15_000
 
 
-def test_recomputing_1000_tokens_is_well_below_the_papers_100_generated_ones() -> None:
+def test_recomputing_1000_tokens_is_far_faster_than_generating_100() -> None:
     # ServerlessLLM: about 100. The roofline: 5 for OPT-6.7B on A40, 7 on A5000.
     a40, a5000 = timing_of("opt-6.7b", "a40"), timing_of("opt-6.7b", "a5000")
 
@@ -197,7 +197,9 @@ def test_tensor_parallelism_cannot_split_a_single_kv_head() -> None:
 
 
 @pytest.mark.parametrize(("top", "low_by"), [(8, 0.25), (32, 0.55)])
-def test_a_mixtures_line_is_exact_at_both_ends_and_low_between(top: int, low_by: float) -> None:
+def test_the_timing_of_a_mixture_is_exact_at_both_ends_and_low_between(
+    top: int, low_by: float
+) -> None:
     model, gpu = model_named("mixtral-8x7b"), gpu_named("a100-80g")
     timing = roofline(model, Dtype.FP16, gpu, 2, EngineEfficiency(expert_batch=top))
     dense_s = (model.layer_parameters_per_token + model.head_parameters) / (2 * 312e12 * 0.65)
@@ -227,7 +229,7 @@ def test_every_combination_gives_a_timing_that_grows(model: str, gpu: str, dtype
     assert 0 < timing.prefill_s(1) <= timing.prefill_s(1000) < timing.prefill_s(100_000)
 
 
-def test_efficiency_scales_what_it_names() -> None:
+def test_each_efficiency_scales_its_times() -> None:
     model, gpu = model_named("opt-6.7b"), gpu_named("a40")
     base = roofline(model, Dtype.FP16, gpu, 1)
     fp8_cache = roofline(model, Dtype.FP16, gpu, 1, EngineEfficiency(kv_dtype=Dtype.FP8))
@@ -274,7 +276,9 @@ def test_a_fitted_table_interpolates_and_extends() -> None:
         ({"typo": 1}, "timing must have the keys"),
     ],
 )
-def test_a_wrong_fitted_table_is_refused_by_name(change: dict[str, object], message: str) -> None:
+def test_a_wrong_fitted_table_is_refused_with_the_name_of_the_key(
+    change: dict[str, object], message: str
+) -> None:
     with pytest.raises(UsageError, match=message):
         fitted_timing({**TABLE, **change})
 

@@ -1,9 +1,9 @@
-"""A law: a worker answers the same orders as the simulator does, at the same times.
+"""A law: a worker executes the same commands as the simulator does, with the same times.
 
-Random orders that keep the contract are given to both; what they report, when, and what their tiers
-hold in the end must agree. Seeded bugs that it has caught: a turn that passes whenever a place in
-the queue is left; a partial eviction that drops all; a stopped load that keeps the room promised to
-it; bytes in two tiers read from both.
+Both execute random commands that keep the contract. Their reports, the instants of these, and the
+final content of their tiers must agree. Seeded bugs that it has caught: a turn that comes whenever
+any load leaves the queue; a partial eviction that drops all; a stopped load that keeps the room
+promised to it; bytes that are in two tiers and read from both.
 """
 
 import asyncio
@@ -21,26 +21,26 @@ from sllmsim.loading import Loading
 from sllmsim.server import SimServer
 from sllmsim.setup import SimServerSetup
 from tests.builders import hardware_of, setup_of, spec_of
-from tests.worker.believer import (
-    Believer,
+from tests.worker.fakes import Stage
+from tests.worker.small_controller import (
     Choice,
     Command,
     Evict,
     EvictChoice,
+    SmallController,
     Start,
     StartChoice,
     Stop,
     StopChoice,
     WaitChoice,
 )
-from tests.worker.fakes import Stage
 from tests.worker.virtual import run_virtually
 
 NUM_GPUS = 4
 SIZES = {"m0": 8, "m1": 16, "m2": 32}
 CAPACITY = {DRAM: 40, SSD: 48}
 HARDWARE = hardware_of(NUM_GPUS, CAPACITY[DRAM], CAPACITY[SSD])
-Happened = tuple[float, LoadFinished | frozenset[Residency]]
+TimedEvent = tuple[float, LoadFinished | frozenset[Residency]]
 
 nth = st.integers(0, 2)
 tiers = st.sampled_from([(DRAM, SSD), (DRAM,), (SSD,), ()])
@@ -53,37 +53,37 @@ choices = st.one_of(
 )
 
 
-class Simulated:
-    """The simulator's loads on one server; each end is heard of at once."""
+class SimulatedLoads:
+    """The simulator's loads on one server; each end is acknowledged at once."""
 
     def __init__(self) -> None:
-        self.clock, self.happened = SimClock(), list[Happened]()
-        self.believer = Believer(NUM_GPUS, SIZES, CAPACITY)
+        self.clock, self.events = SimClock(), list[TimedEvent]()
+        self.controller = SmallController(NUM_GPUS, SIZES, CAPACITY)
         self.checkpoints = {name: Checkpoint(name, size) for name, size in SIZES.items()}
         setup = SimServerSetup("s0", HARDWARE)
         self.server = SimServer(setup)
         truth = setup_of([setup], list(self.checkpoints.values()))
         self.loading = Loading(self.clock, Links(self.clock), truth, self._ready, lambda *_: None)
 
-    def play(self, script: list[Choice]) -> list[Happened]:
+    def play(self, script: list[Choice]) -> list[TimedEvent]:
         self._play_on(script)
         self.clock.run()
-        return self.happened
+        return self.events
 
     def _ready(self, event: LoadFinished) -> None:
-        self.happened.append((self.clock.now, event))
+        self.events.append((self.clock.now, event))
         self.loading.acknowledge_load(event.instance_id)
-        self.believer.heard(event.instance_id)
+        self.controller.load_finished(event.instance_id)
 
     def _play_on(self, script: list[Choice]) -> None:
         for position, choice in enumerate(script, start=1):
             if isinstance(choice, WaitChoice):
                 self._play_after(choice.seconds, script[position:])
                 return
-            command = self.believer.command(choice)
+            command = self.controller.command(choice)
             if command is not None:
                 self._execute(command)
-        self.clock.call_in(1000, lambda _: self._look())
+        self.clock.call_in(1000, lambda _: self._note_resident())
 
     def _play_after(self, seconds: float, rest: list[Choice]) -> None:
         self.clock.call_in(seconds, lambda _: self._play_on(rest))
@@ -103,25 +103,25 @@ class Simulated:
             case Evict(tier, model, keep_bytes):
                 self.server.evict(tier, model, keep_bytes)
 
-    def _look(self) -> None:
-        self.happened.append((self.clock.now, frozenset(self.server.tiers.resident())))
+    def _note_resident(self) -> None:
+        self.events.append((self.clock.now, frozenset(self.server.tiers.resident())))
 
 
-def carried_out(script: list[Choice]) -> list[Happened]:
-    """What a worker does with the same choices."""
+def real(script: list[Choice]) -> list[TimedEvent]:
+    """Return the events of a worker for the same choices."""
     specs = {
         name: ModelDeployment(name, "x", size, 64, 0.0, "timed") for name, size in SIZES.items()
     }
-    believer = Believer(NUM_GPUS, SIZES, CAPACITY)
+    controller = SmallController(NUM_GPUS, SIZES, CAPACITY)
 
-    async def scenario() -> list[Happened]:
+    async def scenario() -> list[TimedEvent]:
         stage = Stage(spec_of("s0", NUM_GPUS, CAPACITY[DRAM], CAPACITY[SSD]))
-        stage.on_report = lambda event: believer.heard(event.instance_id)
+        stage.on_report = lambda event: controller.load_finished(event.instance_id)
         for choice in script:
             if isinstance(choice, WaitChoice):
                 await asyncio.sleep(choice.seconds)
                 continue
-            match believer.command(choice):
+            match controller.command(choice):
                 case Start(instance_id, model, gpu, cache_in, after):
                     stage.start(instance_id, specs[model], (gpu,), cache_in, after)
                 case Stop(instance_id, loaded):
@@ -131,17 +131,17 @@ def carried_out(script: list[Choice]) -> list[Happened]:
         await asyncio.sleep(1000)
         now_s = asyncio.get_running_loop().time()
         resident = frozenset(stage.worker.offer().resident)
-        happened: list[Happened] = [*stage.finished(), (now_s, resident)]
+        events: list[TimedEvent] = [*stage.finished(), (now_s, resident)]
         await stage.worker.close()
-        return happened
+        return events
 
     return run_virtually(scenario())
 
 
-def rounded(happened: list[Happened]) -> list[tuple[object, ...]]:
-    """Without the noise of adding floats; loads that end together in one order."""
+def rounded(events: list[TimedEvent]) -> list[tuple[object, ...]]:
+    """Round times, and sort loads that end together."""
     rows: list[tuple[object, ...]] = []
-    for at_s, what in happened:
+    for at_s, what in events:
         if isinstance(what, LoadFinished):
             times = (round(what.transfer_s, 6), round(what.startup_s, 6))
             rows.append((round(at_s, 6), what.instance_id, what.source, what.num_bytes, *times))
@@ -152,5 +152,5 @@ def rounded(happened: list[Happened]) -> list[tuple[object, ...]]:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(choices, min_size=25, max_size=60))
-def test_a_worker_does_what_the_simulator_does(script: list[Choice]) -> None:
-    assert rounded(carried_out(script)) == rounded(Simulated().play(script))
+def test_a_worker_gives_the_events_of_the_simulator(script: list[Choice]) -> None:
+    assert rounded(real(script)) == rounded(SimulatedLoads().play(script))

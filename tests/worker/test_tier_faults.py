@@ -1,4 +1,4 @@
-"""What goes wrong with real tiers: nothing wrong is served, and nothing stays behind."""
+"""Faults of real tiers: no wrong byte is served, and no byte is left behind."""
 
 import asyncio
 import shutil
@@ -31,11 +31,11 @@ from tests.worker.tier_bench import (
 
 
 @pytest.mark.parametrize("nth_read", [1, 2, 3])
-def test_a_load_cancelled_at_any_chunk_leaves_nothing(
+def test_a_load_cancelled_at_any_chunk_leaves_no_bytes(
     tmp_path: Path, nth_read: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = native_model(tmp_path)
-    held_up = HeldUpReads(monkeypatch, nth_read)
+    held_up = DelayedRead(monkeypatch, nth_read)
 
     async def scenario() -> None:
         async with opened(tmp_path) as storage:
@@ -58,8 +58,8 @@ def test_a_load_cancelled_at_any_chunk_leaves_nothing(
     run(scenario)
 
 
-class HeldUpReads:
-    """The nth chunk that is read from files waits until it may go on."""
+class DelayedRead:
+    """Reads of chunks, of which the nth waits for `go_on`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, nth: int) -> None:
         self.reached, self.go_on = threading.Event(), threading.Event()
@@ -79,13 +79,13 @@ class HeldUpReads:
         monkeypatch.setattr(ChunkReader, "read_into", counted)
 
 
-def test_a_load_waits_for_the_chunks_of_the_one_that_is_being_cancelled(
+def test_a_load_waits_for_the_chunks_of_a_load_that_is_being_cancelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seeded bug: without `settled` at the start of a load the second finds the pool full."""
     first, second = native_model(tmp_path, "a", 1, 8), native_model(tmp_path, "b", 2, 8)
     server = small_server(num_gpus=1, gpu_memory_bytes=8 * MIB, dram_bytes=0)
-    held_up = HeldUpReads(monkeypatch, 1)
+    held_up = DelayedRead(monkeypatch, 1)
     monkeypatch.setattr("sllmreal.worker.tiers._ROUNDING_CHUNKS", 0)
 
     async def scenario() -> None:
@@ -103,7 +103,7 @@ def test_a_load_waits_for_the_chunks_of_the_one_that_is_being_cancelled(
 
 
 @pytest.mark.parametrize("make", [native_model, safetensors_model])
-def test_a_corrupt_chunk_on_the_ssd_is_fetched_again_and_mended(
+def test_a_corrupt_chunk_on_the_ssd_is_fetched_again_and_replaced(
     tmp_path: Path, make: Callable[[Path], ModelDeployment]
 ) -> None:
     model = make(tmp_path)
@@ -135,7 +135,7 @@ def spoil(directory: Path, offset: int) -> None:
         opened_file.write(b"spoilt")
 
 
-def test_a_corrupt_chunk_fails_the_load_when_the_origin_is_gone(tmp_path: Path) -> None:
+def test_a_corrupt_chunk_fails_the_load_when_the_remote_source_is_gone(tmp_path: Path) -> None:
     model = native_model(tmp_path)
 
     async def scenario() -> None:
@@ -156,7 +156,7 @@ def test_a_corrupt_chunk_fails_the_load_when_the_origin_is_gone(tmp_path: Path) 
     run(scenario)
 
 
-def test_a_wrong_byte_from_the_origin_is_never_served(tmp_path: Path) -> None:
+def test_a_wrong_byte_from_the_remote_source_is_never_served(tmp_path: Path) -> None:
     local = native_model(tmp_path)
     behaviour = Behaviour(Path(local.source))
     behaviour.spoil = lambda name, offset, raw: (
@@ -178,7 +178,7 @@ def test_a_wrong_byte_from_the_origin_is_never_served(tmp_path: Path) -> None:
     run(scenario)
 
 
-def test_a_full_disk_fails_the_load_and_leaves_nothing(
+def test_a_full_disk_fails_the_load_and_leaves_no_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = native_model(tmp_path)
@@ -200,7 +200,7 @@ def test_a_full_disk_fails_the_load_and_leaves_nothing(
     run(scenario)
 
 
-def test_room_that_is_not_there_cannot_be_promised(tmp_path: Path) -> None:
+def test_more_room_than_a_tier_has_is_not_promised(tmp_path: Path) -> None:
     first, second = native_model(tmp_path, "a", 1), native_model(tmp_path, "b", 2)
 
     async def scenario() -> None:

@@ -1,4 +1,4 @@
-"""What a worker finds on its SSD when it comes back, and models that are deployed anew."""
+"""The SSD of a restarted worker, and models that are deployed again."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from tests.worker.servers import MIB, small_server
 from tests.worker.tier_bench import came_from, check_tensors, copies_in, load, opened, run, stop
 
 
-def test_a_restarted_worker_finds_its_copies_and_nothing_half_written(tmp_path: Path) -> None:
+def test_a_restarted_worker_finds_its_copies_and_removes_unfinished_ones(tmp_path: Path) -> None:
     whole, partial = native_model(tmp_path, "whole", 1), native_model(tmp_path, "partial", 2)
     half = native_model(tmp_path, "half", 3)
 
@@ -29,7 +29,7 @@ def test_a_restarted_worker_finds_its_copies_and_nothing_half_written(tmp_path: 
         manifest = (copy / "copy.json").read_text()
         counted = f'"resident_bytes":{half.size_bytes}'
         assert counted in manifest
-        # As it is while the load that stores the chunks has not finished.
+        # The manifest as it is before the load that stores the chunks has finished.
         (copy / "copy.json").write_text(manifest.replace(counted, '"resident_bytes":0'))
         for model in (whole, partial, half):
             shutil.rmtree(model.source)
@@ -48,7 +48,7 @@ def test_a_restarted_worker_finds_its_copies_and_nothing_half_written(tmp_path: 
 
 
 @pytest.mark.parametrize("damage", ["truncated", "no_index", "no_manifest", "garbled", "renamed"])
-def test_a_restarted_worker_removes_a_copy_that_is_none(tmp_path: Path, damage: str) -> None:
+def test_a_restarted_worker_removes_a_damaged_copy(tmp_path: Path, damage: str) -> None:
     model = native_model(tmp_path)
 
     async def scenario() -> None:
@@ -75,7 +75,7 @@ def test_a_restarted_worker_removes_a_copy_that_is_none(tmp_path: Path, damage: 
     run(scenario)
 
 
-def test_a_directory_that_holds_other_things_is_refused(tmp_path: Path) -> None:
+def test_a_directory_with_other_files_is_refused(tmp_path: Path) -> None:
     precious = tmp_path / "ssd" / "thesis"
     precious.mkdir(parents=True)
     with pytest.raises(UsageError, match="own directory"):
@@ -92,7 +92,7 @@ def test_two_workers_cannot_share_a_directory(tmp_path: Path) -> None:
     run(scenario)
 
 
-def test_a_smaller_ssd_keeps_what_fits(tmp_path: Path) -> None:
+def test_a_smaller_ssd_keeps_the_models_that_fit(tmp_path: Path) -> None:
     models = [native_model(tmp_path, name, seed) for seed, name in enumerate("abc")]
 
     async def scenario() -> None:
@@ -109,7 +109,7 @@ def test_a_smaller_ssd_keeps_what_fits(tmp_path: Path) -> None:
     run(scenario)
 
 
-def test_a_model_deployed_anew_with_the_same_bytes_keeps_its_copies(tmp_path: Path) -> None:
+def test_a_model_deployed_again_with_the_same_bytes_keeps_its_copies(tmp_path: Path) -> None:
     model = native_model(tmp_path)
     moved = tmp_path / "elsewhere"
 
@@ -125,7 +125,7 @@ def test_a_model_deployed_anew_with_the_same_bytes_keeps_its_copies(tmp_path: Pa
     run(scenario)
 
 
-def test_a_model_deployed_anew_with_other_bytes_is_fetched_again(tmp_path: Path) -> None:
+def test_a_model_deployed_again_with_other_bytes_is_fetched_again(tmp_path: Path) -> None:
     old, new = native_model(tmp_path, "m", 1), native_model(tmp_path, "m", 2)
 
     async def scenario() -> None:

@@ -1,4 +1,4 @@
-"""The real tiers: where bytes come from, where they stay, and that nothing stays by accident."""
+"""The real tiers: the sources of bytes, the bytes that stay, and those that must not."""
 
 import asyncio
 import shutil
@@ -31,7 +31,7 @@ from tests.worker.tier_bench import (
 
 
 @pytest.mark.parametrize("make", [native_model, safetensors_model])
-def test_the_first_load_comes_from_the_origin_the_next_from_dram_or_ssd(
+def test_the_first_load_is_remote_and_the_next_comes_from_dram_or_ssd(
     tmp_path: Path, make: Callable[[Path], ModelDeployment]
 ) -> None:
     model = make(tmp_path)
@@ -61,7 +61,7 @@ def test_the_first_load_comes_from_the_origin_the_next_from_dram_or_ssd(
     ("make", "assets"),
     [(native_model, "assets"), (safetensors_model, "."), (sharded_model, ".")],
 )
-def test_a_url_is_an_origin(
+def test_a_url_is_a_remote_source(
     tmp_path: Path, make: Callable[[Path], ModelDeployment], assets: str
 ) -> None:
     local = make(tmp_path)
@@ -125,7 +125,7 @@ def test_safetensors_without_a_version_are_refused(tmp_path: Path) -> None:
     run(scenario)
 
 
-def test_a_load_that_caches_nothing_leaves_nothing(tmp_path: Path) -> None:
+def test_a_load_that_caches_no_bytes_leaves_none(tmp_path: Path) -> None:
     model = native_model(tmp_path)
 
     async def scenario() -> None:
@@ -142,7 +142,7 @@ def test_a_load_that_caches_nothing_leaves_nothing(tmp_path: Path) -> None:
     run(scenario)
 
 
-def test_what_was_kept_of_a_model_is_not_read_again(tmp_path: Path) -> None:
+def test_the_kept_part_of_a_model_is_not_read_again(tmp_path: Path) -> None:
     model = native_model(tmp_path)
 
     async def scenario() -> None:
@@ -209,7 +209,7 @@ def test_a_model_evicted_while_in_use_is_freed_with_its_last_instance(tmp_path: 
     run(scenario)
 
 
-def test_tensors_that_outlive_their_instance_keep_their_chunks_until_they_go(
+def test_tensors_that_outlive_their_instance_keep_their_chunks_until_they_are_freed(
     tmp_path: Path,
 ) -> None:
     model = native_model(tmp_path)
@@ -230,7 +230,7 @@ def test_tensors_that_outlive_their_instance_keep_their_chunks_until_they_go(
     run(scenario)
 
 
-def test_a_load_that_the_controller_did_not_hear_of_leaves_nothing(tmp_path: Path) -> None:
+def test_a_load_that_was_not_acknowledged_leaves_no_bytes(tmp_path: Path) -> None:
     model = native_model(tmp_path)
 
     async def scenario() -> None:
@@ -246,7 +246,7 @@ def test_a_load_that_the_controller_did_not_hear_of_leaves_nothing(tmp_path: Pat
     run(scenario)
 
 
-def test_an_unheard_load_leaves_what_was_there_before(tmp_path: Path) -> None:
+def test_a_load_that_was_not_acknowledged_leaves_the_bytes_from_before(tmp_path: Path) -> None:
     model = native_model(tmp_path)
 
     async def scenario() -> None:
@@ -287,12 +287,12 @@ def test_two_models_of_the_same_bytes_share_memory_and_outlive_each_other(tmp_pa
 
 
 def test_loads_of_different_models_overlap(tmp_path: Path) -> None:
-    """A load from memory does not wait for one from afar: turns are the controller's."""
+    """A load from memory does not wait for a remote one: only the controller orders loads."""
     slow, fast = native_model(tmp_path, "slow", 1), native_model(tmp_path, "fast", 2)
     behaviour = Behaviour(Path(slow.source))
     go_on = threading.Event()
 
-    def held_up(name: str, offset: int, raw: bytes) -> bytes:
+    def delayed(name: str, offset: int, raw: bytes) -> bytes:
         go_on.wait(10)
         return raw
 
@@ -301,7 +301,7 @@ def test_loads_of_different_models_overlap(tmp_path: Path) -> None:
             await load(storage, fast, (DRAM,), "i0")
             stop(storage, "i0", acknowledged=True)
             with serving(behaviour) as url:
-                behaviour.spoil = held_up
+                behaviour.spoil = delayed
                 remote = ModelDeployment("slow", url, slow.size_bytes, 64, 1.0)
                 storage.begin("i1", remote, ())
                 loading = asyncio.create_task(storage.load("i1"))
@@ -315,7 +315,7 @@ def test_loads_of_different_models_overlap(tmp_path: Path) -> None:
     run(scenario)
 
 
-def test_writing_to_a_tensor_changes_nobody_elses(tmp_path: Path) -> None:
+def test_writing_to_a_tensor_changes_no_other_view(tmp_path: Path) -> None:
     model = native_model(tmp_path)
 
     async def scenario() -> None:

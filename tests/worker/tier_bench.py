@@ -1,4 +1,4 @@
-"""Real tiers on the bench: loads and stops, and what came of them."""
+"""Helpers for tests of real tiers: loads, stops, and checks of their results."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -1,8 +1,8 @@
-"""A small controller of loads on one server, which keeps the contract: what it orders is possible.
+"""A small controller of loads on one server that keeps the contract between controller and driver.
 
-It plays choices that Hypothesis makes and skips those that the contract forbids at that time. Nor
-does it start a model twice while the first load of it brings bytes into a tier: a worker takes what
-lies in memory, the simulator only what the controller has heard of.
+It plays choices that Hypothesis makes, and skips those that the contract forbids at the time. While
+a load brings bytes of a model into a tier, it does not start that model again: a worker would use
+the bytes in memory, the simulator only those of acknowledged loads.
 """
 
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from sllmcore.types import CACHE_TIERS, DRAM, REMOTE, SSD, StorageTier
 
 @dataclass(frozen=True)
 class StartChoice:
-    """Of a model on some free GPU."""
+    """Start a model on some free GPU."""
 
     model: int
     cache_in: tuple[StorageTier, ...]
@@ -21,14 +21,14 @@ class StartChoice:
 
 @dataclass(frozen=True)
 class StopChoice:
-    """Of the nth instance there is."""
+    """Stop the nth instance."""
 
     nth: int
 
 
 @dataclass(frozen=True)
 class EvictChoice:
-    """Of the nth model that a tier could lose."""
+    """Evict the nth evictable model of a tier."""
 
     nth: int
     tier: StorageTier
@@ -77,14 +77,14 @@ class _Load:
 
 
 @dataclass
-class Believer:
-    """`sizes` are the models' bytes, `capacity` those of a tier."""
+class SmallController:
+    """A controller of models with `sizes` bytes, in tiers with `capacity` bytes."""
 
     num_gpus: int
     sizes: dict[str, int]
     capacity: dict[StorageTier, int]
     caches: dict[StorageTier, TierCache] = field(init=False)
-    tenants: dict[int, str] = field(default_factory=dict)
+    occupants: dict[int, str] = field(default_factory=dict)
     queues: dict[StorageTier, list[str]] = field(init=False)
     loads: dict[str, _Load] = field(default_factory=dict)
     num_started: int = 0
@@ -94,7 +94,7 @@ class Believer:
         self.queues = {tier: [] for tier in (REMOTE, SSD, DRAM)}
 
     def command(self, choice: Choice) -> Command | None:
-        """What to order; None where the choice is not possible now."""
+        """Return the command of a choice; None: the choice is not possible now."""
         match choice:
             case StartChoice(model, cache_in):
                 return self._start(f"m{model}", cache_in)
@@ -105,13 +105,13 @@ class Believer:
             case WaitChoice():
                 return None
 
-    def heard(self, instance_id: str) -> None:
-        """A load has finished."""
+    def load_finished(self, instance_id: str) -> None:
+        """Handle the end of a load."""
         self._end(instance_id, filled=True)
 
     def _start(self, model: str, cache_in: tuple[StorageTier, ...]) -> Start | None:
         coming = any(load.filling and load.model == model for load in self.loads.values())
-        free = [gpu for gpu in range(self.num_gpus) if gpu not in self.tenants]
+        free = [gpu for gpu in range(self.num_gpus) if gpu not in self.occupants]
         if not free or coming:
             return None
         self.num_started += 1
@@ -128,7 +128,7 @@ class Believer:
         after = queue[-1] if queue else None
         queue.append(instance_id)
         self.loads[instance_id] = _Load(model, source, pinned, filling)
-        self.tenants[free[0]] = instance_id
+        self.occupants[free[0]] = instance_id
         return Start(instance_id, model, free[0], filling, after)
 
     def _source(self, model: str) -> StorageTier:
@@ -144,10 +144,10 @@ class Believer:
         return 0 < missing <= cache.free_bytes and not cache.reserved(model)
 
     def _stop(self, nth: int) -> Stop | None:
-        if not self.tenants:
+        if not self.occupants:
             return None
-        gpu = list(self.tenants)[nth % len(self.tenants)]
-        instance_id = self.tenants.pop(gpu)
+        gpu = list(self.occupants)[nth % len(self.occupants)]
+        instance_id = self.occupants.pop(gpu)
         loading = instance_id in self.loads
         if loading:
             self._end(instance_id, filled=False)
