@@ -17,6 +17,7 @@ from sllmreal.gateway.server import serve
 from sllmreal.gateway.settings import GatewaySettings
 from sllmreal.leader.policy_support import check_supported_policy
 from sllmreal.processes.attach import attached_gateway
+from sllmreal.processes.claim import claimed
 from sllmreal.processes.supervisor import kept_running
 from sllmreal.router.gateway_backend import ClusterBackend
 
@@ -40,6 +41,7 @@ async def _serve(home: Home, settings: GatewaySettings, arguments: argparse.Name
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with (
+        claimed(home, "cluster"),
         kept_running(cluster_processes(home, arguments)),
         attached_gateway(home) as gateway,
         AsyncExitStack() as stack,

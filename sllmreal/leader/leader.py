@@ -299,6 +299,7 @@ class Leader:
             for request_id in self.peer_table.open_requests(peer):
                 self.loop.handle(RequestCancelled(request_id), origin)
             peer.lost = True
+            self.peer_table.forget_gateway(peer)
             if orphans := self.peer_table.open_requests(peer):
                 self._start_orphan_timer(orphans)
 

@@ -151,12 +151,18 @@ class PeerTable:
             if peer is not None and peer.incarnation == origin.incarnation:
                 peer.lost = True
                 peer.outbox.clear()
+                self.forget_gateway(peer)
         else:
             if peer is None or peer.incarnation != origin.incarnation:  # a gateway's first report
                 peer = self.join(origin.peer_id, "gateway", origin.incarnation)
             peer.last_report = origin.number
             if isinstance(event, RequestArrived):
                 self._routing.gateways[event.request.id] = peer.life
+
+    def forget_gateway(self, peer: PeerState) -> None:
+        """Remove a lost gateway: its name does not come back. A worker stays, being a server."""
+        if peer.kind == "gateway" and self.peers.get(peer.id) is peer:
+            del self.peers[peer.id]
 
     def join(self, peer_id: str, kind: PeerKind, incarnation: str) -> PeerState:
         """Add a new incarnation of a peer; it replaces the previous one."""

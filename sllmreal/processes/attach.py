@@ -1,6 +1,7 @@
 """Attachment of a gateway's request router to the leader and the workers of its cluster."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,14 +29,14 @@ class AttachedGateway:
 
 @asynccontextmanager
 async def attached_gateway(site: Site) -> AsyncIterator[AttachedGateway]:
-    """Attach a gateway to the site's cluster until the context ends."""
+    """Attach a gateway, with a name of its own, to the site's cluster until the context ends."""
     key = site.key()
 
     async def dial_worker(address: str) -> WorkerChannel:
         return await dial(address, key, FromInstance)
 
     connections = WorkerConnections(dial_worker)
-    link = LeaderLink("gateway", "gateway", leader_dial(site))
+    link = LeaderLink("gateway", f"gateway-{secrets.token_hex(8)}", leader_dial(site))
     router = connections.listener = RequestRouter(connections, link)
     attached = asyncio.create_task(link.run(router))
     try:

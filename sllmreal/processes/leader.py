@@ -12,6 +12,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from sllmcore.build import PolicySettings
@@ -25,6 +26,7 @@ from sllmreal.leader.control_loop import Compaction
 from sllmreal.leader.leader import Leader, LeaderSettings
 from sllmreal.leader.peers import PeerChannel
 from sllmreal.leader.policy_support import check_supported_policy
+from sllmreal.processes.claim import HANDOVER_S, claimed
 from sllmreal.processes.run import run_process
 from sllmreal.store import JournalLog, Store, campaign
 from sllmreal.store.sqlite import SqliteStore
@@ -121,12 +123,14 @@ def _read_policy(file: Path) -> tuple[PolicySettings, int]:
 async def _main(arguments: argparse.Namespace) -> None:
     settings = leader_settings(arguments)
     home = opened_home(arguments.home)
-    home.publish_leader(leader_place(home, arguments.store, arguments.listen))
-    store = await _opened_store(home, arguments.store)
-    try:
+    place = leader_place(home, arguments.store, arguments.listen)
+    async with AsyncExitStack() as stack:
+        if not arguments.store.startswith("etcd:"):  # with etcd, standbys may share a home
+            await stack.enter_async_context(claimed(home, "leader", HANDOVER_S))
+        home.publish_leader(place)
+        store = await _opened_store(home, arguments.store)
+        stack.push_async_callback(store.close)
         await lead(home, store, settings, arguments.listen)
-    finally:
-        await store.close()
 
 
 def leader_place(home: Home, store: str, address: str | None) -> str:
