@@ -29,13 +29,18 @@ from sllmreal.leader.policy_support import check_supported_policy
 from sllmreal.processes.claim import HANDOVER_S, claimed
 from sllmreal.processes.run import run_process
 from sllmreal.store import JournalLog, Store, campaign
+from sllmreal.store.errors import LeaseLostError
 from sllmreal.store.sqlite import SqliteStore
+from sllmreal.store.values import Delete, Txn
 from sllmreal.transport.addresses import host_and_port
 from sllmreal.transport.socket_channel import listening
 
 _LOG = logging.getLogger(__name__)
 LOG_PREFIX = "journal/"
-LEASE_S = 2.0  # the shortest lease of etcd
+LEASE_S = 2.0  # the shortest lease of etcd: a standby leads after it
+# A store that one process at a time can open has no standby. A short lease would only end the
+# leadership of a process that gets no CPU time or waits for a slow disk.
+SOLE_LEASE_S = 60.0
 
 
 Wrap = Callable[[PeerChannel], PeerChannel]
@@ -51,6 +56,7 @@ async def lead(
     settings: LeaderSettings,
     address: str | None = None,
     wrap: Wrap = _unwrapped,
+    lease_s: float = LEASE_S,
 ) -> None:
     """Wait for the leadership, then lead until deposed or cancelled.
 
@@ -60,17 +66,19 @@ async def lead(
         settings: The leader's settings.
         address: Where the leader listens; None: at the home's socket.
         wrap: Wraps the connection of each peer, so that a benchmark can observe it.
+        lease_s: Length of the leader's lease.
 
     Raises:
-        ClusterError: The error that ended the leadership.
+        LeaseLostError: The lease has ended, for the reason in the message.
+        ClusterError: Another error that ended the leadership.
     """
     address = address or home.leader_socket
-    leadership = await campaign(store, LEADER_KEY, address.encode(), LEASE_S)
+    leadership = await campaign(store, LEADER_KEY, address.encode(), lease_s)
     try:
         log = await JournalLog.open(store, LOG_PREFIX, leadership)
         leader = Leader(settings, log, leadership.fencing)
         await serve_peers(leader, address, home.key(), leadership.lost, wrap)
-        _LOG.warning("leadership lost: its lease has ended")
+        raise LeaseLostError(f"the leadership is lost: {leadership.loss}")
     finally:
         await leadership.resign()
 
@@ -125,12 +133,16 @@ async def _main(arguments: argparse.Namespace) -> None:
     home = opened_home(arguments.home)
     place = leader_place(home, arguments.store, arguments.listen)
     async with AsyncExitStack() as stack:
-        if not arguments.store.startswith("etcd:"):  # with etcd, standbys may share a home
+        alone = not arguments.store.startswith("etcd:")  # with etcd, standbys may share a home
+        if alone:
             await stack.enter_async_context(claimed(home, "leader", HANDOVER_S))
         home.publish_leader(place)
         store = await _opened_store(home, arguments.store)
         stack.push_async_callback(store.close)
-        await lead(home, store, settings, arguments.listen)
+        if alone:  # the lock on the file proves that the process of the last leadership has ended
+            await store.txn(Txn((), (Delete(LEADER_KEY),)))
+        lease_s = SOLE_LEASE_S if alone else LEASE_S
+        await lead(home, store, settings, arguments.listen, lease_s=lease_s)
 
 
 def leader_place(home: Home, store: str, address: str | None) -> str:
