@@ -74,6 +74,13 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--listen", metavar="tcp:HOST:PORT", help="the leader, for other machines")
     parser.add_argument("--store", default="sqlite", help="sqlite, or etcd:HOST:PORT,HOST:PORT")
     parser.add_argument(
+        "--engine-silence-s",
+        type=float,
+        default=120.0,
+        metavar="S",
+        help="seconds without a token after which a request is restarted once, then fails",
+    )
+    parser.add_argument(
         "--demo", action="store_true", help="deploy a small model generated on the spot"
     )
     logs.add_log_options(parser, default="info")

@@ -20,6 +20,7 @@ from sllmreal.processes.attach import attached_gateway
 from sllmreal.processes.claim import claimed
 from sllmreal.processes.supervisor import kept_running
 from sllmreal.router.gateway_backend import ClusterBackend
+from sllmreal.router.silence import SilenceLimits
 
 _LOG = logging.getLogger(__name__)
 DEMO_NAME = "demo"
@@ -38,12 +39,13 @@ def serve_command(arguments: argparse.Namespace) -> int:
 
 async def _serve(home: Home, settings: GatewaySettings, arguments: argparse.Namespace) -> None:
     stop = asyncio.Event()
+    limits = SilenceLimits(engine_s=arguments.engine_silence_s)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with (
         claimed(home, "cluster"),
         kept_running(cluster_processes(home, arguments)),
-        attached_gateway(home) as gateway,
+        attached_gateway(home, limits) as gateway,
         AsyncExitStack() as stack,
     ):
         vital = [gateway.attached]

@@ -29,7 +29,7 @@ from sllmcore.events import (
 from sllmcore.types import Residency, ServerSpec, StorageTier
 from sllmreal.control.deployment import ModelDeployment
 
-VERSION = 4
+VERSION = 5
 
 ReportedEvent = (
     LoadFinished
@@ -220,8 +220,19 @@ class InstanceStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     num_requests: int
 
 
+class ProblemStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A recent problem: the cluster's time, the request, instance or server, and the reason."""
+
+    at_s: float
+    subject: str
+    reason: str
+
+
 class ClusterStatus(_Message, frozen=True):
-    """The cluster in the controller's view. `num_log_keys`: keys of the log in the store."""
+    """The cluster in the controller's view. `num_log_keys`: keys of the log in the store.
+
+    `problems` are the last ones, oldest first.
+    """
 
     term: int
     now_s: float
@@ -231,6 +242,7 @@ class ClusterStatus(_Message, frozen=True):
     models: tuple[ModelDeployment, ...]
     servers: tuple[ServerStatus, ...]
     instances: tuple[InstanceStatus, ...]
+    problems: tuple[ProblemStatus, ...] = ()
 
 
 # Orders to a worker. `id` is the command's.

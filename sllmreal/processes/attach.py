@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sllmreal.control.leader_link import LeaderLink
 from sllmreal.control.site import Site, leader_dial
 from sllmreal.router.router import RequestRouter
+from sllmreal.router.silence import SilenceLimits
 from sllmreal.router.worker_connections import WorkerChannel, WorkerConnections
 from sllmreal.transport.socket_channel import dial
 from sllmreal.worker.data_plane import FromInstance
@@ -28,7 +29,9 @@ class AttachedGateway:
 
 
 @asynccontextmanager
-async def attached_gateway(site: Site) -> AsyncIterator[AttachedGateway]:
+async def attached_gateway(
+    site: Site, limits: SilenceLimits | None = None
+) -> AsyncIterator[AttachedGateway]:
     """Attach a gateway, with a name of its own, to the site's cluster until the context ends."""
     key = site.key()
 
@@ -37,7 +40,7 @@ async def attached_gateway(site: Site) -> AsyncIterator[AttachedGateway]:
 
     connections = WorkerConnections(dial_worker)
     link = LeaderLink("gateway", f"gateway-{secrets.token_hex(8)}", leader_dial(site))
-    router = connections.listener = RequestRouter(connections, link)
+    router = connections.listener = RequestRouter(connections, link, limits=limits)
     attached = asyncio.create_task(link.run(router))
     try:
         yield AttachedGateway(router, link, attached)
