@@ -84,6 +84,11 @@ def described(
     context_tokens = chosen.context_tokens or own_context
     if not isinstance(context_tokens, int):
         raise UsageError(f"{source}/config.json names no context length: give --context")
+    if isinstance(own_context, int) and context_tokens > own_context:
+        raise UsageError(
+            f"--context {context_tokens} is beyond the model's own context of {own_context} "
+            f"tokens, by {source}/config.json"
+        )
     return ModelDeployment(
         name,
         str(source),

@@ -8,7 +8,7 @@ import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from sllmcore.errors import UsageError
+from sllmcore.errors import SllmError, UsageError
 from sllmreal import logs
 from sllmreal.cli.deploy import described, put
 from sllmreal.cli.processes import cluster_processes
@@ -39,16 +39,22 @@ def serve_command(arguments: argparse.Namespace) -> int:
 
 async def _serve(home: Home, settings: GatewaySettings, arguments: argparse.Namespace) -> None:
     stop = asyncio.Event()
+    failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def give_up(error: SllmError) -> None:
+        if not failed.done():
+            failed.set_exception(error)
+
     limits = SilenceLimits(engine_s=arguments.engine_silence_s)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with (
         claimed(home, "cluster"),
-        kept_running(cluster_processes(home, arguments)),
+        kept_running(cluster_processes(home, arguments), on_failure=give_up),
         attached_gateway(home, limits) as gateway,
         AsyncExitStack() as stack,
     ):
-        vital = [gateway.attached]
+        vital: list[asyncio.Future[None]] = [gateway.attached, failed]
         if arguments.demo:
             demo = asyncio.create_task(_deploy_demo(home))
             stack.callback(demo.cancel)
@@ -62,7 +68,7 @@ async def _serve(home: Home, settings: GatewaySettings, arguments: argparse.Name
                 task.result()
 
 
-def _failed(task: "asyncio.Task[None]") -> bool:
+def _failed(task: "asyncio.Future[None]") -> bool:
     return task.done() and not task.cancelled() and task.exception() is not None
 
 

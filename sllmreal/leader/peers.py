@@ -11,6 +11,7 @@ from typing import Literal
 
 from sllmcore.commands import Command, StartMigration
 from sllmcore.events import Event, RequestArrived, ServerJoined
+from sllmcore.types import ServerSpec
 from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.messages import FromLeader, FromPeer, Order
 from sllmreal.leader.log_records import JOINED, LOST, LogRecord, ReportId
@@ -118,6 +119,11 @@ class PeerTable:
         return {name: known.models[name] for name in known.deployed}
 
     @property
+    def known_servers(self) -> tuple[ServerSpec, ...]:
+        """Every server that ever joined, as it was then; one that is lost may come back."""
+        return tuple(self._routing.specs.values())
+
+    @property
     def worker_addresses(self) -> tuple[str, ...]:
         """The data planes of the workers that are not lost."""
         return tuple(address for address in self._routing.addresses.values() if address)
@@ -173,11 +179,18 @@ class PeerTable:
         """Remove the requests that ended with an event that the controller has handled."""
         self._routing.note_end(event, request_states)
 
-    def note_commands(self, commands: Iterable[Command]) -> list[RoutedOrder]:
-        """Return the orders of commands with their peers; orders for lost peers are dropped."""
+    def note_commands(
+        self, commands: Iterable[Command], load_failed: Container[str] = ()
+    ) -> list[RoutedOrder]:
+        """Return the orders of commands with their peers; orders for lost peers are dropped.
+
+        Args:
+            commands: The commands for one event.
+            load_failed: The requests that waited for a load, if the event is its failure.
+        """
         routed = []
         for command in commands:
-            addressed = addressed_order(command, self._routing)
+            addressed = addressed_order(command, self._routing, load_failed)
             peer = self._addressee(addressed)
             self._routing.note_command(command)
             if peer is not None:

@@ -1,9 +1,8 @@
-"""Recent problems of a cluster, for `sllm status`: failed loads, lost instances, failed requests."""
+"""Recent problems of a cluster, for `sllm status`: failures of loads, instances and requests."""
 
 from collections import deque
 from collections.abc import Iterable
 
-from sllmcore.cluster.request_state import STOPPING
 from sllmcore.commands import Command, TimeOutRequest
 from sllmcore.events import (
     Event,
@@ -42,7 +41,7 @@ class RecentProblems:
                 self._add(now_s, f"request {request_id}", f"failed: {reason}")
             case InferenceStopped(request_id, instance_id):
                 state = cluster.request_states.get(request_id)
-                if state is not None and state.phase is not STOPPING:
+                if state is not None and state.can_migrate:  # nothing has stopped it
                     reason = f"instance {instance_id} sent nothing for too long; it is restarted"
                     self._add(now_s, f"request {request_id}", reason)
             case _:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sllmcore.commands import Command
 from sllmcore.controller import Controller
-from sllmcore.events import Event, LoadFinished
+from sllmcore.events import Event, LoadFailed, LoadFinished
 from sllmreal.leader.counts import ClusterCounts
 from sllmreal.leader.log_records import LogRecord, ReportId
 from sllmreal.leader.peers import PeerTable, RoutedOrder, SavedPeerTable
@@ -51,12 +51,15 @@ class LeaderState:
         self.num_events += 1
         self.peer_table.note_event(event, record)
         instances = self.controller.cluster.instances
-        loading = instances.get(event.instance_id) if isinstance(event, LoadFinished) else None
+        loading = None
+        if isinstance(event, LoadFinished | LoadFailed):
+            loading = instances.get(event.instance_id)
+        waited = tuple(loading.requests) if loading and isinstance(event, LoadFailed) else ()
         self.problems.note_event(event, now_s, self.controller.cluster)
         commands = self.controller.handle(event, now_s)
         self.problems.note_commands(commands, now_s)
         self.counts.note(event, loading)
-        routed = tuple(self.peer_table.note_commands(commands))
+        routed = tuple(self.peer_table.note_commands(commands, waited))
         self.peer_table.note_end(event, self.controller.cluster.request_states)
         return Effects(record.origin, routed), commands
 

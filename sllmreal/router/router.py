@@ -110,6 +110,7 @@ class RequestRouter:
         request_id = generation.request.request_id
         self._link.report(RequestCancelled(request_id))
         if generation.owner.settled:  # no host holds it: a StopRequest needs no message to a host
+            generation.cancel_timer()
             self.generations.pop(request_id, None)
 
     # From the leader (`PeerHandler`).
@@ -119,8 +120,14 @@ class RequestRouter:
         return None
 
     def deployed(self, models: tuple[ModelDeployment, ...]) -> None:
-        """Replace the deployed models."""
+        """Replace the deployed models; requests that wait for one that cannot run fail."""
         self.models = {model.name: model for model in models}
+        for generation in list(self.generations.values()):
+            reason = self._link.unservable.get(generation.request.model)
+            waits = not generation.ended and generation.owner.instance_id is None
+            if reason is not None and waits:
+                generation.fail(FailedError(reason))
+                self._cancelled(generation)
 
     def alive(self, addresses: tuple[str, ...]) -> None:
         """Connect to these workers; the instances of all others are lost."""
@@ -198,8 +205,8 @@ class RequestRouter:
                 self._migrate(message, generation, now_s)
             case AbortMigration(_, move_id):
                 generation.owner.abort_migration(move_id, now_s)
-            case RejectRequest(_, _, reason, timed_out):
-                generation.fail(TimedOutError(reason) if timed_out else RejectedError(reason))
+            case RejectRequest():
+                generation.fail(_error(message))
             case _:
                 assert_never(message)
 
@@ -352,6 +359,12 @@ class RequestRouter:
             self._forget(generation)
             generation.restarted = True
             self._submit_again(generation)
+
+
+def _error(message: RejectRequest) -> ClusterError:
+    if message.timed_out:
+        return TimedOutError(message.reason)
+    return FailedError(message.reason) if message.load_failed else RejectedError(message.reason)
 
 
 def _log_event(event: ReportedEvent) -> None:

@@ -116,9 +116,7 @@ class StreamOwner:
         if route is not None:
             self._migration.finish(now_s)
             self._end_route(now_s)
-            self._stream.report(
-                InferenceFailed(self._stream.request_id, route.instance_id, reason)
-            )
+            self._stream.report(InferenceFailed(self._stream.request_id, route.instance_id, reason))
 
     def migrate(self, spec: MigrationSpec, now_s: float) -> None:
         """Start a migration.

@@ -50,7 +50,12 @@ def test_a_leader_refuses_a_policy_file_with_a_policy_that_splits_loads(
 
 def leader_arguments(file: Path | None, compact_every: int) -> Namespace:
     return Namespace(
-        policy="shepherd", policy_file=file, seed=3, compact_every=compact_every, home=Path()
+        policy="shepherd",
+        policy_file=file,
+        seed=3,
+        compact_every=compact_every,
+        home=Path(),
+        allow=[],
     )
 
 

@@ -31,7 +31,7 @@ PATIENCE_S = SOLE_LEASE_S / 2
 async def leader_process(home: Home) -> AsyncIterator["subprocess.Popen[bytes]"]:
     """A leader's process that leads."""
     command = [sys.executable, "-m", "sllmreal.processes.leader", "--home", str(home.directory)]
-    process = subprocess.Popen(command)  # noqa: S603, ASYNC220 - ourselves
+    process = subprocess.Popen(command)  # noqa: ASYNC220 - ourselves
     try:
         await ask(home, GetStatus(), PATIENCE_S)
         yield process
@@ -73,9 +73,7 @@ async def test_the_successor_of_a_killed_leader_on_sqlite_leads_at_once(tmp_path
 
 async def test_the_end_of_a_leadership_is_an_error_with_its_reason(tmp_path: Path) -> None:
     home = opened_home(tmp_path / "h")
-    leading = asyncio.create_task(
-        lead(home, MemoryStore(), LeaderSettings(), lease_s=1.0)
-    )
+    leading = asyncio.create_task(lead(home, MemoryStore(), LeaderSettings(), lease_s=1.0))
     await ask(home, GetStatus(), PATIENCE_S)
 
     time.sleep(1.5)  # noqa: ASYNC251 - the event loop gets no time
