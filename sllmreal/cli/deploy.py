@@ -60,6 +60,7 @@ def deploy_command(arguments: argparse.Namespace) -> int:
 
 def delete_command(arguments: argparse.Namespace) -> int:
     asyncio.run(ask(opened_home(arguments.home), DeleteModel(arguments.name)))
+    sys.stdout.write(f"{arguments.name}: deleted; running requests finish\n")
     return 0
 
 

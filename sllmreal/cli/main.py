@@ -6,13 +6,18 @@ Every command takes --home, the cluster's directory, and --json where it prints 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 
+from sllmcore.build import POLICIES
 from sllmcore.errors import SllmError, UsageError
 from sllmreal import logs
 from sllmreal.cli.store import add_store
+from sllmreal.leader.policy_support import unsupported_reason
+from sllmreal.processes.extras import missing_extra
 from sllmreal.processes.server_options import add_sizes
 
+DISTRIBUTION = "serverless-llm-toolkit"
 DEFAULT_HOME = Path("~/.sllm")
 DEFAULT_PORT = 8343  # ServerlessLLM's
 Run = Callable[[argparse.Namespace], int]
@@ -21,14 +26,11 @@ Run = Callable[[argparse.Namespace], int]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command: 0 when done, 1 when a machine is at fault, 2 when the arguments are."""
     given = list(sys.argv[1:] if argv is None else argv)
-    if given[:1] == ["checkpoint"]:
-        from sllmreal.checkpoint.cli import main as checkpoint
-
-        return checkpoint(given[1:])
-    arguments = _parser().parse_args(given)
-    run: Run = arguments.run
     try:
-        return run(arguments)
+        return _run(given)
+    except ModuleNotFoundError as error:
+        sys.stderr.write(f"sllm: {missing_extra(error)}\n")
+        return 2
     except KeyboardInterrupt:
         return 130
     except SllmError as error:
@@ -36,8 +38,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2 if isinstance(error, UsageError) else 1
 
 
+def _run(given: list[str]) -> int:
+    if given[:1] == ["--version"]:
+        sys.stdout.write(f"sllm {metadata.version(DISTRIBUTION)}\n")
+        return 0
+    if given[:1] == ["checkpoint"]:
+        from sllmreal.checkpoint.cli import main as checkpoint
+
+        return checkpoint(given[1:])
+    arguments = _parser().parse_args(given)
+    run: Run = arguments.run
+    return run(arguments)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sllm", description=__doc__)
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_serve(commands.add_parser("serve", help="run a cluster and its gateway here"))
     _add_deploy(commands.add_parser("deploy", help="serve a model from now on"))
@@ -64,7 +80,10 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="beyond loopback, keys are a must")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT)
     parser.add_argument("--keys", type=Path, help="file of keys: python -m sllmreal.gateway.keys")
-    parser.add_argument("--policy", default="serverlessllm")
+    policies = ", ".join(name for name in POLICIES if unsupported_reason(name) is None)
+    parser.add_argument(
+        "--policy", default="serverlessllm", metavar="NAME", help=f"one of {policies}"
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes on this machine")
     add_sizes(parser)
     parser.add_argument(
