@@ -74,6 +74,7 @@ def deploy_command(arguments: argparse.Namespace) -> int:
 def delete_command(arguments: argparse.Namespace) -> int:
     """Delete a model. Raises UsageError if no model of that name is deployed."""
     asyncio.run(ask(opened_home(arguments.home), DeleteModel(arguments.name)))
+    sys.stdout.write(f"{arguments.name}: deleted; running requests finish\n")
     return 0
 
 
@@ -128,6 +129,11 @@ def _context_tokens(source: Path, config: dict[str, object], chosen: int | None)
     context_tokens = chosen or own
     if not isinstance(context_tokens, int):
         raise UsageError(f"{source}/config.json names no context length: give --context")
+    if isinstance(own, int) and context_tokens > own:
+        raise UsageError(
+            f"--context {context_tokens} is beyond the model's own context of {own} tokens, by "
+            f"{source}/config.json"
+        )
     return context_tokens
 
 

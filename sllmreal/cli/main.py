@@ -6,11 +6,14 @@ Every command takes --home, the cluster's directory, and --json where it prints 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 
 from sllmcore.errors import SllmError, UsageError
 from sllmreal import logs
+from sllmreal.processes.extras import missing_extra
 
+DISTRIBUTION = "serverless-llm-toolkit"
 DEFAULT_HOME = Path("~/.sllm")
 DEFAULT_PORT = 8343  # ServerlessLLM's
 Run = Callable[[argparse.Namespace], int]
@@ -19,14 +22,11 @@ Run = Callable[[argparse.Namespace], int]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Return 0 if done, 1 if a machine failed, 2 if an argument is wrong."""
     given = list(sys.argv[1:] if argv is None else argv)
-    if given[:1] == ["checkpoint"]:
-        from sllmreal.checkpoint.cli import main as checkpoint
-
-        return checkpoint(given[1:])
-    arguments = _parser(given).parse_args(given)
-    run: Run = arguments.run
     try:
-        return run(arguments)
+        return _run(given)
+    except ModuleNotFoundError as error:
+        sys.stderr.write(f"sllm: {missing_extra(error)}\n")
+        return 2
     except KeyboardInterrupt:
         return 130
     except SllmError as error:
@@ -34,10 +34,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2 if isinstance(error, UsageError) else 1
 
 
+def _run(given: list[str]) -> int:
+    if given[:1] == ["--version"]:
+        sys.stdout.write(f"sllm {metadata.version(DISTRIBUTION)}\n")
+        return 0
+    if given[:1] == ["checkpoint"]:
+        from sllmreal.checkpoint.cli import main as checkpoint
+
+        return checkpoint(given[1:])
+    arguments = _parser(given).parse_args(given)
+    run: Run = arguments.run
+    return run(arguments)
+
+
 def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     """Return the parser, with the options of the given command only: some list what is installed,
     which takes time."""
     parser = argparse.ArgumentParser(prog="sllm", description=__doc__)
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (summary, add_options) in _COMMANDS.items():
         command = commands.add_parser(name, help=summary)
@@ -96,6 +110,14 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--store", default="sqlite", help=f"{store_help()} (default %(default)s, in --home)"
+    )
+    parser.add_argument(
+        "--engine-silence-s",
+        type=float,
+        default=120.0,
+        metavar="S",
+        help="seconds without a token after which a request is restarted once, then fails "
+        "(default %(default)s)",
     )
     parser.add_argument(
         "--demo", action="store_true", help="generate a small random model and deploy it"

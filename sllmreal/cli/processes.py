@@ -6,6 +6,7 @@ from sllmcore.errors import UsageError
 from sllmreal import logs
 from sllmreal.control.home import Home
 from sllmreal.processes.leader import leader_place
+from sllmreal.processes.machine_memory import check_memory
 from sllmreal.processes.policy_options import given_policy
 from sllmreal.processes.server_options import given_sizes
 from sllmreal.processes.supervisor import ChildCommand
@@ -20,6 +21,8 @@ def cluster_processes(home: Home, arguments: argparse.Namespace) -> list[ChildCo
         raise UsageError("a cluster has at least one worker, with at least one GPU or CPU slot")
     if arguments.spares < 0:
         raise UsageError(f"--spares must not be negative, got {arguments.spares}")
+    if arguments.placement == "processes" and not arguments.paced:
+        check_memory(arguments.workers, arguments.dram_gb, arguments.gpus, arguments.gpu_memory_gb)
     where = ("--home", str(home.directory), *logs.child_options())
     listen = arguments.listen
     if listen is None and arguments.placement == "ray":

@@ -72,4 +72,14 @@ def _tables(status: ClusterStatus) -> Group:
         state = "ready" if one.ready else "loading"
         instances.add_row(one.id, one.model, one.server_id, gpus, state, str(one.num_requests))
     line = f"leader {status.term}, {status.num_waiting} waiting, {status.num_events} events"
-    return Group(line, servers, instances)
+    return Group(line, servers, instances, *_problems(status))
+
+
+def _problems(status: ClusterStatus) -> tuple[Table, ...]:
+    """Return the table of the last problems; none if there is no problem."""
+    if not status.problems:
+        return ()
+    table = Table("ago", "problem with", "reason")
+    for one in status.problems:
+        table.add_row(f"{max(0.0, status.now_s - one.at_s):.0f} s", one.subject, one.reason)
+    return (table,)

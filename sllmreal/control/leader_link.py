@@ -80,6 +80,7 @@ class LeaderLink:
         num_leaders: The number of leaders that the link has been attached to.
         received_at_s: Monotonic time of the last message from a leader; None: none has come.
         loads: The counts that a leader sent last; None: none have come.
+        unservable: By name of the model, the reasons why no server can run it.
         connected: Set while the link is attached.
     """
 
@@ -100,6 +101,7 @@ class LeaderLink:
         self.num_leaders = 0
         self.received_at_s: float | None = None
         self.loads: LoadStats | None = None
+        self.unservable: dict[str, str] = {}
         self.connected = asyncio.Event()
         self._begin_incarnation()
 
@@ -174,7 +176,8 @@ class LeaderLink:
                 self._receive_welcome(message)
             case ReportsLogged(last_report):
                 self._note_logged(last_report)
-            case DeployedModels(models):
+            case DeployedModels(models, unservable):
+                self.unservable = unservable
                 handler.deployed(models)
             case Reset(reason):
                 _LOG.warning("reset by the leader: %s", reason, extra={"peer": self._peer_id})

@@ -29,7 +29,7 @@ from sllmcore.events import (
 from sllmcore.types import Residency, ServerSpec, StorageTier
 from sllmreal.control.deployment import ModelDeployment
 
-VERSION = 4
+VERSION = 5
 
 ReportedEvent = (
     LoadFinished
@@ -138,9 +138,13 @@ class ReportsLogged(_Message, frozen=True):
 
 
 class DeployedModels(_Message, frozen=True):
-    """All models that are deployed. Sent to gateways after `Welcome` and at every change."""
+    """All models that are deployed. Sent to gateways after `Welcome` and at every change.
+
+    `unservable`: by name, the reasons why no server can run a model.
+    """
 
     models: tuple[ModelDeployment, ...]
+    unservable: dict[str, str] = {}
 
 
 class WorkerAddresses(_Message, frozen=True):
@@ -162,10 +166,17 @@ class PhaseTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LoadStats(_Message, frozen=True):
-    """All loads since the cluster began, with bytes by tier. Sent to gateways at each heartbeat."""
+    """All loads since the cluster began. Sent to gateways at each heartbeat.
+
+    Attributes:
+        phases: Durations of the loads that succeeded.
+        num_bytes: Bytes loaded, by tier.
+        num_failed: Loads that failed, by model.
+    """
 
     phases: tuple[PhaseTimes, ...]
     num_bytes: dict[str, int]
+    num_failed: dict[str, int] = {}
 
 
 # Messages of an operator, instead of Hello. The leader answers each with an OperatorAnswer.
@@ -220,8 +231,19 @@ class InstanceStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     num_requests: int
 
 
+class ProblemStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A recent problem: the cluster's time, the request, instance or server, and the reason."""
+
+    at_s: float
+    subject: str
+    reason: str
+
+
 class ClusterStatus(_Message, frozen=True):
-    """The cluster in the controller's view. `num_log_keys`: keys of the log in the store."""
+    """The cluster in the controller's view. `num_log_keys`: keys of the log in the store.
+
+    `problems` are the last ones, oldest first.
+    """
 
     term: int
     now_s: float
@@ -231,6 +253,7 @@ class ClusterStatus(_Message, frozen=True):
     models: tuple[ModelDeployment, ...]
     servers: tuple[ServerStatus, ...]
     instances: tuple[InstanceStatus, ...]
+    problems: tuple[ProblemStatus, ...] = ()
 
 
 # Orders to a worker. `id` is the command's.
@@ -307,12 +330,16 @@ class AbortMigration(_Message, frozen=True):
 
 
 class RejectRequest(_Message, frozen=True):
-    """The command of the same name, or with `timed_out` a `TimeOutRequest`."""
+    """The command of the same name, or with `timed_out` a `TimeOutRequest`.
+
+    `load_failed`: the loads of its model failed, so a retry would not help.
+    """
 
     id: int
     request_id: str
     reason: str
     timed_out: bool = False
+    load_failed: bool = False
 
 
 WorkerOrder = LaunchInstance | StopInstance | EvictCopy

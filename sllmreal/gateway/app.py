@@ -70,9 +70,9 @@ def _status_routes(service: GatewayService) -> APIRouter:
 
     @router.get(OPEN_PATH)
     async def health() -> Response:
-        problems = service.problems()
-        status = "unhealthy" if problems else "ok"
-        return _json({"status": status, "reasons": problems}, 503 if problems else 200)
+        found = service.health()
+        body = {"status": found.status, "reasons": found.reasons}
+        return _json(body, 200 if found.status == "ok" else 503)
 
     @router.get("/metrics")
     async def metrics(request: Request) -> Response:

@@ -62,6 +62,8 @@ class ClusterCollector(Collector):
         yield from _of_models(metrics.models)
         yield _of_cold_starts(metrics.loads)
         yield _counter("sllm:bytes_loaded", "Bytes loaded", "tier", metrics.loads.num_bytes)
+        failed = metrics.loads.num_failed
+        yield _counter("sllm:loads_failed", "Loads that failed", _MODEL[0], failed)
         yield _counter("sllm:migrations", "Migrations", "outcome", metrics.migrations)
         about = "Tokens computed again after a migration or a loss"
         yield CounterMetricFamily("sllm:recomputed_tokens", about, value=metrics.recomputed_tokens)

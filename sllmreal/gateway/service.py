@@ -3,6 +3,8 @@
 import logging
 import secrets
 import time
+from dataclasses import dataclass
+from typing import Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -28,6 +30,14 @@ _LOG = logging.getLogger(__name__)
 CLIENT_LEFT = 499  # nginx's status for a client that has disconnected; it is never received
 
 
+@dataclass(frozen=True, slots=True)
+class GatewayHealth:
+    """The answer to /health: the status, and the reasons why the gateway cannot serve."""
+
+    status: Literal["ok", "starting", "unhealthy"]
+    reasons: tuple[str, ...]
+
+
 class GatewayService:
     """The state of a gateway, shared by its routes."""
 
@@ -39,6 +49,7 @@ class GatewayService:
         self.admission = Admission(settings.limits)
         self.metrics = GatewayMetrics(backend.metrics)
         self.draining = False
+        self._has_served = False
         self._overload = OverloadLog()
 
     def count_error(self, error: ApiError) -> None:
@@ -58,7 +69,7 @@ class GatewayService:
         return Planner(self.backend, self.settings.limits, principal)
 
     def problems(self) -> list[str]:
-        """Return the reasons why the gateway cannot serve; empty if it can."""
+        """Return the reasons why the gateway cannot serve; empty if it can. See `health`."""
         health: Health = self.backend.health()
         found = {
             "draining": self.draining,
@@ -67,7 +78,20 @@ class GatewayService:
             "no worker alive": health.num_workers_alive < 1,
             "driver stuck": health.driver_silence_s > self.settings.timeouts.driver_silence_s,
         }
-        return [name for name, present in found.items() if present]
+        problems = [name for name, present in found.items() if present]
+        self._has_served = self._has_served or not problems
+        return problems
+
+    def health(self) -> GatewayHealth:
+        """Return the status: `starting` until a leader and a worker were there for the first time.
+
+        After that `unhealthy` if there is a problem, else `ok`.
+        """
+        problems = self.problems()
+        if not problems:
+            return GatewayHealth("ok", ())
+        starts = not self._has_served and not self.draining
+        return GatewayHealth("starting" if starts else "unhealthy", tuple(problems))
 
     async def completion(self, request: Request) -> Response:
         """Answer /v1/completions."""

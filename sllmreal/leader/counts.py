@@ -5,8 +5,9 @@ here, and a metric in the gateway.
 """
 
 from bisect import bisect_left
+from collections import Counter
 
-from sllmcore.events import Event, LoadFinished
+from sllmcore.events import Event, LoadFailed, LoadFinished
 from sllmcore.protocols import InstanceView
 from sllmreal.control.buckets import BUCKETS_S
 from sllmreal.control.messages import LoadStats, PhaseTimes
@@ -19,14 +20,17 @@ class ClusterCounts:
         self._counts: dict[tuple[str, str], list[int]] = {}
         self._total_s: dict[tuple[str, str], float] = {}
         self._num_bytes: dict[str, int] = {}
+        self._num_failed: Counter[str] = Counter()  # loads, by model
 
     def note(self, event: Event, instance: InstanceView | None) -> None:
         """Count an event that the controller has handled.
 
         Args:
             event: The event.
-            instance: The instance of a `LoadFinished`, if the controller knew it.
+            instance: The instance of a `LoadFinished` or `LoadFailed`, if the controller knew it.
         """
+        if isinstance(event, LoadFailed) and instance is not None:
+            self._num_failed[instance.model] += 1
         if isinstance(event, LoadFinished) and instance is not None:
             self._note_load(event, instance.load_s)
 
@@ -50,4 +54,4 @@ class ClusterCounts:
             PhaseTimes(tier, phase, tuple(counts), self._total_s[tier, phase])
             for (tier, phase), counts in self._counts.items()
         )
-        return LoadStats(phases, dict(self._num_bytes))
+        return LoadStats(phases, dict(self._num_bytes), dict(self._num_failed))

@@ -46,6 +46,7 @@ from sllmreal.control.messages import (
     reported_event,
 )
 from sllmreal.leader.control_loop import Compaction, ControlLoop
+from sllmreal.leader.fit import misfit, misfits
 from sllmreal.leader.log_records import JOINED, LOST, EventLog, ReportId
 from sllmreal.leader.operator_requests import answer, cluster_status
 from sllmreal.leader.peers import PeerChannel, PeerState, PeerTable
@@ -132,11 +133,18 @@ class Leader:
     # Operators.
 
     def deploy(self, model: ModelDeployment) -> None:
-        """Deploy a model. Raises UsageError if a model of that name is deployed."""
+        """Deploy a model.
+
+        Raises:
+            UsageError: A model of that name is deployed, or servers have joined and none of them
+                can run the model.
+        """
         if model.name in self.peer_table.deployed:
             raise UsageError(f"model {model.name} is deployed already: delete it first")
+        if reason := misfit(model, self.peer_table.known_servers):
+            raise UsageError(reason)
         self.loop.handle(ModelDeployed(model.checkpoint, model.num_slots), model=model)
-        self.peer_table.broadcast(DeployedModels(self.models()))
+        self.peer_table.broadcast(self._deployed())
         _LOG.info("model deployed from %s", model.source, extra={"model": model.name})
 
     def delete(self, name: str) -> None:
@@ -144,7 +152,7 @@ class Leader:
         if name not in self.peer_table.deployed:
             raise UsageError(f"no model {name} is deployed")
         self.loop.handle(ModelDeleted(name))
-        self.peer_table.broadcast(DeployedModels(self.models()))
+        self.peer_table.broadcast(self._deployed())
         _LOG.info("model deleted", extra={"model": name})
 
     def models(self) -> tuple[ModelDeployment, ...]:
@@ -249,10 +257,11 @@ class Leader:
         peer.channel = channel
         channel.post(Welcome(self.term, peer.last_durable, self.loop.clock.zero_at_s))
         if peer.kind == "gateway":
-            channel.post(DeployedModels(self.models()))
+            channel.post(self._deployed())
             channel.post(self._workers())
         else:
             self.peer_table.broadcast(self._workers())
+            self.peer_table.broadcast(self._deployed())  # more of them may be servable
         self.peer_table.resend(peer, hello.last_order)
         return peer
 
@@ -269,6 +278,10 @@ class Leader:
         origin = ReportId(hello.peer_id, hello.incarnation, JOINED)
         self.loop.handle(event, origin, address=hello.offer.address)
         return self.peer_table.peers[hello.peer_id]
+
+    def _deployed(self) -> DeployedModels:
+        models = self.models()
+        return DeployedModels(models, misfits(models, self.peer_table.known_servers))
 
     def _workers(self) -> WorkerAddresses:
         return WorkerAddresses(self.peer_table.worker_addresses)
@@ -299,6 +312,7 @@ class Leader:
             for request_id in self.peer_table.open_requests(peer):
                 self.loop.handle(RequestCancelled(request_id), origin)
             peer.lost = True
+            self.peer_table.forget_gateway(peer)
             if orphans := self.peer_table.open_requests(peer):
                 self._start_orphan_timer(orphans)
 

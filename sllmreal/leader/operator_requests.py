@@ -76,6 +76,7 @@ def cluster_status(term: int, loop: ControlLoop, peer_table: PeerTable) -> Clust
             )
             for one in cluster.instances.values()
         ),
+        loop.state.problems.all(),
     )
 
 

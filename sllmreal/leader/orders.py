@@ -5,6 +5,7 @@ A new command takes a message in `control.messages`, a case here, and a case in 
 (`worker.worker` or `router.router`).
 """
 
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -31,8 +32,16 @@ class ToGateway:
     order: messages.GatewayOrder
 
 
-def addressed_order(command: commands.Command, table: RoutingTable) -> ToWorker | ToGateway:
-    """Translate a command. `table` is as it was before `note_command` of the same command."""
+def addressed_order(
+    command: commands.Command, table: RoutingTable, load_failed: Container[str] = ()
+) -> ToWorker | ToGateway:
+    """Translate a command.
+
+    Args:
+        command: The command.
+        table: The routing table as it was before `note_command` of the same command.
+        load_failed: The requests whose load has failed with the event of the command.
+    """
     addressed: ToWorker | ToGateway
     match command:
         case commands.LaunchInstance(number, instance_id, model, server_id, gpus, _, tiers, after):
@@ -62,10 +71,15 @@ def addressed_order(command: commands.Command, table: RoutingTable) -> ToWorker 
             abort = messages.AbortMigration(number, move_id, request_id, destination_id)
             addressed = ToGateway(request_id, abort)
         case commands.RejectRequest(number, request_id, reason):
-            addressed = ToGateway(request_id, messages.RejectRequest(number, request_id, reason))
+            reject = messages.RejectRequest(
+                number, request_id, reason, load_failed=request_id in load_failed
+            )
+            addressed = ToGateway(request_id, reject)
         case commands.TimeOutRequest(number, request_id):
-            timeout = messages.RejectRequest(number, request_id, _TIMED_OUT, timed_out=True)
-            addressed = ToGateway(request_id, timeout)
+            addressed = ToGateway(
+                request_id,
+                messages.RejectRequest(number, request_id, _TIMED_OUT, timed_out=True),
+            )
         case _:
             assert_never(command)
     return addressed

@@ -11,6 +11,7 @@ from typing import Literal
 
 from sllmcore.commands import Command, StartMigration
 from sllmcore.events import Event, RequestArrived, ServerJoined
+from sllmcore.types import ServerSpec
 from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.messages import FromLeader, FromPeer, Order
 from sllmreal.leader.log_records import JOINED, LOST, LogRecord, ReportId
@@ -118,6 +119,11 @@ class PeerTable:
         return {name: known.models[name] for name in known.deployed}
 
     @property
+    def known_servers(self) -> tuple[ServerSpec, ...]:
+        """Every server that ever joined, as it was then; one that is lost may come back."""
+        return tuple(self._routing.specs.values())
+
+    @property
     def worker_addresses(self) -> tuple[str, ...]:
         """The data planes of the workers that are not lost."""
         return tuple(address for address in self._routing.addresses.values() if address)
@@ -151,12 +157,18 @@ class PeerTable:
             if peer is not None and peer.incarnation == origin.incarnation:
                 peer.lost = True
                 peer.outbox.clear()
+                self.forget_gateway(peer)
         else:
             if peer is None or peer.incarnation != origin.incarnation:  # a gateway's first report
                 peer = self.join(origin.peer_id, "gateway", origin.incarnation)
             peer.last_report = origin.number
             if isinstance(event, RequestArrived):
                 self._routing.gateways[event.request.id] = peer.life
+
+    def forget_gateway(self, peer: PeerState) -> None:
+        """Remove a lost gateway: its name does not come back. A worker stays, being a server."""
+        if peer.kind == "gateway" and self.peers.get(peer.id) is peer:
+            del self.peers[peer.id]
 
     def join(self, peer_id: str, kind: PeerKind, incarnation: str) -> PeerState:
         """Add a new incarnation of a peer; it replaces the previous one."""
@@ -167,11 +179,18 @@ class PeerTable:
         """Remove the requests that ended with an event that the controller has handled."""
         self._routing.note_end(event, request_states)
 
-    def note_commands(self, commands: Iterable[Command]) -> list[RoutedOrder]:
-        """Return the orders of commands with their peers; orders for lost peers are dropped."""
+    def note_commands(
+        self, commands: Iterable[Command], load_failed: Container[str] = ()
+    ) -> list[RoutedOrder]:
+        """Return the orders of commands with their peers; orders for lost peers are dropped.
+
+        Args:
+            commands: The commands for one event.
+            load_failed: The requests that waited for a load, if the event is its failure.
+        """
         routed = []
         for command in commands:
-            addressed = addressed_order(command, self._routing)
+            addressed = addressed_order(command, self._routing, load_failed)
             peer = self._addressee(addressed)
             self._routing.note_command(command)
             if peer is not None:

@@ -30,6 +30,7 @@ from sllmcore.events import (
     ServerJoined,
     ServerLost,
 )
+from sllmcore.types import ServerSpec
 from sllmreal.control.deployment import ModelDeployment
 
 
@@ -49,6 +50,7 @@ class RoutingTable:
         deployed: Names of the models that are deployed, in the order of deployment.
         gateways: The gateway of each open request.
         addresses: The data plane of each server that is not lost.
+        specs: Every server that ever joined, as it was then; one that is lost may come back.
     """
 
     def __init__(self) -> None:
@@ -56,6 +58,7 @@ class RoutingTable:
         self.deployed: dict[str, None] = {}
         self.gateways: dict[str, PeerIncarnation] = {}
         self.addresses: dict[str, str] = {}
+        self.specs: dict[str, ServerSpec] = {}
         self._servers: dict[str, str] = {}  # by instance
         self._loaded: set[str] = set()  # instances
         self._moves: dict[str, StartMigration] = {}  # by id
@@ -96,6 +99,7 @@ class RoutingTable:
                 self._forget_instance(instance_id)
             case ServerJoined(server):
                 self.addresses[server.id] = address
+                self.specs[server.id] = server
             case ServerLost(server_id):
                 self.addresses.pop(server_id, None)
                 for instance_id in [i for i, s in self._servers.items() if s == server_id]:

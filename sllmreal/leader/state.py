@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from sllmcore.commands import Command
 from sllmcore.controller import Controller
-from sllmcore.events import Event, LoadFinished
+from sllmcore.events import Event, LoadFailed, LoadFinished
 from sllmreal.leader.counts import ClusterCounts
 from sllmreal.leader.log_records import LogRecord, ReportId
 from sllmreal.leader.peers import PeerTable, RoutedOrder, SavedPeerTable
+from sllmreal.leader.problems import RecentProblems
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class SavedState:
     controller: Controller
     peer_table: SavedPeerTable
     counts: ClusterCounts
+    problems: RecentProblems
     num_events: int
 
 
@@ -39,6 +41,7 @@ class LeaderState:
         self.controller = controller
         self.peer_table = peer_table
         self.counts = ClusterCounts()
+        self.problems = RecentProblems()
         self.num_events = 0
 
     def handle(
@@ -48,10 +51,15 @@ class LeaderState:
         self.num_events += 1
         self.peer_table.note_event(event, record)
         instances = self.controller.cluster.instances
-        loading = instances.get(event.instance_id) if isinstance(event, LoadFinished) else None
+        loading = None
+        if isinstance(event, LoadFinished | LoadFailed):
+            loading = instances.get(event.instance_id)
+        waited = tuple(loading.requests) if loading and isinstance(event, LoadFailed) else ()
+        self.problems.note_event(event, now_s, self.controller.cluster)
         commands = self.controller.handle(event, now_s)
+        self.problems.note_commands(commands, now_s)
         self.counts.note(event, loading)
-        routed = tuple(self.peer_table.note_commands(commands))
+        routed = tuple(self.peer_table.note_commands(commands, waited))
         self.peer_table.note_end(event, self.controller.cluster.request_states)
         return Effects(record.origin, routed), commands
 
@@ -66,7 +74,11 @@ class LeaderState:
         """Return the state as it will be when the `pending` effects have been carried out."""
         routed = [one for effects in pending for one in effects.routed]
         return SavedState(
-            self.controller, self.peer_table.saved(routed), self.counts, self.num_events
+            self.controller,
+            self.peer_table.saved(routed),
+            self.counts,
+            self.problems,
+            self.num_events,
         )
 
     def restore(self, saved: SavedState) -> None:
@@ -74,4 +86,5 @@ class LeaderState:
         self.controller = saved.controller
         self.peer_table.restore(saved.peer_table)
         self.counts = saved.counts
+        self.problems = saved.problems
         self.num_events = saved.num_events

@@ -24,10 +24,10 @@ from sllmcore.errors import ClusterError
 from sllmcore.types import Request
 from sllmreal.control import deployment, messages
 from sllmreal.control.deployment import ModelDeployment
-from sllmreal.leader import counts, peers, routing, state
+from sllmreal.leader import counts, peers, problems, routing, state
 from sllmreal.leader.state import SavedState
 
-_MODULES = (counts, deployment, messages, peers, routing, state)
+_MODULES = (counts, deployment, messages, peers, problems, routing, state)
 _CORE = "sllmcore."  # calling anything there has no effect outside: it does no I/O
 _OURS = {module.__name__ for module in _MODULES}
 _STANDARD = {

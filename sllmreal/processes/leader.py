@@ -12,6 +12,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from sllmcore.build import PolicySettings
@@ -25,16 +26,22 @@ from sllmreal.leader.control_loop import Compaction
 from sllmreal.leader.leader import Leader, LeaderSettings
 from sllmreal.leader.peers import PeerChannel
 from sllmreal.leader.policy_support import check_supported_policy
+from sllmreal.processes.claim import HANDOVER_S, claimed
 from sllmreal.processes.policy_options import add_policy, served_policy
 from sllmreal.processes.run import run_process
 from sllmreal.store import JournalLog, Store, campaign
+from sllmreal.store.errors import LeaseLostError
 from sllmreal.store.registry import StoreUrl, parsed_store, store_help
+from sllmreal.store.values import Delete, Txn
 from sllmreal.transport.addresses import host_and_port
 from sllmreal.transport.socket_channel import listening
 
 _LOG = logging.getLogger(__name__)
 LOG_PREFIX = "journal/"
-LEASE_S = 2.0  # the shortest lease of etcd
+LEASE_S = 2.0  # the shortest lease of etcd: a standby leads after it
+# A store that one process at a time can open has no standby. A short lease would only end the
+# leadership of a process that gets no CPU time or waits for a slow disk.
+SOLE_LEASE_S = 60.0
 
 
 Wrap = Callable[[PeerChannel], PeerChannel]
@@ -50,6 +57,7 @@ async def lead(
     settings: LeaderSettings,
     address: str | None = None,
     wrap: Wrap = _unwrapped,
+    lease_s: float = LEASE_S,
 ) -> None:
     """Wait for the leadership, then lead until deposed or cancelled.
 
@@ -59,17 +67,19 @@ async def lead(
         settings: The leader's settings.
         address: Where the leader listens; None: at the home's socket.
         wrap: Wraps the connection of each peer, so that a benchmark can observe it.
+        lease_s: Length of the leader's lease.
 
     Raises:
-        ClusterError: The error that ended the leadership.
+        LeaseLostError: The lease has ended, for the reason in the message.
+        ClusterError: Another error that ended the leadership.
     """
     address = address or home.leader_socket
-    leadership = await campaign(store, LEADER_KEY, address.encode(), LEASE_S)
+    leadership = await campaign(store, LEADER_KEY, address.encode(), lease_s)
     try:
         log = await JournalLog.open(store, LOG_PREFIX, leadership)
         leader = Leader(settings, log, leadership.fencing)
         await serve_peers(leader, address, home.key(), leadership.lost, wrap)
-        _LOG.warning("leadership lost: its lease has ended")
+        raise LeaseLostError(f"the leadership is lost: {leadership.loss}")
     finally:
         await leadership.resign()
 
@@ -122,12 +132,18 @@ async def _main(arguments: argparse.Namespace) -> None:
     settings = leader_settings(arguments)
     home = opened_home(arguments.home)
     where = durable_store(arguments.store)
-    home.publish_leader(leader_place(home, arguments.store, arguments.listen))
-    store = await where.opened(home.store)
-    try:
-        await lead(home, store, settings, arguments.listen)
-    finally:
-        await store.close()
+    place = leader_place(home, arguments.store, arguments.listen)
+    async with AsyncExitStack() as stack:
+        alone = not where.kind.shared  # with a shared store, standbys may share a home
+        if alone:
+            await stack.enter_async_context(claimed(home, "leader", HANDOVER_S))
+        home.publish_leader(place)
+        store = await where.opened(home.store)
+        stack.push_async_callback(store.close)
+        if alone:  # the lock on the file proves that the process of the last leadership has ended
+            await store.txn(Txn((), (Delete(LEADER_KEY),)))
+        lease_s = SOLE_LEASE_S if alone else LEASE_S
+        await lead(home, store, settings, arguments.listen, lease_s=lease_s)
 
 
 def durable_store(url: str) -> StoreUrl:

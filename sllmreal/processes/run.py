@@ -6,6 +6,7 @@ import signal
 from collections.abc import Coroutine
 
 from sllmcore.errors import SllmError, UsageError
+from sllmreal.processes.extras import missing_extra
 
 _LOG = logging.getLogger(__name__)
 
@@ -18,6 +19,9 @@ def run_process(name: str, work: Coroutine[object, object, None]) -> int:
     """
     try:
         asyncio.run(_until_signalled(work))
+    except ModuleNotFoundError as error:
+        _LOG.error("%s: %s", name, missing_extra(error))
+        return 2
     except UsageError as error:
         _LOG.error("%s: %s", name, error)
         return 2

@@ -9,6 +9,7 @@ from sllmcore.errors import UsageError
 from sllmcore.events import ServerJoined
 from sllmcore.journal import from_plain
 from sllmcore.types import Residency, ServerSpec
+from sllmreal.processes.machine_memory import check_memory
 
 if TYPE_CHECKING:
     from sllmreal.worker.storage import Storage
@@ -114,6 +115,8 @@ def opened_storage(
         return PacedStorage(server, resident)
     if resident:
         raise UsageError(f"server {server.id}: only the tiers of --paced can begin with models")
+
+    check_memory(1, server.dram_bytes / 1e9, server.num_gpus, server.gpu_memory_bytes / 1e9)
     from sllmreal.worker.storage_by_engine import StorageByEngine
     from sllmreal.worker.tiers import TierStorage  # imports torch
 

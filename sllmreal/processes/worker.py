@@ -16,6 +16,7 @@ from sllmreal.control.home import opened_home
 from sllmreal.control.leader_link import LeaderLink
 from sllmreal.control.messages import ReportedEvent
 from sllmreal.control.site import Site, leader_dial
+from sllmreal.processes.claim import HANDOVER_S, claimed
 from sllmreal.processes.run import run_process
 from sllmreal.processes.server_options import add_sizes, given_server, num_spares, opened_storage
 from sllmreal.worker.data_plane import DataPlane, serving
@@ -71,10 +72,12 @@ async def work_with(
 async def _main(arguments: argparse.Namespace) -> None:
     home, joined = opened_home(arguments.home), given_server(arguments)
     server = joined.server
-    storage = opened_storage(
-        server, home.ssd(server.id), paced=arguments.paced, resident=joined.resident
-    )
-    await work(home, server, storage, ProcessOptions(num_spares=num_spares(arguments)))
+    home.worker(server.id)  # a UsageError for a bad name
+    async with claimed(home, f"worker {server.id}", HANDOVER_S):
+        storage = opened_storage(
+            server, home.ssd(server.id), paced=arguments.paced, resident=joined.resident
+        )
+        await work(home, server, storage, ProcessOptions(num_spares=num_spares(arguments)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

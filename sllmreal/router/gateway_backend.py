@@ -15,6 +15,7 @@ from sllmreal.control.leader_link import LeaderLink
 from sllmreal.control.messages import ReportedEvent
 from sllmreal.gateway.backend import (
     DeployedModel,
+    FailedError,
     GenerationRequest,
     Health,
     RejectedError,
@@ -73,11 +74,19 @@ class ClusterBackend:
         return self._tokenizers[source]
 
     def submit(self, request: GenerationRequest) -> PendingGeneration:
-        """Submit a request. Raises RejectedError if its model is not deployed."""
+        """Submit a request.
+
+        Raises:
+            RejectedError: Its model is not deployed.
+            FailedError: No server can run its model.
+        """
         if request.model not in self._router.models:
             raise RejectedError(
                 f"model {request.model} is not deployed; /v1/models lists the deployed models"
             )
+        reason = self._link.unservable.get(request.model)
+        if reason is not None:
+            raise FailedError(reason)
         return self._router.submit(request)
 
     def health(self) -> Health:

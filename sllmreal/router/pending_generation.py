@@ -11,15 +11,27 @@ from sllmreal.streams.owner import StreamOwner
 
 
 class PendingGeneration:
-    """A generation: for the client an async iterator of the output, for the router its state."""
+    """A generation: for the client an async iterator of the output, for the router its state.
+
+    Attributes:
+        instances: All instances that this generation has run on or migrated to.
+        ended: Nothing more is queued for the client.
+        progress_at_s: Time of the arrival, the last start or the last token.
+        restarted: The generation was restarted since its last token, because of silence.
+    """
 
     def __init__(
-        self, request: GenerationRequest, on_cancel: Callable[["PendingGeneration"], None]
+        self,
+        request: GenerationRequest,
+        on_cancel: Callable[["PendingGeneration"], None],
+        now_s: float = 0.0,
     ) -> None:
         self.request = request
         self.owner = _owner_of(request, ())
-        self.instances: set[str] = set()  # all that this generation has run on or migrated to
-        self.ended = False  # nothing more is queued for the client
+        self.instances: set[str] = set()
+        self.ended = False
+        self.progress_at_s = now_s
+        self.restarted = False
         self._on_cancel = on_cancel
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s = float("inf")
@@ -64,10 +76,11 @@ class PendingGeneration:
             self.ended = True
             self._outputs.put_nowait(error)
 
-    def set_timer(self, now_s: float, wake_up: Callable[["PendingGeneration"], None]) -> None:
-        """Call `wake_up` at the owner's next wake-up, unless it will be called earlier."""
-        at_s = self.owner.next_wakeup_s
-        if at_s is None or self._timer_at_s <= at_s:
+    def set_timer(
+        self, at_s: float, now_s: float, wake_up: Callable[["PendingGeneration"], None]
+    ) -> None:
+        """Call `wake_up` at `at_s`, unless it will be called earlier."""
+        if self._timer_at_s <= at_s:
             return
         self.cancel_timer()
 

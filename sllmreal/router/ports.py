@@ -1,5 +1,6 @@
 """The router's interfaces to engine hosts and to the leader."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from sllmreal.control.messages import ReportedEvent
@@ -24,6 +25,11 @@ class HostConnections(Protocol):
 
 class LeaderPort(Protocol):
     """The link to the leader: `LeaderLink`."""
+
+    @property
+    def unservable(self) -> Mapping[str, str]:
+        """By name of the model, the reasons why no server can run it."""
+        ...
 
     def report(self, event: ReportedEvent) -> None: ...
 

@@ -44,6 +44,7 @@ from sllmreal.router.instance_users import InstanceUsers
 from sllmreal.router.migration_planner import MigrationPlanner
 from sllmreal.router.pending_generation import PendingGeneration
 from sllmreal.router.ports import HostConnections, LeaderPort
+from sllmreal.router.silence import SilenceLimits
 from sllmreal.streams import messages
 from sllmreal.streams.owner_io import DeliverTokens, ReportEvent, SendToHost
 
@@ -57,6 +58,7 @@ class RequestRouter:
         connections: To the engine hosts.
         link: To the leader; this router is its handler.
         chooser: Decides how the context of each migrating request is transferred.
+        limits: Times after which a generation without progress is restarted or fails.
 
     Attributes:
         models: Deployed models by name.
@@ -69,6 +71,7 @@ class RequestRouter:
         connections: HostConnections,
         link: LeaderPort,
         chooser: StrategyChooser | None = None,
+        limits: SilenceLimits | None = None,
     ) -> None:
         self.models: dict[str, ModelDeployment] = {}
         self.generations: dict[str, PendingGeneration] = {}
@@ -78,6 +81,7 @@ class RequestRouter:
         self._connections = connections
         self._link = link
         self._chooser = chooser or StrategyChooser()
+        self._limits = limits or SilenceLimits()
         self._planner = MigrationPlanner(connections, self._chooser)
         self._users = InstanceUsers()
 
@@ -85,9 +89,10 @@ class RequestRouter:
 
     def submit(self, request: GenerationRequest) -> PendingGeneration:
         """Report the arrival of a request, and return its generation."""
-        generation = PendingGeneration(request, self._cancelled)
+        generation = PendingGeneration(request, self._cancelled, self._link.now_s())
         self.generations[request.request_id] = generation
         self._report_arrival(generation)
+        self._set_timer(generation)
         return generation
 
     def _report_arrival(self, generation: PendingGeneration) -> None:
@@ -105,6 +110,7 @@ class RequestRouter:
         request_id = generation.request.request_id
         self._link.report(RequestCancelled(request_id))
         if generation.owner.settled:  # no host holds it: a StopRequest needs no message to a host
+            generation.cancel_timer()
             self.generations.pop(request_id, None)
 
     # From the leader (`PeerHandler`).
@@ -114,8 +120,14 @@ class RequestRouter:
         return None
 
     def deployed(self, models: tuple[ModelDeployment, ...]) -> None:
-        """Replace the deployed models."""
+        """Replace the deployed models; requests that wait for one that cannot run fail."""
         self.models = {model.name: model for model in models}
+        for generation in list(self.generations.values()):
+            reason = self._link.unservable.get(generation.request.model)
+            waits = not generation.ended and generation.owner.instance_id is None
+            if reason is not None and waits:
+                generation.fail(FailedError(reason))
+                self._cancelled(generation)
 
     def alive(self, addresses: tuple[str, ...]) -> None:
         """Connect to these workers; the instances of all others are lost."""
@@ -138,9 +150,15 @@ class RequestRouter:
             generation.cancel_timer()
             self._forget(generation)
             if not generation.ended:
-                generation.renew()
-                self.generations[generation.request.request_id] = generation
-                self._report_arrival(generation)
+                self._submit_again(generation)
+
+    def _submit_again(self, generation: PendingGeneration) -> None:
+        """Submit a generation as a new request that continues its output."""
+        generation.renew()
+        generation.progress_at_s = self._link.now_s()
+        self.generations[generation.request.request_id] = generation
+        self._report_arrival(generation)
+        self._set_timer(generation)
 
     def execute(self, message: Order) -> None:
         """Carry out a message about a request."""
@@ -187,8 +205,8 @@ class RequestRouter:
                 self._migrate(message, generation, now_s)
             case AbortMigration(_, move_id):
                 generation.owner.abort_migration(move_id, now_s)
-            case RejectRequest(_, _, reason, timed_out):
-                generation.fail(TimedOutError(reason) if timed_out else RejectedError(reason))
+            case RejectRequest():
+                generation.fail(_error(message))
             case _:
                 assert_never(message)
 
@@ -202,6 +220,7 @@ class RequestRouter:
         else:
             _LOG.debug("request starts", extra=ids)
         self._use(instance_id, address, generation)
+        generation.progress_at_s = now_s
         online = self._connections.online(instance_id)
         if online is not None:  # the chooser learns from the time of this prefill
             model = online.capabilities.model
@@ -267,6 +286,8 @@ class RequestRouter:
                     address = self._users.address(instance_id)
                     self._connections.send(address, instance_id, message)
                 case DeliverTokens(_, tokens, finish):
+                    generation.progress_at_s = self._link.now_s()
+                    generation.restarted = False
                     self._chooser.end_prefill(generation.request.request_id, self._link.now_s())
                     generation.deliver(Generated(tokens, finish))
                 case ReportEvent(event, num_recomputed):
@@ -278,7 +299,14 @@ class RequestRouter:
             generation.cancel_timer()
             self._forget(generation)
         else:
-            generation.set_timer(self._link.now_s(), self._wake_up)
+            self._set_timer(generation)
+
+    def _set_timer(self, generation: PendingGeneration) -> None:
+        """Set the timer to the owner's next wake-up, or to the end of the silence without one."""
+        at_s = generation.owner.next_wakeup_s
+        if at_s is None:
+            at_s = generation.progress_at_s + self._limits.start_s
+        generation.set_timer(at_s, self._link.now_s(), self._wake_up)
 
     def _report(self, generation: PendingGeneration, event: ReportedEvent) -> None:
         _log_event(event)
@@ -302,8 +330,41 @@ class RequestRouter:
         generation.instances.clear()
 
     def _wake_up(self, generation: PendingGeneration) -> None:
-        generation.owner.advance(self._link.now_s())
+        now_s = self._link.now_s()
+        generation.owner.advance(now_s)
+        if not generation.ended:
+            self._end_silence(generation, now_s)
         self._carry_out_outputs(generation)
+
+    def _end_silence(self, generation: PendingGeneration, now_s: float) -> None:
+        """Restart a generation that makes no progress; end one that was restarted before."""
+        instance_id, limits = generation.owner.instance_id, self._limits
+        silent_s = now_s - generation.progress_at_s
+        ids = {"request": generation.request.request_id, "model": generation.request.model}
+        if instance_id is None:
+            if silent_s >= limits.start_s:
+                reason = f"the request was not started within {limits.start_s:g} s"
+                _LOG.warning("%s, and its leader has not ended it", reason, extra=ids)
+                generation.fail(TimedOutError(reason))
+                self._cancelled(generation)
+        elif silent_s >= limits.engine_s:
+            reason = f"instance {instance_id} has sent nothing for {limits.engine_s:g} s"
+            _LOG.warning("%s", reason, extra={**ids, "instance": instance_id})
+            if generation.restarted:
+                generation.owner.fail(reason, now_s)
+                return
+            generation.owner.abandon(now_s)
+            self._carry_out_outputs(generation)
+            generation.cancel_timer()
+            self._forget(generation)
+            generation.restarted = True
+            self._submit_again(generation)
+
+
+def _error(message: RejectRequest) -> ClusterError:
+    if message.timed_out:
+        return TimedOutError(message.reason)
+    return FailedError(message.reason) if message.load_failed else RejectedError(message.reason)
 
 
 def _log_event(event: ReportedEvent) -> None:

@@ -51,6 +51,11 @@ class Leadership:
         """Set when the leadership is over, or may be: stop acting. Writes are fenced anyway."""
         return self._lease.lost
 
+    @property
+    def loss(self) -> str:
+        """The reason why the leadership is over; empty while it is not."""
+        return self._lease.reason
+
     async def guarded(
         self,
         compares: tuple[Compare, ...],
@@ -68,8 +73,9 @@ class Leadership:
             return result
         leader = result.found[-1]
         if leader is None or leader.created != self.fencing:
-            self._lease.lost.set()
-            raise LeaseLostError(f"leader {self.fencing} of {self._fence.key} was deposed")
+            deposed = f"leader {self.fencing} of {self._fence.key} was deposed"
+            self._lease.lose(deposed)
+            raise LeaseLostError(deposed)
         return replace(result, found=result.found[:-1])
 
     async def insisted(

@@ -45,7 +45,15 @@ class CompactedError(ClusterError):
 
 
 class StoreInUseError(ClusterError):
-    """Another store, in this process or another, has the file open."""
+    """Another store, in this process or another, has the file open.
+
+    Attributes:
+        owner: Id of the process that has it open.
+    """
+
+    def __init__(self, path: object, owner: str) -> None:
+        super().__init__(f"{path} is held by process {owner}")
+        self.owner = owner
 
 
 class StoreFormatError(UsageError):

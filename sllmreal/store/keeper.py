@@ -19,6 +19,7 @@ class KeptLease:
 
     Attributes:
         lost: Whoever acts by the lease stops when this is set.
+        reason: Why the lease is lost; empty before, and after `close`.
     """
 
     def __init__(self, store: Store, ttl_s: float, clock: LeaseClock | None = None) -> None:
@@ -29,6 +30,13 @@ class KeptLease:
         self._task: asyncio.Task[None] | None = None
         self._lease: Lease | None = None
         self.lost = asyncio.Event()
+        self.reason = ""
+
+    def lose(self, reason: str) -> None:
+        """Set `lost`. The first reason counts."""
+        if not self.lost.is_set():
+            self.reason = reason
+            self.lost.set()
 
     async def start(self) -> "KeptLease":
         """Get the lease. Once."""
@@ -60,7 +68,12 @@ class KeptLease:
     def _hold_from(self, asked_at_s: float, ttl_s: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._clock.call_at(asked_at_s + ttl_s, self.lost.set)
+
+        def expire() -> None:
+            since_s = self._clock.now_s() - asked_at_s
+            self.lose(f"its lease of {ttl_s:g} s was last renewed {since_s:.1f} s ago")
+
+        self._timer = self._clock.call_at(asked_at_s + ttl_s, expire)
 
     async def _keep(self, lease: Lease) -> None:
         period_s = pause_s = lease.ttl_s / KEEP_ALIVES_PER_TTL
@@ -69,8 +82,8 @@ class KeptLease:
             asked_at_s = self._clock.now_s()
             try:
                 await lease.keep_alive()
-            except LeaseLostError:
-                self.lost.set()
+            except LeaseLostError as error:
+                self.lose(f"the store has ended its lease: {error}")
             except (StoreUnavailableError, OutcomeUnknownError):
                 pause_s = period_s / KEEP_ALIVES_PER_TTL
             else:

@@ -99,6 +99,25 @@ class StreamOwner:
         self._stream.route = None
         self._stream.begin_stop(PendingStop(instance_id, route.epoch, now_s, reports_stopped=True))
 
+    def abandon(self, now_s: float) -> None:
+        """End the stream on its instance, which sends nothing, and report InferenceStopped.
+
+        The report does not wait for the instance. Nothing happens if the request does not run.
+        """
+        route = self._stream.route
+        if route is not None:
+            self._migration.finish(now_s)
+            self._end_route(now_s)
+            self._stream.report(InferenceStopped(self._stream.request_id, route.instance_id, 0))
+
+    def fail(self, reason: str, now_s: float) -> None:
+        """End the stream on its instance, and report InferenceFailed. See `abandon`."""
+        route = self._stream.route
+        if route is not None:
+            self._migration.finish(now_s)
+            self._end_route(now_s)
+            self._stream.report(InferenceFailed(self._stream.request_id, route.instance_id, reason))
+
     def migrate(self, spec: MigrationSpec, now_s: float) -> None:
         """Start a migration.
 

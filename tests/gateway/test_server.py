@@ -43,6 +43,19 @@ async def test_health_lists_the_reasons_why_the_gateway_cannot_serve(
 
 
 @pytest.mark.asyncio
+async def test_health_is_starting_until_the_first_leader_and_worker_are_there() -> None:
+    backend = FakeBackend(health_now=Health(False, False, 0, 60.0))
+    async with in_process(backend) as client:
+        found = []
+        for health in (backend.health_now, HEALTHY, replace(HEALTHY, num_workers_alive=0)):
+            backend.health_now = health
+            response = await client.get("/health")
+            found.append((response.status_code, response.json()["status"]))
+
+    assert found == [(503, "starting"), (200, "ok"), (503, "unhealthy")]
+
+
+@pytest.mark.asyncio
 async def test_metrics_have_the_names_of_vllms_dashboards() -> None:
     backend = FakeBackend()
     async with in_process(backend) as client:

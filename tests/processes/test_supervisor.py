@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from sllmcore.errors import ClusterError, SllmError, UsageError
 from sllmreal.processes.supervisor import ChildCommand, kept_running
 
 COMMAND = ChildCommand("sleeper", "sleeper", (), least_s=0.0)
@@ -96,3 +97,39 @@ async def test_a_child_that_ends_is_started_again(pid_file: Path) -> None:
             await asyncio.sleep(0.01)
 
     assert restarts == ["sleeper ended with code -9; starting it again"] * 2
+
+
+async def failure_of(module: Path, text: str) -> tuple[SllmError, list[str]]:
+    """Return the error with which a child with this text is given up, and its restarts."""
+    module.write_text(text)  # noqa: ASYNC240 - a short file
+    failed: asyncio.Future[SllmError] = asyncio.get_running_loop().create_future()
+    restarts: list[str] = []
+    command = ChildCommand("worker s0", module.stem, (), least_s=0.0)
+    async with (
+        kept_running([command], restarts.append, failed.set_result),
+        asyncio.timeout(PATIENCE_S),
+    ):
+        return await failed, restarts
+
+
+@pytest.mark.asyncio
+async def test_a_child_that_the_kernel_kills_at_each_start_is_given_up(tmp_path: Path) -> None:
+    text = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)\n"
+
+    error, restarts = await failure_of(tmp_path / "sleeper.py", text)
+
+    assert isinstance(error, ClusterError)
+    assert str(error) == (
+        "worker s0 does not start: it was ended by signal 9 (SIGKILL), as the kernel does when "
+        "memory runs out, for the 5th time"
+    )
+    assert len(restarts) == 4
+
+
+@pytest.mark.asyncio
+async def test_a_child_that_refuses_its_arguments_is_given_up_at_once(tmp_path: Path) -> None:
+    error, restarts = await failure_of(tmp_path / "sleeper.py", "import sys; sys.exit(2)\n")
+
+    assert isinstance(error, UsageError)
+    assert "worker s0 refused its arguments" in str(error)
+    assert restarts == []

@@ -25,6 +25,7 @@ class FakeCluster:
         self.time_s = 0.0
         self.sent: list[tuple[str, messages.ToHost]] = []
         self.events: list[ReportedEvent] = []
+        self.unservable: dict[str, str] = {}
         self.router = RequestRouter(self, self, StrategyChooser(COPYING))
 
     def send(self, address: str, instance_id: str, message: messages.ToHost) -> None:

@@ -28,7 +28,7 @@ class FileLock:
         except BlockingIOError as error:
             owner = os.pread(self._file, 20, 0).decode(errors="replace").strip() or "unknown"
             os.close(self._file)
-            raise StoreInUseError(f"{path} is held by process {owner}") from error
+            raise StoreInUseError(path, owner) from error
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, str(os.getpid()).encode(), 0)
 
