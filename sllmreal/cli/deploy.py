@@ -36,7 +36,7 @@ class Choices:
 
 
 def deploy_command(arguments: argparse.Namespace) -> int:
-    """Raises UsageError for a directory that cannot be served, and says why."""
+    """Deploy a model. Raises UsageError with the reason if it cannot be served."""
     source = Path(arguments.source).expanduser().absolute()
     choices = Choices(
         arguments.slots,
