@@ -9,7 +9,8 @@ from sllmreal.control.deployment import ModelDeployment
 def misfit(model: ModelDeployment, servers: Collection[ServerSpec]) -> str:
     """Return the reason why none of the servers can run a model.
 
-    Empty if one can, or if there is no server: then nothing is known.
+    Empty if one can, or if there is no server: then nothing is known. The rule is the controller's,
+    `sllmcore.cluster.server`.
     """
     if not servers:
         return ""

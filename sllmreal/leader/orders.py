@@ -40,7 +40,7 @@ def addressed_order(
     Args:
         command: The command.
         table: The routing table as it was before `note_command` of the same command.
-        load_failed: The requests whose load has failed with the event of the command.
+        load_failed: The requests that waited for a load, if the command's event is its failure.
     """
     addressed: ToWorker | ToGateway
     match command:

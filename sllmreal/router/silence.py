@@ -10,8 +10,9 @@ class SilenceLimits:
     """Seconds that a generation may go without progress.
 
     Args:
-        engine_s: Time without a token from the instance that runs the request, whose prompt may
-            take a while. The request is restarted once, and fails after another such time.
+        engine_s: Time without a token from the instance that runs the request. The first token
+            takes as long as the prompt. The request is restarted once, and fails after another
+            such time.
         start_s: Time in which the leader starts the request or ends it. Longer than the leader's
             own time-out, so that this one counts only if the leader's message is missing.
     """

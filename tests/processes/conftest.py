@@ -1,7 +1,9 @@
-"""Fixtures of tests that configure logs."""
+"""Short temporary directories for homes, and a logger that is restored."""
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -15,3 +17,10 @@ def log() -> Iterator[logging.Logger]:
     for one, handlers, level, propagate in before:
         one.handlers[:], one.propagate = handlers, propagate
         one.setLevel(level)
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A directory with a short path: sockets lie in a home, and their paths are limited."""
+    with TemporaryDirectory(prefix="sllm-") as directory:
+        yield Path(directory)

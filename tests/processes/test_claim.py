@@ -1,4 +1,4 @@
-"""One process at a time has a role in a home; gateways have names of their own.
+"""Claims: a role in a home has one process at a time. Gateways have names of their own.
 
 Seeded bugs: `sllm serve` without a claim; gateways that share the name `gateway`.
 """

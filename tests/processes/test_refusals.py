@@ -1,4 +1,4 @@
-"""What can never run is refused: at the start where it can be known, else by the deployment."""
+"""Refusals of sizes and contexts that can never work: at the start, or at the deployment."""
 
 import json
 from pathlib import Path
