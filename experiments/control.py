@@ -81,7 +81,13 @@ async def _round(store: str, number: int, seconds: float) -> Round:
     echo_s = await echo_seconds(FLOOR_TRIES, every_s)
     with tempfile.TemporaryDirectory() as folder:
         sync_s = sync_seconds(Path(folder), FLOOR_TRIES, every_s)
-    return Round(store, number, await trial(store, number, seconds), sync_s, echo_s)
+    return Round(
+        store=store,
+        number=number,
+        trial=await trial(store, number, seconds),
+        sync_s=sync_s,
+        echo_s=echo_s,
+    )
 
 
 def _quantiles(rounds: list[Round]) -> dict[str, Any]:

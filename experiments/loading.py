@@ -137,7 +137,13 @@ def _measured(part: str, arguments: argparse.Namespace) -> Iterator[LoadingRow]:
         def throttle(pid: int, bytes_per_s: float) -> AbstractContextManager[object]:
             return throttled(arguments.work, pid, bytes_per_s)
 
-        yield from on_media(model, MEDIA_BYTES_PER_S, throttle, rounds, medium)
+        yield from on_media(
+            model=model,
+            rates_bytes_per_s=MEDIA_BYTES_PER_S,
+            throttle=throttle,
+            rounds=rounds,
+            medium=medium,
+        )
     else:
         sys.stderr.write(
             "media are not emulated: this machine has no blkio controller to limit reads\n"

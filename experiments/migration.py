@@ -68,7 +68,13 @@ def _measured(
     model: str, dtype: str, arguments: argparse.Namespace
 ) -> tuple[list[MigrationRow], int]:
     context_tokens = max(arguments.contexts) + _MARGIN_TOKENS
-    bench_model = prepare(model, dtype, context_tokens, arguments.work, arguments.threads)
+    bench_model = prepare(
+        model=model,
+        dtype=dtype,
+        context_tokens=context_tokens,
+        work=arguments.work,
+        num_threads=arguments.threads,
+    )
     rows = []
     with MigrationBench(bench_model) as bench:
         measurement = Measurement(bench, bench_model)

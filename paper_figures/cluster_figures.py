@@ -22,7 +22,11 @@ def figure_10(results: Results) -> Figure:
             at = [index + (position - 1) * width for index in range(len(MODELS))]
             cells = [{"model": m, "dataset": dataset, "policy": policy} for m in MODELS]
             draw_bars(
-                axes, at, width, policy, [results.estimate("mean_s", **cell) for cell in cells]
+                axes=axes,
+                at=at,
+                width=width,
+                policy=policy,
+                ours=[results.estimate("mean_s", **cell) for cell in cells],
             )
             for x, model in zip(at, MODELS, strict=True):
                 value = FIGURE_10[model, dataset][position]
@@ -50,7 +54,13 @@ def _sweep(
 
 def figure_11(results: Results) -> Figure:
     """Draw the latency over the request rate."""
-    figure = _sweep(results, "rps", ("0.2", "0.5", "0.8", "1.1"), SYSTEMS, "requests per second")
+    figure = _sweep(
+        results=results,
+        label="rps",
+        values=("0.2", "0.5", "0.8", "1.1"),
+        policies=SYSTEMS,
+        xlabel="requests per second",
+    )
     add_legend(figure, figure.axes[0])
     return figure
 
@@ -58,7 +68,13 @@ def figure_11(results: Results) -> Figure:
 def figure_12a(results: Results) -> Figure:
     """Draw the latency over the GPUs of a node."""
     policies = ("ray_serve_cache", "serverlessllm")
-    figure = _sweep(results, "gpus", ("1", "2", "3", "4"), policies, "GPUs per node")
+    figure = _sweep(
+        results=results,
+        label="gpus",
+        values=("1", "2", "3", "4"),
+        policies=policies,
+        xlabel="GPUs per node",
+    )
     mark_published(figure.axes[0], 1, 4.0, "Q")
     mark_published(figure.axes[0], 4, 12.0, "X")
     add_legend(figure, figure.axes[0])
@@ -67,7 +83,13 @@ def figure_12a(results: Results) -> Figure:
 
 def figure_12b(results: Results) -> Figure:
     """Draw the latency over the number of models."""
-    figure = _sweep(results, "models", ("16", "32", "48", "64"), SYSTEMS, "models (OPT-6.7B)")
+    figure = _sweep(
+        results=results,
+        label="models",
+        values=("16", "32", "48", "64"),
+        policies=SYSTEMS,
+        xlabel="models (OPT-6.7B)",
+    )
     for at, value in ((16, 25.0), (64, 30.0), (16, 15.0), (64, 70.0)):
         mark_published(figure.axes[0], at, value, "X")
     add_legend(figure, figure.axes[0])

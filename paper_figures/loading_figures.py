@@ -91,14 +91,26 @@ def figure_6a(results: Results) -> Figure:
     for position, loader in enumerate(LOADERS):
         at = [index + (position - 1) * 0.27 for index in range(len(models))]
         seconds = results.plain["seconds"][loader]
-        draw_bars(axes, at, 0.27, loader, [_exact(seconds[model]) for model in models])
+        draw_bars(
+            axes=axes,
+            at=at,
+            width=0.27,
+            policy=loader,
+            ours=[_exact(seconds[model]) for model in models],
+        )
         for x, model in zip(at, models, strict=True):
             if model in LOADING_S:
                 grade = "Q" if model in ("opt-2.7b", "llama-2-70b") else "M"
                 mark_published(axes, x, LOADING_S[model][position], grade)
         for index, model in enumerate(ours, start=len(models)):
             if values := measured[loader].get(model):
-                _measured_bar(axes, index + (position - 1) * 0.27, 0.27, loader, values)
+                _measured_bar(
+                    axes=axes,
+                    at=index + (position - 1) * 0.27,
+                    width=0.27,
+                    loader=loader,
+                    values=values,
+                )
     labels = [*map(_model_label, models), *(model.replace("-", "\n", 1) for model in ours)]
     axes.set_xticks(range(len(labels)), labels)
     style_axes(axes, "", "loading time (s)", log=True)
@@ -117,13 +129,25 @@ def figure_6b(results: Results) -> Figure:
     axes = figure.add_subplot()
     for position, loader in enumerate(LOADERS):
         at = [index + (position - 1) * 0.27 for index in range(len(media))]
-        draw_bars(axes, at, 0.27, loader, [_exact(use[loader][medium]) for medium in media])
+        draw_bars(
+            axes=axes,
+            at=at,
+            width=0.27,
+            policy=loader,
+            ours=[_exact(use[loader][medium]) for medium in media],
+        )
         for x, medium in zip(at, media, strict=True):
             if (loader, medium) in BANDWIDTH_USE:
                 mark_published(axes, x, BANDWIDTH_USE[loader, medium], "Q")
         for index, medium in enumerate(ours, start=len(media)):
             if values := measured[loader].get(medium):
-                _measured_bar(axes, index + (position - 1) * 0.27, 0.27, loader, values)
+                _measured_bar(
+                    axes=axes,
+                    at=index + (position - 1) * 0.27,
+                    width=0.27,
+                    loader=loader,
+                    values=values,
+                )
     axes.set_xticks(
         range(len(media) + len(ours)),
         [medium.replace("-", "-\n").replace(" ", "\n") for medium in (*media, *ours)],
@@ -159,11 +183,19 @@ def lora(results: Results) -> Figure:
     figure = new_figure(2.0)
     axes = figure.add_subplot()
     for index, loader in enumerate(LOADERS):
-        draw_bars(axes, [index], 0.6, loader, [_exact(1e3 * seconds[loader])])
+        draw_bars(
+            axes=axes, at=[index], width=0.6, policy=loader, ours=[_exact(1e3 * seconds[loader])]
+        )
         if loader in LORA_S:
             mark_published(axes, index, 1e3 * LORA_S[loader], "Q")
         if values := _measured(results).get("lora_seconds", {}).get(loader):
-            _measured_bar(axes, index + 3.5, 0.6, loader, [1e3 * value for value in values])
+            _measured_bar(
+                axes=axes,
+                at=index + 3.5,
+                width=0.6,
+                loader=loader,
+                values=[1e3 * value for value in values],
+            )
     shown = 2 if _measured(results) else 1
     axes.set_xticks(
         [index + 3.5 * side for side in range(shown) for index in range(len(LOADERS))],
@@ -182,7 +214,7 @@ def platforms(results: Results) -> Figure:
     axes = figure.add_subplot()
     for index, policy in enumerate(names):
         ours = results.estimate("ttft_p50_s", policy=policy)
-        draw_bars(axes, [index], 0.6, policy, [ours])
+        draw_bars(axes=axes, at=[index], width=0.6, policy=policy, ours=[ours])
         value = {"kserve": 128.0, "kserve_enhanced": 28.0}.get(policy)
         if value is not None:
             mark_published(axes, index, value, "M")

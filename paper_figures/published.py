@@ -84,7 +84,15 @@ def published_cells() -> Iterator[Published]:
     yield from _figure_10()
     yield from _figures_11_and_12()
     for policy, ttft_s in (("kserve", 128.0), ("kserve_enhanced", 28.0)):
-        yield Published("kserve", policy, ttft_s, "M", "kserve", {"policy": policy}, "ttft_p50_s")
+        yield Published(
+            figure="kserve",
+            cell=policy,
+            value=ttft_s,
+            grade="M",
+            results="kserve",
+            labels={"policy": policy},
+            measure="ttft_p50_s",
+        )
 
 
 def _figure_8() -> Iterator[Published]:
@@ -141,7 +149,15 @@ def _figure_10_of(figure: str, results: str) -> Iterator[Published]:
             labels = {"model": model, "dataset": dataset, "policy": policy}
             grade = "X" if value == 89.8 else "Q"
             name = f"{model} {dataset} {policy}"
-            yield Published(figure, name, value, grade, results, labels, firm=grade == "Q")
+            yield Published(
+                figure=figure,
+                cell=name,
+                value=value,
+                grade=grade,
+                results=results,
+                labels=labels,
+                firm=grade == "Q",
+            )
     for policy, share in (("ray_serve_cache", 0.26), ("serverlessllm", 0.89)):
         labels = {"model": "opt_30b", "dataset": "sharegpt", "policy": policy}
         name = f"opt_30b requests inside 300 s, {policy}"
@@ -160,11 +176,34 @@ def _figures_11_and_12() -> Iterator[Published]:
         note="212 is Q, its place in this figure is M",
     )
     one = {"gpus": "1", "policy": "serverlessllm"}
-    yield Published("12a", "ServerlessLLM, 1 GPU a node", 4.0, "Q", "fig12a", one, firm=True)
+    yield Published(
+        figure="12a",
+        cell="ServerlessLLM, 1 GPU a node",
+        value=4.0,
+        grade="Q",
+        results="fig12a",
+        labels=one,
+        firm=True,
+    )
     four = {"gpus": "4", "policy": "ray_serve_cache"}
-    yield Published("12a", "Ray Serve w/ Cache, 4 GPUs a node", 12.0, "X", "fig12a", four)
+    yield Published(
+        figure="12a",
+        cell="Ray Serve w/ Cache, 4 GPUs a node",
+        value=12.0,
+        grade="X",
+        results="fig12a",
+        labels=four,
+    )
     for policy, few, many in (("serverlessllm", 25.0, 30.0), ("ray_serve", 15.0, 70.0)):
         for num_models, value in (("16", few), ("64", many)):
             labels = {"models": num_models, "policy": policy}
             name = f"{policy}, {num_models} models"
-            yield Published("12b", name, value, "X", "fig12b", labels, note="low grade")
+            yield Published(
+                figure="12b",
+                cell=name,
+                value=value,
+                grade="X",
+                results="fig12b",
+                labels=labels,
+                note="low grade",
+            )

@@ -143,7 +143,13 @@ def burstiness(results: Results) -> Figure:
     for position, policy in enumerate(SCHEDULERS):
         at = [index + (position - 1) * 0.27 for index in range(len(readings))]
         cells = [{"cv": reading, "policy": policy} for reading in readings]
-        draw_bars(axes, at, 0.27, policy, [results.estimate("p99_s", **cell) for cell in cells])
+        draw_bars(
+            axes=axes,
+            at=at,
+            width=0.27,
+            policy=policy,
+            ours=[results.estimate("p99_s", **cell) for cell in cells],
+        )
     axes.set_xticks(range(len(readings)), [name.replace("own", "own\n") for name in readings])
     style_axes(axes, "CV of the gaps of each model", "P99 startup latency (s)", log=True)
     add_legend(figure, axes, columns=3)

@@ -74,11 +74,13 @@ def _point(parameters: Mapping[str, str], ours: Mapping[tuple[str, ...], float])
         for policy, value in zip(SYSTEMS, values, strict=True)
     ]
     return Point(
-        parameters,
-        mean(abs(log2(value / published)) for value, published in cells),
-        sum(value in ratio_band(published, FIRM_RATIO) for value, published in cells),
-        sum(value in ratio_band(published, LOOSE_RATIO) for value, published in cells),
-        sum(
+        parameters=parameters,
+        distance=mean(abs(log2(value / published)) for value, published in cells),
+        num_within_25=sum(value in ratio_band(published, FIRM_RATIO) for value, published in cells),
+        num_within_2x=sum(
+            value in ratio_band(published, LOOSE_RATIO) for value, published in cells
+        ),
+        num_in_order=sum(
             _in_order([ours[(*column, policy)] for policy in SYSTEMS], values)
             for column, values in FIGURE_10.items()
         ),

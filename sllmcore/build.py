@@ -40,13 +40,26 @@ from sllmcore.typed_settings import (
 from sllmcore.types import UNWRITTEN_DEFAULT
 
 POLICIES: Registry[Policy[Any]] = Registry(
-    "policy", "sllm.policies", Policy, BUILT_IN_POLICIES, PLUGINS, policy_of_scheduler
+    what="policy",
+    group="sllm.policies",
+    kind=Policy,
+    built_in=BUILT_IN_POLICIES,
+    source=PLUGINS,
+    adapt=policy_of_scheduler,
 )
 RESIDENCIES: Registry[ResidencyKind[Any]] = Registry(
-    "residency", "sllm.residency", ResidencyKind, BUILT_IN_RESIDENCIES, PLUGINS
+    what="residency",
+    group="sllm.residency",
+    kind=ResidencyKind,
+    built_in=BUILT_IN_RESIDENCIES,
+    source=PLUGINS,
 )
 PREWARMERS: Registry[PrewarmerKind[Any]] = Registry(
-    "prewarmer", "sllm.prewarming", PrewarmerKind, BUILT_IN_PREWARMERS, PLUGINS
+    what="prewarmer",
+    group="sllm.prewarming",
+    kind=PrewarmerKind,
+    built_in=BUILT_IN_PREWARMERS,
+    source=PLUGINS,
 )
 PREDICTORS: Mapping[
     str, Callable[[MigrationProfile, Mapping[str, MigrationProfile], float], MigrationTimePredictor]
@@ -156,20 +169,20 @@ def build_controller(settings: PolicySettings, rng: RandomSource) -> Controller:
     """
     estimator = BandwidthEstimator(settings.estimator_smoothing, settings.expected_startup_s)
     parts = PolicyParts(
-        estimator,
-        _make_predictor(settings),
-        rng,
-        settings.migration,
-        settings.migration_by_model,
-        settings.max_candidates,
+        estimator=estimator,
+        predictor=_make_predictor(settings),
+        rng=rng,
+        migration=settings.migration,
+        migration_by_model=settings.migration_by_model,
+        max_candidates=settings.max_candidates,
     )
     return Controller(
-        settings.registered.make(_own_settings(settings), parts),
-        estimator,
-        parts.predictor,
-        built_residency(settings),
-        settings.controller,
-        _prewarmer(settings, parts),
+        scheduler=settings.registered.make(_own_settings(settings), parts),
+        estimator=estimator,
+        predictor=parts.predictor,
+        residency=built_residency(settings),
+        settings=settings.controller,
+        prewarmer=_prewarmer(settings, parts),
     )
 
 

@@ -280,5 +280,11 @@ def replay(controller: Controller, entries: Iterable[JournalEntry]) -> Divergenc
     for number, entry in enumerate(entries, start=1):
         replayed = tuple(controller.handle(entry.event, entry.now_s))
         if replayed != entry.commands:
-            return Divergence(number, entry.now_s, entry.event, entry.commands, replayed)
+            return Divergence(
+                number=number,
+                now_s=entry.now_s,
+                event=entry.event,
+                written=entry.commands,
+                replayed=replayed,
+            )
     return None

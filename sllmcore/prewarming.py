@@ -122,7 +122,9 @@ class WarmServePrewarmer:
         taken: dict[str, set[int]] = {}
         plan = []
         for replica in wanted:
-            placement = self._place(replica, cluster, scores, taken, now_s)
+            placement = self._place(
+                replica=replica, cluster=cluster, scores=scores, taken=taken, now_s=now_s
+            )
             if placement is not None:
                 taken.setdefault(placement.server_id, set()).update(placement.gpu_indices)
                 plan.append(Prewarm(replica.checkpoint.model, placement))

@@ -90,22 +90,33 @@ class SimCluster:
     ) -> None:
         self.clock = SimClock()
         self.control = ControlLink(
-            self.clock, controller, self._acknowledge, self._execute, sinks, rebuild
+            clock=self.clock,
+            controller=controller,
+            acknowledge=self._acknowledge,
+            execute=self._execute,
+            sinks=sinks,
+            rebuild=rebuild,
         )
         self.links = Links(self.clock)
         self.setup = setup
         self.servers: dict[str, SimServer] = {}
         self._workload: Iterator[WorkloadRequest] = iter(workload)
-        self._loading = Loading(self.clock, self.links, setup, self.control.report, self._retime)
+        self._loading = Loading(
+            clock=self.clock,
+            links=self.links,
+            setup=setup,
+            on_ready=self.control.report,
+            retime=self._retime,
+        )
         auto = setup.migration.strategy == "auto"
         self._chooser = StrategyChooser() if auto else None
         self._migrating = Migrating(
-            self.clock,
-            self.links,
-            self._loading.splits,
-            setup.migration,
-            self._chooser,
-            self.control.report,
+            clock=self.clock,
+            links=self.links,
+            splits=self._loading.splits,
+            settings=setup.migration,
+            chooser=self._chooser,
+            on_end=self.control.report,
         )
         self._models = {model.checkpoint.model: model for model in setup.models}
         self._built = {server.id: SimServer(server) for server in setup.servers}
@@ -178,7 +189,7 @@ class SimCluster:
                 self._launch(command)
             case StopInstance(_, instance_id):
                 self._stop_instance(instance_id)
-            case EvictCopy(_, server_id, tier, model, keep_bytes):
+            case EvictCopy(server_id=server_id, tier=tier, model=model, keep_bytes=keep_bytes):
                 if server_id in self._joined:
                     self._joined[server_id].evict(tier, model, keep_bytes)
             case StartMigration():
@@ -291,11 +302,11 @@ class SimCluster:
             hops = (Hop(source.server.nic_out), Hop(destination.server.nic), *hops)
         model = source.model
         return MigrationRoute(
-            model,
-            self._models[model].kv_bytes_per_token,
-            source.server.id,
-            destination.server.id,
-            hops,
+            model=model,
+            kv_bytes_per_token=self._models[model].kv_bytes_per_token,
+            source_server=source.server.id,
+            destination_server=destination.server.id,
+            hops=hops,
         )
 
     # Servers and their faults.

@@ -115,7 +115,13 @@ class Links:
         limit_bytes_per_s: float = inf,
     ) -> Transfer:
         """Send bytes along `hops`, at most as fast as `limit_bytes_per_s`."""
-        transfer = Transfer(num_bytes, hops, on_done, limit_bytes_per_s, self._clock.now)
+        transfer = Transfer(
+            num_bytes=num_bytes,
+            hops=hops,
+            on_done=on_done,
+            limit_bytes_per_s=limit_bytes_per_s,
+            now_s=self._clock.now,
+        )
         bound = transfer.bound_bytes_per_s
         contended = False
         for hop in hops:

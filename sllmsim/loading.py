@@ -109,7 +109,14 @@ class Loading:
             ControlError: A tier has no room for the bytes that are to stay in it.
         """
         phases = self._phases.draw(self._rng)
-        load = _SimLoad(command, checkpoint, server, helpers, phases, self._clock.now)
+        load = _SimLoad(
+            command=command,
+            checkpoint=checkpoint,
+            server=server,
+            helpers=helpers,
+            phases=phases,
+            now_s=self._clock.now,
+        )
         self._loads[command.instance_id] = load
         if helpers:
             self.splits.begin(command.instance_id, server, helpers)
@@ -237,10 +244,10 @@ class Loading:
         )
         self._on_ready(
             LoadFinished(
-                load.command.instance_id,
-                load.source,
-                load.source_bytes,
-                moved_at_s - turn_at_s,
-                rest_s,
+                instance_id=load.command.instance_id,
+                source=load.source,
+                num_bytes=load.source_bytes,
+                transfer_s=moved_at_s - turn_at_s,
+                startup_s=rest_s,
             )
         )

@@ -118,7 +118,14 @@ class Migrating:
     ) -> None:
         """Send the first round."""
         rounds = MigrationRounds(self._rounds)
-        migration = SimMigration(command, source, destination, route, rounds, self._clock.now)
+        migration = SimMigration(
+            command=command,
+            source=source,
+            destination=destination,
+            route=route,
+            rounds=rounds,
+            now_s=self._clock.now,
+        )
         self._migrations[command.move_id] = migration
         migration.replay_tokens = self._replay_tokens(migration)
         self._send(migration, migration.start_tokens)
@@ -168,11 +175,11 @@ class Migrating:
             return 0 if self._copies else None
         route = migration.route
         facts = MigrationFacts(
-            route.model,
-            route.kv_bytes_per_token,
-            migration.start_tokens,
-            route.source_server,
-            route.destination_server,
+            model=route.model,
+            kv_bytes_per_token=route.kv_bytes_per_token,
+            context_tokens=migration.start_tokens,
+            source_server=route.source_server,
+            destination_server=route.destination_server,
         )
         return self._chooser.begin_migration(migration.command.request_id, facts).replay_tokens
 
@@ -265,13 +272,13 @@ class Migrating:
         migration.destination.adopt(migration.sequence)
         self._finish(
             MigrationFinished(
-                command.move_id,
-                command.request_id,
-                command.source_id,
-                command.destination_id,
-                migration.start_tokens,
-                now_s - migration.began_at_s,
-                now_s - migration.paused_at_s,
+                move_id=command.move_id,
+                request_id=command.request_id,
+                source_id=command.source_id,
+                destination_id=command.destination_id,
+                num_tokens=migration.start_tokens,
+                resume_s=now_s - migration.began_at_s,
+                pause_s=now_s - migration.paused_at_s,
             )
         )
 

@@ -80,7 +80,9 @@ def simulate(
         all_sinks.append(log.observe)
         rebuild = log.rebuild
     controller = build_controller(policy, policy_chance(seed))
-    cluster = SimCluster(controller, setup, workload, all_sinks, rebuild)
+    cluster = SimCluster(
+        controller=controller, setup=setup, workload=workload, sinks=all_sinks, rebuild=rebuild
+    )
     FaultPlayer(cluster, setup.faults)
     cluster.run()
     summary = recorder.close(cluster.control.last_event_at_s)

@@ -44,13 +44,13 @@ def cold_starts(result: PolicyResult) -> list[ColdStarts]:
         launched, ready, transfer, startup, expected = (columns[n][held] for n in _COLUMNS)
         rows.append(
             ColdStarts(
-                result.label,
-                source,
-                int(held.sum()),
-                float((ready - launched).mean()),
-                float(transfer.mean()),
-                float(startup.mean()),
-                float(np.abs(transfer - expected).mean()),
+                label=result.label,
+                source=source,
+                loads=int(held.sum()),
+                launch_s=float((ready - launched).mean()),
+                transfer_s=float(transfer.mean()),
+                startup_s=float(startup.mean()),
+                error_s=float(np.abs(transfer - expected).mean()),
             )
         )
     return rows

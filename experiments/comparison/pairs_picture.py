@@ -51,8 +51,22 @@ def _draw_row(row: PanelRow, panels: "Sequence[Axes]") -> None:
     left_s, right_s = left_edge_s(curves), right_edge_s(curves)
     pairs = zip(panels, row.measured, row.predicted, strict=True)
     for index, (axes, measured, predicted) in enumerate(pairs):
-        _draw(axes, measured, COLOURS[index % len(COLOURS)], "-", "measured", (left_s, right_s))
-        _draw(axes, predicted, "#000000", (0, (3, 1.5)), "predicted", (left_s, right_s))
+        _draw(
+            axes=axes,
+            curve=measured,
+            colour=COLOURS[index % len(COLOURS)],
+            dashes="-",
+            label="measured",
+            edges_s=(left_s, right_s),
+        )
+        _draw(
+            axes=axes,
+            curve=predicted,
+            colour="#000000",
+            dashes=(0, (3, 1.5)),
+            label="predicted",
+            edges_s=(left_s, right_s),
+        )
         axes.set_xscale("log")
         axes.set_xlim(left_s, right_s)
         axes.set_ylim(0, 1.02)

@@ -59,7 +59,9 @@ def _pieces(bar: Bar, y: float, scale: float) -> list[str]:
             f'fill="{part.colour}"><title>{escape(f"{part.name}: {part.shown}")}</title></rect>'
         )
         if width > 8 * len(part.shown):
-            pieces.append(_text(x + width / 2, y + 15, part.shown, "middle", "onbar"))
+            pieces.append(
+                _text(x=x + width / 2, y=y + 15, text=part.shown, anchor="middle", kind="onbar")
+            )
         x += width
     return pieces
 
@@ -84,7 +86,7 @@ def cdf_panel(curve: Curve, colour: str, left_s: float, right_s: float) -> str:
     def y(share: float) -> float:
         return PANEL_HEIGHT - 24 - share * (PANEL_HEIGHT - 48)
 
-    pieces = [_text(MARGIN, 14, curve.label, "start", "name")]
+    pieces = [_text(x=MARGIN, y=14, text=curve.label, anchor="start", kind="name")]
     for share in (0.0, 0.5, 1.0):
         pieces.append(_line(MARGIN, y(share), PANEL_WIDTH - 8, y(share)))
         pieces.append(_text(MARGIN - 4, y(share) + 4, f"{100 * share:.0f} %", "end"))

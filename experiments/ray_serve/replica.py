@@ -84,14 +84,14 @@ class Replica:
         transfer_s: float = 0.0,
     ) -> None:
         event = ReplicaEvent(
-            step,
-            time.time(),
-            self._id,
-            self._model.name,
-            self._node.server_id,
-            tuple(int(index) for index in ray.get_gpu_ids()),
-            source,
-            transfer_s,
+            step=step,
+            at_s=time.time(),
+            replica_id=self._id,
+            model=self._model.name,
+            server_id=self._node.server_id,
+            gpu_indices=tuple(int(index) for index in ray.get_gpu_ids()),
+            source=source,
+            transfer_s=transfer_s,
         )
         with self._file.open("ab") as file:
             file.write(msgspec.json.encode(event) + b"\n")

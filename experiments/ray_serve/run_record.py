@@ -109,14 +109,28 @@ class RayServeRun:
                 startup_s = at_s - made_at_s[name] - event.transfer_s
                 size_bytes = sizes[event.model]
                 yield _Entry(
-                    at_s, LoadFinished(name, event.source, size_bytes, event.transfer_s, startup_s)
+                    at_s,
+                    LoadFinished(
+                        instance_id=name,
+                        source=event.source,
+                        num_bytes=size_bytes,
+                        transfer_s=event.transfer_s,
+                        startup_s=startup_s,
+                    ),
                 )
 
     @staticmethod
     def _launch(number: int, event: ReplicaEvent) -> LaunchInstance:
         gpus = event.gpu_indices
         return LaunchInstance(
-            number, event.replica_id, event.model, event.server_id, gpus, _UNKNOWN, (), after=None
+            id=number,
+            instance_id=event.replica_id,
+            model=event.model,
+            server_id=event.server_id,
+            gpu_indices=gpus,
+            estimate=_UNKNOWN,
+            cache_in=(),
+            after=None,
         )
 
     def _of_requests(self) -> Iterator[_Entry]:

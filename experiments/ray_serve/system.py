@@ -73,7 +73,13 @@ class RayServe:
         check_lags(sendings, workload.max_send_lag_s)
         specs = tuple(server.hardware.spec(server.id) for server in self.servers)
         run = RayServeRun(
-            specs, workload.models, events, sendings, clients.started, clients.start_s, end_s
+            servers=specs,
+            models=workload.models,
+            events=events,
+            sendings=sendings,
+            started=clients.started,
+            start_s=clients.start_s,
+            end_s=end_s,
         )
         return run.write_tables(folder)
 
@@ -97,7 +103,13 @@ class RayServe:
     def _node(self, server: SimServerSetup, directory: Path) -> Node:
         own = directory / server.id
         own.mkdir()
-        return Node(server.id, server.hardware, self.loader, self.cache_tiers, own)
+        return Node(
+            server_id=server.id,
+            hardware=server.hardware,
+            loader=self.loader,
+            cache_tiers=self.cache_tiers,
+            directory=own,
+        )
 
     def _scaling(self, model: ModelDeployment) -> AutoscalingConfig:
         hardware = [server.hardware for server in self.servers]

@@ -37,7 +37,13 @@ class BenchClient:
         job = sending.job
         request = job.request
         call = self.router.submit(
-            GenerationRequest(request.id, request.model, "", prompt_of(job), job.output_tokens)
+            GenerationRequest(
+                request_id=request.id,
+                model=request.model,
+                tenant="",
+                prompt=prompt_of(job),
+                max_output_tokens=job.output_tokens,
+            )
         )
         patience_s = None if job.cancel_at_s is None else max(0.0, job.cancel_at_s - elapsed_s())
         try:

@@ -55,7 +55,9 @@ def run_into(
         workload = _workload(config, settings, account, Path(weights))
         served = (system or _system(config, settings)).replay(workload, new)
         held_s = _held_gpu_s(new, served.ended_at_s)
-        summary = measured_summary(config, served, account, held_s, _lags_s(new))
+        summary = measured_summary(
+            config=config, summary=served, account=account, held_s=held_s, lags_s=_lags_s(new)
+        )
         (new / CONFIG).write_text(yaml.safe_dump(plain_config(config), sort_keys=False))
         summary["wall_s"] = stopwatch.wall_s()
         (new / SUMMARY).write_text(json_text(summary))

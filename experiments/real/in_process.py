@@ -49,11 +49,17 @@ def _member(
     def make(plane: DataPlane, report: Callable[[ReportedEvent], None]) -> Worker:
         if plan.storage == "paced":
             paced = PacedStorage(spec, server.resident)
-            return Worker(spec, paced, thread_launch(links=network.links), plane, report)
+            return Worker(
+                server=spec,
+                storage=paced,
+                launch=thread_launch(links=network.links),
+                data_plane=plane,
+                report=report,
+            )
         from sllmreal.worker.tiers import TierStorage  # imports torch
 
         tiers = TierStorage(spec, directory / "ssd" / spec.id)
         launch = thread_launch(tiers.pool, network.links)
-        return Worker(spec, tiers, launch, plane, report)
+        return Worker(server=spec, storage=tiers, launch=launch, data_plane=plane, report=report)
 
     return LocalMember(spec, make)

@@ -57,9 +57,9 @@ def planned_cluster(config: RunConfig, settings: RealSettings) -> ClusterPlan:
             spec = replace(spec, gpu_memory_bytes=largest_bytes)
         servers.append(PlannedServer(spec, server.resident))
     return ClusterPlan(
-        tuple(servers),
-        "tiers" if settings.engine_kind.needs_weights else "paced",
-        settings.placement,
-        policy_settings(config, setup),
-        config.seed,
+        servers=tuple(servers),
+        storage="tiers" if settings.engine_kind.needs_weights else "paced",
+        placement=settings.placement,
+        policy=policy_settings(config, setup),
+        seed=config.seed,
     )

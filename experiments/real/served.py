@@ -32,15 +32,15 @@ def _model_without_weights(
     deployment, gpu = config.models.deployments[name], config.cluster.gpu
     pace = asdict(emulated_pace(roofline_timing(config, deployment)))
     return ModelDeployment(
-        f"{name}-{index}",
-        f"/nowhere/{name}-{index}",
-        deployment.size_bytes,
-        model_named(deployment.model).max_context_tokens,
-        time.time(),
-        settings.engine,
-        deployment.gpus_per_instance(gpu),
-        deployment.slots_per_instance(gpu),
-        pace if settings.engine_kind.paced else {},
+        name=f"{name}-{index}",
+        source=f"/nowhere/{name}-{index}",
+        size_bytes=deployment.size_bytes,
+        context_tokens=model_named(deployment.model).max_context_tokens,
+        created_at_s=time.time(),
+        engine=settings.engine,
+        num_gpus=deployment.gpus_per_instance(gpu),
+        num_slots=deployment.slots_per_instance(gpu),
+        settings=pace if settings.engine_kind.paced else {},
     )
 
 

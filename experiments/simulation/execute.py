@@ -62,7 +62,9 @@ def _simulated(folder: Path, config: RunConfig, account: Account) -> SimResult:
         if config.driver.journal:
             journal = written_journal(folder / JOURNAL, policy, config.seed)
             sinks.append(stack.enter_context(journal).observe)
-        return simulate(policy, setup, requests, config.seed, sinks)
+        return simulate(
+            policy=policy, setup=setup, workload=requests, seed=config.seed, sinks=sinks
+        )
 
 
 def json_text(plain: object) -> str:

@@ -95,7 +95,9 @@ def roofline_timing(config: RunConfig, deployment: Deployment) -> InferenceTimin
     num_slots = deployment.slots_per_instance(config.cluster.gpu)
     efficiency = EngineEfficiency(expert_batch=max(2, num_slots))
     model, dtype = model_named(deployment.model), dtype_named(deployment.dtype)
-    return roofline(model, dtype, config.cluster.gpu, num_gpus, efficiency)
+    return roofline(
+        model=model, dtype=dtype, gpu=config.cluster.gpu, num_gpus=num_gpus, efficiency=efficiency
+    )
 
 
 def _servers(config: RunConfig, size_bytes: Mapping[str, int]) -> tuple[SimServerSetup, ...]:

@@ -105,23 +105,27 @@ class Controller:
         self._membership = Membership(self._cluster, self._launcher)
         self._pending = PendingQueue()
         self._request_states = RequestStates(
-            self._cluster,
-            self._pending,
-            self._membership,
-            self._migrations,
-            predictor,
-            self._outbox,
+            cluster=self._cluster,
+            pending=self._pending,
+            membership=self._membership,
+            migrations=self._migrations,
+            predictor=predictor,
+            outbox=self._outbox,
         )
         self._failures = Failures(
-            self._cluster, self._launcher, self._migrations, self._request_states, self._pending
+            cluster=self._cluster,
+            launcher=self._launcher,
+            migrations=self._migrations,
+            request_states=self._request_states,
+            pending=self._pending,
         )
         self._dispatcher = Dispatcher(
-            scheduler,
-            self._cluster,
-            self._pending,
-            self._launcher,
-            self._migrations,
-            self._request_states,
+            scheduler=scheduler,
+            cluster=self._cluster,
+            pending=self._pending,
+            launcher=self._launcher,
+            migrations=self._migrations,
+            request_states=self._request_states,
         )
         self._prewarmer = prewarmer
         if prewarmer is not None:

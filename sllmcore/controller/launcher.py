@@ -62,7 +62,13 @@ class Launcher:
         self._num_launched += 1
         instance_id = f"i{self._num_launched}"
         slots = self._cluster.num_slots[model]
-        instance = Instance(instance_id, model, server_id, gpu_indices, slots)
+        instance = Instance(
+            instance_id=instance_id,
+            model=model,
+            server_id=server_id,
+            gpu_indices=gpu_indices,
+            slots=slots,
+        )
         instance.helpers = helpers
         self._cluster.add_instance(instance, waits_for)
         if not instance.waits_for:
@@ -105,7 +111,13 @@ class Launcher:
         if instance.helpers:
             part_s = estimate.transfer_s / (1 + len(instance.helpers))
             estimate = replace(estimate, transfer_s=part_s)
-        self._reserve_tiers(instance, server, checkpoint, estimate.source, now_s)
+        self._reserve_tiers(
+            instance=instance,
+            server=server,
+            checkpoint=checkpoint,
+            source=estimate.source,
+            now_s=now_s,
+        )
         queue = server.queues[estimate.source]
         after = queue.last
         queue.add(instance.id, estimate.transfer_s, now_s)
@@ -116,15 +128,15 @@ class Launcher:
     def _send_launch(self, instance: Instance, estimate: LoadEstimate, after: str | None) -> None:
         self._outbox.add(
             LaunchInstance(
-                self._outbox.next_id(),
-                instance.id,
-                instance.model,
-                instance.server_id,
-                instance.gpu_indices,
-                estimate,
-                self._loads[instance.id].filling,
-                after,
-                instance.helpers,
+                id=self._outbox.next_id(),
+                instance_id=instance.id,
+                model=instance.model,
+                server_id=instance.server_id,
+                gpu_indices=instance.gpu_indices,
+                estimate=estimate,
+                cache_in=self._loads[instance.id].filling,
+                after=after,
+                helpers=instance.helpers,
             )
         )
 
@@ -172,7 +184,15 @@ class Launcher:
     def evict(self, server: Server, tier: StorageTier, model: str, keep_bytes: int = 0) -> None:
         """Evict all but `keep_bytes` of a model from a tier."""
         self._cluster.evict(server, tier, model, keep_bytes)
-        self._outbox.add(EvictCopy(self._outbox.next_id(), server.id, tier, model, keep_bytes))
+        self._outbox.add(
+            EvictCopy(
+                id=self._outbox.next_id(),
+                server_id=server.id,
+                tier=tier,
+                model=model,
+                keep_bytes=keep_bytes,
+            )
+        )
 
     def _end_load(self, instance: Instance, now_s: float, *, filled: bool) -> _Load:
         load = self._loads.pop(instance.id, None)

@@ -59,7 +59,11 @@ class Migrations:
                 raise ControlError(f"{request_id} on {victim.id} cannot be migrated")
             self._num_begun += 1
             migration = Migration(
-                f"m{self._num_begun}", request_id, victim, destination, plan.resume_s
+                move_id=f"m{self._num_begun}",
+                request_id=request_id,
+                source=victim,
+                destination=destination,
+                expected_s=plan.resume_s,
             )
             self._cluster.reserve_slot(migration.id, destination)
             self._migrations[migration.id] = request_state.migration = migration
@@ -85,12 +89,12 @@ class Migrations:
             self._cluster.request_states[migration.request_id].phase = MIGRATING
             self._outbox.add(
                 StartMigration(
-                    self._outbox.next_id(),
-                    migration.id,
-                    migration.request_id,
-                    migration.source.id,
-                    destination.id,
-                    migration.expected_s,
+                    id=self._outbox.next_id(),
+                    move_id=migration.id,
+                    request_id=migration.request_id,
+                    source_id=migration.source.id,
+                    destination_id=destination.id,
+                    expected_s=migration.expected_s,
                 )
             )
 

@@ -96,19 +96,33 @@ class Timers:
         """Let a request time out at `at_s` unless it starts before."""
         request_state.deadline_at_s = at_s
         self._set(
-            self._deadlines, at_s, request_state.request.id, at_s, len(self._cluster.request_states)
+            alarms=self._deadlines,
+            at_s=at_s,
+            subject_id=request_state.request.id,
+            set_for_s=at_s,
+            num_valid=len(self._cluster.request_states),
         )
 
     def set_expiry(self, instance: Instance, idle_since_s: float, keep_alive_s: float) -> None:
         """Let the keep-alive of an idle instance end after `keep_alive_s`."""
         at_s, num_instances = idle_since_s + keep_alive_s, len(self._cluster.instances)
-        self._set(self._expiries, at_s, instance.id, idle_since_s, num_instances)
+        self._set(
+            alarms=self._expiries,
+            at_s=at_s,
+            subject_id=instance.id,
+            set_for_s=idle_since_s,
+            num_valid=num_instances,
+        )
 
     def set_backoff(self, request_state: RequestState, at_s: float) -> None:
         """Do not migrate a request before `at_s`."""
         request_state.backoff_until_s = at_s
         self._set(
-            self._backoffs, at_s, request_state.request.id, at_s, len(self._cluster.request_states)
+            alarms=self._backoffs,
+            at_s=at_s,
+            subject_id=request_state.request.id,
+            set_for_s=at_s,
+            num_valid=len(self._cluster.request_states),
         )
 
     def _set(

@@ -26,12 +26,12 @@ def distribution(samples: Iterable[float]) -> Distribution:
     if not values:
         return Distribution(0)
     return Distribution(
-        len(values),
-        fsum(values) / len(values),
-        _quantile(values, 0.5),
-        _quantile(values, 0.95),
-        _quantile(values, 0.99),
-        values[-1],
+        count=len(values),
+        mean=fsum(values) / len(values),
+        p50=_quantile(values, 0.5),
+        p95=_quantile(values, 0.95),
+        p99=_quantile(values, 0.99),
+        max=values[-1],
     )
 
 

@@ -88,7 +88,14 @@ class ReclaimSearch:
             load = self._launches.estimator.estimate(checkpoint, server, now_s)
             if below_s is not None and load.total_s >= below_s:
                 continue
-            reclaim = self._plan_on(server, checkpoint, load, cluster, now_s, below_s)
+            reclaim = self._plan_on(
+                server=server,
+                checkpoint=checkpoint,
+                load=load,
+                cluster=cluster,
+                now_s=now_s,
+                below_s=below_s,
+            )
             if reclaim is not None and (below_s is None or reclaim.startup_s < below_s):
                 best, below_s = reclaim, reclaim.startup_s
         return best
@@ -124,7 +131,9 @@ class ReclaimSearch:
         plans = []
         for instance in server.instances.values():
             if self._can_vacate(instance, cluster, now_s):
-                plan = self._plan(instance, cluster, now_s, {}, spare_s)
+                plan = self._plan(
+                    victim=instance, cluster=cluster, now_s=now_s, taken={}, below_s=spare_s
+                )
                 if plan is not None:
                     plans.append(plan)
         sizes = [cluster.instances[plan.victim_id].num_gpus for plan in plans]
@@ -195,7 +204,13 @@ class ReclaimSearch:
         taken: dict[str, tuple[int, ...]] = {}
         plans: list[MigrationPlan] = []
         for victim_id in victim_ids:
-            plan = self._plan(cluster.instances[victim_id], cluster, now_s, taken, None)
+            plan = self._plan(
+                victim=cluster.instances[victim_id],
+                cluster=cluster,
+                now_s=now_s,
+                taken=taken,
+                below_s=None,
+            )
             if plan is None or plan.instance_id in {p.instance_id for p in plans} - {None}:
                 return None
             plans.append(plan)

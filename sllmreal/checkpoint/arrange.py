@@ -81,7 +81,13 @@ def arrange(
         Partition(f"partition-{number:05d}.bin", _partition_bytes(part))
         for number, part in enumerate(pieces)
     )
-    layout = Layout(path, "", partitions, tuple(entries), chunk_bytes)
+    layout = Layout(
+        path=path,
+        identity="",
+        partitions=partitions,
+        tensors=tuple(entries),
+        chunk_bytes=chunk_bytes,
+    )
     return Arrangement(layout, tuple(tuple(part) for part in pieces))
 
 
@@ -125,7 +131,15 @@ def _partition_bytes(pieces: Sequence[Piece]) -> int:
 
 def _entry(tensor: SourceTensor, where: dict[int, tuple[int, Piece]]) -> TensorEntry:
     if span_bytes(tensor.dtype, tensor.shape, tensor.stride) == 0:
-        return TensorEntry(tensor.name, 0, 0, 0, tensor.dtype, tensor.shape, tensor.stride)
+        return TensorEntry(
+            name=tensor.name,
+            partition=0,
+            offset_bytes=0,
+            size_bytes=0,
+            dtype=tensor.dtype,
+            shape=tensor.shape,
+            stride=tensor.stride,
+        )
     number, piece = where[tensor.storage]
     return TensorEntry(
         name=tensor.name,

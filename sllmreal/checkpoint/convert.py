@@ -54,7 +54,9 @@ def convert(
     source = Path(source)
     with _opened_source(source) as tensors, staged(Path(target), replace=options.replace) as stage:
         assets = asset_files(_asset_directory(source))
-        return _write(tensors, assets, stage, options, progress)
+        return _write(
+            source=tensors, assets=assets, stage=stage, options=options, progress=progress
+        )
 
 
 def save_checkpoint(
@@ -68,7 +70,13 @@ def save_checkpoint(
     `assets` are files to copy into it. Raises as `convert`.
     """
     with staged(Path(target), replace=options.replace) as stage:
-        return _write(StateDictSource(state_dict), list(assets), stage, options, None)
+        return _write(
+            source=StateDictSource(state_dict),
+            assets=list(assets),
+            stage=stage,
+            options=options,
+            progress=None,
+        )
 
 
 @contextmanager

@@ -45,7 +45,13 @@ def export_safetensors(
         empty_directory(stage.path)
         done = 0
         for shard in shards:
-            done = _write_shard(opened, shard, stage.path, progress, (done, total))
+            done = _write_shard(
+                opened=opened,
+                shard=shard,
+                directory=stage.path,
+                progress=progress,
+                done_of_total=(done, total),
+            )
         _write_rest(opened, shards, stage.path, total)
         stage.publish()
         return [stage.target / shard.file for shard in shards]

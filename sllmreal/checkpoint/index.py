@@ -75,14 +75,16 @@ def encode_index(layout: Layout) -> bytes:
     assert layout.chunk_bytes is not None, "only a layout with hashes has an index"
     body = msgspec.json.encode(
         _Body(
-            layout.chunk_bytes,
-            tuple(
+            chunk_bytes=layout.chunk_bytes,
+            partitions=tuple(
                 _Partition(part.file, part.size_bytes, part.sha256, part.chunk_hashes)
                 for part in layout.partitions
             ),
-            tuple(_encoded_tensor(tensor) for tensor in layout.tensors),
-            dict(sorted(layout.metadata.items())),
-            tuple(_Asset(asset.file, asset.size_bytes, asset.sha256) for asset in layout.assets),
+            tensors=tuple(_encoded_tensor(tensor) for tensor in layout.tensors),
+            metadata=dict(sorted(layout.metadata.items())),
+            assets=tuple(
+                _Asset(asset.file, asset.size_bytes, asset.sha256) for asset in layout.assets
+            ),
         )
     )
     digest = hashlib.sha256(body).digest()
@@ -94,14 +96,14 @@ def encode_index(layout: Layout) -> bytes:
 
 def _encoded_tensor(tensor: TensorEntry) -> _Tensor:
     return _Tensor(
-        tensor.name,
-        tensor.partition,
-        tensor.offset_bytes,
-        tensor.size_bytes,
-        tensor.dtype,
-        tensor.shape,
-        tensor.stride,
-        tensor.view_offset_bytes,
+        name=tensor.name,
+        partition=tensor.partition,
+        offset=tensor.offset_bytes,
+        bytes=tensor.size_bytes,
+        dtype=tensor.dtype,
+        shape=tensor.shape,
+        stride=tensor.stride,
+        view_offset=tensor.view_offset_bytes,
     )
 
 
@@ -163,14 +165,14 @@ def _decoded_body(raw: memoryview, path: Path, identity: str) -> Layout:
 
 def _decoded_tensor(tensor: _Tensor) -> TensorEntry:
     return TensorEntry(
-        tensor.name,
-        tensor.partition,
-        tensor.offset,
-        tensor.bytes,
-        tensor.dtype,
-        tensor.shape,
-        tensor.stride,
-        tensor.view_offset,
+        name=tensor.name,
+        partition=tensor.partition,
+        offset_bytes=tensor.offset,
+        size_bytes=tensor.bytes,
+        dtype=tensor.dtype,
+        shape=tensor.shape,
+        stride=tensor.stride,
+        view_offset_bytes=tensor.view_offset,
     )
 
 

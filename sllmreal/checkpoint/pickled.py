@@ -104,5 +104,12 @@ def _append(
             numbers[place] = len(extents)
             extents.append(FileExtent(file, *place))
         tensors.append(
-            SourceTensor(item.name, numbers[place], view_bytes, item.dtype, item.shape, item.stride)
+            SourceTensor(
+                name=item.name,
+                storage=numbers[place],
+                offset_bytes=view_bytes,
+                dtype=item.dtype,
+                shape=item.shape,
+                stride=item.stride,
+            )
         )

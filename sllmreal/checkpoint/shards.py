@@ -56,4 +56,11 @@ def joined_layout(
         metadata.update(header.metadata)
     if len({tensor.name for tensor in tensors}) != len(tensors):
         raise BadCheckpointError(f"{path}: two shards have a tensor of the same name")
-    return Layout(path, identity, tuple(files), tuple(tensors), None, metadata)
+    return Layout(
+        path=path,
+        identity=identity,
+        partitions=tuple(files),
+        tensors=tuple(tensors),
+        chunk_bytes=None,
+        metadata=metadata,
+    )

@@ -103,12 +103,12 @@ def layout_source(path: Path) -> Iterator[FileSource]:
             number = numbers.setdefault(place, len(numbers))
             tensors.append(
                 SourceTensor(
-                    tensor.name,
-                    number,
-                    tensor.view_offset_bytes,
-                    tensor.dtype,
-                    tensor.shape,
-                    tensor.stride,
+                    name=tensor.name,
+                    storage=number,
+                    offset_bytes=tensor.view_offset_bytes,
+                    dtype=tensor.dtype,
+                    shape=tensor.shape,
+                    stride=tensor.stride,
                 )
             )
         extents = [FileExtent(files[part], offset, size) for part, offset, size in numbers]
@@ -152,10 +152,10 @@ class StateDictSource:
 
 def _source_tensor(name: str, tensor: "torch.Tensor", storage: int) -> SourceTensor:
     return SourceTensor(
-        name,
-        storage,
-        int(tensor.storage_offset()) * tensor.element_size(),
-        dtype_name(tensor.dtype),
-        tuple(tensor.shape),
-        tuple(tensor.stride()),
+        name=name,
+        storage=storage,
+        offset_bytes=int(tensor.storage_offset()) * tensor.element_size(),
+        dtype=dtype_name(tensor.dtype),
+        shape=tuple(tensor.shape),
+        stride=tuple(tensor.stride()),
     )

@@ -62,7 +62,13 @@ def write_partitions(
         empty_directory(staging)
     with _journal(staging / JOURNAL_FILE, plan) as journal_fd:
         for number, part in enumerate(layout.partitions):
-            writer = _PartitionWriter(staging, arrangement, number, source, journal_fd)
+            writer = _PartitionWriter(
+                staging=staging,
+                arrangement=arrangement,
+                number=number,
+                source=source,
+                journal_fd=journal_fd,
+            )
             digests = []
             for chunk, digest in enumerate(writer.chunks(known)):
                 digests.append(digest)

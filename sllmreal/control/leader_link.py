@@ -151,13 +151,13 @@ class LeaderLink:
         offer = handler.offer()
         channel.post(
             Hello(
-                VERSION,
-                self._kind,
-                self._peer_id,
-                self.incarnation,
-                self._last_order,
-                self._last_logged,
-                offer,
+                version=VERSION,
+                kind=self._kind,
+                peer_id=self._peer_id,
+                incarnation=self.incarnation,
+                last_order=self._last_order,
+                last_logged=self._last_logged,
+                offer=offer,
             )
         )
         heartbeat = Heartbeat(

@@ -53,7 +53,12 @@ def log_commands(given: Iterable[Command]) -> None:
                 _LOG.info("launching instance", extra=ids)
             case commands.StopInstance(_, instance_id):
                 _LOG.info("stopping instance", extra={"instance": instance_id})
-            case commands.StartMigration(_, move_id, request_id, source_id, destination_id):
+            case commands.StartMigration(
+                move_id=move_id,
+                request_id=request_id,
+                source_id=source_id,
+                destination_id=destination_id,
+            ):
                 ids = {"move": move_id, "request": request_id}
                 _LOG.info("migrating from %s to %s", source_id, destination_id, extra=ids)
             case commands.AbortMigration(_, move_id, request_id):

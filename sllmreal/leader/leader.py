@@ -93,7 +93,13 @@ class Leader:
         rng = random.Random(f"{settings.seed}/policy")  # noqa: S311 - as a simulation draws
         controller = build_controller(settings.policy, rng)
         header = header_line(settings.policy, settings.seed)
-        self.loop = ControlLoop(controller, log, self.peer_table, header, settings.compaction)
+        self.loop = ControlLoop(
+            controller=controller,
+            log=log,
+            peer_table=self.peer_table,
+            header=header,
+            compaction=settings.compaction,
+        )
         self._settings = settings
         self.term = term
         self._grace_timers: dict[str, asyncio.TimerHandle] = {}  # by peer

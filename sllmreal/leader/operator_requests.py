@@ -63,20 +63,25 @@ def cluster_status(term: int, loop: ControlLoop, peer_table: PeerTable) -> Clust
     """Return the cluster's status as the controller of a leader's term has it."""
     cluster = loop.controller.cluster
     return ClusterStatus(
-        term,
-        loop.clock.now_s(),
-        loop.controller.num_waiting,
-        loop.num_events,
-        loop.num_log_keys,
-        tuple(peer_table.deployed.values()),
-        tuple(_server_status(loop, peer_table, server_id) for server_id in cluster.servers),
-        tuple(
+        term=term,
+        now_s=loop.clock.now_s(),
+        num_waiting=loop.controller.num_waiting,
+        num_events=loop.num_events,
+        num_log_keys=loop.num_log_keys,
+        models=tuple(peer_table.deployed.values()),
+        servers=tuple(_server_status(loop, peer_table, server_id) for server_id in cluster.servers),
+        instances=tuple(
             InstanceStatus(
-                one.id, one.model, one.server_id, one.gpu_indices, one.ready, len(one.requests)
+                id=one.id,
+                model=one.model,
+                server_id=one.server_id,
+                gpu_indices=one.gpu_indices,
+                ready=one.ready,
+                num_requests=len(one.requests),
             )
             for one in cluster.instances.values()
         ),
-        loop.state.problems.all(),
+        problems=loop.state.problems.all(),
     )
 
 
@@ -89,11 +94,11 @@ def _server_status(loop: ControlLoop, peer_table: PeerTable, server_id: str) -> 
         return sum(server.resident_bytes(tier, model) for model in cluster.checkpoints)
 
     return ServerStatus(
-        server_id,
-        server.spec.num_gpus,
-        server.num_free,
-        peer is not None and peer.channel is not None,
-        server.draining,
-        used_bytes(DRAM),
-        used_bytes(SSD),
+        id=server_id,
+        num_gpus=server.spec.num_gpus,
+        num_free=server.num_free,
+        connected=peer is not None and peer.channel is not None,
+        draining=server.draining,
+        dram_used_bytes=used_bytes(DRAM),
+        ssd_used_bytes=used_bytes(SSD),
     )

@@ -44,27 +44,58 @@ def addressed_order(
     """
     addressed: ToWorker | ToGateway
     match command:
-        case commands.LaunchInstance(number, instance_id, model, server_id, gpus, _, tiers, after):
+        case commands.LaunchInstance(
+            id=number,
+            instance_id=instance_id,
+            model=model,
+            server_id=server_id,
+            gpu_indices=gpus,
+            cache_in=tiers,
+            after=after,
+        ):
             launch = messages.LaunchInstance(
-                number, instance_id, table.models[model], gpus, tiers, after
+                id=number,
+                instance_id=instance_id,
+                model=table.models[model],
+                gpu_indices=gpus,
+                cache_in=tiers,
+                after=after,
             )
             addressed = ToWorker(server_id, launch)
         case commands.StopInstance(number, instance_id):
             stop = messages.StopInstance(number, instance_id, table.is_loaded(instance_id))
             addressed = ToWorker(table.server_of(instance_id), stop)
-        case commands.EvictCopy(number, server_id, tier, model, keep_bytes):
+        case commands.EvictCopy(
+            id=number, server_id=server_id, tier=tier, model=model, keep_bytes=keep_bytes
+        ):
             addressed = ToWorker(server_id, messages.EvictCopy(number, tier, model, keep_bytes))
         case commands.StartRequest(number, request_id, instance_id, attempt):
             start = messages.StartRequest(
-                number, request_id, instance_id, table.address_of(instance_id), attempt
+                id=number,
+                request_id=request_id,
+                instance_id=instance_id,
+                address=table.address_of(instance_id),
+                attempt=attempt,
             )
             addressed = ToGateway(request_id, start)
         case commands.StopRequest(number, request_id, instance_id):
             addressed = ToGateway(request_id, messages.StopRequest(number, request_id, instance_id))
-        case commands.StartMigration(number, move_id, request_id, source_id, destination_id):
+        case commands.StartMigration(
+            id=number,
+            move_id=move_id,
+            request_id=request_id,
+            source_id=source_id,
+            destination_id=destination_id,
+        ):
             source, destination = table.address_of(source_id), table.address_of(destination_id)
             migration = messages.StartMigration(
-                number, move_id, request_id, source_id, source, destination_id, destination
+                id=number,
+                move_id=move_id,
+                request_id=request_id,
+                source_id=source_id,
+                source_address=source,
+                destination_id=destination_id,
+                destination_address=destination,
             )
             addressed = ToGateway(request_id, migration)
         case commands.AbortMigration(number, move_id, request_id, destination_id):

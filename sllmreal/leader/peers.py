@@ -92,12 +92,12 @@ class PeerTable:
                 outboxes[peer.id].append(order)
         peers = tuple(
             SavedPeer(
-                peer.id,
-                peer.kind,
-                peer.incarnation,
-                peer.last_report,
-                peer.lost,
-                tuple(outboxes[peer.id]),
+                id=peer.id,
+                kind=peer.kind,
+                incarnation=peer.incarnation,
+                last_report=peer.last_report,
+                lost=peer.lost,
+                outbox=tuple(outboxes[peer.id]),
             )
             for peer in self.peers.values()
         )

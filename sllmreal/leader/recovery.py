@@ -131,7 +131,12 @@ def snapshot_of(
     """Return a snapshot of the state as it will be when `pending` has been carried out."""
     models = tuple(state.peer_table.deployed.values())
     snapshot = LogSnapshot(
-        line, clock.zero_at_s, clock.now_s(), code_stamp(), models, pickled(state.saved(pending))
+        line=line,
+        zero_at_s=clock.zero_at_s,
+        now_s=clock.now_s(),
+        stamp=code_stamp(),
+        models=models,
+        state=pickled(state.saved(pending)),
     )
     return encoded_snapshot(snapshot)
 

@@ -74,11 +74,11 @@ class LeaderState:
         """Return the state as it will be when the `pending` effects have been carried out."""
         routed = [one for effects in pending for one in effects.routed]
         return SavedState(
-            self.controller,
-            self.peer_table.saved(routed),
-            self.counts,
-            self.problems,
-            self.num_events,
+            controller=self.controller,
+            peer_table=self.peer_table.saved(routed),
+            counts=self.counts,
+            problems=self.problems,
+            num_events=self.num_events,
         )
 
     def restore(self, saved: SavedState) -> None:

@@ -78,7 +78,13 @@ def load_checkpoint(
     LoadCancelledError or ClosedError (of the pool); the pool is unchanged then.
     """
     tensors: dict[str, torch.Tensor] = {}
-    request = LoadRequest(chosen_devices(device), pool, shard, options, cancellation)
+    request = LoadRequest(
+        devices=chosen_devices(device),
+        pool=pool,
+        shard=shard,
+        options=options,
+        cancellation=cancellation,
+    )
 
     def keep(entry: TensorEntry, tensor: torch.Tensor) -> None:
         tensors[entry.name] = tensor
@@ -103,7 +109,13 @@ def iter_tensors(
     ClosedError. Arguments as in `load_checkpoint`.
     """
     cancellation = Cancellation()
-    request = LoadRequest(chosen_devices(device), pool, shard, options, cancellation)
+    request = LoadRequest(
+        devices=chosen_devices(device),
+        pool=pool,
+        shard=shard,
+        options=options,
+        cancellation=cancellation,
+    )
     arrived: queue.SimpleQueue[tuple[str, torch.Tensor] | BaseException | None]
     arrived = queue.SimpleQueue()
 
@@ -160,7 +172,14 @@ def load_layout(
             keep_landed=keep_landed,
         )
     elif request.pool is not None:
-        _load_through_pool(layout, reader, request, request.pool, deliver, keep_landed)
+        _load_through_pool(
+            layout=layout,
+            reader=reader,
+            request=request,
+            pool=request.pool,
+            deliver=deliver,
+            keep_landed=keep_landed,
+        )
     elif device.type == "cpu":
         _load_fresh(layout, reader, request, deliver)
     else:
@@ -191,7 +210,14 @@ def _load_fresh(
     images = [reserve_image(part.size_bytes) for part in layout.partitions]
     views = HostViews(images)
     memory = FreshMemory(plan, images, request.options.num_faulters)
-    _run(Fill(plan), reader, memory, request, views.tensor, deliver)
+    _run(
+        fill=Fill(plan),
+        reader=reader,
+        destination=memory,
+        request=request,
+        view=views.tensor,
+        deliver=deliver,
+    )
 
 
 def _load_to_devices(
@@ -202,8 +228,21 @@ def _load_to_devices(
         layout, options.chunk_bytes, shard_ranges(layout, request.shard), interleaved=True
     )
     ring = pinned_ring(options.chunk_bytes, options.staging_chunks, layout)
-    memory = DeviceMemory(plan, ring, request.devices, CudaCopier, options.num_copiers)
-    _run(Fill(plan), reader, memory, request, memory.tensor, deliver)
+    memory = DeviceMemory(
+        plan=plan,
+        source=ring,
+        devices=request.devices,
+        make_copier=CudaCopier,
+        num_copiers=options.num_copiers,
+    )
+    _run(
+        fill=Fill(plan),
+        reader=reader,
+        destination=memory,
+        request=request,
+        view=memory.tensor,
+        deliver=deliver,
+    )
 
 
 def _load_through_pool(
@@ -217,7 +256,14 @@ def _load_through_pool(
     try:
         with either(request.cancellation, pool.closing) as cancellation:
             joint = replace(request, cancellation=cancellation)
-            _fill_pool(layout, reader, joint, pool, deliver, keep_landed)
+            _fill_pool(
+                layout=layout,
+                reader=reader,
+                request=joint,
+                pool=pool,
+                deliver=deliver,
+                keep_landed=keep_landed,
+            )
     except LoadCancelledError as error:
         if pool.closed:
             raise ClosedError("the pool is closed: it was closed during the load") from error
@@ -241,13 +287,26 @@ def _fill_pool(
         if on_device:
             source = PoolChunks(fill.plan, pool, fill.chunks)
             copiers = request.options.num_copiers
-            memory = DeviceMemory(fill.plan, source, request.devices, CudaCopier, copiers)
+            memory = DeviceMemory(
+                plan=fill.plan,
+                source=source,
+                devices=request.devices,
+                make_copier=CudaCopier,
+                num_copiers=copiers,
+            )
             view = memory.tensor
             destination: LoadDestination = memory
         else:
             view = HostViews(pool.window(layout, fill.chunks)).tensor
             destination = PoolMemory(fill.plan, pool, fill.chunks)
-        _run(fill, reader, destination, request, view, deliver)
+        _run(
+            fill=fill,
+            reader=reader,
+            destination=destination,
+            request=request,
+            view=view,
+            deliver=deliver,
+        )
 
 
 def _run(
@@ -275,4 +334,11 @@ def _run(
         fill.landed.add(fill.plan.reads[position].key)
         arrivals.land(position)
 
-    transfer(fill, reader, destination, land, request.options, request.cancellation)
+    transfer(
+        fill=fill,
+        reader=reader,
+        destination=destination,
+        landed=land,
+        options=request.options,
+        cancellation=request.cancellation,
+    )

@@ -160,7 +160,13 @@ def run_pipeline(
         try:
             for number, stage in enumerate(stages):
                 following = queues[number + 1] if number + 1 < len(stages) else None
-                threads += _started(stage, queues[number], following, failure, abort)
+                threads += _started(
+                    stage=stage,
+                    queue=queues[number],
+                    following=following,
+                    failure=failure,
+                    abort=abort,
+                )
             for chunk in chunks:
                 if not queues[0].put(chunk):
                     break

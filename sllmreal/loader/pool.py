@@ -149,11 +149,11 @@ class ChunkPool:
             self.check_open()
             ledger = self._ledger
             return PoolStatus(
-                self.chunk_bytes,
-                ledger.num_chunks,
-                ledger.num_free,
-                self.huge_pages,
-                ledger.resident_bytes(),
+                chunk_bytes=self.chunk_bytes,
+                num_chunks=ledger.num_chunks,
+                num_free=ledger.num_free,
+                huge_pages=self.huge_pages,
+                resident_bytes=ledger.resident_bytes(),
             )
 
     def resident(self, identity: str) -> dict[ChunkKey, int]:

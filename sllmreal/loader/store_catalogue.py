@@ -51,12 +51,12 @@ class StoreCatalogue:
                     del self._entries[identity]
             return tuple(
                 StoredCheckpoint(
-                    entry.name,
-                    entry.path,
-                    identity,
-                    entry.size_bytes,
-                    resident_bytes.get(identity, 0),
-                    tuple(sorted(set(entry.used_by))),
+                    name=entry.name,
+                    path=entry.path,
+                    identity=identity,
+                    size_bytes=entry.size_bytes,
+                    resident_bytes=resident_bytes.get(identity, 0),
+                    used_by=tuple(sorted(set(entry.used_by))),
                 )
                 for identity, entry in self._entries.items()
             )

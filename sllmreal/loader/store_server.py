@@ -178,7 +178,12 @@ class StoreServer:
         ):
             layout = opened.layout
             entry = StoredCheckpoint(
-                command.name, command.path, layout.identity, layout.size_bytes, 0, ()
+                name=command.name,
+                path=command.path,
+                identity=layout.identity,
+                size_bytes=layout.size_bytes,
+                resident_bytes=0,
+                used_by=(),
             )
             use.enter_context(self._pool.pinned(layout.identity))
             use.enter_context(self._catalogue.used(entry, peer_pid(connection)))
@@ -214,7 +219,14 @@ class StoreServer:
             ):
                 progress = _Progress(fill, connection)
                 memory = PoolMemory(fill.plan, self._pool, fill.chunks)
-                transfer(fill, reader, memory, progress.land, self._options, cancellation)
+                transfer(
+                    fill=fill,
+                    reader=reader,
+                    destination=memory,
+                    landed=progress.land,
+                    options=self._options,
+                    cancellation=cancellation,
+                )
                 return fill
         except PoolExhaustedError as error:
             evictable = [one.name for one in self._status().checkpoints if not one.used_by]

@@ -133,7 +133,13 @@ def transfer(
         after = [*after, kept] if destination.keeps_chunks else [kept, *after]
     stages += after
     waiting = range(len(plan.reads))
-    run_pipeline(stages, waiting, options.queue_chunks, cancellation, destination.abort)
+    run_pipeline(
+        stages=stages,
+        chunks=waiting,
+        queue_chunks=options.queue_chunks,
+        cancellation=cancellation,
+        on_abort=destination.abort,
+    )
 
 
 def verify_chunk(layout: Layout, read: ChunkRead, address: int) -> None:

@@ -78,7 +78,9 @@ async def lead(
     try:
         log = await JournalLog.open(store, LOG_PREFIX, leadership)
         leader = Leader(settings, log, leadership.fencing)
-        await serve_peers(leader, address, home.key(), leadership.lost, wrap)
+        await serve_peers(
+            leader=leader, address=address, key=home.key(), deposed=leadership.lost, wrap=wrap
+        )
         raise LeaseLostError(f"the leadership is lost: {leadership.loss}")
     finally:
         await leadership.resign()

@@ -105,7 +105,9 @@ async def local_cluster(
         link = LeaderLink("gateway", "gateway", dial.dial_leader, settings.link)
         router = connections.listener = RequestRouter(connections, link)
         await stack.enter_async_context(_attached(link, router))
-        cluster = LocalCluster(leader, router, link, dial, settings.link)
+        cluster = LocalCluster(
+            leader=leader, router=router, link=link, dial=dial, settings=settings.link
+        )
         for member in members:
             await stack.enter_async_context(cluster.join(member))
         yield cluster

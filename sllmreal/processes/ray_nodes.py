@@ -146,7 +146,12 @@ async def _main(arguments: argparse.Namespace) -> None:
         directory = arguments.ssd_directory / name
         storage = partial(opened_storage, server, directory, paced=arguments.paced)
         return WorkerPlan(
-            leader, home.key(), server, storage, num_spares(arguments), logs.configured()
+            leader=leader,
+            key=home.key(),
+            server=server,
+            storage=storage,
+            num_spares=num_spares(arguments),
+            log=logs.configured(),
         )
 
     _join_ray(arguments.address)

@@ -78,14 +78,14 @@ def given_server(arguments: argparse.Namespace) -> ServerJoined:
 def sized_server(arguments: argparse.Namespace, server_id: str, num_gpus: int) -> ServerSpec:
     """Return a server of the given sizes. Raises UsageError if a size is impossible."""
     return ServerSpec(
-        server_id,
-        num_gpus,
-        int(arguments.gpu_memory_gb * 1e9),
-        int(arguments.dram_gb * 1e9),
-        int(arguments.ssd_gb * 1e9),
-        _BYTES_PER_S,
-        _BYTES_PER_S,
-        _DRAM_BYTES_PER_S,
+        id=server_id,
+        num_gpus=num_gpus,
+        gpu_memory_bytes=int(arguments.gpu_memory_gb * 1e9),
+        dram_bytes=int(arguments.dram_gb * 1e9),
+        ssd_bytes=int(arguments.ssd_gb * 1e9),
+        remote_bytes_per_s=_BYTES_PER_S,
+        ssd_bytes_per_s=_BYTES_PER_S,
+        dram_bytes_per_s=_DRAM_BYTES_PER_S,
     )
 
 

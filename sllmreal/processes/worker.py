@@ -63,7 +63,9 @@ async def work_with(
         link.report(event)
 
     async with AsyncExitStack() as stack:
-        worker = Worker(server, storage, launch, plane, report)
+        worker = Worker(
+            server=server, storage=storage, launch=launch, data_plane=plane, report=report
+        )
         stack.push_async_callback(worker.close)
         await stack.enter_async_context(serving(plane, site.worker(server.id), site.key()))
         await link.run(worker)

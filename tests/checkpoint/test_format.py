@@ -130,7 +130,14 @@ def test_the_order_follows_execution() -> None:
 )
 def test_any_arrangement_covers_every_byte_once(sizes: list[int], num_partitions: int) -> None:
     tensors = [
-        SourceTensor(f"t{number}", number, 0, "int16", (size,), contiguous_stride((size,)))
+        SourceTensor(
+            name=f"t{number}",
+            storage=number,
+            offset_bytes=0,
+            dtype="int16",
+            shape=(size,),
+            stride=contiguous_stride((size,)),
+        )
         for number, size in enumerate(sizes)
     ]
 

@@ -191,7 +191,13 @@ class Progress:
 async def _ask(router: RequestRouter, progress: Progress, number: int, asked: Asked) -> None:
     await progress.wait(asked.after)
     prompt = tuple(range(asked.input_tokens))
-    submission = GenerationRequest(f"r{number}", asked.model, "", prompt, asked.output_tokens)
+    submission = GenerationRequest(
+        request_id=f"r{number}",
+        model=asked.model,
+        tenant="",
+        prompt=prompt,
+        max_output_tokens=asked.output_tokens,
+    )
     call = router.submit(submission)
     reading = asyncio.create_task(_read(call, progress, number))
     if asked.leaves_after is None:
@@ -211,13 +217,21 @@ async def _read(call: PendingGeneration, progress: Progress, number: int) -> Non
 def _model(name: str, num_slots: int) -> ModelDeployment:
     settings = {"decode_step_s": STEP_S}
     return ModelDeployment(
-        name, f"/{name}", MODEL_BYTES, CONTEXT_TOKENS, 0.0, "timed", 1, num_slots, settings
+        name=name,
+        source=f"/{name}",
+        size_bytes=MODEL_BYTES,
+        context_tokens=CONTEXT_TOKENS,
+        created_at_s=0.0,
+        engine="timed",
+        num_gpus=1,
+        num_slots=num_slots,
+        settings=settings,
     )
 
 
 def _member(spec: ServerSpec, scenario: Scenario, launch: Launch) -> LocalMember:
     def make(plane: DataPlane, report: Callable[[ReportedEvent], None]) -> Worker:
         storage = PacedStorage(spec, scenario.resident.get(spec.id, ()))
-        return Worker(spec, storage, launch, plane, report)
+        return Worker(server=spec, storage=storage, launch=launch, data_plane=plane, report=report)
 
     return LocalMember(spec, make)

@@ -51,7 +51,16 @@ def server(
     name: str, num_gpus: int = 1, remote_bytes_per_s: float = 1e4, dram_bytes: int = 10_000
 ) -> ServerSpec:
     """Return a server that loads a model in 0.1 s from remote storage, in 0.01 s from DRAM."""
-    return ServerSpec(name, num_gpus, 1 << 30, dram_bytes, 0, remote_bytes_per_s, 2e4, 1e5)
+    return ServerSpec(
+        id=name,
+        num_gpus=num_gpus,
+        gpu_memory_bytes=1 << 30,
+        dram_bytes=dram_bytes,
+        ssd_bytes=0,
+        remote_bytes_per_s=remote_bytes_per_s,
+        ssd_bytes_per_s=2e4,
+        dram_bytes_per_s=1e5,
+    )
 
 
 def in_dram(*models: str) -> tuple[Residency, ...]:
@@ -60,11 +69,11 @@ def in_dram(*models: str) -> tuple[Residency, ...]:
 
 SCENARIOS = (
     Scenario(
-        "a cold start, a warm start, and a model that takes the GPU",
-        (server("s0"),),
-        {},
-        ("a", "b"),
-        (
+        name="a cold start, a warm start, and a model that takes the GPU",
+        servers=(server("s0"),),
+        resident={},
+        models=("a", "b"),
+        asked=(
             Asked("a", 20),
             Asked("a", 20, 1.0, Reached(0)),
             Asked("b", 20, 2.0, Reached(1)),
@@ -72,33 +81,33 @@ SCENARIOS = (
         ),
     ),
     Scenario(
-        "two loads take turns on one path",
-        (server("s0", num_gpus=2),),
-        {},
-        ("a", "b"),
-        (Asked("a", 40), Asked("b", 40)),
+        name="two loads take turns on one path",
+        servers=(server("s0", num_gpus=2),),
+        resident={},
+        models=("a", "b"),
+        asked=(Asked("a", 40), Asked("b", 40)),
     ),
     Scenario(
-        "a running request migrates away from the server that holds the next model",
-        (server("s0"), server("s1", remote_bytes_per_s=1e1)),
-        {"s0": in_dram("a", "b"), "s1": in_dram("a")},
-        ("a", "b"),
-        (Asked("a", 500), Asked("b", 20, 1.0, Reached(0, 80))),
+        name="a running request migrates away from the server that holds the next model",
+        servers=(server("s0"), server("s1", remote_bytes_per_s=1e1)),
+        resident={"s0": in_dram("a", "b"), "s1": in_dram("a")},
+        models=("a", "b"),
+        asked=(Asked("a", 500), Asked("b", 20, 1.0, Reached(0, 80))),
     ),
     Scenario(
-        "the same with a policy that preempts: the request is stopped and restarts",
-        (server("s0"), server("s1", remote_bytes_per_s=1e1)),
-        {"s0": in_dram("a", "b"), "s1": in_dram("a")},
-        ("a", "b"),
-        (Asked("a", 500), Asked("b", 20, 1.0, Reached(0, 80))),
+        name="the same with a policy that preempts: the request is stopped and restarts",
+        servers=(server("s0"), server("s1", remote_bytes_per_s=1e1)),
+        resident={"s0": in_dram("a", "b"), "s1": in_dram("a")},
+        models=("a", "b"),
+        asked=(Asked("a", 500), Asked("b", 20, 1.0, Reached(0, 80))),
         policy="shepherd",
     ),
     Scenario(
-        "requests wait for a slot and get it in their order",
-        (server("s0"),),
-        {},
-        ("a",),
-        (
+        name="requests wait for a slot and get it in their order",
+        servers=(server("s0"),),
+        resident={},
+        models=("a",),
+        asked=(
             Asked("a", 50),
             Asked("a", 10, 0.3, Reached(0, 10)),
             Asked("a", 10, 0.35, Reached(0, 15)),
@@ -106,21 +115,21 @@ SCENARIOS = (
         ),
     ),
     Scenario(
-        "a client leaves, and the next request gets its slot",
-        (server("s0"),),
-        {},
-        ("a",),
-        (
+        name="a client leaves, and the next request gets its slot",
+        servers=(server("s0"),),
+        resident={},
+        models=("a",),
+        asked=(
             Asked("a", 3000, leaves_at_s=0.8, leaves_after=Reached(0, 50)),
             Asked("a", 10, 0.3, Reached(0, 10)),
         ),
     ),
     Scenario(
-        "a full DRAM pool evicts models",
-        (server("s0", dram_bytes=2_000),),
-        {},
-        ("a", "b", "c"),
-        (
+        name="a full DRAM pool evicts models",
+        servers=(server("s0", dram_bytes=2_000),),
+        resident={},
+        models=("a", "b", "c"),
+        asked=(
             Asked("a", 5),
             Asked("b", 5, 0.7, Reached(0)),
             Asked("c", 5, 1.4, Reached(1)),

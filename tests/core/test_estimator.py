@@ -24,7 +24,13 @@ def estimate(
 def finished(
     source: StorageTier, num_bytes: int, transfer_s: float, startup_s: float = 0.0
 ) -> LoadFinished:
-    return LoadFinished("i1", source, num_bytes, transfer_s, startup_s)
+    return LoadFinished(
+        instance_id="i1",
+        source=source,
+        num_bytes=num_bytes,
+        transfer_s=transfer_s,
+        startup_s=startup_s,
+    )
 
 
 def taught(*loads: LoadFinished, checkpoint: Checkpoint = A) -> BandwidthEstimator:

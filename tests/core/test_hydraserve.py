@@ -47,7 +47,14 @@ def test_one_server_fetches_alone_if_that_meets_the_objective() -> None:
     load = _load(_bench(8.5).arrive(1, "A"))
 
     assert load == LaunchInstance(
-        1, "i1", "A", "s0", (0,), LoadEstimate(REMOTE, 0.0, 8.0, 0.0), load.cache_in, None
+        id=1,
+        instance_id="i1",
+        model="A",
+        server_id="s0",
+        gpu_indices=(0,),
+        estimate=LoadEstimate(REMOTE, 0.0, 8.0, 0.0),
+        cache_in=load.cache_in,
+        after=None,
     )
     assert load.cache_in
 
@@ -98,7 +105,10 @@ def test_a_network_takes_no_fetch_that_breaks_a_deadline() -> None:
 def test_a_helper_may_have_no_gpu_left_if_a_part_fits_beside_what_runs() -> None:
     bench = _bench(4.5, num_servers=2, gpus=1)
     bench.arrive(1, "B", 0.0)
-    bench.handle(LoadFinished("i1", REMOTE, 16, 4.0, 0.0), 4.0)
+    bench.handle(
+        LoadFinished(instance_id="i1", source=REMOTE, num_bytes=16, transfer_s=4.0, startup_s=0.0),
+        4.0,
+    )
 
     load = _load(bench.arrive(2, "A", 5.0))
 
@@ -108,10 +118,16 @@ def test_a_helper_may_have_no_gpu_left_if_a_part_fits_beside_what_runs() -> None
 def test_a_server_with_full_gpus_does_not_help() -> None:
     bench = _bench(8.5, num_servers=2, gpus=1)
     first = _load(bench.arrive(1, "A", 0.0))
-    bench.handle(LoadFinished("i1", REMOTE, 32, 8.0, 0.0), 8.0)
+    bench.handle(
+        LoadFinished(instance_id="i1", source=REMOTE, num_bytes=32, transfer_s=8.0, startup_s=0.0),
+        8.0,
+    )
     other = _bench(4.5, num_servers=2, gpus=1)
     other.arrive(1, "A", 0.0)
-    other.handle(LoadFinished("i1", REMOTE, 16, 4.0, 0.0), 4.0)
+    other.handle(
+        LoadFinished(instance_id="i1", source=REMOTE, num_bytes=16, transfer_s=4.0, startup_s=0.0),
+        4.0,
+    )
 
     assert first.helpers == ()
     assert _load(other.arrive(2, "A", 30.0)).helpers == ()
@@ -157,7 +173,10 @@ def test_a_request_joins_a_split_load_under_way() -> None:
     bench.arrive(1, "B")
 
     assert bench.arrive(2, "B", 1.0) == []
-    finished = bench.handle(LoadFinished("i1", REMOTE, 8, 2.0, 0.0), 2.0)
+    finished = bench.handle(
+        LoadFinished(instance_id="i1", source=REMOTE, num_bytes=8, transfer_s=2.0, startup_s=0.0),
+        2.0,
+    )
     assert [type(command) for command in finished] == [StartRequest, StartRequest]
 
 

@@ -28,7 +28,13 @@ def bench(policy: str = "serverlessllm") -> Bench:
 
 
 def loaded(instance_id: str) -> LoadFinished:
-    return LoadFinished(instance_id, StorageTier.DRAM, 16, 1.0, 0.0)
+    return LoadFinished(
+        instance_id=instance_id,
+        source=StorageTier.DRAM,
+        num_bytes=16,
+        transfer_s=1.0,
+        startup_s=0.0,
+    )
 
 
 def test_a_request_for_a_model_that_is_not_deployed_is_rejected() -> None:
@@ -42,7 +48,18 @@ def test_a_server_that_joins_takes_a_waiting_request() -> None:
     joined = one.handle(ServerJoined(spec_of("s0"), (in_dram("A", 16),)), 5.0)
 
     assert before == []
-    assert joined == [LaunchInstance(1, "i1", "A", "s0", (0,), FROM_DRAM, (), None)]
+    assert joined == [
+        LaunchInstance(
+            id=1,
+            instance_id="i1",
+            model="A",
+            server_id="s0",
+            gpu_indices=(0,),
+            estimate=FROM_DRAM,
+            cache_in=(),
+            after=None,
+        )
+    ]
 
 
 def test_a_server_cannot_join_twice() -> None:
@@ -128,7 +145,7 @@ def test_deleting_a_model_rejects_waiting_requests_and_lets_running_ones_finish(
     ended = one.handle(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
 
     assert deleted == [
-        EvictCopy(3, "s0", StorageTier.DRAM, "A", 0),
+        EvictCopy(id=3, server_id="s0", tier=StorageTier.DRAM, model="A", keep_bytes=0),
         RejectRequest(4, "r2", "model A is not deployed"),
     ]
     assert ended == [StopInstance(5, "i1")]
@@ -178,4 +195,15 @@ def test_all_slots_are_filled_before_another_instance_is_launched() -> None:
     second, third = one.arrive(2, "A", 2.0), one.arrive(3, "A", 2.0)
 
     assert second == [StartRequest(3, "r2", "i1", 1)]
-    assert third == [LaunchInstance(4, "i2", "A", "s0", (1,), FROM_DRAM, (), None)]
+    assert third == [
+        LaunchInstance(
+            id=4,
+            instance_id="i2",
+            model="A",
+            server_id="s0",
+            gpu_indices=(1,),
+            estimate=FROM_DRAM,
+            cache_in=(),
+            after=None,
+        )
+    ]

@@ -9,7 +9,13 @@ RATES = MigrationRates(10_000.0, 1e10, 0.0, 0.0)  # a token: 100 us replayed, 10
 
 
 def facts(destination: str = "b", kv_bytes_per_token: int = KV_BYTES) -> MigrationFacts:
-    return MigrationFacts("weights", kv_bytes_per_token, 1000, "a", destination)
+    return MigrationFacts(
+        model="weights",
+        kv_bytes_per_token=kv_bytes_per_token,
+        context_tokens=1000,
+        source_server="a",
+        destination_server=destination,
+    )
 
 
 def replayed(chooser: StrategyChooser, request_id: str, what: MigrationFacts) -> int | None:
@@ -18,7 +24,15 @@ def replayed(chooser: StrategyChooser, request_id: str, what: MigrationFacts) ->
 
 
 def finished(request_id: str, resume_s: float) -> MigrationFinished:
-    return MigrationFinished("m1", request_id, "i1", "i2", 1000, resume_s, 0.01)
+    return MigrationFinished(
+        move_id="m1",
+        request_id=request_id,
+        source_id="i1",
+        destination_id="i2",
+        num_tokens=1000,
+        resume_s=resume_s,
+        pause_s=0.01,
+    )
 
 
 def test_the_faster_strategy_is_tried_and_given_up_when_it_is_slow() -> None:

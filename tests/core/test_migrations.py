@@ -38,12 +38,22 @@ from tests.builders import Bench, bench_of, in_dram, on_ssd, spec_of
 
 A, B = Checkpoint("A", 8), Checkpoint("B", 32)
 FINISHED = InferenceFinished("r1", "i1", 15, 1.0)
-MIGRATED = MigrationFinished("m1", "r1", "i1", "i2", 8, 0.25, 0.0)
+MIGRATED = MigrationFinished(
+    move_id="m1",
+    request_id="r1",
+    source_id="i1",
+    destination_id="i2",
+    num_tokens=8,
+    resume_s=0.25,
+    pause_s=0.0,
+)
 NOT_MIGRATED = MigrationFailed("m1", "r1", "i2", "some reason")
 
 
 def loaded(instance_id: str) -> LoadFinished:
-    return LoadFinished(instance_id, StorageTier.SSD, 8, 1.0, 0.0)
+    return LoadFinished(
+        instance_id=instance_id, source=StorageTier.SSD, num_bytes=8, transfer_s=1.0, startup_s=0.0
+    )
 
 
 def two_servers(num_slots: int = 1) -> Bench:
@@ -109,7 +119,14 @@ def test_the_seven_steps() -> None:
     assert kinds(step_1) == [(LaunchInstance, "A")]
     (resume,) = step_2
     assert isinstance(resume, StartMigration)
-    assert resume == StartMigration(4, "m1", "r1", "i1", "i2", resume.expected_s)
+    assert resume == StartMigration(
+        id=4,
+        move_id="m1",
+        request_id="r1",
+        source_id="i1",
+        destination_id="i2",
+        expected_s=resume.expected_s,
+    )
     assert resume.expected_s == pytest.approx(0.05, rel=0.3)
     assert kinds(step_6) == [(StopInstance, "i1"), (LaunchInstance, "B")]
     assert launched == [StartRequest(7, "r2", "i3", 1)]
@@ -305,7 +322,18 @@ def test_all_requests_of_an_instance_migrate_together() -> None:
 
     resumed = bench.handle(loaded("i2"), 3.0)
     first = bench.handle(MIGRATED, 3.25)
-    second = bench.handle(MigrationFinished("m2", "r2", "i1", "i2", 8, 0.25, 0.0), 3.5)
+    second = bench.handle(
+        MigrationFinished(
+            move_id="m2",
+            request_id="r2",
+            source_id="i1",
+            destination_id="i2",
+            num_tokens=8,
+            resume_s=0.25,
+            pause_s=0.0,
+        ),
+        3.5,
+    )
 
     assert kinds(resumed) == [(StartMigration, "r1"), (StartMigration, "r2")]
     assert first == []
@@ -380,7 +408,18 @@ def test_destinations_that_do_not_load_count_as_failures() -> None:
 def test_a_finished_migration_resets_the_count_of_failures() -> None:
     bench = crowded()
     bench.handle(failed(1), 3.0)
-    bench.handle(MigrationFinished("m2", "r1", "i1", "i2", 8, 0.25, 0.0), 4.0)
+    bench.handle(
+        MigrationFinished(
+            move_id="m2",
+            request_id="r1",
+            source_id="i1",
+            destination_id="i2",
+            num_tokens=8,
+            resume_s=0.25,
+            pause_s=0.0,
+        ),
+        4.0,
+    )
     request_state = bench.controller.cluster.request_states["r1"]
 
     assert isinstance(request_state, RequestState)

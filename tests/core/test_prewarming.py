@@ -46,7 +46,16 @@ def _serve(bench: Bench, number: int, model: str, now_s: float, until_s: float) 
 
 
 def _loaded(bench: Bench, load: LaunchInstance, now_s: float) -> list[Command]:
-    return bench.handle(LoadFinished(load.instance_id, StorageTier.DRAM, 8, 0.5, 0.0), now_s)
+    return bench.handle(
+        LoadFinished(
+            instance_id=load.instance_id,
+            source=StorageTier.DRAM,
+            num_bytes=8,
+            transfer_s=0.5,
+            startup_s=0.0,
+        ),
+        now_s,
+    )
 
 
 def _due(bench: Bench, now_s: float) -> list[Command]:
@@ -61,7 +70,7 @@ def _launched(commands: list[Command]) -> list[str]:
 
 def test_a_model_with_demand_is_loaded_again_when_a_window_begins() -> None:
     bench = _bench(1, A)
-    _serve(bench, 1, "A", 0.0, 8.0)
+    _serve(bench=bench, number=1, model="A", now_s=0.0, until_s=8.0)
     _due(bench, 9.0)  # its keep-alive is over
 
     commands = _due(bench, WINDOW_S)
@@ -71,8 +80,8 @@ def test_a_model_with_demand_is_loaded_again_when_a_window_begins() -> None:
 
 def test_a_request_starts_at_once_on_an_idle_instance_that_the_plan_counts() -> None:
     bench = _bench(1, A, keep_alive_s=None)
-    first = _serve(bench, 1, "A", 0.0, 8.0)
-    _serve(bench, 2, "A", 10.0, 12.0)
+    first = _serve(bench=bench, number=1, model="A", now_s=0.0, until_s=8.0)
+    _serve(bench=bench, number=2, model="A", now_s=10.0, until_s=12.0)
 
     planned = _due(bench, WINDOW_S)
     commands = bench.arrive(3, "A", 70.0)
@@ -84,7 +93,7 @@ def test_a_request_starts_at_once_on_an_idle_instance_that_the_plan_counts() -> 
 
 def test_another_model_gets_the_gpu_of_a_prewarmed_instance_and_its_load_is_cancelled() -> None:
     bench = _bench(1, A, B)
-    _serve(bench, 1, "A", 0.0, 8.0)
+    _serve(bench=bench, number=1, model="A", now_s=0.0, until_s=8.0)
     _due(bench, 9.0)
     (warming,) = _due(bench, WINDOW_S)
     assert isinstance(warming, LaunchInstance)
@@ -98,7 +107,7 @@ def test_another_model_gets_the_gpu_of_a_prewarmed_instance_and_its_load_is_canc
 
 def test_a_request_joins_an_instance_that_is_being_prewarmed() -> None:
     bench = _bench(2, A)
-    _serve(bench, 1, "A", 0.0, 8.0)
+    _serve(bench=bench, number=1, model="A", now_s=0.0, until_s=8.0)
     _due(bench, 9.0)
     (warming,) = _due(bench, WINDOW_S)
     assert isinstance(warming, LaunchInstance)
@@ -111,7 +120,7 @@ def test_a_request_joins_an_instance_that_is_being_prewarmed() -> None:
 
 def test_the_keep_alive_of_a_prewarmed_instance_begins_when_it_is_ready() -> None:
     bench = _bench(1, A, keep_alive_s=4.0)
-    _serve(bench, 1, "A", 0.0, 8.0)
+    _serve(bench=bench, number=1, model="A", now_s=0.0, until_s=8.0)
     _due(bench, 12.0)
     (warming,) = _due(bench, WINDOW_S)
     assert isinstance(warming, LaunchInstance)
@@ -124,8 +133,8 @@ def test_the_keep_alive_of_a_prewarmed_instance_begins_when_it_is_ready() -> Non
 def test_a_replica_takes_the_gpu_of_a_smaller_score_but_not_of_an_equal_one() -> None:
     for other, expected in ((B, []), (C, ["C"])):  # C is four times as long to load
         bench = _bench(1, A, other, keep_alive_s=None)
-        _serve(bench, 1, other.model, 0.0, 2.0)
-        _serve(bench, 2, "A", 4.0, 6.0)  # on the same GPU
+        _serve(bench=bench, number=1, model=other.model, now_s=0.0, until_s=2.0)
+        _serve(bench=bench, number=2, model="A", now_s=4.0, until_s=6.0)  # on the same GPU
 
         assert _launched(_due(bench, WINDOW_S)) == expected
 
@@ -146,7 +155,7 @@ def test_as_many_instances_are_prewarmed_as_the_peak_needs() -> None:
 
 def test_plans_end_after_enough_quiet_windows() -> None:
     bench = _bench(1, A)
-    _serve(bench, 1, "A", 0.0, 8.0)
+    _serve(bench=bench, number=1, model="A", now_s=0.0, until_s=8.0)
 
     wakeups = []
     while (at_s := bench.controller.next_wakeup_s) is not None:
@@ -159,7 +168,7 @@ def test_plans_end_after_enough_quiet_windows() -> None:
 
 def test_a_plan_is_made_although_an_event_comes_first_at_the_same_time() -> None:
     bench = _bench(2, A, B)
-    _serve(bench, 1, "A", 0.0, 8.0)
+    _serve(bench=bench, number=1, model="A", now_s=0.0, until_s=8.0)
     _due(bench, 9.0)
 
     bench.arrive(2, "B", WINDOW_S)
@@ -170,7 +179,7 @@ def test_a_plan_is_made_although_an_event_comes_first_at_the_same_time() -> None
 def test_nothing_is_prewarmed_for_a_deleted_model_or_on_a_draining_server() -> None:
     for event in (ModelDeleted("A"), ServerDraining("s0")):
         bench = _bench(1, A)
-        _serve(bench, 1, "A", 0.0, 8.0)
+        _serve(bench=bench, number=1, model="A", now_s=0.0, until_s=8.0)
         _due(bench, 9.0)
         bench.handle(event, 10.0)
 
@@ -179,7 +188,7 @@ def test_nothing_is_prewarmed_for_a_deleted_model_or_on_a_draining_server() -> N
 
 def test_deleting_a_model_stops_its_prewarmed_instance() -> None:
     bench = _bench(1, A)
-    _serve(bench, 1, "A", 0.0, 8.0)
+    _serve(bench=bench, number=1, model="A", now_s=0.0, until_s=8.0)
     _due(bench, 9.0)
     (warming,) = _due(bench, WINDOW_S)
     assert isinstance(warming, LaunchInstance)
@@ -208,7 +217,7 @@ def test_any_policy_can_prewarm() -> None:
         prewarming=PrewarmSettings(WINDOW_S, 20 * WINDOW_S, 2),
     )
     bench = bench_of(policy, [A], [(spec_of("s0"), (in_dram("A", 8),))])
-    _serve(bench, 1, "A", 0.0, 8.0)
+    _serve(bench=bench, number=1, model="A", now_s=0.0, until_s=8.0)
     _due(bench, 9.0)
 
     assert _launched(_due(bench, WINDOW_S)) == ["A"]

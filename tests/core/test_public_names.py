@@ -70,7 +70,16 @@ class ExampleDriver:
     """The functions and objects that the example uses: one server, one client."""
 
     def __init__(self) -> None:
-        spec = ServerSpec("s0", 1, 100, 100, 100, 1.0, 1.0, 1.0)
+        spec = ServerSpec(
+            id="s0",
+            num_gpus=1,
+            gpu_memory_bytes=100,
+            dram_bytes=100,
+            ssd_bytes=100,
+            remote_bytes_per_s=1.0,
+            ssd_bytes_per_s=1.0,
+            dram_bytes_per_s=1.0,
+        )
         request = Request("r1", "m", 0.0, 4)
         self.events: list[Event] = [
             ModelDeployed(Checkpoint("m", 10)),
@@ -87,7 +96,13 @@ class ExampleDriver:
 
     def launch(self, command: LaunchInstance) -> None:
         self.commands.append(command)
-        finished = LoadFinished(command.instance_id, StorageTier.REMOTE, 10, 1.0, 0.0)
+        finished = LoadFinished(
+            instance_id=command.instance_id,
+            source=StorageTier.REMOTE,
+            num_bytes=10,
+            transfer_s=1.0,
+            startup_s=0.0,
+        )
         self.events.append(finished)
 
     def start(self, command: StartRequest) -> None:

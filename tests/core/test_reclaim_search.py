@@ -23,7 +23,16 @@ def test_two_victims_do_not_share_the_gpu_of_an_idle_destination() -> None:
     for number, model in enumerate("ABA", start=1):
         bench.arrive(number, model, 0.0)
     for instance_id in ("i1", "i2", "i3"):
-        bench.handle(LoadFinished(instance_id, StorageTier.DRAM, 16, 1.0, 0.0), 2.0)
+        bench.handle(
+            LoadFinished(
+                instance_id=instance_id,
+                source=StorageTier.DRAM,
+                num_bytes=16,
+                transfer_s=1.0,
+                startup_s=0.0,
+            ),
+            2.0,
+        )
     bench.handle(InferenceFinished("r3", "i3", 15, 2.5), 3.0)
 
     commands = bench.arrive(4, "W", 3.0)

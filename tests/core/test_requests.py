@@ -25,11 +25,26 @@ def bench(max_load_failures: int = 3) -> Bench:
 
 
 def loaded(instance_id: str) -> LoadFinished:
-    return LoadFinished(instance_id, StorageTier.DRAM, 16, 1.0, 0.0)
+    return LoadFinished(
+        instance_id=instance_id,
+        source=StorageTier.DRAM,
+        num_bytes=16,
+        transfer_s=1.0,
+        startup_s=0.0,
+    )
 
 
 def load(command_id: int, instance_id: str) -> LaunchInstance:
-    return LaunchInstance(command_id, instance_id, "A", "s0", (0,), FROM_DRAM, (), None)
+    return LaunchInstance(
+        id=command_id,
+        instance_id=instance_id,
+        model="A",
+        server_id="s0",
+        gpu_indices=(0,),
+        estimate=FROM_DRAM,
+        cache_in=(),
+        after=None,
+    )
 
 
 def running() -> Bench:

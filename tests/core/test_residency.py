@@ -14,7 +14,7 @@ SIZES = st.lists(st.integers(1, 9), max_size=8)
 
 
 def instance(load_s: float) -> Instance:
-    loaded = Instance("i1", "A", "s0", (0,), 1)
+    loaded = Instance(instance_id="i1", model="A", server_id="s0", gpu_indices=(0,), slots=1)
     loaded.load_s = load_s
     return loaded
 

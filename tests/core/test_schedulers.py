@@ -44,7 +44,9 @@ def figure_3(policy: str) -> tuple[Bench, list[Command]]:
         [(spec_of("s0"), (in_dram("A", 8), in_dram("B", 32)))],
     )
     bench.arrive(1, "A", 0.0)
-    bench.handle(LoadFinished("i1", DRAM, 8, 0.5, 0.0), 1.0)
+    bench.handle(
+        LoadFinished(instance_id="i1", source=DRAM, num_bytes=8, transfer_s=0.5, startup_s=0.0), 1.0
+    )
     bench.handle(ServerJoined(spec_of("s1"), (on_ssd("A", 8), on_ssd("B", 32))), 1.5)
     return bench, bench.arrive(2, "B", 2.0)
 
@@ -53,7 +55,18 @@ def figure_3(policy: str) -> tuple[Bench, list[Command]]:
 def test_availability_loads_slowly_on_the_free_server(policy: str) -> None:
     _, commands = figure_3(policy)
 
-    assert commands == [LaunchInstance(3, "i2", "B", "s1", (0,), B_FROM_SSD, (), None)]
+    assert commands == [
+        LaunchInstance(
+            id=3,
+            instance_id="i2",
+            model="B",
+            server_id="s1",
+            gpu_indices=(0,),
+            estimate=B_FROM_SSD,
+            cache_in=(),
+            after=None,
+        )
+    ]
 
 
 def test_locality_waits_for_the_server_that_holds_the_model() -> None:
@@ -64,7 +77,16 @@ def test_locality_waits_for_the_server_that_holds_the_model() -> None:
     assert commands == []
     assert finished == [
         StopInstance(3, "i1"),
-        LaunchInstance(4, "i2", "B", "s0", (0,), B_FROM_DRAM, (), None),
+        LaunchInstance(
+            id=4,
+            instance_id="i2",
+            model="B",
+            server_id="s0",
+            gpu_indices=(0,),
+            estimate=B_FROM_DRAM,
+            cache_in=(),
+            after=None,
+        ),
     ]
 
 
@@ -76,8 +98,26 @@ def test_preemption_stops_the_running_request_and_restarts_it_elsewhere() -> Non
     assert commands == [StopRequest(3, "r1", "i1")]
     assert stopped == [
         StopInstance(4, "i1"),
-        LaunchInstance(5, "i2", "B", "s0", (0,), B_FROM_DRAM, (), None),
-        LaunchInstance(6, "i3", "A", "s1", (0,), A_FROM_SSD, (), None),
+        LaunchInstance(
+            id=5,
+            instance_id="i2",
+            model="B",
+            server_id="s0",
+            gpu_indices=(0,),
+            estimate=B_FROM_DRAM,
+            cache_in=(),
+            after=None,
+        ),
+        LaunchInstance(
+            id=6,
+            instance_id="i3",
+            model="A",
+            server_id="s1",
+            gpu_indices=(0,),
+            estimate=A_FROM_SSD,
+            cache_in=(),
+            after=None,
+        ),
     ]
 
 
@@ -86,14 +126,47 @@ def test_live_migration_migrates_first_and_then_loads() -> None:
     # need 4 s.
     bench, commands = figure_3("serverlessllm")
 
-    resumed = bench.handle(LoadFinished("i2", SSD, 8, 1.0, 0.0), 3.0)
-    moved = bench.handle(MigrationFinished("m1", "r1", "i1", "i2", 8, 0.25, 0.0), 3.25)
+    resumed = bench.handle(
+        LoadFinished(instance_id="i2", source=SSD, num_bytes=8, transfer_s=1.0, startup_s=0.0), 3.0
+    )
+    moved = bench.handle(
+        MigrationFinished(
+            move_id="m1",
+            request_id="r1",
+            source_id="i1",
+            destination_id="i2",
+            num_tokens=8,
+            resume_s=0.25,
+            pause_s=0.0,
+        ),
+        3.25,
+    )
 
-    assert commands == [LaunchInstance(3, "i2", "A", "s1", (0,), A_FROM_SSD, (), None)]
+    assert commands == [
+        LaunchInstance(
+            id=3,
+            instance_id="i2",
+            model="A",
+            server_id="s1",
+            gpu_indices=(0,),
+            estimate=A_FROM_SSD,
+            cache_in=(),
+            after=None,
+        )
+    ]
     assert [type(c) for c in resumed] == [StartMigration]
     assert moved == [
         StopInstance(5, "i1"),
-        LaunchInstance(6, "i3", "B", "s0", (0,), B_FROM_DRAM, (), None),
+        LaunchInstance(
+            id=6,
+            instance_id="i3",
+            model="B",
+            server_id="s0",
+            gpu_indices=(0,),
+            estimate=B_FROM_DRAM,
+            cache_in=(),
+            after=None,
+        ),
     ]
 
 
@@ -101,7 +174,9 @@ def test_live_migration_migrates_first_and_then_loads() -> None:
 def test_a_ready_instance_is_preferred_to_a_load(policy: str) -> None:
     bench = bench_of(PolicySettings(name=policy), [A], [(spec_of("s0", 2), (in_dram("A", 8),))])
     bench.arrive(1, "A", 0.0)
-    bench.handle(LoadFinished("i1", DRAM, 8, 0.5, 0.0), 1.0)
+    bench.handle(
+        LoadFinished(instance_id="i1", source=DRAM, num_bytes=8, transfer_s=0.5, startup_s=0.0), 1.0
+    )
     bench.handle(InferenceFinished("r1", "i1", 15, 1.5), 5.0)
 
     assert bench.arrive(2, "A", 6.0) == [StartRequest(3, "r2", "i1", 1)]
@@ -122,7 +197,12 @@ def test_idle_instances_are_reclaimed_longest_idle_first(policy: str) -> None:
     for number in (1, 2):
         bench.arrive(number, "A", 0.0)
     for number in (1, 2):
-        bench.handle(LoadFinished(f"i{number}", REMOTE, 8, 2.0, 0.0), 4.0)
+        bench.handle(
+            LoadFinished(
+                instance_id=f"i{number}", source=REMOTE, num_bytes=8, transfer_s=2.0, startup_s=0.0
+            ),
+            4.0,
+        )
     bench.handle(InferenceFinished("r2", "i2", 15, 1.5), 5.0)
     bench.handle(InferenceFinished("r1", "i1", 15, 1.5), 6.0)
 
@@ -141,7 +221,18 @@ def test_the_load_queue_counts_in_the_choice_between_two_servers(policy: str) ->
 
     commands = bench.arrive(2, "B", 0.0)
 
-    assert commands == [LaunchInstance(2, "i2", "B", "t", (0,), B_FROM_DRAM, (), None)]
+    assert commands == [
+        LaunchInstance(
+            id=2,
+            instance_id="i2",
+            model="B",
+            server_id="t",
+            gpu_indices=(0,),
+            estimate=B_FROM_DRAM,
+            cache_in=(),
+            after=None,
+        )
+    ]
 
 
 def test_a_request_is_not_preempted_more_often_than_the_limit() -> None:
@@ -152,11 +243,18 @@ def test_a_request_is_not_preempted_more_often_than_the_limit() -> None:
         [(spec_of("s0"), (in_dram("A", 8), in_dram("B", 32))), (spec_of("s1"), (on_ssd("A", 8),))],
     )
     bench.arrive(1, "A", 0.0)
-    bench.handle(LoadFinished("i1", DRAM, 8, 0.5, 0.0), 1.0)
+    bench.handle(
+        LoadFinished(instance_id="i1", source=DRAM, num_bytes=8, transfer_s=0.5, startup_s=0.0), 1.0
+    )
     bench.arrive(2, "B", 2.0)
     bench.handle(InferenceStopped("r1", "i1", 4), 2.25)
-    bench.handle(LoadFinished("i2", DRAM, 32, 2.0, 0.0), 4.25)
-    bench.handle(LoadFinished("i3", SSD, 8, 1.0, 0.0), 4.25)
+    bench.handle(
+        LoadFinished(instance_id="i2", source=DRAM, num_bytes=32, transfer_s=2.0, startup_s=0.0),
+        4.25,
+    )
+    bench.handle(
+        LoadFinished(instance_id="i3", source=SSD, num_bytes=8, transfer_s=1.0, startup_s=0.0), 4.25
+    )
     bench.handle(InferenceFinished("r2", "i2", 15, 1.5), 5.0)
 
     commands = bench.arrive(3, "A", 5.0)

@@ -18,7 +18,9 @@ from sllmcore.types import Checkpoint, StorageTier
 from tests.builders import Bench, bench_of, in_dram, on_ssd, spec_of
 
 A = Checkpoint("A", 16)
-LOADED = LoadFinished("i1", StorageTier.DRAM, 16, 1.0, 0.0)
+LOADED = LoadFinished(
+    instance_id="i1", source=StorageTier.DRAM, num_bytes=16, transfer_s=1.0, startup_s=0.0
+)
 PATIENT = PolicySettings(controller=ControllerSettings(startup_timeout_s=10.0))
 
 

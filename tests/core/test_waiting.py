@@ -14,7 +14,16 @@ LOCALITY = PolicySettings(name="locality")
 
 
 def load(bench: Bench, instance_id: str, now_s: float) -> None:
-    bench.handle(LoadFinished(instance_id, StorageTier.DRAM, 16, 1.0, 0.0), now_s)
+    bench.handle(
+        LoadFinished(
+            instance_id=instance_id,
+            source=StorageTier.DRAM,
+            num_bytes=16,
+            transfer_s=1.0,
+            startup_s=0.0,
+        ),
+        now_s,
+    )
 
 
 def loads(bench: Bench) -> list[tuple[str, str]]:

@@ -38,7 +38,17 @@ LARGE_BYTES = 9_000_000_000  # three seconds at three quarters of the declared r
 
 
 def _model(name: str) -> ModelDeployment:
-    return ModelDeployment(name, "/nowhere", 1, 4096, 0.0, "timed", 1, 3, PACE)
+    return ModelDeployment(
+        name=name,
+        source="/nowhere",
+        size_bytes=1,
+        context_tokens=4096,
+        created_at_s=0.0,
+        engine="timed",
+        num_gpus=1,
+        num_slots=3,
+        settings=PACE,
+    )
 
 
 def _write(path: Path, columns: dict[str, str], rows: list[dict[str, float | int | str]]) -> None:

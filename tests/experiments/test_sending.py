@@ -69,7 +69,9 @@ def test_a_replay_with_late_requests_is_refused() -> None:
 
 
 def test_scheduled_and_real_times_are_written(tmp_path: Path) -> None:
-    sent = Sending(job(0, 1.0), 1.25, 2.0, 3.0, 5)
+    sent = Sending(
+        job=job(0, 1.0), sent_at_s=1.25, first_token_at_s=2.0, ended_at_s=3.0, output_tokens=5
+    )
     left = Sending(job(1, 2.0), 2.0, ended_at_s=2.5, problem="left")
 
     write_sendings([sent, left], tmp_path)

@@ -81,8 +81,8 @@ def test_a_stored_run_is_not_run_again(tmp_path: Path) -> None:
 def test_a_run_is_run_once_for_all_figures_and_measures(tmp_path: Path) -> None:
     cell = FigureCell({"policy": "serverlessllm"}, (*CALM, "workload.max_requests=3"))
     few, whole = (
-        FigureGrid("few", (), (cell,), "latencies", (0,)),
-        FigureGrid("whole", (), (cell,), "distributions", (0, 1)),
+        FigureGrid(name="few", shared=(), cells=(cell,), measure="latencies", seeds=(0,)),
+        FigureGrid(name="whole", shared=(), cells=(cell,), measure="distributions", seeds=(0, 1)),
     )
     store = ResultStore(tmp_path / "results", tmp_path / "runs.jsonl")
     runs = [*runs_of(few), *runs_of(whole)]

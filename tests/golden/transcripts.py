@@ -86,40 +86,52 @@ CONTENDED = (
 
 SCENARIOS = (
     TranscriptScenario(
-        "warm_hit",
-        "The second request for a model starts at once on the instance that the first left idle.",
-        (server("s1", 1, 64, on_ssd("a", 16)),),
-        (A,),
-        (job_of(1, "a", 1.0), job_of(2, "a", 10.0)),
+        name="warm_hit",
+        story=(
+            "The second request for a model starts at once on the instance that "
+            "the first left idle."
+        ),
+        servers=(server("s1", 1, 64, on_ssd("a", 16)),),
+        models=(A,),
+        requests=(job_of(1, "a", 1.0), job_of(2, "a", 10.0)),
     ),
     TranscriptScenario(
-        "cold_start_with_eviction",
-        "A cold start stops an idle instance and evicts its model from DRAM, which holds only one.",
-        (server("s1", 2, 64, on_ssd("a", 16), on_ssd("wide", 64)),),
-        (A, WIDE),
-        (job_of(1, "a", 1.0), job_of(2, "wide", 10.0)),
+        name="cold_start_with_eviction",
+        story=(
+            "A cold start stops an idle instance and evicts its model from DRAM, "
+            "which holds only one."
+        ),
+        servers=(server("s1", 2, 64, on_ssd("a", 16), on_ssd("wide", 64)),),
+        models=(A, WIDE),
+        requests=(job_of(1, "a", 1.0), job_of(2, "wide", 10.0)),
     ),
     TranscriptScenario(
-        "migration_frees_gpu",
-        "A running request migrates to s2, because b is in the DRAM of s1.",
-        CONTENDED,
-        (A, B),
-        (job_of(1, "a", 1.0, output_tokens=63), job_of(2, "b", 5.0)),
+        name="migration_frees_gpu",
+        story="A running request migrates to s2, because b is in the DRAM of s1.",
+        servers=CONTENDED,
+        models=(A, B),
+        requests=(job_of(1, "a", 1.0, output_tokens=63), job_of(2, "b", 5.0)),
     ),
     TranscriptScenario(
-        "preemption",
-        "The same, with preemption: the request is stopped and restarts on s2 from its beginning.",
-        CONTENDED,
-        (A, B),
-        (job_of(1, "a", 1.0, output_tokens=63), job_of(2, "b", 5.0)),
+        name="preemption",
+        story=(
+            "The same, with preemption: the request is stopped and restarts on s2 "
+            "from its beginning."
+        ),
+        servers=CONTENDED,
+        models=(A, B),
+        requests=(job_of(1, "a", 1.0, output_tokens=63), job_of(2, "b", 5.0)),
         policy="shepherd",
     ),
     TranscriptScenario(
-        "server_lost_during_load",
-        "The server of a load is lost; the request starts on the other server, and s1 comes back.",
-        (server("s1", 1, 64, on_ssd("a", 16)), server("s2", 1, 64)),
-        (A,),
-        (job_of(1, "a", 1.0),),
+        name="server_lost_during_load",
+        story=(
+            "The server of a load is lost; the request starts on the other server, "
+            "and s1 comes back."
+        ),
+        servers=(server("s1", 1, 64, on_ssd("a", 16)), server("s2", 1, 64)),
+        models=(A,),
+        requests=(job_of(1, "a", 1.0),),
         faults=(ServerCrash(2.0, "s1", 3.0),),
     ),
 )
@@ -208,7 +220,7 @@ def command_text(command: Command) -> str:
             text = launch_text(command)
         case StopInstance(_, instance_id):
             text = instance_id
-        case EvictCopy(_, server_id, from_tier, model, keep_bytes):
+        case EvictCopy(server_id=server_id, tier=from_tier, model=model, keep_bytes=keep_bytes):
             text = f"{model} from {tier(from_tier)} of {server_id} keep_bytes={keep_bytes}"
         case StartRequest(_, request_id, instance_id, attempt):
             text = f"{request_id} on {instance_id} attempt={attempt}"

@@ -225,5 +225,13 @@ def _jobs(seed: int, num_jobs: int, models: tuple[Checkpoint, ...]) -> tuple[Wor
         patience_s = rng.choice([0.0, 0.5, 2.0, 6.0, 12.0])
         cancel_at_s = at_s + patience_s if rng.random() < share_impatient else None
         tokens = rng.choice([1, 2, 7, 15, 31, 63])
-        drawn.append(job_of(number, rng.choice(models).model, at_s, tokens, cancel_at_s))
+        drawn.append(
+            job_of(
+                number=number,
+                model=rng.choice(models).model,
+                at_s=at_s,
+                output_tokens=tokens,
+                cancel_at_s=cancel_at_s,
+            )
+        )
     return tuple(sorted(drawn, key=lambda job: job.request.arrived_at_s))

@@ -146,7 +146,15 @@ class ChaosDriver:
         engine.ready = True
         seconds = self.rng.choice([0.5, 1.0, 4.0])
         source = engine.load.estimate.source
-        self.report(LoadFinished(instance_id, source, self.rng.randrange(1, 64), seconds, 0.0))
+        self.report(
+            LoadFinished(
+                instance_id=instance_id,
+                source=source,
+                num_bytes=self.rng.randrange(1, 64),
+                transfer_s=seconds,
+                startup_s=0.0,
+            )
+        )
 
     def fail_load(self, instance_id: str) -> None:
         self._remove_instance(instance_id)
@@ -194,7 +202,13 @@ class ChaosDriver:
         self.engines[move.destination_id].requests.add(move.request_id)
         self.report(
             MigrationFinished(
-                move_id, move.request_id, move.source_id, move.destination_id, 8, 0.5, 0.125
+                move_id=move_id,
+                request_id=move.request_id,
+                source_id=move.source_id,
+                destination_id=move.destination_id,
+                num_tokens=8,
+                resume_s=0.5,
+                pause_s=0.125,
             )
         )
 

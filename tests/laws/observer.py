@@ -203,7 +203,7 @@ class Observer:
                     f"StopInstance of {instance_id}, which does not exist",
                 )
                 self._unload(self.instances[instance_id])
-            case EvictCopy(_, server_id, tier, model, keep_bytes):
+            case EvictCopy(server_id=server_id, tier=tier, model=model, keep_bytes=keep_bytes):
                 law(server_id in self.servers, f"EvictCopy on {server_id}, which does not exist")
                 self.servers[server_id].evict(tier, model, keep_bytes)
             case StartRequest():

@@ -61,11 +61,11 @@ def play(case: Case) -> Run:
             check_no_missed_start(cluster.control.controller, now_s)
 
     cluster = SimCluster(
-        fresh(case.policy),
-        case.setup,
-        case.jobs,
-        [log, observer, audit],
-        lambda: rebuilt(case.policy, log),
+        controller=fresh(case.policy),
+        setup=case.setup,
+        workload=case.jobs,
+        sinks=[log, observer, audit],
+        rebuild=lambda: rebuilt(case.policy, log),
     )
     FaultPlayer(cluster, case.setup.faults)
     cluster.run()

@@ -84,7 +84,21 @@ def served(policy: str, num_requests: int) -> Controller:
     """Return a controller that has served requests and has none open; a tenth were cancelled."""
     chosen = PolicySettings(name=policy, prewarming=PrewarmSettings(10.0, 20.0, 2))
     controller = build_controller(chosen, random.Random(0))
-    controller.handle(ServerJoined(ServerSpec("s", 1, 100, 100, 100, 1.0, 1.0, 1.0)), 0.0)
+    controller.handle(
+        ServerJoined(
+            ServerSpec(
+                id="s",
+                num_gpus=1,
+                gpu_memory_bytes=100,
+                dram_bytes=100,
+                ssd_bytes=100,
+                remote_bytes_per_s=1.0,
+                ssd_bytes_per_s=1.0,
+                dram_bytes_per_s=1.0,
+            )
+        ),
+        0.0,
+    )
     for model in ("a", "b"):
         controller.handle(ModelDeployed(Checkpoint(model, 50)), 0.0)
     for number in range(num_requests):
@@ -93,7 +107,13 @@ def served(policy: str, num_requests: int) -> Controller:
         commands = controller.handle(RequestArrived(Request(request_id, model, now_s, 8)), now_s)
         for command in commands:
             if isinstance(command, LaunchInstance):
-                finished = LoadFinished(command.instance_id, StorageTier.REMOTE, 50, 0.5, 0.1)
+                finished = LoadFinished(
+                    instance_id=command.instance_id,
+                    source=StorageTier.REMOTE,
+                    num_bytes=50,
+                    transfer_s=0.5,
+                    startup_s=0.1,
+                )
                 commands = controller.handle(finished, now_s)
         (infer,) = commands
         assert infer.request_id == request_id  # type: ignore[union-attr]

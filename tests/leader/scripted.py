@@ -86,7 +86,16 @@ class Recorder:
 
 
 def server(server_id: str, num_gpus: int = 1) -> ServerSpec:
-    return ServerSpec(server_id, num_gpus, 1 << 40, 100, 1000, 1e6, 1e6, 1e6)
+    return ServerSpec(
+        id=server_id,
+        num_gpus=num_gpus,
+        gpu_memory_bytes=1 << 40,
+        dram_bytes=100,
+        ssd_bytes=1000,
+        remote_bytes_per_s=1e6,
+        ssd_bytes_per_s=1e6,
+        dram_bytes_per_s=1e6,
+    )
 
 
 def worker_offer(server_id: str, num_gpus: int = 1) -> WorkerOffer:
@@ -95,5 +104,11 @@ def worker_offer(server_id: str, num_gpus: int = 1) -> WorkerOffer:
 
 def model(name: str, num_slots: int = 1) -> ModelDeployment:
     return ModelDeployment(
-        name, f"/models/{name}", 10, 2048, 0.0, engine="timed", num_slots=num_slots
+        name=name,
+        source=f"/models/{name}",
+        size_bytes=10,
+        context_tokens=2048,
+        created_at_s=0.0,
+        engine="timed",
+        num_slots=num_slots,
     )

@@ -51,7 +51,15 @@ class DelayedPeer(Recorder):
         assert self.link is not None
         match order:
             case LaunchInstance(_, instance_id):
-                self.link.report(LoadFinished(instance_id, StorageTier.REMOTE, 10, 0.001, 0.0))
+                self.link.report(
+                    LoadFinished(
+                        instance_id=instance_id,
+                        source=StorageTier.REMOTE,
+                        num_bytes=10,
+                        transfer_s=0.001,
+                        startup_s=0.0,
+                    )
+                )
             case StartRequest(_, request_id, instance_id):
                 self.link.report(InferenceFinished(request_id, instance_id, 3, 0.0))
             case _:

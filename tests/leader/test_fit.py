@@ -24,7 +24,9 @@ BIG = msgspec.structs.replace(model("big"), num_gpus=2)
 
 
 def request(name: str = "r", of: str = "big") -> GenerationRequest:
-    return GenerationRequest(name, of, "tenant", (1,), 5)
+    return GenerationRequest(
+        request_id=name, model=of, tenant="tenant", prompt=(1,), max_output_tokens=5
+    )
 
 
 def test_a_misfit_names_the_numbers() -> None:

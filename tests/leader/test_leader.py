@@ -31,7 +31,15 @@ async def test_an_arrival_leads_to_a_launch_and_then_to_a_start() -> None:
         await until(lambda: worker.orders)
         load = worker.orders[0]
         assert isinstance(load, LaunchInstance)
-        from_worker.report(LoadFinished(load.instance_id, StorageTier.REMOTE, 10, 0.1, 0.0))
+        from_worker.report(
+            LoadFinished(
+                instance_id=load.instance_id,
+                source=StorageTier.REMOTE,
+                num_bytes=10,
+                transfer_s=0.1,
+                startup_s=0.0,
+            )
+        )
         await until(lambda: gateway.orders)
         await until(lambda: from_gateway.num_unlogged == 0)
 
@@ -60,7 +68,15 @@ async def test_a_new_leader_continues_from_the_end_of_the_log() -> None:
         await until(lambda: worker.orders)
     load = worker.orders[0]
     assert isinstance(load, LaunchInstance)
-    worker_link.report(LoadFinished(load.instance_id, StorageTier.REMOTE, 10, 0.1, 0.0))
+    worker_link.report(
+        LoadFinished(
+            instance_id=load.instance_id,
+            source=StorageTier.REMOTE,
+            num_bytes=10,
+            transfer_s=0.1,
+            startup_s=0.0,
+        )
+    )
     gateway_link.report(arrival(1))
     async with (
         leaders.led() as leader,
@@ -164,7 +180,15 @@ async def test_a_request_of_a_lost_gateway_leaves_its_slot_after_the_orphan_time
             await until(lambda: worker.orders)
             load = worker.orders[0]
             assert isinstance(load, LaunchInstance)
-            from_worker.report(LoadFinished(load.instance_id, StorageTier.REMOTE, 10, 0.1, 0.0))
+            from_worker.report(
+                LoadFinished(
+                    instance_id=load.instance_id,
+                    source=StorageTier.REMOTE,
+                    num_bytes=10,
+                    transfer_s=0.1,
+                    startup_s=0.0,
+                )
+            )
             await until(lambda: first.orders)
         await until(lambda: "g0" not in leader.peer_table.peers)
         assert leader.loop.controller.cluster.request_states, "its engine runs on"

@@ -29,7 +29,15 @@ async def test_status_lists_silent_engines_lost_instances_and_failed_loads() -> 
         from_gateway.report(arrival(0))
         await until(lambda: len(worker.orders) == 1)
         first = launched(0)
-        from_worker.report(LoadFinished(first, StorageTier.REMOTE, 10, 0.1, 0.0))
+        from_worker.report(
+            LoadFinished(
+                instance_id=first,
+                source=StorageTier.REMOTE,
+                num_bytes=10,
+                transfer_s=0.1,
+                startup_s=0.0,
+            )
+        )
         await until(lambda: gateway.orders)
         from_gateway.report(InferenceStopped("r0", first, 0))
         await until(lambda: from_gateway.num_unlogged == 0)

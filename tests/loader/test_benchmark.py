@@ -34,7 +34,12 @@ def prepared(tmp_path: Path) -> PreparedModel:
     save_file(small_model(), file)
     convert(hub, tmp_path / "small" / "native")
     return PreparedModel(
-        "small", tmp_path / "small" / "native", file, hub / "none", hub, file.stat().st_size
+        name="small",
+        native=tmp_path / "small" / "native",
+        safetensors=file,
+        pickled=hub / "none",
+        directory=hub,
+        size_bytes=file.stat().st_size,
     )
 
 
@@ -88,9 +93,17 @@ def test_a_cold_load_finds_no_cached_byte_and_a_hot_load_all(tmp_path: Path) -> 
     measure = LoadingMeasure(model.name, model.size_bytes, "cold", 0)
     with Crew(["safetensors", "ours pool"], model, "cpu") as crew:
         for loader in crew.loaders:
-            (cold,) = measured_row(crew, loader, model, measure, "cpu")
+            (cold,) = measured_row(
+                crew=crew, loader=loader, model=model, measure=measure, device="cpu"
+            )
             drop_cached(model)
-            (hot,) = measured_row(crew, loader, model, replace(measure, cache="hot"), "cpu")
+            (hot,) = measured_row(
+                crew=crew,
+                loader=loader,
+                model=model,
+                measure=replace(measure, cache="hot"),
+                device="cpu",
+            )
             assert cold.valid, loader
             assert hot.valid, loader
             assert (cold.cached_share, hot.cached_share) == (0.0, 1.0)

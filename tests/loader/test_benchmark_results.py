@@ -21,9 +21,17 @@ def row(
 ) -> LoadingRow:
     share = {"hot": 1.0, "cold": 0.0}.get(cache)
     return LoadingRow(
-        loader, model, 10**9, cache, "cpu", number, 1.0 / ratio, 1e9 * ratio,
-        ratio_to_limit=ratio, cached_share=share,
-    )  # fmt: skip
+        loader=loader,
+        model=model,
+        size_bytes=10**9,
+        cache=cache,
+        device="cpu",
+        round=number,
+        seconds=1.0 / ratio,
+        bytes_per_s=1e9 * ratio,
+        ratio_to_limit=ratio,
+        cached_share=share,
+    )
 
 
 ROWS = [

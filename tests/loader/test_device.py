@@ -46,8 +46,16 @@ def test_a_model_passes_through_a_ring_smaller_than_itself(
     with opened_checkpoint(tmp_path / "model") as opened, opened_reader(opened) as reader:
         plan = plan_load(opened.layout, 65536, interleaved=True)
         ring = StagingRing(memory, 65536)
-        target = DeviceMemory(plan, ring, [CPU, CPU], HostCopier, 2)
-        transfer(Fill(plan), reader, target, lambda position: None, options)
+        target = DeviceMemory(
+            plan=plan, source=ring, devices=[CPU, CPU], make_copier=HostCopier, num_copiers=2
+        )
+        transfer(
+            fill=Fill(plan),
+            reader=reader,
+            destination=target,
+            landed=lambda position: None,
+            options=options,
+        )
         loaded = {entry.name: target.tensor(entry) for entry in opened.layout.tensors}
 
     assert len(plan.reads) > ring_chunks
@@ -67,10 +75,18 @@ def test_a_failing_copy_does_not_hang_readers_that_wait_for_the_ring(tmp_path: P
     with opened_checkpoint(tmp_path / "model") as opened, opened_reader(opened) as reader:
         plan = plan_load(opened.layout, 4096)
         ring = StagingRing(memory, 4096)
-        target = DeviceMemory(plan, ring, [CPU], FailingCopier, 2)
+        target = DeviceMemory(
+            plan=plan, source=ring, devices=[CPU], make_copier=FailingCopier, num_copiers=2
+        )
 
         with pytest.raises(RuntimeError, match="device lost"):
-            transfer(Fill(plan), reader, target, lambda position: None, options)
+            transfer(
+                fill=Fill(plan),
+                reader=reader,
+                destination=target,
+                landed=lambda position: None,
+                options=options,
+            )
 
 
 @pytest.mark.gpu

@@ -14,7 +14,15 @@ CHUNK = 16384
 
 
 def tensor(name: str, partition: int, offset: int, size: int) -> TensorEntry:
-    return TensorEntry(name, partition, offset, size, "int8", (size,), (1,))
+    return TensorEntry(
+        name=name,
+        partition=partition,
+        offset_bytes=offset,
+        size_bytes=size,
+        dtype="int8",
+        shape=(size,),
+        stride=(1,),
+    )
 
 
 LAYOUT = Layout(

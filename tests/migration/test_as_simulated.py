@@ -29,7 +29,9 @@ from sllmsim.splitting import Splits
 from sllmsim.timing.linear import LinearTiming
 
 ENDLESS_TOKENS = 1_000_000  # no request ends before the source holds
-COMMAND = StartMigration(1, "m1", "r1", "i1", "i2", 0.0)
+COMMAND = StartMigration(
+    id=1, move_id="m1", request_id="r1", source_id="i1", destination_id="i2", expected_s=0.0
+)
 
 
 @dataclass
@@ -114,8 +116,17 @@ def simulated(seed: int) -> Rounds:
     world = World(seed)
     links = Links(world.clock)
     splits = Splits(links, lambda *_: None)
-    migrating = Migrating(world.clock, links, splits, world.settings, None, _no_end)
-    route = MigrationRoute("A", 0, "s0", "s1", ())
+    migrating = Migrating(
+        clock=world.clock,
+        links=links,
+        splits=splits,
+        settings=world.settings,
+        chooser=None,
+        on_end=_no_end,
+    )
+    route = MigrationRoute(
+        model="A", kv_bytes_per_token=0, source_server="s0", destination_server="s1", hops=()
+    )
     return world.play(lambda: migrating.begin(COMMAND, world.source, world.destination, route))
 
 

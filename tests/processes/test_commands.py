@@ -16,7 +16,16 @@ from sllmreal.leader.control_loop import Compaction
 from sllmreal.processes import leader
 from sllmreal.processes.server_options import given_server, opened_storage
 
-SERVER = ServerSpec("s0", 2, 1 << 30, 1000, 1000, 1e6, 2e6, 1e7)
+SERVER = ServerSpec(
+    id="s0",
+    num_gpus=2,
+    gpu_memory_bytes=1 << 30,
+    dram_bytes=1000,
+    ssd_bytes=1000,
+    remote_bytes_per_s=1e6,
+    ssd_bytes_per_s=2e6,
+    dram_bytes_per_s=1e7,
+)
 JOINED = ServerJoined(SERVER, (Residency(SSD, "m", 100),))
 
 

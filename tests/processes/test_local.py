@@ -31,7 +31,16 @@ SIZE_BYTES = 1000
 
 
 def server(number: int, num_gpus: int = 1) -> ServerSpec:
-    return ServerSpec(f"s{number}", num_gpus, 1 << 30, 10_000, 10_000, 1e6, 2e6, 1e7)
+    return ServerSpec(
+        id=f"s{number}",
+        num_gpus=num_gpus,
+        gpu_memory_bytes=1 << 30,
+        dram_bytes=10_000,
+        ssd_bytes=10_000,
+        remote_bytes_per_s=1e6,
+        ssd_bytes_per_s=2e6,
+        dram_bytes_per_s=1e7,
+    )
 
 
 def member(
@@ -39,7 +48,13 @@ def member(
 ) -> LocalMember:
     def make(plane: DataPlane, report: Callable[[ReportedEvent], None]) -> Worker:
         storage = PacedStorage(spec, resident)
-        return Worker(spec, storage, thread_launch(links=network.links), plane, report)
+        return Worker(
+            server=spec,
+            storage=storage,
+            launch=thread_launch(links=network.links),
+            data_plane=plane,
+            report=report,
+        )
 
     return LocalMember(spec, make)
 
@@ -47,7 +62,15 @@ def member(
 def model(name: str, num_slots: int = 1, decode_step_s: float = 0.001) -> ModelDeployment:
     settings = {"decode_step_s": decode_step_s}
     return ModelDeployment(
-        name, f"/models/{name}", SIZE_BYTES, 4096, 0.0, "timed", 1, num_slots, settings
+        name=name,
+        source=f"/models/{name}",
+        size_bytes=SIZE_BYTES,
+        context_tokens=4096,
+        created_at_s=0.0,
+        engine="timed",
+        num_gpus=1,
+        num_slots=num_slots,
+        settings=settings,
     )
 
 
@@ -67,7 +90,13 @@ _NUMBERS = itertools.count()
 
 def submission(name: str, num_tokens: int = 20) -> GenerationRequest:
     number = next(_NUMBERS)
-    return GenerationRequest(f"r{number}", name, "tenant", (1, 2, 3, number), num_tokens)
+    return GenerationRequest(
+        request_id=f"r{number}",
+        model=name,
+        tenant="tenant",
+        prompt=(1, 2, 3, number),
+        max_output_tokens=num_tokens,
+    )
 
 
 async def answer(cluster: LocalCluster, asked: GenerationRequest) -> tuple[int, ...]:
@@ -117,7 +146,16 @@ async def test_a_running_request_migrates_for_a_model_in_the_servers_dram() -> N
     network = LocalNetwork()
     b_in_dram = (Residency(DRAM, "b", SIZE_BYTES),)
     members = [member(server(0), network, b_in_dram)]
-    slow = ServerSpec("s1", 1, 1 << 30, 10_000, 10_000, 2e3, 2e6, 1e7)  # half a second to load
+    slow = ServerSpec(
+        id="s1",
+        num_gpus=1,
+        gpu_memory_bytes=1 << 30,
+        dram_bytes=10_000,
+        ssd_bytes=10_000,
+        remote_bytes_per_s=2e3,
+        ssd_bytes_per_s=2e6,
+        dram_bytes_per_s=1e7,
+    )  # half a second to load
     events: list[object] = []
     async with running(*members, models=(model("a", decode_step_s=0.01), model("b"))) as cluster:
         cluster.leader.loop.sinks.append(lambda _, event, __: events.append(event))
@@ -173,7 +211,13 @@ async def test_a_request_for_an_unknown_model_is_refused() -> None:
 async def test_a_request_that_the_engine_refuses_fails_with_its_reason() -> None:
     network = LocalNetwork()
     async with running(member(server(0), network), models=(model("a"),)) as cluster:
-        asked = GenerationRequest("long", "a", "tenant", tuple(range(5000)), 5)
+        asked = GenerationRequest(
+            request_id="long",
+            model="a",
+            tenant="tenant",
+            prompt=tuple(range(5000)),
+            max_output_tokens=5,
+        )
 
         with pytest.raises(FailedError, match="ContextTooLongError"):
             await answer(cluster, asked)

@@ -60,13 +60,37 @@ async def test_cold_starts_are_counted_by_tier_and_phase_over_changes_of_the_lea
             leader.deploy(model(name))
         link.report(arrival(0, "a"))
         instance_id = await started(worker, 1)
-        worker_link.report(LoadFinished(instance_id, StorageTier.REMOTE, 10, 0.3, 700.0))
-        worker_link.report(LoadFinished("unknown", StorageTier.REMOTE, 10, 0.3, 0.0))
+        worker_link.report(
+            LoadFinished(
+                instance_id=instance_id,
+                source=StorageTier.REMOTE,
+                num_bytes=10,
+                transfer_s=0.3,
+                startup_s=700.0,
+            )
+        )
+        worker_link.report(
+            LoadFinished(
+                instance_id="unknown",
+                source=StorageTier.REMOTE,
+                num_bytes=10,
+                transfer_s=0.3,
+                startup_s=0.0,
+            )
+        )
         await until(lambda: backend.metrics().loads.phases)
     async with world.led(), attached(worker_link, worker), attached(link, router):
         link.report(arrival(1, "b"))
         instance_id = await started(worker, 2)
-        worker_link.report(LoadFinished(instance_id, StorageTier.SSD, 30, 0.02, 0.0))
+        worker_link.report(
+            LoadFinished(
+                instance_id=instance_id,
+                source=StorageTier.SSD,
+                num_bytes=30,
+                transfer_s=0.02,
+                startup_s=0.0,
+            )
+        )
         await until(lambda: len(backend.metrics().loads.phases) == 6)
         metrics = backend.metrics()
 
@@ -95,7 +119,11 @@ async def test_an_open_request_outlives_a_leader_that_does_not_know_its_gateway(
     async with world.led() as leader:
         leader.deploy(model("a"))
         async with attached(link, router):
-            router.submit(GenerationRequest("r0", "a", "", (1, 2), 5))
+            router.submit(
+                GenerationRequest(
+                    request_id="r0", model="a", tenant="", prompt=(1, 2), max_output_tokens=5
+                )
+            )
             await until(
                 lambda: leader.loop.controller.cluster.request_states and not link.num_unlogged
             )
@@ -113,8 +141,28 @@ async def test_migrations_are_counted_by_their_outcome() -> None:
     router, _, backend = gateway(LeaderSequence())
 
     for listener in router.event_listeners:
-        listener(MigrationFinished("m1", "r1", "i1", "i2", 20, 0.1, 0.01))
-        listener(MigrationFinished("m2", "r2", "i1", "i2", 20, 0.1, 0.01))
+        listener(
+            MigrationFinished(
+                move_id="m1",
+                request_id="r1",
+                source_id="i1",
+                destination_id="i2",
+                num_tokens=20,
+                resume_s=0.1,
+                pause_s=0.01,
+            )
+        )
+        listener(
+            MigrationFinished(
+                move_id="m2",
+                request_id="r2",
+                source_id="i1",
+                destination_id="i2",
+                num_tokens=20,
+                resume_s=0.1,
+                pause_s=0.01,
+            )
+        )
         listener(MigrationFailed("m3", "r3", "i2", "it has ended"))
 
     assert backend.metrics().migrations == {"finished": 2, "failed": 1}

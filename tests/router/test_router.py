@@ -14,7 +14,15 @@ from sllmreal.streams import messages
 from sllmreal.streams.messages import Epoch
 
 LAYOUT = "float32, 4 layers, 4 heads, 32"
-ENGINE = Capabilities("weights", 4096, 8, 32000, True, 4096, LAYOUT)
+ENGINE = Capabilities(
+    model="weights",
+    context_tokens=4096,
+    num_slots=8,
+    vocab_size=32000,
+    exports_kv=True,
+    kv_bytes_per_token=4096,
+    kv_layout=LAYOUT,
+)
 COPYING = MigrationRates(1_000.0, 1e9, 0.001, 0.001)  # a token: 1 ms replayed, 4 us copied
 
 
@@ -45,19 +53,43 @@ class FakeCluster:
 
     def run(self, name: str, prefill_s: float, prompt_tokens: int = 500) -> None:
         """Submit a request, start it on instance a, and generate its first token."""
-        self.router.submit(GenerationRequest(name, "model", "tenant", (1,) * prompt_tokens, 100))
-        self.router.execute(StartRequest(1, name, "a", "worker a", 0))
+        self.router.submit(
+            GenerationRequest(
+                request_id=name,
+                model="model",
+                tenant="tenant",
+                prompt=(1,) * prompt_tokens,
+                max_output_tokens=100,
+            )
+        )
+        self.router.execute(
+            StartRequest(id=1, request_id=name, instance_id="a", address="worker a", attempt=0)
+        )
         self.time_s += prefill_s
         self.router.receive("a", name, messages.Tokens(name, Epoch(1), 0, (7,)))
 
     def migrate(self, name: str, takes_s: float) -> int | None:
         """Migrate a request to instance b; return the chosen `replay_tokens`."""
-        order = StartMigration(2, f"move {name}", name, "a", "worker a", "b", "worker b")
+        order = StartMigration(
+            id=2,
+            move_id=f"move {name}",
+            request_id=name,
+            source_id="a",
+            source_address="worker a",
+            destination_id="b",
+            destination_address="worker b",
+        )
         self.router.execute(order)
         (prepare,) = [one for _, one in self.sent if isinstance(one, messages.PrepareStream)]
         self.router.receive("b", name, messages.StreamPrepared(name, Epoch(2)))
         self.time_s += takes_s
-        self.router.receive("b", name, messages.StreamReady(name, Epoch(2), 1, 1, 0))
+        self.router.receive(
+            "b",
+            name,
+            messages.StreamReady(
+                request_id=name, epoch=Epoch(2), num_output=1, num_recomputed=1, num_bytes=0
+            ),
+        )
         self.router.receive("b", name, messages.Tokens(name, Epoch(2), 1, (8,)))
         self.sent.clear()
         return prepare.params.replay_tokens
@@ -94,9 +126,21 @@ def test_quick_prefills_of_other_requests_lead_to_a_replay() -> None:
 async def lose_the_source_of_a_migration() -> None:
     cluster = FakeCluster()
     cluster.run("r", prefill_s=0.5)
-    cluster.router.execute(StartMigration(2, "m", "r", "a", "worker a", "b", "worker b"))
+    cluster.router.execute(
+        StartMigration(
+            id=2,
+            move_id="m",
+            request_id="r",
+            source_id="a",
+            source_address="worker a",
+            destination_id="b",
+            destination_address="worker b",
+        )
+    )
     cluster.router.lose_instance("a")
-    cluster.router.execute(StartRequest(3, "r", "c", "worker c", 1))
+    cluster.router.execute(
+        StartRequest(id=3, request_id="r", instance_id="c", address="worker c", attempt=1)
+    )
     cluster.router.receive("b", "r", messages.StreamStopped("r", Epoch(2)))
 
 

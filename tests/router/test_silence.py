@@ -23,7 +23,9 @@ from tests.router.test_router import FakeCluster
 
 pytestmark = pytest.mark.asyncio
 LIMITS = SilenceLimits(engine_s=60.0, start_s=300.0)
-REQUEST = GenerationRequest("r", "model", "tenant", (1,) * 5, 100)
+REQUEST = GenerationRequest(
+    request_id="r", model="model", tenant="tenant", prompt=(1,) * 5, max_output_tokens=100
+)
 
 
 class SilentCluster(FakeCluster):
@@ -43,7 +45,9 @@ class SilentCluster(FakeCluster):
 async def test_a_request_of_a_silent_instance_is_restarted_once_then_fails() -> None:
     cluster = SilentCluster()
     generation = cluster.router.submit(REQUEST)
-    cluster.router.execute(StartRequest(1, "r", "a", "worker a", 0))
+    cluster.router.execute(
+        StartRequest(id=1, request_id="r", instance_id="a", address="worker a", attempt=0)
+    )
     cluster.router.receive("a", "r", messages.Tokens("r", Epoch(1), 0, (7,)))
     cluster.events.clear()
 
@@ -55,7 +59,9 @@ async def test_a_request_of_a_silent_instance_is_restarted_once_then_fails() -> 
     assert isinstance(arrived, RequestArrived)
     assert arrived.request.id == "r+"
 
-    cluster.router.execute(StartRequest(2, "r+", "b", "worker b", 0))
+    cluster.router.execute(
+        StartRequest(id=2, request_id="r+", instance_id="b", address="worker b", attempt=0)
+    )
     start = cluster.sent[-1][1]
     assert isinstance(start, messages.StartStream)
     assert start.spec.unpacked().output == (7,), "it continues the output"
@@ -72,7 +78,11 @@ async def test_tokens_after_a_restart_allow_another_restart() -> None:
     cluster = SilentCluster()
     cluster.router.submit(REQUEST)
     for number, name in enumerate(("r", "r+")):
-        cluster.router.execute(StartRequest(number + 1, name, "a", "worker a", 0))
+        cluster.router.execute(
+            StartRequest(
+                id=number + 1, request_id=name, instance_id="a", address="worker a", attempt=0
+            )
+        )
         cluster.router.receive("a", name, messages.Tokens(name, Epoch(1), number, (7,)))
         cluster.wait(61.0)
 

@@ -7,13 +7,33 @@ from sllmreal.engine.protocol import Capabilities
 from sllmreal.router.strategy import migration_facts
 
 KV_BYTES = 100_000
-MODEL = Capabilities("weights", 32768, 8, 32000, True, KV_BYTES, "bfloat16, 25 layers")
+MODEL = Capabilities(
+    model="weights",
+    context_tokens=32768,
+    num_slots=8,
+    vocab_size=32000,
+    exports_kv=True,
+    kv_bytes_per_token=KV_BYTES,
+    kv_layout="bfloat16, 25 layers",
+)
 
 
 def test_a_cache_of_the_same_layout_can_be_copied() -> None:
-    facts = migration_facts(1000, MODEL, MODEL, "a", "b")
+    facts = migration_facts(
+        context_tokens=1000,
+        source=MODEL,
+        destination=MODEL,
+        source_address="a",
+        destination_address="b",
+    )
 
-    assert facts == MigrationFacts("weights", KV_BYTES, 1000, "a", "b")
+    assert facts == MigrationFacts(
+        model="weights",
+        kv_bytes_per_token=KV_BYTES,
+        context_tokens=1000,
+        source_server="a",
+        destination_server="b",
+    )
 
 
 def test_a_cache_of_another_layout_or_of_an_engine_that_exports_none_cannot_be_copied() -> None:
@@ -21,5 +41,11 @@ def test_a_cache_of_another_layout_or_of_an_engine_that_exports_none_cannot_be_c
     opaque = replace(MODEL, exports_kv=False, kv_bytes_per_token=0)
 
     for source, destination in ((MODEL, other), (MODEL, opaque), (opaque, MODEL)):
-        facts = migration_facts(1000, source, destination, "a", "b")
+        facts = migration_facts(
+            context_tokens=1000,
+            source=source,
+            destination=destination,
+            source_address="a",
+            destination_address="b",
+        )
         assert facts.kv_bytes_per_token == 0

@@ -42,7 +42,11 @@ class Bench:
         self.finished: list[tuple[float, LoadFinished]] = []
         self.server = SimServer(SimServerSetup("s0", hardware_of(2), self.resident))
         self.loading = Loading(
-            self.clock, Links(self.clock), self.setup, self._ready, lambda *_: None
+            clock=self.clock,
+            links=Links(self.clock),
+            setup=self.setup,
+            on_ready=self._ready,
+            retime=lambda *_: None,
         )
 
     def _ready(self, event: LoadFinished) -> None:
@@ -58,7 +62,14 @@ class Bench:
         cache_in: tuple[StorageTier, ...] = (),
     ) -> None:
         command = LaunchInstance(
-            1, instance_id, checkpoint.model, "s0", gpus, ESTIMATE, cache_in, after
+            id=1,
+            instance_id=instance_id,
+            model=checkpoint.model,
+            server_id="s0",
+            gpu_indices=gpus,
+            estimate=ESTIMATE,
+            cache_in=cache_in,
+            after=after,
         )
         self.loading.begin(command, checkpoint, self.server)
 
@@ -91,7 +102,18 @@ def test_bytes_come_from_all_tiers_at_once(
 
     bench.clock.run()
 
-    assert bench.finished == [(seconds, LoadFinished("i1", source, num_bytes, seconds, 0.0))]
+    assert bench.finished == [
+        (
+            seconds,
+            LoadFinished(
+                instance_id="i1",
+                source=source,
+                num_bytes=num_bytes,
+                transfer_s=seconds,
+                startup_s=0.0,
+            ),
+        )
+    ]
 
 
 def test_a_model_on_two_gpus_comes_over_both_of_their_links() -> None:
@@ -201,7 +223,14 @@ def test_phases_come_before_beside_or_after_the_bytes(
 
     bench.clock.run()
 
-    assert bench.finished == [(ready_at_s, LoadFinished("i1", DRAM, 32, 2.0, startup_s))]
+    assert bench.finished == [
+        (
+            ready_at_s,
+            LoadFinished(
+                instance_id="i1", source=DRAM, num_bytes=32, transfer_s=2.0, startup_s=startup_s
+            ),
+        )
+    ]
 
 
 def test_phases_before_the_bytes_run_while_other_loads_have_their_turn() -> None:

@@ -27,7 +27,9 @@ from tests.builders import hardware_of, setup_of
 
 # A token every 1/16 s; a prefill of n tokens takes n / 64 s, four times as fast.
 FAST = LinearTiming(fixed_s=0.0625, prefill_per_token_s=0.015625)
-COMMAND = StartMigration(1, "m1", "r1", "i1", "i2", 0.0)
+COMMAND = StartMigration(
+    id=1, move_id="m1", request_id="r1", source_id="i1", destination_id="i2", expected_s=0.0
+)
 TOKENS = 200
 KV_BYTES = 8  # of a token
 RATES = MigrationRates(64.0, 512.0, 0.0, 0.0)  # those of the destination and of the link
@@ -54,10 +56,21 @@ class Pair:
         self.splits = Splits(self.links, lambda *_: None)
         chooser = StrategyChooser(rates) if settings.strategy == "auto" else None
         self.migrating = Migrating(
-            self.clock, self.links, self.splits, settings, chooser, self.ends.append
+            clock=self.clock,
+            links=self.links,
+            splits=self.splits,
+            settings=settings,
+            chooser=chooser,
+            on_end=self.ends.append,
         )
         self.nic = Link("nic", 512.0)  # 8 bytes a token: 64 tokens/s, as fast as a prefill
-        self.route = MigrationRoute("A", KV_BYTES, "s0", "s1", (Hop(self.nic),))
+        self.route = MigrationRoute(
+            model="A",
+            kv_bytes_per_token=KV_BYTES,
+            source_server="s0",
+            destination_server="s1",
+            hops=(Hop(self.nic),),
+        )
         self.source.add(SimSequence("r1", 64, TOKENS))
 
     def _finished(self, where: str, sequence: SimSequence) -> None:
@@ -273,7 +286,13 @@ def test_a_rest_of_a_split_load_gives_way_to_a_copy() -> None:
     pair.splits.begin("i9", helped, (helped,))
     pair.splits.join("i9", LoadPart(1000, (Hop(helped.nic),), inf))
     pair.splits.go_on()
-    pair.route = MigrationRoute("A", KV_BYTES, "s0", "s2", (Hop(helped.nic),))
+    pair.route = MigrationRoute(
+        model="A",
+        kv_bytes_per_token=KV_BYTES,
+        source_server="s0",
+        destination_server="s2",
+        hops=(Hop(helped.nic),),
+    )
     carried: list[int] = []
     pair.begin(2.0)
     pair.clock.call_at(2.1, lambda _: carried.append(len(helped.nic.transfers)))
@@ -313,7 +332,14 @@ def test_the_choice_is_learnt_from_finished_migrations() -> None:
     pair.clock.call_in(
         4.0,
         lambda _: pair.migrating.begin(
-            StartMigration(2, "m2", "r2", "i2", "i1", 0.0),
+            StartMigration(
+                id=2,
+                move_id="m2",
+                request_id="r2",
+                source_id="i2",
+                destination_id="i1",
+                expected_s=0.0,
+            ),
             pair.destination,
             pair.source,
             pair.route,
@@ -328,7 +354,13 @@ def test_the_choice_is_learnt_from_finished_migrations() -> None:
 
 def test_a_cache_of_unknown_size_is_replayed_by_choice_and_refused_otherwise() -> None:
     pair = Pair(MigrationSettings("auto", message_s=0.0), rates=MigrationRates(1.0, 1e12))
-    pair.route = MigrationRoute("A", 0, "s0", "s1", (Hop(pair.nic),))
+    pair.route = MigrationRoute(
+        model="A",
+        kv_bytes_per_token=0,
+        source_server="s0",
+        destination_server="s1",
+        hops=(Hop(pair.nic),),
+    )
     pair.begin(2.0)
     pair.clock.run()
     assert pair.nic.bytes_moved == 0

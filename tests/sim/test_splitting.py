@@ -55,7 +55,9 @@ def test_two_networks_take_half_the_time_and_the_rest_follows() -> None:
     cluster, log = _run(job_of(1, "A", 0.0))
 
     (finished,) = (event for _, event in log.events if isinstance(event, LoadFinished))
-    assert finished == LoadFinished("i1", StorageTier.REMOTE, 16, 4.0, 0.0)
+    assert finished == LoadFinished(
+        instance_id="i1", source=StorageTier.REMOTE, num_bytes=16, transfer_s=4.0, startup_s=0.0
+    )
     assert log.times(LoadFinished) == [4.0]
     moved = {link.name: link.bytes_moved for link in cluster.all_links()}
     assert moved["s0/nic"] == 32.0 and moved["s1/nic"] == 16.0

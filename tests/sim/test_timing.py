@@ -201,7 +201,13 @@ def test_the_timing_of_a_mixture_is_exact_at_both_ends_and_low_between(
     top: int, low_by: float
 ) -> None:
     model, gpu = model_named("mixtral-8x7b"), gpu_named("a100-80g")
-    timing = roofline(model, Dtype.FP16, gpu, 2, EngineEfficiency(expert_batch=top))
+    timing = roofline(
+        model=model,
+        dtype=Dtype.FP16,
+        gpu=gpu,
+        num_gpus=2,
+        efficiency=EngineEfficiency(expert_batch=top),
+    )
     dense_s = (model.layer_parameters_per_token + model.head_parameters) / (2 * 312e12 * 0.65)
     reduce_s = 2 * 32 * 4096 * 2 / 250e9
     bytes_per_s = 2 * 0.8 * gpu.memory_bytes_per_s
@@ -232,8 +238,16 @@ def test_every_combination_gives_a_timing_that_grows(model: str, gpu: str, dtype
 def test_each_efficiency_scales_its_times() -> None:
     model, gpu = model_named("opt-6.7b"), gpu_named("a40")
     base = roofline(model, Dtype.FP16, gpu, 1)
-    fp8_cache = roofline(model, Dtype.FP16, gpu, 1, EngineEfficiency(kv_dtype=Dtype.FP8))
-    half_mfu = roofline(model, Dtype.FP16, gpu, 1, EngineEfficiency(mfu=0.325))
+    fp8_cache = roofline(
+        model=model,
+        dtype=Dtype.FP16,
+        gpu=gpu,
+        num_gpus=1,
+        efficiency=EngineEfficiency(kv_dtype=Dtype.FP8),
+    )
+    half_mfu = roofline(
+        model=model, dtype=Dtype.FP16, gpu=gpu, num_gpus=1, efficiency=EngineEfficiency(mfu=0.325)
+    )
 
     assert fp8_cache == replace(base, per_context_token_s=base.per_context_token_s / 2)
     assert half_mfu.prefill_per_token_s == pytest.approx(2 * base.prefill_per_token_s)

@@ -30,7 +30,14 @@ class Server(HTTPServer):
 
     def file(self, size_bytes: int | None = None, sha256: str | None = None) -> OfficialFile:
         url = f"http://127.0.0.1:{self.server_port}/file.csv"
-        return OfficialFile("file", url, "none", "for tests", size_bytes, sha256)
+        return OfficialFile(
+            name="file",
+            url=url,
+            licence="none",
+            note="for tests",
+            size_bytes=size_bytes,
+            sha256=sha256,
+        )
 
 
 class Handler(BaseHTTPRequestHandler):

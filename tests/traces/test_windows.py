@@ -17,7 +17,9 @@ from traces.windows import GapLaw, MinuteGaps, offsets
 def test_every_arrival_lies_inside_its_window_in_order(
     num: int, gaps: MinuteGaps, law: GapLaw, shape: float, seed: int
 ) -> None:
-    times = offsets(num, 60.0, law, shape, gaps, rng=generator(seed, "t"))
+    times = offsets(
+        num=num, window_s=60.0, law=law, shape=shape, gaps=gaps, rng=generator(seed, "t")
+    )
 
     assert times.shape == (num,)
     assert np.all(np.diff(times) >= 0)
@@ -26,7 +28,9 @@ def test_every_arrival_lies_inside_its_window_in_order(
 
 
 def test_equidistant_arrivals_are_a_beat() -> None:
-    times = offsets(4, 60.0, GapLaw.AS_ASKED, 0.0, "equidistant", rng=generator(0))
+    times = offsets(
+        num=4, window_s=60.0, law=GapLaw.AS_ASKED, shape=0.0, gaps="equidistant", rng=generator(0)
+    )
 
     assert times.tolist() == [7.5, 22.5, 37.5, 52.5]
 
@@ -35,7 +39,12 @@ def test_exponential_gaps_are_spread_like_uniform_times() -> None:
     rng = generator(1, "gaps")
 
     means = [
-        np.mean([offsets(5, 60.0, GapLaw.AS_ASKED, 0.0, gaps, rng=rng) for _ in range(2000)])
+        np.mean(
+            [
+                offsets(num=5, window_s=60.0, law=GapLaw.AS_ASKED, shape=0.0, gaps=gaps, rng=rng)
+                for _ in range(2000)
+            ]
+        )
         for gaps in ("uniform", "exponential")
     ]
 
@@ -46,7 +55,10 @@ def test_exponential_gaps_are_spread_like_uniform_times() -> None:
 def test_a_gamma_window_of_small_shape_is_a_burst() -> None:
     rng = generator(1, "gaps")
 
-    times = [offsets(50, 600.0, GapLaw.GAMMA, 0.01, "uniform", rng=rng) for _ in range(100)]
+    times = [
+        offsets(num=50, window_s=600.0, law=GapLaw.GAMMA, shape=0.01, gaps="uniform", rng=rng)
+        for _ in range(100)
+    ]
 
     gaps = np.concatenate([np.diff(each) for each in times])
     assert np.mean(gaps < 1e-3) > 0.8  # of 50 uniform times in 600 s, 1 gap in 10,000

@@ -75,7 +75,13 @@ async def _main(home: Home, kind: str) -> None:
     try:
         if kind == "memory":
             leader, never = Leader(settings, MemoryLog(), 1), asyncio.Event()
-            await serve_peers(leader, home.leader_socket, home.key(), never, observed)
+            await serve_peers(
+                leader=leader,
+                address=home.leader_socket,
+                key=home.key(),
+                deposed=never,
+                wrap=observed,
+            )
         else:
             store = await SqliteStore.open(home.store)
             try:

@@ -109,7 +109,15 @@ async def _all_asked(
 
 async def _answered(router: RequestRouter, model: str, request_id: str) -> AnsweredRequest:
     arrived_at_s = time.monotonic()
-    call = router.submit(GenerationRequest(request_id, model, "", (1, 2, 3), OUTPUT_TOKENS))
+    call = router.submit(
+        GenerationRequest(
+            request_id=request_id,
+            model=model,
+            tenant="",
+            prompt=(1, 2, 3),
+            max_output_tokens=OUTPUT_TOKENS,
+        )
+    )
     await anext(call)
     answered_at_s = time.monotonic()
     async for _ in call:
@@ -159,4 +167,14 @@ async def _cluster(
 
 def _model(name: str) -> ModelDeployment:
     settings = {"decode_step_s": STEP_S}
-    return ModelDeployment(name, f"/{name}", 10_000_000, 4096, 0.0, "timed", 1, 1, settings)
+    return ModelDeployment(
+        name=name,
+        source=f"/{name}",
+        size_bytes=10_000_000,
+        context_tokens=4096,
+        created_at_s=0.0,
+        engine="timed",
+        num_gpus=1,
+        num_slots=1,
+        settings=settings,
+    )

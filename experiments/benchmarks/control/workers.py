@@ -25,7 +25,19 @@ from sllmreal.worker.paced import PacedStorage
 from sllmreal.worker.runner import Launch, Runner, Send
 from sllmreal.worker.thread_runner import thread_launch
 
-SERVERS = [ServerSpec(f"s{one}", 16, 1 << 34, 0, 0, 1e9, 1e9, 1e10) for one in range(4)]
+SERVERS = [
+    ServerSpec(
+        id=f"s{one}",
+        num_gpus=16,
+        gpu_memory_bytes=1 << 34,
+        dram_bytes=0,
+        ssd_bytes=0,
+        remote_bytes_per_s=1e9,
+        ssd_bytes_per_s=1e9,
+        dram_bytes_per_s=1e10,
+    )
+    for one in range(4)
+]
 LOADS = "loads.json"
 
 
@@ -72,7 +84,13 @@ async def _main(home: Home) -> None:
         launch = observer.launch(thread_launch(links=network.links))
         await asyncio.gather(
             *(
-                work_with(home, server, PacedStorage(server), launch, observer.observe)
+                work_with(
+                    site=home,
+                    server=server,
+                    storage=PacedStorage(server),
+                    launch=launch,
+                    observe=observer.observe,
+                )
                 for server in SERVERS
             )
         )

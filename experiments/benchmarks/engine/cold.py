@@ -51,7 +51,13 @@ def compare(model: PreparedModel, device: str, rounds: int, work: Path) -> Itera
         for number in range(rounds):
             for how in _rotated(list(methods), number):
                 drop_cached(model)
-                row = ColdRow(how, model.name, model.size_bytes, number, methods[how]())
+                row = ColdRow(
+                    how=how,
+                    model=model.name,
+                    size_bytes=model.size_bytes,
+                    round=number,
+                    start=methods[how](),
+                )
                 tokens.add(row.start.token)
                 if len(tokens) > 1:
                     raise RuntimeError(f"{how!r} generates another first token: {sorted(tokens)}")

@@ -64,7 +64,16 @@ class ColdService:
 
     def __init__(self, model: PreparedModel, directory: Path) -> None:
         tier_bytes = model.size_bytes + _ROUNDING_BYTES
-        self._server = ServerSpec("s0", 1, tier_bytes, 0, 2 * tier_bytes, 1e9, 1e9, 1e10)
+        self._server = ServerSpec(
+            id="s0",
+            num_gpus=1,
+            gpu_memory_bytes=tier_bytes,
+            dram_bytes=0,
+            ssd_bytes=2 * tier_bytes,
+            remote_bytes_per_s=1e9,
+            ssd_bytes_per_s=1e9,
+            dram_bytes_per_s=1e10,
+        )
         self._source = model.native
         self._directory = directory
         self._loop = asyncio.Runner()
@@ -94,7 +103,13 @@ class ColdService:
 
     async def _open(self) -> None:
         size_bytes = read_layout(self._source).size_bytes
-        self._model = ModelDeployment("m", str(self._source), size_bytes, CONTEXT_TOKENS, 0.0)
+        self._model = ModelDeployment(
+            name="m",
+            source=str(self._source),
+            size_bytes=size_bytes,
+            context_tokens=CONTEXT_TOKENS,
+            created_at_s=0.0,
+        )
         options = ProcessOptions()
         self._spares = await self._stack.enter_async_context(Spares(options, _print_error))
         self._launches = {
@@ -105,7 +120,11 @@ class ColdService:
         self._reports: asyncio.Queue[ReportedEvent] = asyncio.Queue()
         plane = DataPlane()
         self._worker = Worker(
-            self._server, storage, self._runner_of, plane, self._reports.put_nowait
+            server=self._server,
+            storage=storage,
+            launch=self._runner_of,
+            data_plane=plane,
+            report=self._reports.put_nowait,
         )
         self._stack.push_async_callback(plane.close)
         self._stack.push_async_callback(self._worker.close)
@@ -124,7 +143,14 @@ class ColdService:
         self._num_started += 1
         instance_id = f"i{self._num_started}"
         began_s = asyncio.get_running_loop().time()
-        order = LaunchInstance(2 * self._num_started, instance_id, self._model, (0,), (SSD,), None)
+        order = LaunchInstance(
+            id=2 * self._num_started,
+            instance_id=instance_id,
+            model=self._model,
+            gpu_indices=(0,),
+            cache_in=(SSD,),
+            after=None,
+        )
         self._worker.execute(order)
         loaded = await self._reports.get()
         if not isinstance(loaded, LoadFinished):

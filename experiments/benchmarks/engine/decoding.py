@@ -94,13 +94,13 @@ def _ours(engine: Engine, shape: BatchShape, number: int) -> DecodeRow:
         engine.cancel(name)
     step_s, model_s = after.step_s - before.step_s, after.model_s - before.model_s
     return DecodeRow(
-        OURS,
-        shape.batch,
-        shape.prompt_tokens,
-        shape.output_tokens,
-        number,
-        total_s,
-        first_token_s,
+        loop=OURS,
+        batch=shape.batch,
+        prompt_tokens=shape.prompt_tokens,
+        output_tokens=shape.output_tokens,
+        round=number,
+        total_s=total_s,
+        first_token_s=first_token_s,
         overhead=1 - model_s / step_s,
         overhead_step_s=(step_s - model_s) / (after.num_steps - before.num_steps),
     )
@@ -121,13 +121,13 @@ def _generate(model: Any, shape: BatchShape, number: int) -> DecodeRow:
     _, first_at_s, *_ = arrivals.at_s
     total_s = time.perf_counter() - began_s
     return DecodeRow(
-        GENERATE,
-        shape.batch,
-        shape.prompt_tokens,
-        shape.output_tokens,
-        number,
-        total_s,
-        first_at_s - began_s,
+        loop=GENERATE,
+        batch=shape.batch,
+        prompt_tokens=shape.prompt_tokens,
+        output_tokens=shape.output_tokens,
+        round=number,
+        total_s=total_s,
+        first_token_s=first_at_s - began_s,
     )
 
 

@@ -61,7 +61,13 @@ class _StreamedRequest(asyncio.Protocol):
         complete = b"data: [DONE]" in self._tail
         if not self.outcome.done():
             self.outcome.set_result(
-                ClientOutcome(status, complete, self._first_token_s, whole_s, retry_after)
+                ClientOutcome(
+                    status=status,
+                    complete=complete,
+                    first_token_s=self._first_token_s,
+                    whole_s=whole_s,
+                    retry_after=retry_after,
+                )
             )
 
 
@@ -72,7 +78,13 @@ async def send_request(address: Address, max_tokens: int, due_s: float) -> Clien
     try:
         _, sent = await loop.create_connection(lambda: _StreamedRequest(request, due_s), *address)
     except OSError:
-        return ClientOutcome(0, False, None, time.monotonic() - due_s, False)
+        return ClientOutcome(
+            status=0,
+            complete=False,
+            first_token_s=None,
+            whole_s=time.monotonic() - due_s,
+            retry_after=False,
+        )
     return await sent.outcome
 
 

@@ -77,14 +77,22 @@ async def measure(
     began_s = time.monotonic() + warm_s
     cpu = asyncio.create_task(_cpu_between(served, began_s, schedule.duration_s))
     try:
-        outcomes, late = await _offer(served, capacity, scenario, schedule, began_s)
+        outcomes, late = await _offer(
+            served=served, capacity=capacity, scenario=scenario, schedule=schedule, began_s=began_s
+        )
     finally:
         for task in slow:
             task.cancel()
         await asyncio.gather(*slow, return_exceptions=True)
         for writer in connections:
             writer.transport.abort()
-    return _row(scenario, schedule, capacity, outcomes, (late, served.rss_bytes, await cpu))
+    return _row(
+        scenario=scenario,
+        schedule=schedule,
+        capacity=capacity,
+        outcomes=outcomes,
+        observed=(late, served.rss_bytes, await cpu),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,21 +160,21 @@ def _row(
     firsts = [one.first_token_s for one in completed if one.first_token_s is not None]
     good = sum(first_s <= schedule.slo_s for first_s in firsts) / schedule.duration_s
     return GatewayRow(
-        scenario.name,
-        schedule.round,
-        len(outcomes) / schedule.duration_s,
-        good,
-        good / capacity.requests_per_s,
-        len(completed),
-        len(refused),
-        len(outcomes) - len(completed) - len(refused),
-        _quantile(firsts, 50),
-        _quantile(firsts, 99),
-        _quantile([one.whole_s for one in refused], 99),
-        _quantile(late, 99),
-        rss_bytes,
-        cpu_share,
-        1e3 * cpu_share * schedule.duration_s / max(1, len(outcomes)),
+        scenario=scenario.name,
+        round=schedule.round,
+        offered_per_s=len(outcomes) / schedule.duration_s,
+        goodput_per_s=good,
+        of_capacity=good / capacity.requests_per_s,
+        completed=len(completed),
+        refused=len(refused),
+        other=len(outcomes) - len(completed) - len(refused),
+        first_token_p50_s=_quantile(firsts, 50),
+        first_token_p99_s=_quantile(firsts, 99),
+        refusal_p99_s=_quantile([one.whole_s for one in refused], 99),
+        late_p99_s=_quantile(late, 99),
+        rss_bytes=rss_bytes,
+        cpu_share=cpu_share,
+        cpu_ms_per_request=1e3 * cpu_share * schedule.duration_s / max(1, len(outcomes)),
     )
 
 

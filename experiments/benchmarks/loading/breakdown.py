@@ -55,7 +55,13 @@ def threads(model: PreparedModel) -> Tensors:
 def _chunks(model: PreparedModel, flags: int, num_threads: int) -> Tensors:
     layout = read_layout(model.native)
     memory = [_small_pages(part.size_bytes) for part in layout.partitions]
-    _read_chunks(model, layout, flags, num_threads, [_address(one) for one in memory])
+    _read_chunks(
+        model=model,
+        layout=layout,
+        flags=flags,
+        num_threads=num_threads,
+        addresses=[_address(one) for one in memory],
+    )
     return _verified(layout, memory)
 
 
@@ -113,7 +119,13 @@ class PoolSteps:
         """Read all chunks into the pool, then verify them."""
         layout = read_layout(model.native)
         assert len(layout.partitions) == 1, "the benchmark's models have one partition"
-        _read_chunks(model, layout, os.O_DIRECT, _THREADS, [self._pool.address])
+        _read_chunks(
+            model=model,
+            layout=layout,
+            flags=os.O_DIRECT,
+            num_threads=_THREADS,
+            addresses=[self._pool.address],
+        )
         for read in plan_load(layout).reads:
             verify_chunk(layout, read, self._pool.address + read.offset_bytes)
         return ()

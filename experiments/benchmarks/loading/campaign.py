@@ -54,12 +54,20 @@ def compare(
     with Crew(loaders, model, device) as crew:
         disk = DiskLimit(model.native / "partition-00000.bin")
         for number in range(rounds):
-            cold = LoadingMeasure(model.name, model.size_bytes, "cold", number, medium)
+            cold = LoadingMeasure(
+                model=model.name,
+                size_bytes=model.size_bytes,
+                cache="cold",
+                round=number,
+                medium=medium,
+            )
             for memory in ("new memory", "memory just freed"):
                 seconds = populate_seconds(model.size_bytes)
                 yield limit_row(memory, replace(cold, cache="hot"), seconds)  # no disk in it
             loaders = _rotated(crew.loaders, number)
-            yield from _cold_rows(crew, loaders, model, disk, (cold, device))
+            yield from _cold_rows(
+                crew=crew, loaders=loaders, model=model, disk=disk, measure=(cold, device)
+            )
 
 
 def compare_hot(
@@ -72,11 +80,19 @@ def compare_hot(
         for loader in crew.loaders:
             crew.load(loader, cold=False)  # into the pool, if the loader has one
         for number in range(rounds):
-            hot = LoadingMeasure(model.name, model.size_bytes, "hot", number, medium)
+            hot = LoadingMeasure(
+                model=model.name,
+                size_bytes=model.size_bytes,
+                cache="hot",
+                round=number,
+                medium=medium,
+            )
             copy_s = _copy_limit(model, device)
             yield limit_row("memory copy", hot, copy_s)
             for loader in _rotated(crew.loaders, number):
-                for row in measured_row(crew, loader, model, hot, device):
+                for row in measured_row(
+                    crew=crew, loader=loader, model=model, measure=hot, device=device
+                ):
                     yield row.within(copy_s)
 
 
@@ -93,7 +109,9 @@ def _cold_rows(
     if before_s is not None:
         yield limit_row("fio", cold, before_s)
     for loader in loaders:
-        rows = list(measured_row(crew, loader, model, cold, device))
+        rows = list(
+            measured_row(crew=crew, loader=loader, model=model, measure=cold, device=device)
+        )
         after_s = disk.seconds()
         if before_s is None or after_s is None:
             yield from rows
@@ -118,9 +136,17 @@ def breakdown(model: PreparedModel, rounds: int, medium: str = DISK) -> Iterator
     with Crew(ALL_STEPS, model, "cpu") as crew:
         disk = DiskLimit(model.native / "partition-00000.bin")
         for number in range(rounds):
-            cold = LoadingMeasure(model.name, model.size_bytes, "cold", number, medium)
+            cold = LoadingMeasure(
+                model=model.name,
+                size_bytes=model.size_bytes,
+                cache="cold",
+                round=number,
+                medium=medium,
+            )
             steps = _rotated(crew.loaders, number)
-            yield from _cold_rows(crew, steps, model, disk, (cold, "cpu"))
+            yield from _cold_rows(
+                crew=crew, loaders=steps, model=model, disk=disk, measure=(cold, "cpu")
+            )
 
 
 def on_media(
@@ -134,9 +160,17 @@ def on_media(
     for emulated, rate in rates_bytes_per_s.items():
         with Crew(ON_MEDIA, model, "cpu", partial(throttle, bytes_per_s=rate)) as crew:
             for number in range(rounds):
-                measure = LoadingMeasure(model.name, model.size_bytes, emulated, number, medium)
+                measure = LoadingMeasure(
+                    model=model.name,
+                    size_bytes=model.size_bytes,
+                    cache=emulated,
+                    round=number,
+                    medium=medium,
+                )
                 for loader in crew.loaders:
-                    for row in measured_row(crew, loader, model, measure, "cpu"):
+                    for row in measured_row(
+                        crew=crew, loader=loader, model=model, measure=measure, device="cpu"
+                    ):
                         yield row.within(model.size_bytes / rate)
 
 

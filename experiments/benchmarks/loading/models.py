@@ -35,8 +35,12 @@ LLAMA_2_7B = (4096, 11008, 4096, 32000)
 DECODERS = {
     "llama-2-7b-l1": SampleDecoder(1, *LLAMA_2_7B),  # 0.9 GB
     "llama-2-7b-l3": SampleDecoder(3, *LLAMA_2_7B),  # 1.7 GB
-    "tinyllama-1.1b": SampleDecoder(22, 2048, 5632, 256, 32000),  # 2.2 GB
-    "llama-3.2-1b": SampleDecoder(16, 2048, 8192, 512, 128256, tied=True),  # 2.5 GB
+    "tinyllama-1.1b": SampleDecoder(
+        num_layers=22, hidden=2048, intermediate=5632, kv_hidden=256, vocab=32000
+    ),  # 2.2 GB
+    "llama-3.2-1b": SampleDecoder(
+        num_layers=16, hidden=2048, intermediate=8192, kv_hidden=512, vocab=128256, tied=True
+    ),  # 2.5 GB
     "llama-2-7b-l9": SampleDecoder(9, *LLAMA_2_7B),  # 4.2 GB
     "llama-2-7b-l18": SampleDecoder(18, *LLAMA_2_7B),  # 7.8 GB
 }
@@ -61,7 +65,14 @@ def prepare(name: str, directory: Path) -> PreparedModel:
     hub = root / "hub"
     adapter = name == LORA
     file = hub / ("adapter_model.safetensors" if adapter else "model.safetensors")
-    prepared = PreparedModel(name, root / "native", file, root / "model.pt", hub, 0)
+    prepared = PreparedModel(
+        name=name,
+        native=root / "native",
+        safetensors=file,
+        pickled=root / "model.pt",
+        directory=hub,
+        size_bytes=0,
+    )
     if not (prepared.native / INDEX_FILE).exists():
         hub.mkdir(parents=True, exist_ok=True)
         tensors = _random(lora_shapes() if adapter else decoder_shapes(DECODERS[name]))
@@ -73,7 +84,14 @@ def prepare(name: str, directory: Path) -> PreparedModel:
         del tensors
         convert(hub, prepared.native)
     size_bytes = file.stat().st_size
-    return PreparedModel(name, prepared.native, file, prepared.pickled, hub, size_bytes)
+    return PreparedModel(
+        name=name,
+        native=prepared.native,
+        safetensors=file,
+        pickled=prepared.pickled,
+        directory=hub,
+        size_bytes=size_bytes,
+    )
 
 
 def size_in_all_formats(name: str) -> int:

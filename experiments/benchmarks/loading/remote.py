@@ -40,9 +40,15 @@ def over_links(model: PreparedModel, rounds: int, medium: str = DISK) -> Iterato
                     for number in range(rounds):
                         where = f"{name}{kind.suffix}"
                         measure = LoadingMeasure(
-                            model.name, model.size_bytes, where, number, medium
+                            model=model.name,
+                            size_bytes=model.size_bytes,
+                            cache=where,
+                            round=number,
+                            medium=medium,
                         )
-                        yield from _round(service, model, pool, measure, rate)
+                        yield from _round(
+                            service=service, model=model, pool=pool, measure=measure, rate=rate
+                        )
 
 
 def _round(

@@ -147,7 +147,13 @@ def _predictor_error(
     errors = [abs(predicted - measured) for predicted, measured in pairs]
     ratios = [abs(predicted / measured - 1) for predicted, measured in pairs]
     return PredictorError(
-        rows[0].model, rows[0].dtype, name, len(rows), median(errors), max(errors), median(ratios)
+        model=rows[0].model,
+        dtype=rows[0].dtype,
+        predictor=name,
+        num_migrations=len(rows),
+        median_s=median(errors),
+        worst_s=max(errors),
+        median_ratio=median(ratios),
     )
 
 

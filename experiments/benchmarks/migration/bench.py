@@ -96,7 +96,14 @@ class MigrationBench:
         address = self._fleet.online[DESTINATION].address
         record.started_at_s = time.monotonic()
         record.owner.migrate(
-            MigrationSpec("m", SOURCE, DESTINATION, address, params), record.started_at_s
+            MigrationSpec(
+                move_id="m",
+                source_id=SOURCE,
+                destination_id=DESTINATION,
+                address=address,
+                params=params,
+            ),
+            record.started_at_s,
         )
         self._until(lambda: record.finished is not None or bool(record.failure))
         if record.failure:
@@ -145,7 +152,16 @@ class MigrationBench:
         """Load the weights into a pool that both processes map; return None for a timed model."""
         if is_weightless(model.engine):
             return None
-        server = ServerSpec("s", 1, 1, model.size_bytes, 0, 1.0, 1.0, 1.0)
+        server = ServerSpec(
+            id="s",
+            num_gpus=1,
+            gpu_memory_bytes=1,
+            dram_bytes=model.size_bytes,
+            ssd_bytes=0,
+            remote_bytes_per_s=1.0,
+            ssd_bytes_per_s=1.0,
+            dram_bytes_per_s=1.0,
+        )
         directory = stack.enter_context(TemporaryDirectory(prefix="sllm-bench-"))
         storage = TierStorage(server, Path(directory))
         stack.callback(lambda: self._fleet.run(storage.close()))

@@ -37,7 +37,14 @@ def prepare(
     options = ProcessOptions(environment={"OMP_NUM_THREADS": str(num_threads)})
     if is_weightless(model):
         timed = ModelDeployment(
-            model, "", 1, context_tokens, 0.0, model, num_slots=2, settings=TIMED_PACE
+            name=model,
+            source="",
+            size_bytes=1,
+            context_tokens=context_tokens,
+            created_at_s=0.0,
+            engine=model,
+            num_slots=2,
+            settings=TIMED_PACE,
         )
         return BenchModel(model, "none", timed, options)
     directory = work / f"{model}-{dtype}"
@@ -45,7 +52,14 @@ def prepare(
         _write(directory, model, dtype)
     _lengthen(directory / "config.json", context_tokens)
     size_bytes = read_layout(directory).size_bytes
-    spec = ModelDeployment(model, str(directory), size_bytes, context_tokens, 0.0, num_slots=2)
+    spec = ModelDeployment(
+        name=model,
+        source=str(directory),
+        size_bytes=size_bytes,
+        context_tokens=context_tokens,
+        created_at_s=0.0,
+        num_slots=2,
+    )
     return BenchModel(model, dtype, spec, options)
 
 

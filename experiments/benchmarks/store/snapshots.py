@@ -58,12 +58,24 @@ class Busy:
         self._running: deque[StartRequest] = deque()
         for number in range(NUM_MODELS):
             spec = ModelDeployment(
-                f"model-{number:03}", f"/m{number}", 10**9, 4096, 0.0, num_slots=SLOTS
+                name=f"model-{number:03}",
+                source=f"/m{number}",
+                size_bytes=10**9,
+                context_tokens=4096,
+                created_at_s=0.0,
+                num_slots=SLOTS,
             )
             self._tell(ModelDeployed(spec.checkpoint, SLOTS), LogRecord("", model=spec))
         for number in range(NUM_SERVERS):
             spec_of = ServerSpec(
-                f"s{number}", GPUS_PER_SERVER, 10**10, 10**11, 10**12, 1e9, 5e9, 2e10
+                id=f"s{number}",
+                num_gpus=GPUS_PER_SERVER,
+                gpu_memory_bytes=10**10,
+                dram_bytes=10**11,
+                ssd_bytes=10**12,
+                remote_bytes_per_s=1e9,
+                ssd_bytes_per_s=5e9,
+                dram_bytes_per_s=2e10,
             )
             origin = ReportId(spec_of.id, "first", JOINED)
             self._tell(ServerJoined(spec_of), LogRecord("", origin, address=f"tcp:{spec_of.id}:1"))
@@ -94,7 +106,13 @@ class Busy:
             if isinstance(command, StartRequest):
                 self._running.append(command)
             elif isinstance(command, LaunchInstance):
-                finished = LoadFinished(command.instance_id, StorageTier.REMOTE, 10**9, 1.0, 0.5)
+                finished = LoadFinished(
+                    instance_id=command.instance_id,
+                    source=StorageTier.REMOTE,
+                    num_bytes=10**9,
+                    transfer_s=1.0,
+                    startup_s=0.5,
+                )
                 self._report(finished)
 
 

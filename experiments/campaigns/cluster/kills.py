@@ -74,7 +74,13 @@ async def run(kills: int, seed: int, store: str, directory: Path, clients: int =
         stop = asyncio.Event()
         tasks = [
             asyncio.create_task(
-                _run_client(testbed, results, random.Random(rng.random()), f"c{number}", stop)
+                _run_client(
+                    testbed=testbed,
+                    results=results,
+                    rng=random.Random(rng.random()),
+                    name=f"c{number}",
+                    stop=stop,
+                )
             )
             for number in range(clients)
         ]
@@ -121,7 +127,13 @@ async def _run_client(
         number += 1
         prompt = tuple(rng.randrange(1000) for _ in range(rng.randint(1, 50)))
         model = rng.choice(testbed.models)
-        request = GenerationRequest(f"{name}-{number}", model, "", prompt, rng.randint(1, 200))
+        request = GenerationRequest(
+            request_id=f"{name}-{number}",
+            model=model,
+            tenant="",
+            prompt=prompt,
+            max_output_tokens=rng.randint(1, 200),
+        )
         tokens: list[int] = []
         try:
             async with asyncio.timeout(ANSWER_S):

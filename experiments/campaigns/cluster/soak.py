@@ -127,12 +127,26 @@ async def run(options: SoakOptions, directory: Path) -> SoakResults:
     ):
         testbed.router.event_listeners.append(soak.count_event)
         clients = [
-            SoakClient(testbed, http, soak.requests, random.Random(rng.random()), f"c{number}")
+            SoakClient(
+                testbed=testbed,
+                http=http,
+                results=soak.requests,
+                rng=random.Random(rng.random()),
+                name=f"c{number}",
+            )
             for number in range(options.clients)
         ]
         tasks = [asyncio.create_task(client.run(stop)) for client in clients]
-        tasks.append(asyncio.create_task(_kill(testbed, options, soak, rng, stop)))
-        tasks.append(asyncio.create_task(_watch(testbed, http, options, soak, stop)))
+        tasks.append(
+            asyncio.create_task(
+                _kill(testbed=testbed, options=options, soak=soak, rng=rng, stop=stop)
+            )
+        )
+        tasks.append(
+            asyncio.create_task(
+                _watch(testbed=testbed, http=http, options=options, soak=soak, stop=stop)
+            )
+        )
         await asyncio.sleep(60 * options.minutes)
         stop.set()
         await asyncio.gather(*tasks)

@@ -92,7 +92,11 @@ class SoakClient:
         num_tokens = LONG_TOKENS if rng.random() < 0.1 else rng.randint(1, 60)
         request_id = f"{self._name}-{number}"
         return GenerationRequest(
-            request_id, rng.choice(self._testbed.models), "", prompt, num_tokens
+            request_id=request_id,
+            model=rng.choice(self._testbed.models),
+            tenant="",
+            prompt=prompt,
+            max_output_tokens=num_tokens,
         )
 
     async def _at_router(self, request: GenerationRequest) -> tuple[tuple[int, ...], bool]:

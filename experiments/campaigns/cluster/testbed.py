@@ -42,7 +42,17 @@ def timed_model(
     """Return a model with a decode step of 5 ms and tokens that can be computed in advance."""
     settings = {"decode_step_s": 0.005}
     path = source or f"/{name}"
-    return ModelDeployment(name, path, size_bytes, CONTEXT_TOKENS, 0.0, "timed", 1, 4, settings)
+    return ModelDeployment(
+        name=name,
+        source=path,
+        size_bytes=size_bytes,
+        context_tokens=CONTEXT_TOKENS,
+        created_at_s=0.0,
+        engine="timed",
+        num_gpus=1,
+        num_slots=4,
+        settings=settings,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,13 @@ def cells(
                     source, destination = pairs[number % len(pairs)]
                     output = migrated_output(source, destination, replace(case, transfer=transfer))
                     different += output != expected[number]
-                yield IdentityCell(dtype, transfer, sampling, len(cases), different)
+                yield IdentityCell(
+                    dtype=dtype,
+                    transfer=transfer,
+                    sampling=sampling,
+                    num_points=len(cases),
+                    num_different=different,
+                )
 
 
 def _cases(

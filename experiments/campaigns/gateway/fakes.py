@@ -101,7 +101,16 @@ class FakeBackend:
     def metrics(self) -> ClusterMetrics:
         durations = BucketCounts().plus(0.2).plus(400.0)
         return ClusterMetrics(
-            models=(ModelMetrics("tiny/chat", 1, 2, 0.5, 0, BucketCounts().plus(0.3)),),
+            models=(
+                ModelMetrics(
+                    name="tiny/chat",
+                    num_running=1,
+                    num_waiting=2,
+                    kv_cache_share=0.5,
+                    num_preemptions=0,
+                    queue=BucketCounts().plus(0.3),
+                ),
+            ),
             loads=LoadStats(
                 (PhaseTimes("ssd", "transfer", durations.counts, durations.total_s),),
                 {"ssd": 10, "dram": 20},

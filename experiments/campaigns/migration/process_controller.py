@@ -23,7 +23,16 @@ from sllmreal.streams.owner_io import DeliverTokens, MigrationSpec, OwnerOptions
 from sllmreal.worker.process_options import ProcessOptions
 
 PACE = {"decode_step_s": 0.001, "prefill_token_s": 0.00002}
-MODEL = ModelDeployment("timed", "", 1, 4096, 0.0, "timed", num_slots=16, settings=PACE)
+MODEL = ModelDeployment(
+    name="timed",
+    source="",
+    size_bytes=1,
+    context_tokens=4096,
+    created_at_s=0.0,
+    engine="timed",
+    num_slots=16,
+    settings=PACE,
+)
 OPTIONS = ProcessOptions(
     host=HostOptions(
         lease_s=5.0,
@@ -104,7 +113,13 @@ class ProcessController:
         key = self._num_migrations.to_bytes(32, "big")
         params = wire.MigrationParams(key, "timed", KV_LAYOUT, replay_tokens)
         address = self.fleet.online[name].address
-        order = MigrationSpec(f"m{self._num_migrations}", request.host, name, address, params)
+        order = MigrationSpec(
+            move_id=f"m{self._num_migrations}",
+            source_id=request.host,
+            destination_id=name,
+            address=address,
+            params=params,
+        )
         request.destinations[order.move_id] = name
         request.owner.migrate(order, time.monotonic())
 

@@ -106,7 +106,11 @@ class SimulatedController:
         key = self._num_orders.to_bytes(32, "big")
         params = wire.MigrationParams(key, "timed", KV_LAYOUT, self._replay_tokens)
         order = MigrationSpec(
-            f"m{self._num_orders}", source_id, destination_id, destination_id, params
+            move_id=f"m{self._num_orders}",
+            source_id=source_id,
+            destination_id=destination_id,
+            address=destination_id,
+            params=params,
         )
         self._orders[order.move_id] = order
         self._node.handle(lambda: self._owner.migrate(order, self._clock.now_s))

@@ -126,7 +126,12 @@ class SimulatedMigration:
         owner = StreamOwner(self._spec, OWNER)
         self._node = VirtualOwner(self._clock, owner, self._carry_out_owner)
         self._controller = SimulatedController(
-            self._clock, self._node, owner, self._network, self._add_host, replay_tokens
+            clock=self._clock,
+            node=self._node,
+            owner=owner,
+            network=self._network,
+            add_host=self._add_host,
+            replay_tokens=replay_tokens,
         )
         self._add_host("source")
         self._add_host("destination")
@@ -157,7 +162,13 @@ class SimulatedMigration:
         hosts = self._network.hosts
         name = name or f"host {len(hosts)}"
         origin = 12345 if self._alike else len(hosts) + 1
-        host = VirtualHost(self._clock, name, ENGINE, self._options, splitmix64(origin))
+        host = VirtualHost(
+            clock=self._clock,
+            name=name,
+            engine=ENGINE,
+            options=self._options,
+            origin=splitmix64(origin),
+        )
         host.carry_out = self._carry_out_host
         hosts[name] = host
         return name

@@ -83,14 +83,14 @@ def certificate_of(
     grid = grid_of(oracle, SLOT_S, min(policies_s.values()) * num_requests)
     solved = PlacementProgram(grid).solve(time_limit_s)
     made = Certificate(
-        seed,
-        num_requests,
-        len(instance.setup.servers),
-        oracle.num_gpus,
-        solved.bound / num_requests,
-        solved.exact,
-        chains_bound_s(oracle, None),
-        policies_s,
+        seed=seed,
+        num_requests=num_requests,
+        num_servers=len(instance.setup.servers),
+        num_gpus=oracle.num_gpus,
+        optimum_s=solved.bound / num_requests,
+        exact=solved.exact,
+        chains_s=chains_bound_s(oracle, None),
+        policies_s=policies_s,
     )
     _check(made)
     return made

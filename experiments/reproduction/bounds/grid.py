@@ -105,12 +105,12 @@ def grid_of(oracle: Oracle, slot_s: float, total_delay_s: float) -> TimeGrid:
     spare_s = max(0.0, total_delay_s - sum(floors_s))
     requests = tuple(
         GridRequest(
-            request.checkpoint.model,
-            request.arrived_at_s,
-            _slots(request.arrived_at_s, slot_s),
-            _slots(request.service_s, slot_s),
-            ceil(request.service_s / slot_s - _ROUNDING),
-            _slots(request.arrived_at_s + floor_s + spare_s, slot_s),
+            model=request.checkpoint.model,
+            arrived_at_s=request.arrived_at_s,
+            release=_slots(request.arrived_at_s, slot_s),
+            service=_slots(request.service_s, slot_s),
+            service_most=ceil(request.service_s / slot_s - _ROUNDING),
+            last=_slots(request.arrived_at_s + floor_s + spare_s, slot_s),
         )
         for request, floor_s in zip(oracle.requests, floors_s, strict=True)
     )
@@ -122,15 +122,15 @@ def grid_of(oracle: Oracle, slot_s: float, total_delay_s: float) -> TimeGrid:
     for number, server in enumerate(oracle.setup.servers):
         tiers = _tiers(server, used)
         cache_tiers += _cache_tiers(number, server, tiers)
-        options += _options(oracle, number, slot_s, used, tiers)
+        options += _options(oracle=oracle, number=number, slot_s=slot_s, used=used, tiers=tiers)
     return TimeGrid(
-        slot_s,
-        max(request.last + max(1, request.service) for request in requests),
-        requests,
-        used,
-        tuple(server.hardware.num_gpus for server in oracle.setup.servers),
-        tuple(options),
-        tuple(cache_tiers),
+        slot_s=slot_s,
+        num_slots=max(request.last + max(1, request.service) for request in requests),
+        requests=requests,
+        checkpoints=used,
+        gpus=tuple(server.hardware.num_gpus for server in oracle.setup.servers),
+        options=tuple(options),
+        cache_tiers=tuple(cache_tiers),
     )
 
 

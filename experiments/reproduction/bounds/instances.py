@@ -57,7 +57,8 @@ def random_instance(seed: int, size: InstanceSize | None = None) -> SmallInstanc
     models = [_model(rng, name, max(num_gpus)) for name in "ABCDEFGH"[: size.num_models]]
     everywhere = rng.random() < 0.7
     servers = tuple(
-        _server(rng, f"s{i}", gpus, models, everywhere) for i, gpus in enumerate(num_gpus)
+        _server(rng=rng, server_id=f"s{i}", num_gpus=gpus, models=models, everywhere=everywhere)
+        for i, gpus in enumerate(num_gpus)
     )
     setup = SimSetup(servers, tuple(SimModel(checkpoint, TIMING) for checkpoint in models))
     return SmallInstance(setup, _requests(rng, size, models))

@@ -190,11 +190,15 @@ def grids() -> tuple[FigureGrid, ...]:
     """Return all grids in the order of running: the paper's main figures first."""
     return (
         FigureGrid("fig10", PAPER, tuple(_figure_10()), seeds=MOST),
-        FigureGrid("fig8", PAPER, tuple(_figure_8()), "distributions", MANY),
+        FigureGrid(
+            name="fig8", shared=PAPER, cells=tuple(_figure_8()), measure="distributions", seeds=MANY
+        ),
         FigureGrid("fig12a", PAPER, tuple(_figure_12a()), seeds=MOST),
         FigureGrid("kserve", PAPER, tuple(_platforms())),
         FigureGrid("estimator", PAPER, tuple(_estimator()), "estimates"),
-        FigureGrid("regret", PAPER, tuple(_regret()), "regrets", MANY),
+        FigureGrid(
+            name="regret", shared=PAPER, cells=tuple(_regret()), measure="regrets", seeds=MANY
+        ),
         FigureGrid("fig11", PAPER, tuple(_figure_11())),
         FigureGrid("burstiness", PAPER, tuple(_burstiness())),
         FigureGrid("fig12b", PAPER, tuple(_figure_12b())),

@@ -131,4 +131,4 @@ def _run_of(grid: FigureGrid, cell: FigureCell, seed: int) -> FigureRun:
     name = digest(config)
     measures = (grid.measure, *extensions(grid.measure))
     keys = tuple(f"{measure}-{_measure_digest(measure)}-{name}" for measure in measures)
-    return FigureRun(grid, cell, seed, config, keys)
+    return FigureRun(grid=grid, cell=cell, seed=seed, config=config, keys=keys)

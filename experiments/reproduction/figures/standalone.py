@@ -77,7 +77,7 @@ def _timeline(policy: str) -> list[dict[str, Any]]:
 def _figure_3_setup() -> SimSetup:
     gpu, model, dtype = gpu_named(GPU), model_named("opt-6.7b"), dtype_named("fp16")
     size_bytes = model.weight_bytes(dtype)
-    timing = roofline(model, dtype, gpu, 1, EngineEfficiency())
+    timing = roofline(model=model, dtype=dtype, gpu=gpu, num_gpus=1, efficiency=EngineEfficiency())
     hardware = ServerHardware(
         gpu=gpu,
         num_gpus=1,
