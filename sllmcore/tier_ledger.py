@@ -26,7 +26,7 @@ class TierLedger:
 
     Args:
         server_id: For error messages.
-        resident: What the tiers hold at the start.
+        resident: Initial content of the tiers.
 
     Raises:
         ControlError: `resident` exceeds the capacity of a tier.

@@ -79,7 +79,7 @@ def settings_of(
     """Return the dataclass with those values, and otherwise with those of `base` or its defaults.
 
     Args:
-        where: What the settings belong to, for errors.
+        where: Owner of the settings, for errors.
         base: Values of whole fields, of their right types.
 
     Raises:

@@ -60,7 +60,7 @@ class Transfer:
 
     Args:
         on_done: Called when the last byte has arrived.
-        limit_bytes_per_s: Of the sender.
+        limit_bytes_per_s: Limit of the sender.
     """
 
     __slots__ = (

@@ -24,7 +24,7 @@ class SimLoadPlan:
 
     Args:
         source: The farthest tier that bytes come from; `source_bytes` come from there.
-        rest: Of a split load, the bytes fetched after its parts, to the first part; else None.
+        rest: Bytes that a split load fetches after its parts, to the first part; else None.
     """
 
     source: StorageTier

@@ -21,7 +21,7 @@ class ServerHardware:
     Args:
         dram_pool_bytes: Size of the pinned pool that caches checkpoints, not of the whole memory.
         nic_bytes_per_s: In each direction.
-        pcie_bytes_per_s: Of the link of one GPU.
+        pcie_bytes_per_s: Bandwidth of one GPU's link.
         gpus_per_uplink: GPUs that share one PCIe uplink of that bandwidth; 1: no shared uplink.
     """
 
@@ -67,7 +67,7 @@ class SimModel:
     """A deployed model: its checkpoint, its speed on the GPUs of this cluster, its slots.
 
     Args:
-        kv_bytes_per_token: Of the KV cache; 0: unknown, so that it cannot be copied.
+        kv_bytes_per_token: Size of one token in the KV cache; 0: unknown, so it cannot be copied.
     """
 
     checkpoint: Checkpoint
@@ -139,7 +139,7 @@ class SimSetup:
             None: no limit.
         recovers_tokens: After a crash of its server, a request continues from the tokens that its
             gateway has sent; otherwise it begins again.
-        seed: Of all that is random in the truth: the phases of cold starts.
+        seed: Seed of the random part of the truth: the phases of cold starts.
 
     Raises:
         UsageError: There is no server or no model, a name is not unique, or a model fits on no

@@ -66,7 +66,7 @@ def simulate(
 
     Args:
         workload: Requests in order of arrival.
-        seed: Of the random numbers that the policy draws.
+        seed: Seed of the policy's random choices.
         sinks: Called with each journal entry, besides the recorder.
 
     Raises:

@@ -15,7 +15,7 @@ class ServerGroup:
     Args:
         gpu: Id of the GPU table, such as "a40".
         dram_pool_bytes: The pinned pool that caches checkpoints, not the whole memory.
-        pcie_bytes_per_s: Of the link of one GPU; None: what the GPU table says.
+        pcie_bytes_per_s: Bandwidth of one GPU's link; None: the value of the GPU table.
         gpus_per_uplink: GPUs that share one PCIe uplink of that same bandwidth.
     """
 
@@ -60,7 +60,7 @@ class ServerGroup:
 
 @dataclass(frozen=True, slots=True)
 class ClusterConfig:
-    """Groups by name; the servers of group `a` are called a-0, a-1, ..."""
+    """Groups of servers by name; the servers of group `a` are named a-0, a-1, ..."""
 
     servers: Mapping[str, ServerGroup]
 

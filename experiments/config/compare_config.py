@@ -1,4 +1,4 @@
-"""What `experiments.compare` is told besides the run: which policies, which seeds, how."""
+"""The options of `experiments.compare` besides the run: policies, seeds, processes, output."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -14,7 +14,7 @@ class CompareConfig:
 
     Args:
         policies: Options of the group `policy`.
-        seeds: Each policy is run with each; None: with the config's one seed.
+        seeds: Each policy is run with each seed; None: with the config's one seed.
         workers: Processes; None: one per CPU.
         json: Print the results as JSON in place of the table.
     """
@@ -39,10 +39,10 @@ _KEYS = tuple(field.name for field in fields(CompareConfig))
 
 
 def compare_config(plain: Mapping[str, Any]) -> CompareConfig:
-    """From composed YAML."""
+    """Return the comparison of a composed config."""
     return read_config(CompareConfig, {key: plain[key] for key in _KEYS})
 
 
 def without_compare_keys(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """The run alone; experiments set both, for both commands."""
+    """Return the keys of the run alone; experiment configs set both kinds of keys."""
     return {key: value for key, value in plain.items() if key not in _KEYS}

@@ -1,4 +1,4 @@
-"""The deployed models, and where their checkpoints lie when a run begins."""
+"""The deployed models, and the placement of their checkpoints when a run begins."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,9 +14,9 @@ class Deployment:
 
     Args:
         model: Id of the model table, such as "opt-6.7b".
-        replicas: How many; those of deployment `a` are called a-0, a-1, ...
-        dtype: Of the weights: fp16, fp8, int8 or int4.
-        num_gpus: That one instance takes; None: as many as its weights and KV cache need.
+        replicas: Number of copies; those of deployment `a` are named a-0, a-1, ...
+        dtype: Type of the weights: fp16, fp8, int8 or int4.
+        num_gpus: GPUs of one instance; None: as many as its weights and KV cache need.
         num_slots: Requests that one instance runs at once; 1 in the paper. None: as many as the KV
             cache beside the weights holds, each of `context_tokens`.
     """
@@ -42,7 +42,7 @@ class Deployment:
         return gpus_needed(model_named(self.model), dtype_named(self.dtype), gpu)
 
     def slots_per_instance(self, gpu: GpuSpec) -> int:
-        """At least one, even where the memory does not hold one request's whole context."""
+        """Return the slots of an instance: at least 1, even if one request's context does not fit."""
         if self.num_slots is not None:
             return self.num_slots
         kv_bytes = self.context_tokens * model_named(self.model).kv_bytes_per_token()
@@ -51,13 +51,13 @@ class Deployment:
 
     @property
     def size_bytes(self) -> int:
-        """Of the checkpoint."""
+        """Size of the checkpoint."""
         return model_named(self.model).weight_bytes(dtype_named(self.dtype))
 
 
 @dataclass(frozen=True, slots=True)
 class PlacementRule:
-    """What one tier of each server holds at the start.
+    """The initial content of one tier of each server.
 
     Args:
         kind: `everywhere`: each server holds the most popular models that fit. `round_robin`:
@@ -90,7 +90,7 @@ class ModelsConfig:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of all models, in the order of the deployments."""
+        """Names of all models, in the order of the deployments."""
         return tuple(
             f"{name}-{index}"
             for name, deployment in self.deployments.items()

@@ -1,7 +1,7 @@
-"""The real driver: what runs the engines, and what its cost was measured to be.
+"""The real driver: the engines that it runs, and the measured cost of the cluster around them.
 
-A calibration is what the simulator has to know to predict such a cluster. It is measured on an idle
-one before any workload is replayed (`python -m experiments.real.calibrate`), never fitted to a
+The simulator predicts such a cluster by a calibration. The calibration is measured on an idle
+cluster before any workload is replayed (`python -m experiments.real.calibrate`), never fitted to a
 result.
 """
 
@@ -28,21 +28,19 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What an idle cluster takes beyond the time that a timed engine sleeps.
+    """The durations of an idle cluster beyond the time that a timed engine sleeps.
 
     Args:
-        boot: From the order of a load to an engine that only lacks its weights; beside the
-            transfer.
-        ready: From there, or from the weights' last byte, to the controller's hearing that it can
-            serve.
+        boot: From LaunchInstance to an engine that lacks only its weights; beside the transfer.
+        ready: From the end of the boot and of the transfer to the controller's LoadFinished.
         first_token_s: From the controller's decision to the client's first token, the shortest
             prompt's computation included.
-        token_s: Of each further token, at batch 1.
-        sequence_s: Of each further token, for each sequence in the batch beyond the first.
-        prompt_token_s: Of a prompt's token.
-        load_share: Of the declared bandwidths, what loads reach; 1 where they are faster. That it
-            is not quite 1 matters: to a policy, equal servers differ once one has been tried.
-        checkpoint_bytes: Of the generated models' weights; None: as the config's models.
+        token_s: Duration of each further token at batch 1.
+        sequence_s: Added to `token_s` for each sequence in the batch beyond the first.
+        prompt_token_s: Duration of one token of a prompt.
+        load_share: Share of the declared bandwidths that loads reach; 1 if they are faster. A value
+            just below 1 matters: a policy then prefers a server that it has not tried yet.
+        checkpoint_bytes: Size of the generated models' weights; None: that of the config's models.
     """
 
     boot: Measured = field(default_factory=lambda: Measured(0.0, 0.0))
@@ -67,7 +65,7 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class RealSettings:
-    """How a real cluster is set up on this machine.
+    """The set-up of a real cluster on this machine.
 
     Args:
         engine: A name in `sllmreal.engine.registry`. `timed`: engines without weights, that sleep
@@ -76,9 +74,9 @@ class RealSettings:
             from files through SSD directories and memory pools into models that compute on the CPU.
         placement: `children`: the leader, each worker and each engine are processes. `in_process`:
             all are in this process's one event loop, engines in threads; for tests.
-        sample: Of `sllmreal.engine.samples`, for transformers.
-        max_send_lag_s: A run is refused if any request was sent later than that after its time.
-        calibration: What the simulator believes of all this.
+        sample: Name in `sllmreal.engine.samples`, for transformers.
+        max_send_lag_s: A run fails if a request was sent later than this after its arrival time.
+        calibration: The durations that the simulator assumes.
     """
 
     engine: str = "timed"

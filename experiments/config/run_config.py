@@ -1,4 +1,4 @@
-"""One run, whole: everything that its results depend on, apart from the program itself."""
+"""The configuration of a run: everything that determines its results, but the program."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ class RunConfig:
     """A run.
 
     Args:
-        name: For people, and for the name of the output folder.
-        seed: Of everything drawn: workload, faults, phases, the policy's lots; each from its own
-            stream, so that all policies meet the same requests and faults.
+        name: Label of the run, also in the name of the output folder.
+        seed: Seed of the workload, the faults, the phases and the policy's random choices, each
+            with a stream of its own: all policies get the same requests and faults.
     """
 
     name: str
@@ -54,10 +54,10 @@ class RunConfig:
 
 
 def run_config(plain: object) -> RunConfig:
-    """From composed YAML. Nothing is run yet, but what cannot run is refused.
+    """Return the run of a composed config, checked but not started.
 
     Raises:
-        UsageError: Something in it is wrong; it names the key.
+        UsageError: A value is wrong; the error names its key.
     """
     config = read_config(RunConfig, _with_scheduler_as_name(plain))
     for path in config.workload.paths:

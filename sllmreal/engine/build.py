@@ -45,7 +45,7 @@ class ColdStart:
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """What an engine is to be like. `model` is the weights' identity, None for that on disk."""
+    """Options of an engine. `model` is the identity of the weights; None: that of the files."""
 
     num_slots: int = 8
     context_tokens: int | None = None
@@ -109,7 +109,7 @@ def _engine(
 
 
 def weights_identity(path: str | Path) -> str:
-    """What tells these weights from others: their hashes, or the place and time of plain files."""
+    """Return an identity of the weights: of their hashes, or of path, size and time of the files."""
     layout = read_layout(Path(path))
     digest = hashlib.sha256()
     hashed = all(part.sha256 for part in layout.partitions)
@@ -125,14 +125,14 @@ def weights_identity(path: str | Path) -> str:
 
 
 def _timed(make: Callable[[], Made]) -> tuple[Made, float]:
-    """What was made, and in how many seconds."""
+    """Return what `make` returns, and its duration in seconds."""
     began_s = time.perf_counter()
     made = make()
     return made, time.perf_counter() - began_s
 
 
 def _import_transformers() -> None:
-    """What every family of models imports; its own module is small."""
+    """Import what every family of models imports; a family's own module is small."""
     from transformers import (  # noqa: F401
         AutoConfig,
         AutoModelForCausalLM,

@@ -19,7 +19,7 @@ from sllmreal.loader.memory import reserve_image
 
 @dataclass(frozen=True, slots=True)
 class CacheShape:
-    """What a model writes for one token."""
+    """The shape of the cache of one token."""
 
     num_layers: int
     num_heads: int
@@ -38,7 +38,7 @@ class CacheShape:
 
 
 class PassCache:
-    """What transformers' models ask of `past_key_values`, beside `update`: sizes of a pass."""
+    """The part of `past_key_values`, beside `update`, that transformers' models use: sizes."""
 
     is_compileable = False
 

@@ -1,4 +1,4 @@
-"""What goes wrong in an engine."""
+"""Errors of engines."""
 
 from sllmcore.errors import ClusterError, UsageError
 

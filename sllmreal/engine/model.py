@@ -1,4 +1,4 @@
-"""What a slot engine needs of a model: compute tokens, and keep their cache."""
+"""The model interface of the slot engine: it computes tokens and keeps their cache."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -43,7 +43,7 @@ class Model(Protocol):
     def export_kv(self, sequence: RunningSequence, begin: int, end: int) -> KVBlock: ...
 
     def import_kv(self, sequence: RunningSequence, block: KVBlock) -> None:
-        """Write a block of the right size. Raises BadStateError where it can tell that the block
+        """Write a block of the right size. Raises BadStateError where it can see that the block
         belongs elsewhere, and then has changed nothing."""
         ...
 

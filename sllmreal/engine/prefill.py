@@ -1,4 +1,4 @@
-"""Which prefills share a forward pass.
+"""Grouping of prefills into forward passes.
 
 Sequences at their very beginning do: they see nothing but their own new tokens, so that the shorter
 ones can be padded at the end, where nothing looks. A row joins a pass when at least half of it is

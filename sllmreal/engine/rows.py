@@ -1,4 +1,4 @@
-"""Which cache row each sequence has: a batch to decode must have the first rows, without gaps."""
+"""The cache row of each sequence: a batch to decode needs the first rows, without gaps."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from sllmreal.engine.sequence import RunningSequence
 
 @dataclass(frozen=True, slots=True)
 class RowChange:
-    """What is in row `source` goes to row `target`, and the other way round where both are used."""
+    """A move of row `source` to row `target`, and of `target` to `source` if both are used."""
 
     source: int
     target: int

@@ -5,7 +5,7 @@
     noise = 0 when greedy, else splitmix64(splitmix64(seed) + output index)
 
 The states are the cache. They come from the tokens before them alone, so that a token lost,
-repeated or out of place changes everything after it, and a block of the wrong states is told.
+repeated or out of place changes everything after it, and a block of the wrong states is detected.
 """
 
 import time
@@ -29,7 +29,7 @@ _STATE_BYTES = 8
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long computing takes; decoding b sequences, decode_step_s + b decode_sequence_s."""
+    """Emulated durations; a step that decodes b sequences: decode_step_s + b decode_sequence_s."""
 
     prefill_token_s: float = 0.0
     decode_step_s: float = 0.0
@@ -42,7 +42,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class TimedOptions:
-    """What a timed engine claims to be."""
+    """The properties of a timed engine."""
 
     model: str = "timed"
     context_tokens: int = 4096
@@ -167,7 +167,7 @@ class TimedModel:
         return splitmix64(self._states[sequence][-1] ^ noise) % self.capabilities.vocab_size
 
     def _layers(self, states: list[int]) -> tuple[memoryview, ...]:
-        """Of each layer the states, then their bits rotated by the layer's number plus one."""
+        """Yield per layer the states, then their bits rotated by the layer's number plus one."""
         keys = np.array(states, dtype="<u8")
         layers = []
         for shift in range(1, self.num_layers + 1):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
-    """What an engine of a model is asked for. `model` is the identity of the weights."""
+    """Options of an engine's model. `model` is the identity of the weights."""
 
     model: str
     num_slots: int = 8
@@ -148,7 +148,7 @@ class TransformersModel:
         mask: torch.Tensor | None,
         kept: torch.Tensor | int = 1,
     ) -> torch.Tensor:
-        """Of the kept places of each row, or its last ones: (rows, kept, vocabulary)."""
+        """Return the logits of each row's kept or last places: (rows, kept, vocabulary)."""
         some = functools.partial(self._model, logits_to_keep=kept)
         logits: torch.Tensor = self._run(some, tokens, positions, mask).logits
         return logits
@@ -187,7 +187,7 @@ class TransformersModel:
         return mask.masked_fill_(hidden, -math.inf)
 
     def _probed(self) -> CacheShape:
-        """What the model caches, from a first forward pass of one token."""
+        """Return the shape of the model's cache, from a forward pass of one token."""
         cache = ProbeCache()
         token = torch.zeros((1, 1), dtype=torch.long, device=self._device)
         self._model(input_ids=token, position_ids=token, past_key_values=cache, use_cache=True)

@@ -49,7 +49,7 @@ class RemoteModel:
     """A checkpoint in remote storage.
 
     Attributes:
-        layout: Its files and tensors.
+        layout: Files and tensors of the model.
         recognisable: Equal identities mean equal bytes, so a copy can be kept and found again.
         write_rest: Writes all files but the partitions into a directory, durably.
     """

@@ -25,7 +25,7 @@ class ChildCommand:
     Args:
         name: The child's name in log records.
         module: The module.
-        arguments: Its command line.
+        arguments: Command line of the module.
         least_s: Least time between two starts of the child.
     """
 

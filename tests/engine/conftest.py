@@ -17,7 +17,7 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where sample models are written, each once."""
+    """A directory of sample models, each written once."""
     return tmp_path_factory.mktemp("models")
 
 

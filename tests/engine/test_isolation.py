@@ -1,4 +1,4 @@
-"""One sequence's numbers never reach another one's, not even as infinities behind a mask."""
+"""The numbers of a sequence never reach another, not even as infinities behind a mask."""
 
 from pathlib import Path
 

@@ -48,7 +48,7 @@ def test_those_that_go_on_from_a_cache_are_alone() -> None:
 
 
 class Watched(TransformersModel):
-    """Says how many rows each prefill had."""
+    """Records the number of rows of each prefill."""
 
     def __init__(self, maker: TransformersMaker) -> None:
         super().__init__(maker.model, ModelOptions(maker.name, 8, 128))

@@ -25,7 +25,7 @@ BLIND = LoaderProfile("pytorch", pipelined=False)
 
 
 def elapsed_s(link: PacedLink, sizes: list[int], limit_bytes_per_s: float = 1e9) -> list[float]:
-    """How long transfers took that began together."""
+    """Return the durations of transfers that began together."""
     began_at_s, took_s = time.monotonic(), [0.0] * len(sizes)
 
     def move(number: int) -> None:
@@ -41,7 +41,7 @@ def elapsed_s(link: PacedLink, sizes: list[int], limit_bytes_per_s: float = 1e9)
 
 
 def test_transfers_share_a_link_and_none_is_faster_than_its_limit(tmp_path: Path) -> None:
-    """Seeded bug: a chunk that is booked from now on, whoever is before it."""
+    """Seeded bug: a chunk that is booked from now on, before earlier ones."""
     link = PacedLink(tmp_path / "link", 1e4)
 
     first, second = elapsed_s(link, [1000, 1000])

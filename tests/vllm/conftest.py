@@ -11,7 +11,7 @@ pytest.importorskip("vllm", reason="vLLM is not installed here: `make vllm test-
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where sample models are written, each once."""
+    """A directory of sample models, each written once."""
     return tmp_path_factory.mktemp("models")
 
 

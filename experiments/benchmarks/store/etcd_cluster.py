@@ -51,7 +51,7 @@ class EtcdCluster:
         self._processes[number].send_signal(signal.SIGSTOP)
 
     def thaw(self, number: int) -> None:
-        """It goes on."""
+        """Let a paused node go on."""
         self._processes[number].send_signal(signal.SIGCONT)
 
     def restart(self, number: int) -> None:

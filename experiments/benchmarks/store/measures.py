@@ -1,4 +1,4 @@
-"""What is timed of a store: single writes, groups, log appends, the way from a put to a watcher."""
+"""Timed operations of a store: single writes, groups, log appends, and a put until its watcher."""
 
 import asyncio
 import os

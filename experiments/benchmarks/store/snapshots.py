@@ -117,13 +117,13 @@ class Busy:
 
 
 def empty_state(settings: PolicySettings) -> LeaderState:
-    """As a leader begins with."""
+    """Return the initial state of a leader."""
     rng = random.Random(0)  # noqa: S311 - a policy's chance, not a secret
     return LeaderState(build_controller(settings, rng), PeerTable())
 
 
 def measured(policy: str) -> dict[str, float | str | int]:
-    """One round."""
+    """Measure one round."""
     busy = Busy(policy)
     busy.serve(NUM_SERVED)
     began_s = time.perf_counter()
@@ -152,7 +152,7 @@ def measured(policy: str) -> dict[str, float | str | int]:
 
 
 def replay(state: LeaderState, lines: list[str], header: str) -> None:
-    """As a new leader does. Raises AssertionError where it would decide otherwise."""
+    """Restore as a new leader does. Raises AssertionError if its decisions differ."""
     reader = JournalReader([header])
     for line in lines:
         record = decoded(line, LogRecord)

@@ -37,7 +37,7 @@ _WARM_UP_SAMPLE = "llama-mini"
 
 @dataclass(frozen=True, slots=True)
 class VllmModel:
-    """One model to serve: its directory, or its weights in a worker's pool, and sizes."""
+    """A model to serve: its directory, or its weights in a worker's pool, and sizes."""
 
     directory: str
     num_slots: int

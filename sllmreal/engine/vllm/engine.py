@@ -57,11 +57,11 @@ class _VllmSequence:
 
 
 class VllmEngine:
-    """One vLLM `EngineCore` as an `Engine`.
+    """An `Engine` over a vLLM `EngineCore`.
 
     Args:
         core: With a synchronous scheduler; its connector is `KvLanding` where KV is exported.
-        capabilities: Of the model as it runs here.
+        capabilities: Those of the model as it runs here.
     """
 
     def __init__(self, core: EngineCore, capabilities: Capabilities) -> None:

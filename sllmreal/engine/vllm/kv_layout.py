@@ -1,4 +1,4 @@
-"""Where vLLM's CPU attention keeps keys and values, and how to read and write positions of them.
+"""The layout of keys and values in vLLM's CPU attention, with access to positions of them.
 
 A layer's cache has the shape (blocks, heads, block_tokens, 2 * head_dim). The memory of one head
 in one block is two matrices, one after the other (`isa` "vec" of vLLM 0.32's CPU attention; found
