@@ -42,7 +42,7 @@ class Deployment:
         return gpus_needed(model_named(self.model), dtype_named(self.dtype), gpu)
 
     def slots_per_instance(self, gpu: GpuSpec) -> int:
-        """Return the slots of an instance: at least 1, even if one request's context does not fit."""
+        """Return the slots of an instance: at least 1, even if one context does not fit."""
         if self.num_slots is not None:
             return self.num_slots
         kv_bytes = self.context_tokens * model_named(self.model).kv_bytes_per_token()

@@ -1,4 +1,4 @@
-"""Conversion of plain data from YAML to frozen dataclasses; unknown and mistyped keys are refused."""
+"""Conversion of plain data from YAML to frozen dataclasses; unknown keys are refused."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches

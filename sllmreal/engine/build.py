@@ -109,7 +109,7 @@ def _engine(
 
 
 def weights_identity(path: str | Path) -> str:
-    """Return an identity of the weights: of their hashes, or of path, size and time of the files."""
+    """Return an identity of the weights: their hashes, or path, size and time of the files."""
     layout = read_layout(Path(path))
     digest = hashlib.sha256()
     hashed = all(part.sha256 for part in layout.partitions)
