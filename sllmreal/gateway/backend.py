@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sllmcore.errors import ClusterError
 from sllmreal.engine.protocol import FinishReason, Sampling
+from sllmreal.gateway.model_defaults import ModelDefaults
 
 if TYPE_CHECKING:  # it needs prometheus_client, which a cluster without a gateway lacks
     from sllmreal.gateway.cluster_metrics import ClusterMetrics
@@ -108,6 +109,11 @@ class Tokenizer(Protocol):
     @property
     def stop_tokens(self) -> frozenset[int]:
         """The tokens that end an answer."""
+        ...
+
+    @property
+    def defaults(self) -> ModelDefaults:
+        """The model's defaults for fields that a request leaves out."""
         ...
 
     def encode(self, text: str, *, special: bool) -> list[int]:

@@ -14,6 +14,7 @@ from sllmreal.gateway.errors import ApiError, bad_request, unknown_model
 from sllmreal.gateway.fields import GenerationBody
 from sllmreal.gateway.generation import GenerationPlan
 from sllmreal.gateway.keys import Principal
+from sllmreal.gateway.model_defaults import ModelDefaults
 from sllmreal.gateway.settings import Limits
 
 DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's default of max_tokens for completions
@@ -56,7 +57,8 @@ class Planner:
                 prompts.append(await _tokens(tokenizer, model.name, prompt, special=True))
             else:
                 prompts.append(_checked_ids(prompt, tokenizer))
-        output_limit = _OutputLimit(body.max_tokens, DEFAULT_COMPLETION_TOKENS)
+        default = _defaults(tokenizer).max_tokens or DEFAULT_COMPLETION_TOKENS
+        output_limit = _OutputLimit(body.max_tokens, default)
         return self._plan(body, model, prompts, request_id, output_limit)
 
     async def chat(self, body: ChatRequest, request_id: str) -> GenerationPlan:
@@ -73,7 +75,8 @@ class Planner:
         except UsageError as error:
             raise bad_request(str(error), "messages") from error
         prompt = await _tokens(tokenizer, model.name, text, special=False)
-        output_limit = _OutputLimit(body.output_limit, model.context_tokens)
+        default = tokenizer.defaults.max_tokens or model.context_tokens
+        output_limit = _OutputLimit(body.output_limit, default)
         return self._plan(body, model, [prompt], request_id, output_limit)
 
     def _check_limits(self, body: GenerationBody, num_prompts: int) -> None:
@@ -113,6 +116,7 @@ class Planner:
             )
             raise bad_request(message, "stop")
         stop_tokens = frozenset[int]() if tokenizer is None else tokenizer.stop_tokens
+        defaults = _defaults(tokenizer)
         seed = secrets.randbits(62) if body.seed is None else body.seed
         num_choices = body.n or 1
         requests = tuple(
@@ -122,7 +126,7 @@ class Planner:
                 self._principal.tenant,
                 tuple(prompt),
                 self._output_tokens(len(prompt), model, output_limit),
-                _sampling(body, seed + choice),
+                _sampling(body, defaults, seed + choice),
                 frozenset() if body.ignore_eos else stop_tokens,
             )
             for number, prompt in enumerate(prompts)
@@ -156,14 +160,25 @@ class Planner:
         return min(wanted, num_left, limits.output_tokens)
 
 
-def _sampling(body: GenerationBody, seed: int) -> Sampling:
-    top_k = body.top_k if body.top_k is not None and body.top_k > 0 else None
+def _defaults(tokenizer: Tokenizer | None) -> ModelDefaults:
+    return ModelDefaults() if tokenizer is None else tokenizer.defaults
+
+
+def _sampling(body: GenerationBody, defaults: ModelDefaults, seed: int) -> Sampling:
+    """Return the sampling: fields of the request, else the model's defaults, else OpenAI's."""
+    top_k = _first(body.top_k, defaults.top_k, 0)
     return Sampling(
-        temperature=1.0 if body.temperature is None else body.temperature,
-        top_k=top_k,
-        top_p=1.0 if body.top_p is None else body.top_p,
+        temperature=_first(body.temperature, defaults.temperature, 1.0),
+        top_k=top_k if top_k > 0 else None,
+        top_p=_first(body.top_p, defaults.top_p, 1.0),
         seed=seed,
     )
+
+
+def _first(requested: T | None, default: T | None, otherwise: T) -> T:
+    if requested is not None:
+        return requested
+    return otherwise if default is None else default
 
 
 async def _tokens(
