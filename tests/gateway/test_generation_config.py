@@ -67,7 +67,7 @@ def test_the_tokens_of_the_tokenizer_and_of_the_configuration_both_end_an_answer
 
 def test_values_that_are_no_token_ids_are_refused_by_file_and_rule() -> None:
     for bad in ("x", [True], -1, [2.5]):
-        with pytest.raises(UsageError, match="config.json.*eos_token_id"):
+        with pytest.raises(UsageError, match=r"config.json.*eos_token_id"):
             tokenizer(config={"eos_token_id": bad})
 
 
@@ -92,7 +92,7 @@ def test_the_sampling_of_the_generation_config_is_the_default() -> None:
     [("temperature", -1), ("top_p", 0), ("top_p", "x"), ("top_k", 0.5), ("max_new_tokens", 0)],
 )
 def test_an_invalid_default_is_refused_by_name(name: str, value: object) -> None:
-    with pytest.raises(UsageError, match=f"generation_config.json.*{name}"):
+    with pytest.raises(UsageError, match=rf"generation_config.json.*{name}"):
         tokenizer(generation_config={name: value})
 
 
