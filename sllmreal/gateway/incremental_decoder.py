@@ -16,7 +16,6 @@ show by themselves is not returned again:
     new = decode(before + tail + output) after decode(before) and after what the tail shows of it
 """
 
-import os
 from collections.abc import Callable, Sequence
 
 MAX_PENDING = 16
@@ -63,12 +62,18 @@ class IncrementalDecoder:
     def _release(self, num_tokens: int, text: str) -> str:
         if not text:  # special tokens alone decode to nothing: they stay pending
             return ""
-        new = text[len(os.path.commonprefix((self._shown, text))) :] if self._shown else text
+        new = text[_num_common(self._shown, text) :]
         self._shown = ""
         self._before = self._pending[:num_tokens]
         self._text_before = self._decode(self._before)
         del self._pending[:num_tokens]
         return new
+
+
+def _num_common(first: str, second: str) -> int:
+    """Return the number of characters that two texts begin with alike."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((place for place, (one, other) in pairs if one != other), len(first))
 
 
 def _context(decode: Callable[[Sequence[int]], str], prompt: Sequence[int]) -> tuple[int, int]:
