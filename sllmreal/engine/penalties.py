@@ -12,6 +12,7 @@ Counts are taken from the tokens at each step and not kept, so that a sequence w
 another engine has the same ones.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -51,12 +52,13 @@ def adjusted_logits(logits: torch.Tensor, draw: Draw) -> torch.Tensor:
         barred = [token for token in draw.stop_tokens if token < len(adjusted)]
         adjusted[torch.tensor(barred, dtype=torch.long, device=device)] = -torch.inf
     if sampling.repetition_penalty != 1:
-        places = torch.tensor(draw.tokens, dtype=torch.long, device=device).unique()
+        places = torch.tensor(sorted(set(draw.tokens)), dtype=torch.long, device=device)
         values = adjusted[places]
         penalty = sampling.repetition_penalty
         adjusted[places] = torch.where(values > 0, values / penalty, values * penalty)
     if sampling.frequency_penalty or sampling.presence_penalty:
-        output = torch.tensor(draw.tokens[draw.num_prompt :], dtype=torch.long, device=device)
-        places, counts = output.unique(return_counts=True)
+        occurrences = Counter(draw.tokens[draw.num_prompt :])
+        places = torch.tensor(list(occurrences), dtype=torch.long, device=device)
+        counts = torch.tensor(list(occurrences.values()), dtype=torch.float64, device=device)
         adjusted[places] -= sampling.frequency_penalty * counts + sampling.presence_penalty
     return adjusted

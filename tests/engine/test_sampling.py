@@ -9,8 +9,9 @@ import torch
 
 from sllmcore.errors import UsageError
 from sllmreal.engine.mixing import uniform
+from sllmreal.engine.penalties import Draw
 from sllmreal.engine.protocol import Sampling
-from sllmreal.engine.sampling import Draw, chosen_tokens
+from sllmreal.engine.sampling import chosen_tokens
 
 NUM_DRAWS = 1000
 
@@ -150,7 +151,7 @@ def test_the_repetition_penalty_is_that_of_transformers() -> None:
         for _ in range(30):
             logits = torch.randn(1, 20, generator=generator)
             tokens = torch.randint(0, 20, (8,), generator=generator)
-            expected = int(process(tokens[None], logits.clone()).argmax())  # type: ignore[arg-type]
+            expected = int(process(tokens[None], logits.clone()).argmax())
 
             rule = Sampling(repetition_penalty=penalty)
 
