@@ -101,14 +101,15 @@ def _declared_ids(files: Mapping[str, bytes]) -> frozenset[int]:
     sources += [(_CONFIG, part) for part in (config, *parts)]
     for name, source in sources:
         declared = source.get("eos_token_id")
-        ids = declared if isinstance(declared, list) else [declared]
-        if any(isinstance(one, bool) or not isinstance(one, int | None) for one in ids) or any(
-            one is not None and one < 0 for one in ids
-        ):
+        if declared is None:
+            continue
+        given: list[object] = declared if isinstance(declared, list) else [declared]
+        ids = [one for one in given if isinstance(one, int) and not isinstance(one, bool)]
+        if len(ids) < len(given) or min(ids, default=0) < 0:
             rule = "a token id or a list of token ids"
             raise _invalid(name, "eos_token_id", declared, rule)
-        if any(one is not None for one in ids):
-            return frozenset(one for one in ids if one is not None)
+        if ids:
+            return frozenset(ids)
     return frozenset()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from tokenizers import Tokenizer as HuggingFace
 
 from sllmcore.errors import UsageError
-from sllmreal.gateway.backend import Message
+from sllmreal.gateway.backend import NEXT_TURN, ChatOptions, Message
 from sllmreal.gateway.chat_template import ChatTemplate
 from sllmreal.gateway.incremental_decoder import IncrementalDecoder
 from sllmreal.gateway.model_defaults import (
@@ -85,11 +85,15 @@ class TextTokenizer:
         """Return a decoder of the output that follows this prompt."""
         return IncrementalDecoder(self.decode, prompt)
 
-    def chat_prompt(self, messages: Sequence[Message]) -> str:
-        """Return the prompt for the assistant's next turn. Raises UsageError."""
+    def entries(self, tokens: Sequence[int]) -> list[str]:
+        """Return the vocabulary's text of each token; an empty one for unused ids."""
+        return [self._tokenizer.id_to_token(token) or "" for token in tokens]
+
+    def chat_prompt(self, messages: Sequence[Message], options: ChatOptions = NEXT_TURN) -> str:
+        """Return the prompt in the model's chat format. Raises UsageError."""
         if self._template is None:
             raise UsageError("this model has no chat template; use /v1/completions")
-        return self._template.render(messages)
+        return self._template.render(messages, options)
 
 
 def _template_source(files: Mapping[str, bytes], config: Mapping[str, object]) -> str | None:
