@@ -12,7 +12,8 @@ from sllmreal.gateway.fields import Strict
 from sllmreal.gateway.unserved import Unserved
 
 MAX_ITEMS = 1_024  # messages, parts of a message, tools
-_KINDS = {
+# Types of parts that are refused, and the beginning of the refusal.
+CONTENT_KINDS = {
     "image_url": "Images are",
     "input_image": "Images are",
     "image": "Images are",
@@ -34,9 +35,9 @@ class TextPart(Strict):
     @classmethod
     def _check_kind(cls, data: object) -> object:
         kind = data.get("type") if isinstance(data, dict) else None
-        if isinstance(kind, str) and kind in _KINDS:
+        if isinstance(kind, str) and kind in CONTENT_KINDS:
             message = (
-                f"{_KINDS[kind]} not supported by this server, which has text models only: "
+                f"{CONTENT_KINDS[kind]} not supported by this server, which has text models only: "
                 f"a message has a part of type {kind!r}; send parts of type 'text'."
             )
             raise bad_request(message, "messages", "unsupported_content")
