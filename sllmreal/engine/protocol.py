@@ -29,12 +29,21 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the next token is chosen. temperature 0 is greedy, whatever the rest says."""
+    """The rule that chooses the next token; `sllmreal.engine.sampling` has its formula.
+
+    With temperature 0 the choice is greedy: top_k, top_p, min_p and seed have no effect.
+    """
 
     temperature: float = 0.0
     top_k: int | None = None
     top_p: float = 1.0
     seed: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()  # token and what is added to its logit
+    min_tokens: int = 0  # output tokens before which no stop token is chosen
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature <= 100:
@@ -43,6 +52,29 @@ class Sampling:
             raise UsageError(f"top_k must be at least 1, got {self.top_k}")
         if not 0 < self.top_p <= 1:
             raise UsageError(f"top_p must be in (0, 1], got {self.top_p}")
+        if not 0 <= self.min_p <= 1:
+            raise UsageError(f"min_p must be in [0, 1], got {self.min_p}")
+        for name in ("presence_penalty", "frequency_penalty"):
+            if not -2 <= getattr(self, name) <= 2:
+                raise UsageError(f"{name} must be in [-2, 2], got {getattr(self, name)}")
+        if not 0 < self.repetition_penalty <= 100:
+            raise UsageError(
+                f"repetition_penalty must be in (0, 100], got {self.repetition_penalty}"
+            )
+        if any(token < 0 or not -100 <= bias <= 100 for token, bias in self.logit_bias):
+            raise UsageError("logit_bias must have token ids from 0 on, and biases in [-100, 100]")
+        if self.min_tokens < 0:
+            raise UsageError(f"min_tokens must be at least 0, got {self.min_tokens}")
+
+    @property
+    def has_penalties(self) -> bool:
+        """True if the choice depends on the tokens before it otherwise than through the logits."""
+        return bool(self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1)
+
+    @property
+    def adjusts_logits(self) -> bool:
+        """True if the token is not chosen from the model's logits as they are."""
+        return self.has_penalties or bool(self.logit_bias) or self.min_tokens > 0
 
 
 @dataclass(frozen=True, slots=True)

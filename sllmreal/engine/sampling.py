@@ -1,9 +1,11 @@
 """Choosing tokens: a function of the logits and of (seed, index), without a generator's state.
 
+    adjusted  the logits after bias and penalties (`sllmreal.engine.penalties`)
     greedy    the largest logit, the smallest token among equals
     sampled   p = exp((logits - largest) / temperature), in float64
-              top_k: the k largest p remain;  top_p: of what remains, the fewest largest p that
-              make up top_p of its sum;  of equal p at an edge the smaller tokens remain
+              min_p: p of at least min_p remain;  top_k: of those the k largest;  top_p: of what
+              remains, the fewest largest p that make up top_p of its sum;  of equal p at an edge
+              the smaller tokens remain
               token = the first whose cumulated p, by token, exceeds uniform(seed, index) * sum
 
 Cumulated by token and not by rank: rounding then moves a token's bounds a little and never
@@ -11,35 +13,37 @@ changes the order of tokens that are nearly as likely.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from sllmreal.engine.mixing import uniform
-from sllmreal.engine.protocol import Sampling
+from sllmreal.engine.penalties import Draw, adjusted_logits
 
 _LIKELY = 1e-3  # what is less likely seldom belongs to a nucleus, and sorting it is slow
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """How to choose one token: the rule, and the output index it is for."""
-
-    sampling: Sampling
-    index: int
 
 
 def chosen_tokens(logits: torch.Tensor, draws: Sequence[Draw]) -> list[int]:
     """A token for each row of `logits`, (rows, vocabulary)."""
     tokens = _largest(logits)
-    sampled = [row for row, draw in enumerate(draws) if draw.sampling.temperature > 0]
-    if sampled:
+    others = [
+        row
+        for row, draw in enumerate(draws)
+        if draw.sampling.temperature > 0 or draw.adjusts_logits
+    ]
+    if others:
         # Row by row: on a CPU one row's numbers stay in the cache, a batch's do not.
-        found = torch.stack([_sampled(logits[row], draws[row]) for row in sampled]).tolist()
-        for row, token in zip(sampled, found, strict=True):
+        found = torch.stack([_chosen(logits[row], draws[row]) for row in others]).tolist()
+        for row, token in zip(others, found, strict=True):
             tokens[row] = token
     return tokens
+
+
+def _chosen(logits: torch.Tensor, draw: Draw) -> torch.Tensor:
+    """Return a token, as a scalar, for a row that is sampled or adjusted."""
+    if draw.adjusts_logits:
+        logits = adjusted_logits(logits, draw)
+    return _sampled(logits, draw) if draw.sampling.temperature > 0 else logits.argmax()
 
 
 def _largest(logits: torch.Tensor) -> list[int]:
@@ -54,8 +58,10 @@ def _largest(logits: torch.Tensor) -> list[int]:
 def _sampled(logits: torch.Tensor, draw: Draw) -> torch.Tensor:
     """A token, as a scalar."""
     sampling = draw.sampling
-    likelihoods = logits.double()
+    likelihoods = logits.to(torch.float64, copy=True)
     likelihoods.sub_(likelihoods.amax()).div_(sampling.temperature).exp_()
+    if sampling.min_p > 0:  # the largest is 1
+        likelihoods.mul_(likelihoods >= sampling.min_p)
     if sampling.top_k is not None and sampling.top_k < len(likelihoods):
         least = likelihoods.topk(sampling.top_k).values[-1]
         _keep(likelihoods, least, sampling.top_k)

@@ -67,6 +67,7 @@ def check_spec(spec: SequenceSpec, capabilities: Capabilities) -> None:
             f"a prompt of {len(spec.prompt)} tokens leaves no room in a context of {context}"
         )
     _check_vocabulary(spec.prompt, capabilities.vocab_size)
+    _check_vocabulary([token for token, _ in spec.sampling.logit_bias], capabilities.vocab_size)
     check_continuation(spec, 0, spec.output, capabilities)
 
 

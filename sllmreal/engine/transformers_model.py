@@ -16,10 +16,11 @@ import torch
 
 from sllmcore.errors import UsageError
 from sllmreal.engine.cache import CacheShape, ProbeCache, RowCache
+from sllmreal.engine.penalties import Draw
 from sllmreal.engine.prefill import Prefill
 from sllmreal.engine.protocol import Capabilities, KVBlock
 from sllmreal.engine.rows import Rows
-from sllmreal.engine.sampling import Draw, chosen_tokens
+from sllmreal.engine.sampling import chosen_tokens
 from sllmreal.engine.sequence import RunningSequence
 
 if TYPE_CHECKING:
@@ -200,7 +201,9 @@ class TransformersModel:
 
 
 def _draw(sequence: RunningSequence) -> Draw:
-    return Draw(sequence.spec.sampling, sequence.num_output)
+    spec, num_prompt = sequence.spec, sequence.num_prompt
+    index = len(sequence.tokens) - num_prompt
+    return Draw(spec.sampling, index, sequence.tokens, num_prompt, spec.stop_tokens)
 
 
 def _context_tokens(model: "PreTrainedModel", wanted: int | None) -> int:

@@ -47,13 +47,20 @@ class WaitingChoice:
     """A choice that waits for its first token, and counts as waiting until `leave`."""
 
     def __init__(self, admission: "Admission") -> None:
-        self._admission: Admission | None = admission
+        self._admission = admission
+        self._waits = True
 
     def leave(self) -> None:
         """Stop waiting. May be called twice."""
-        if self._admission is not None:
+        if self._waits:
+            self._waits = False
             self._admission.num_waiting -= 1
-            self._admission = None
+
+    def enter(self) -> None:
+        """Wait with a further choice of the same request. May be called while it waits."""
+        if not self._waits:
+            self._waits = True
+            self._admission.num_waiting += 1
 
 
 class Admission:
@@ -98,7 +105,10 @@ class Admission:
 
     @contextmanager
     def waiting(self, num_choices: int) -> Iterator[list[WaitingChoice]]:
-        """Count all choices of a request as waiting, or none. Raises ApiError (429)."""
+        """Count the choices of a request that begin at once as waiting.
+
+        Raises ApiError (429) if not all of them may wait.
+        """
         if self.num_waiting + num_choices > self._limits.waiting:
             raise self._queue_full()
         self.num_waiting += num_choices

@@ -7,14 +7,16 @@ import msgspec
 from fastapi import APIRouter, FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
 from sllmreal.gateway.backend import Backend, DeployedModel
 from sllmreal.gateway.errors import ApiError, ClientLeftError
-from sllmreal.gateway.gate import OPEN_PATH, Gate
+from sllmreal.gateway.gate import OPEN_PATHS, Gate
 from sllmreal.gateway.service import CLIENT_LEFT, GatewayService
 from sllmreal.gateway.settings import GatewaySettings
+from sllmreal.gateway.unserved import UNSERVED_ENDPOINTS
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,6 +31,7 @@ def create_app(backend: Backend, settings: GatewaySettings) -> FastAPI:
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.service = service
     app.include_router(_generating_routes(service))
+    app.include_router(_text_routes(service))
     app.include_router(_status_routes(service))
     app.add_middleware(
         Gate,
@@ -37,6 +40,14 @@ def create_app(backend: Backend, settings: GatewaySettings) -> FastAPI:
         draining=lambda: service.draining,
         on_error=service.count_error,
     )
+    if settings.cors_origins:  # outside of the gate, because a preflight request has no key
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "retry-after"],
+        )
     _add_error_handlers(app, service)
     return app
 
@@ -55,6 +66,20 @@ def _generating_routes(service: GatewayService) -> APIRouter:
     return router
 
 
+def _text_routes(service: GatewayService) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/tokenize")
+    async def tokenize(request: Request) -> Response:
+        return _json(await service.tokenize(request))
+
+    @router.post("/detokenize")
+    async def detokenize(request: Request) -> Response:
+        return _json(await service.detokenize(request))
+
+    return router
+
+
 def _status_routes(service: GatewayService) -> APIRouter:
     router = APIRouter()
 
@@ -68,11 +93,13 @@ def _status_routes(service: GatewayService) -> APIRouter:
     async def model(request: Request, name: str) -> Response:
         return _json(_card(service.planner(request).model(name)))
 
-    @router.get(OPEN_PATH)
     async def health() -> Response:
         found = service.health()
         body = {"status": found.status, "reasons": found.reasons}
         return _json(body, 200 if found.status == "ok" else 503)
+
+    for path in OPEN_PATHS:
+        router.add_api_route(path, health, methods=["GET"])
 
     @router.get("/metrics")
     async def metrics(request: Request) -> Response:
@@ -106,7 +133,12 @@ def _add_error_handlers(app: FastAPI, service: GatewayService) -> None:
 
     @app.exception_handler(HTTPException)
     async def routing_error(request: Request, error: HTTPException) -> Response:
-        message = f"{error.detail}: {request.method} {request.url.path[:200]}"
+        path = request.url.path
+        message = f"{error.detail}: {request.method} {path[:200]}"
+        if path in UNSERVED_ENDPOINTS:
+            message = f"{path} is not supported by this server: {UNSERVED_ENDPOINTS[path]}."
+            refusal = ApiError(404, message, code="unsupported_endpoint")
+            return await api_error(request, refusal)
         return await api_error(request, ApiError(error.status_code, message))
 
     @app.exception_handler(Exception)

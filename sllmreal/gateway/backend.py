@@ -6,12 +6,13 @@ one way: its last `Generated` has a finish, the stream raises one of the errors 
 closes the stream, which cancels the generation and frees what it holds.
 """
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from sllmcore.errors import ClusterError
 from sllmreal.engine.protocol import FinishReason, Sampling
+from sllmreal.gateway.model_defaults import ModelDefaults
 
 if TYPE_CHECKING:  # it needs prometheus_client, which a cluster without a gateway lacks
     from sllmreal.gateway.cluster_metrics import ClusterMetrics
@@ -91,10 +92,29 @@ class TokenDecoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A turn of a conversation."""
+    """A turn of a conversation. `fields` are others that a chat template may use."""
 
     role: str
     content: str
+    fields: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatOptions:
+    """Options of a chat template.
+
+    Attributes:
+        begins_turn: The prompt ends with the beginning of the assistant's turn.
+        continues_last: The prompt ends inside the last message, which the model continues.
+        variables: Further variables of the template.
+    """
+
+    begins_turn: bool = True
+    continues_last: bool = False
+    variables: Mapping[str, object] = field(default_factory=dict)
+
+
+NEXT_TURN = ChatOptions()
 
 
 class Tokenizer(Protocol):
@@ -110,6 +130,11 @@ class Tokenizer(Protocol):
         """The tokens that end an answer."""
         ...
 
+    @property
+    def defaults(self) -> ModelDefaults:
+        """The model's defaults for fields that a request leaves out."""
+        ...
+
     def encode(self, text: str, *, special: bool) -> list[int]:
         """Return token ids; `special` adds those that the model expects first, such as BOS."""
         ...
@@ -122,8 +147,12 @@ class Tokenizer(Protocol):
         """Return a decoder of the output that follows this prompt."""
         ...
 
-    def chat_prompt(self, messages: Sequence[Message]) -> str:
-        """Return the prompt for the assistant's next turn, in the model's chat format.
+    def entries(self, tokens: Sequence[int]) -> list[str]:
+        """Return the vocabulary's text of each token."""
+        ...
+
+    def chat_prompt(self, messages: Sequence[Message], options: ChatOptions = NEXT_TURN) -> str:
+        """Return the prompt in the model's chat format.
 
         Raises UsageError if the model has no chat template or it refuses the messages.
         """

@@ -16,9 +16,11 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from sllmcore.errors import UsageError
-from sllmreal.gateway.backend import Message
+from sllmreal.gateway.backend import NEXT_TURN, ChatOptions, Message
 
 MAX_TEMPLATE_CHARS = 1 << 20
+# The end of a message to continue. Its last space shows whether the template strips messages.
+_END_MARK = "<END OF THE MESSAGE TO CONTINUE> "
 # Errors that a template may raise for messages that its author did not expect.
 _REFUSALS = (
     jinja2.TemplateError,
@@ -63,19 +65,34 @@ class ChatTemplate:
         except jinja2.TemplateError as error:
             raise UsageError(f"the chat template does not compile: {error}") from error
 
-    def render(self, messages: Sequence[Message]) -> str:
-        """Return the prompt for the assistant's next turn.
+    def render(self, messages: Sequence[Message], options: ChatOptions = NEXT_TURN) -> str:
+        """Return the prompt.
 
-        Raises UsageError if the template refuses the messages.
+        Raises UsageError if the template refuses the messages, or drops the message to continue.
         """
-        turns = [{"role": turn.role, "content": turn.content} for turn in messages]
+        turns = [{"role": turn.role, "content": turn.content, **turn.fields} for turn in messages]
+        if options.continues_last:
+            turns[-1]["content"] = f"{messages[-1].content}{_END_MARK}"
+        variables = self._special_tokens | dict(options.variables)
         try:
-            return self._template.render(
-                messages=turns, add_generation_prompt=True, **self._special_tokens
+            text = self._template.render(
+                variables, messages=turns, add_generation_prompt=options.begins_turn
             )
         except _REFUSALS as error:
             reason = str(error)[:300]
             raise UsageError(f"the model's chat template refuses the messages: {reason}") from error
+        return _until_mark(text) if options.continues_last else text
+
+
+def _until_mark(text: str) -> str:
+    """Return the text before the mark; without spaces at its end if the template cut the mark's."""
+    place = text.rfind(_END_MARK.strip())
+    if place < 0:
+        raise UsageError(
+            "the model's chat template does not show the last message as it is, so that it cannot "
+            "be continued; set continue_final_message to false"
+        )
+    return text[:place] if text.startswith(_END_MARK, place) else text[:place].rstrip()
 
 
 def _to_json(value: object, indent: int | None = None) -> str:

@@ -60,9 +60,11 @@ def bad_request(message: str, param: str | None = None, code: str | None = None)
     return ApiError(400, message, param=param, code=code)
 
 
-def unsupported(param: str) -> ApiError:
-    """Return the error for a parameter of OpenAI's API that this gateway does not serve."""
-    message = f"{param} is not supported by this server; remove it or leave it at its default."
+def unsupported(param: str, reason: str) -> ApiError:
+    """Return the error for a parameter that this gateway does not serve."""
+    message = (
+        f"{param} is not supported by this server: {reason}. Remove it or leave it at its default."
+    )
     return bad_request(message, param, "unsupported_parameter")
 
 

@@ -1,6 +1,7 @@
 """Middleware that authenticates and admits each request before it is routed.
 
-It stands before routing, so that it also guards routes that are added later. Only /health is open.
+It stands before routing, so that it also guards routes that are added later. Only /health and
+/ping are open. HEAD is answered as GET without the body.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from sllmreal.gateway.admission import Admission
 from sllmreal.gateway.errors import ApiError
 from sllmreal.gateway.keys import Keyring
 
-OPEN_PATH = "/health"
+OPEN_PATHS = ("/health", "/ping")  # /ping is that of Amazon SageMaker
 
 
 class Gate:
@@ -38,7 +39,9 @@ class Gate:
             await receive()
             await send({"type": "websocket.close", "code": 1008})
             return
-        if scope["type"] == "lifespan" or scope["path"] == OPEN_PATH:
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope, send = {**scope, "method": "GET"}, _without_body(send)
+        if scope["type"] == "lifespan" or scope["path"] in OPEN_PATHS:
             await self._app(scope, receive, send)
             return
         try:
@@ -73,6 +76,15 @@ class Gate:
             if started or not self._draining():
                 raise
             raise _shutting_down() from None
+
+
+def _without_body(send: Send) -> Send:
+    async def send_headers(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return send_headers
 
 
 def _shutting_down() -> ApiError:

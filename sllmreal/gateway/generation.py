@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -27,13 +27,40 @@ Emit = Callable[[Delta], None]
 
 
 @dataclass(frozen=True, slots=True)
+class Echo:
+    """The text of a prompt's first `num_tokens` tokens, which end with a whole character."""
+
+    text: str
+    num_tokens: int
+
+
+def echo_of(prompt: Sequence[int], tokenizer: Tokenizer) -> Echo:
+    """Return the echo of a prompt. A last character that it does not complete is left out."""
+    for num_tokens in range(len(prompt), max(0, len(prompt) - 4), -1):
+        text = tokenizer.decode(prompt[:num_tokens])
+        if not text.endswith("\N{REPLACEMENT CHARACTER}"):
+            return Echo(text, num_tokens)
+    return Echo("", 0) if len(prompt) < 4 else Echo(tokenizer.decode(prompt), len(prompt))
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationPlan:
-    """The requests of all choices, and how their tokens become text."""
+    """The requests of all choices, and how their tokens become text.
+
+    Attributes:
+        prompt_tokens: Of each prompt once, however many choices it has.
+        includes_stop: The text has the stop string or stop token that ended it.
+        echoes: For each request the part of its prompt to return; empty without `echo`.
+        at_once: Choices that run at a time.
+    """
 
     requests: tuple[GenerationRequest, ...]
     tokenizer: Tokenizer | None
     stop_strings: tuple[str, ...]
-    prompt_tokens: int  # each prompt once, however many choices it has
+    prompt_tokens: int
+    includes_stop: bool = False
+    echoes: tuple[Echo, ...] = ()
+    at_once: int = 16
 
 
 class ChoiceText:
@@ -41,22 +68,31 @@ class ChoiceText:
 
     def __init__(self, index: int, request: GenerationRequest, plan: GenerationPlan) -> None:
         self._index = index
-        self._stop_tokens = request.stop_tokens
-        tokenizer = plan.tokenizer
-        self._decoder = None if tokenizer is None else tokenizer.decoder(request.prompt)
-        self._stops = StopStrings(plan.stop_strings)
+        # Stop tokens that the text leaves out.
+        self._hidden_tokens = frozenset() if plan.includes_stop else request.stop_tokens
+        self._min_tokens = request.sampling.min_tokens
+        echo = plan.echoes[index] if plan.echoes else Echo("", len(request.prompt))
+        tokenizer, shown = plan.tokenizer, echo.num_tokens
+        self._decoder = None if tokenizer is None else tokenizer.decoder(request.prompt[:shown])
+        self._stops = StopStrings(plan.stop_strings, included=plan.includes_stop)
+        self._echo = echo.text + "".join(map(self._decoded, request.prompt[shown:]))
         self.num_used = 0  # tokens until the end, including the one that ended the choice
 
     def push(self, generated: Generated) -> Delta:
         """Return the delta of further tokens. It has a `finish` if the choice ends with it."""
-        text, finish = "", generated.finish
+        text, finish = self._echo, generated.finish
+        self._echo = ""
         ends_by_token = finish is FinishReason.STOP
         for index, token in enumerate(generated.tokens):
             self.num_used += 1
             last = index == len(generated.tokens) - 1
-            if last and ends_by_token and token in self._stop_tokens:
+            if last and ends_by_token and token in self._hidden_tokens:
                 break  # a stop token is not part of the text
-            text += self._stops.push("" if self._decoder is None else self._decoder.push(token))
+            new = self._decoded(token)
+            if self.num_used <= self._min_tokens:
+                text += self._stops.skip(new)
+                continue
+            text += self._stops.push(new)
             if self._stops.matched:
                 tokens = generated.tokens[: index + 1]
                 return Delta(self._index, text, tokens, FinishReason.STOP)
@@ -66,6 +102,9 @@ class ChoiceText:
                 return Delta(self._index, text, generated.tokens, FinishReason.STOP)
             text += self._stops.flush()
         return Delta(self._index, text, generated.tokens, finish)
+
+    def _decoded(self, token: int) -> str:
+        return "" if self._decoder is None else self._decoder.push(token)
 
 
 class Generation:
@@ -91,7 +130,8 @@ class Generation:
         FailedError, or what `emit` raises. After it no choice runs any more.
         """
         requests = self._plan.requests
-        with self._admission.waiting(len(requests)) as waiting:
+        num_at_once = min(len(requests), self._plan.at_once)
+        with self._admission.waiting(num_at_once) as waiting:
             if len(requests) == 1:
                 counts = [await self._choice(0, waiting[0], emit)]
             else:
@@ -99,13 +139,20 @@ class Generation:
         return self.usage(sum(counts))
 
     async def _all_choices(self, waiting: list[WaitingChoice], emit: Emit) -> list[int]:
-        """Run all choices at once; the first that fails ends the others."""
+        """Run the choices, as many at once as may wait; the first that fails ends the others."""
+        remaining = iter(range(len(self._plan.requests)))
+
+        async def run_in_turn(choice: WaitingChoice) -> int:
+            num_tokens = 0
+            for index in remaining:
+                choice.enter()
+                num_tokens += await self._choice(index, choice, emit)
+            choice.leave()
+            return num_tokens
+
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(self._choice(index, choice, emit))
-                    for index, choice in enumerate(waiting)
-                ]
+                tasks = [group.create_task(run_in_turn(choice)) for choice in waiting]
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
         return [task.result() for task in tasks]
@@ -144,6 +191,9 @@ class Generation:
         meter: ChoiceMeter,
         emit: Emit,
     ) -> str:
+        if request.max_output_tokens == 0:  # the prompt alone is asked for
+            emit(text.push(Generated((), FinishReason.LENGTH)))
+            return FinishReason.LENGTH
         # Closing the stream cancels what has not ended: at a stop string, or when a client leaves.
         async with aclosing(self._backend.submit(request)) as stream:
             async for generated in stream:

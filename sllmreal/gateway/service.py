@@ -25,6 +25,12 @@ from sllmreal.gateway.request_body import read_body
 from sllmreal.gateway.responses import ChatFormat, CompletionFormat, Delta, Heading, ResponseFormat
 from sllmreal.gateway.settings import GatewaySettings
 from sllmreal.gateway.streaming import EventStream
+from sllmreal.gateway.tokenizing import (
+    DetokenizeRequest,
+    TokenizeRequest,
+    detokenized,
+    tokenized,
+)
 
 _LOG = logging.getLogger(__name__)
 CLIENT_LEFT = 499  # nginx's status for a client that has disconnected; it is never received
@@ -109,6 +115,16 @@ class GatewayService:
         response_format = ChatFormat(_heading(request_id, body, plan))
         return await self._answer(request, plan, response_format, stream=bool(body.stream))
 
+    async def tokenize(self, request: Request) -> dict[str, object]:
+        """Answer /tokenize."""
+        body = parsed_body(TokenizeRequest, await read_body(request, self.settings))
+        return await tokenized(body, self.planner(request).model(body.model), self.backend)
+
+    async def detokenize(self, request: Request) -> dict[str, object]:
+        """Answer /detokenize."""
+        body = parsed_body(DetokenizeRequest, await read_body(request, self.settings))
+        return await detokenized(body, self.planner(request).model(body.model), self.backend)
+
     async def _answer(
         self,
         request: Request,
@@ -142,7 +158,7 @@ class GatewayService:
 
 
 def _heading(request_id: str, body: GenerationBody, plan: GenerationPlan) -> Heading:
-    with_ids = body.return_token_ids or plan.tokenizer is None
+    with_ids = bool(body.return_token_ids) or plan.tokenizer is None
     return Heading(request_id, int(time.time()), body.model, with_ids, body.usage_in_stream)
 
 

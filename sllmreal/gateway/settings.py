@@ -14,9 +14,10 @@ class Limits:
     body_bytes: int = 1 << 20  # 128 Ki token ids in JSON are 0.9 MiB
     prompt_tokens: int = 131_072
     output_tokens: int = 32_768
-    choices: int = 16  # of a request: prompts times n
-    stop_strings: int = 4
-    stop_chars: int = 128
+    choices: int = 4_096  # of a request: prompts times n
+    choices_at_once: int = 16  # of a request; the others begin when one of these has ended
+    request_output_tokens: int = 1 << 20  # of all choices of a request together
+    stop_chars: int = 16_384  # of all stop strings of a request together
     waiting: int = 1_024  # choices without a first token, of all keys
     requests_per_key: int = 256  # at once; a key's entry may replace this and the next two
     requests_per_s: float = 1_000.0
@@ -56,6 +57,7 @@ class GatewaySettings:
     host: str = "127.0.0.1"
     port: int = 8343  # 0: any free port
     keys_file: Path | None = None
+    cors_origins: tuple[str, ...] = ()  # of web pages that may call the API; "*": all
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()
 

@@ -22,7 +22,11 @@ from sllmreal.gateway.settings import GatewaySettings
 
 _LOG = logging.getLogger(__name__)
 _HEARTBEAT = b": waiting\n\n"
-_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
+_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",  # else nginx collects events before it passes them on
+}
 
 
 class EventStream(Response):

@@ -3,16 +3,28 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import msgspec
 from tokenizers import Tokenizer as HuggingFace
 
 from sllmcore.errors import UsageError
-from sllmreal.gateway.backend import Message
+from sllmreal.gateway.backend import NEXT_TURN, ChatOptions, Message
 from sllmreal.gateway.chat_template import ChatTemplate
 from sllmreal.gateway.incremental_decoder import IncrementalDecoder
+from sllmreal.gateway.model_defaults import (
+    ModelDefaults,
+    end_tokens,
+    json_object,
+    model_defaults,
+    special_tokens,
+)
 
-FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja")
-_SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token")
+FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "config.json",
+    "chat_template.jinja",
+)
 
 
 class TextTokenizer:
@@ -28,11 +40,11 @@ class TextTokenizer:
             raise UsageError(f"tokenizer.json cannot be read: {error}") from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        config = _object(files, "tokenizer_config.json")
-        special = _special_tokens(config)
+        special = {role: texts[0] for role, texts in special_tokens(files).items()}
         self._vocab_size = self._tokenizer.get_vocab_size(with_added_tokens=True)
-        self._stop_tokens = self._declared_stop_tokens(files, special.get("eos_token"))
-        source = _template_source(files, config)
+        self._stop_tokens = end_tokens(files, self._tokenizer.token_to_id)
+        self._defaults = model_defaults(files)
+        source = _template_source(files, json_object(files, "tokenizer_config.json"))
         self._template = None if source is None else ChatTemplate(source, special)
 
     @classmethod
@@ -51,6 +63,11 @@ class TextTokenizer:
         """The tokens that end an answer."""
         return self._stop_tokens
 
+    @property
+    def defaults(self) -> ModelDefaults:
+        """The sampling defaults of generation_config.json."""
+        return self._defaults
+
     def encode(self, text: str, *, special: bool) -> list[int]:
         """Return token ids; `special` adds those that the model expects first, such as BOS."""
         # A batch of one, because that function releases the interpreter's lock.
@@ -68,39 +85,15 @@ class TextTokenizer:
         """Return a decoder of the output that follows this prompt."""
         return IncrementalDecoder(self.decode, prompt)
 
-    def chat_prompt(self, messages: Sequence[Message]) -> str:
-        """Return the prompt for the assistant's next turn. Raises UsageError."""
+    def entries(self, tokens: Sequence[int]) -> list[str]:
+        """Return the vocabulary's text of each token; an empty one for unused ids."""
+        return [self._tokenizer.id_to_token(token) or "" for token in tokens]
+
+    def chat_prompt(self, messages: Sequence[Message], options: ChatOptions = NEXT_TURN) -> str:
+        """Return the prompt in the model's chat format. Raises UsageError."""
         if self._template is None:
             raise UsageError("this model has no chat template; use /v1/completions")
-        return self._template.render(messages)
-
-    def _declared_stop_tokens(self, files: Mapping[str, bytes], eos: str | None) -> frozenset[int]:
-        declared = _object(files, "generation_config.json").get("eos_token_id")
-        ids = declared if isinstance(declared, list) else [declared]
-        if eos is not None:
-            ids = [*ids, self._tokenizer.token_to_id(eos)]
-        return frozenset(number for number in ids if isinstance(number, int))
-
-
-def _object(files: Mapping[str, bytes], name: str) -> dict[str, object]:
-    if name not in files:
-        return {}
-    try:
-        return msgspec.json.decode(files[name], type=dict[str, object])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{name} cannot be read: {error}") from error
-
-
-def _special_tokens(config: Mapping[str, object]) -> dict[str, str]:
-    """Return special tokens by role. The file has each as text or as an object with `content`."""
-    tokens = {}
-    for name in _SPECIAL:
-        value = config.get(name)
-        if isinstance(value, dict):
-            value = value.get("content")
-        if isinstance(value, str):
-            tokens[name] = value
-    return tokens
+        return self._template.render(messages, options)
 
 
 def _template_source(files: Mapping[str, bytes], config: Mapping[str, object]) -> str | None:

@@ -467,3 +467,26 @@ def test_seeds_make_sampling_repeatable(maker: EngineMaker) -> None:
 
     assert sampled(1) == sampled(1)
     assert sampled(1) != sampled(2)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(frequency_penalty=1.0, presence_penalty=0.5),
+        Sampling(repetition_penalty=1.5, min_tokens=9),
+        Sampling(0.8, seed=4, min_p=0.05, repetition_penalty=1.3, frequency_penalty=0.4),
+        Sampling(logit_bias=((11, 3.0), (5, -100.0))),
+    ],
+)
+def test_penalties_are_rebuilt_where_a_sequence_continues(
+    maker: EngineMaker, sampling: Sampling
+) -> None:
+    """Fails if counts of tokens stay behind with the engine that generated them."""
+    one = SequenceSpec("r", PROMPT, 12, sampling, stop_tokens=frozenset({3}))
+    output = whole_output(maker(), one)
+
+    for num_output in range(1, len(output)):
+        continued = SequenceSpec(
+            "r", PROMPT, 12, sampling, frozenset({3}), output=output[:num_output]
+        )
+        assert whole_output(maker(), continued) == output

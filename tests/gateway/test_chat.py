@@ -10,6 +10,7 @@ MESSAGES = [
     {"role": "developer", "content": "Be kind."},
     {"role": "user", "content": [{"type": "text", "text": "How"}, {"type": "text", "text": "?"}]},
 ]
+CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
 BODY = {"model": "tiny/chat", "messages": MESSAGES}
 pytestmark = pytest.mark.asyncio
 
@@ -75,7 +76,12 @@ async def test_an_answer_may_fill_the_context_unless_the_request_limits_it() -> 
         ({"tools": [{"type": "function"}]}, "tools"),
         ({"logprobs": True}, "logprobs"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"chat_template_kwargs": {}}, "chat_template_kwargs"),
+        ({"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs"),
+        ({"tools": [{"type": "function"}], "tool_choice": "auto"}, "tools"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"messages": [{"role": "tool", "content": None}]}, "messages"),
+        ({"messages": [{"role": "user", "content": "x", "tool_calls": [CALL]}]}, "messages"),
+        ({"continue_final_message": True, "add_generation_prompt": True}, "continue_final_message"),
         ({"prompt": "Hello"}, "prompt"),
     ],
 )

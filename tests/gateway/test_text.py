@@ -106,23 +106,28 @@ def cut(text: str, stops: Sequence[str]) -> str:
 
 @given(
     st.text("abc", max_size=30),
-    st.lists(st.text("abc", min_size=1, max_size=5), max_size=4),
+    st.lists(st.text("abc", min_size=1, max_size=5), max_size=12),
+    st.booleans(),
     st.randoms(use_true_random=False),
 )
 def test_stop_strings_do_not_depend_on_the_pieces_of_the_text(
-    text: str, stops: list[str], random: object
+    text: str, stops: list[str], included: bool, random: object
 ) -> None:
     """Fails if no text is held back, or if the match that begins first counts."""
-    watcher, given_text, rest = StopStrings(stops), "", text
+    expected, matches = cut(text, stops), any(stop in text for stop in stops)
+    if included and matches:
+        found = (text[:end] for end in range(len(text) + 1))
+        expected = next(part for part in found if any(part.endswith(stop) for stop in stops))
+    watcher, given_text, rest = StopStrings(stops, included=included), "", text
     while rest:
         size = random.randint(1, len(rest))  # type: ignore[attr-defined]
         given_text += watcher.push(rest[:size])
         rest = rest[size:]
-        assert cut(text, stops).startswith(given_text)
+        assert expected.startswith(given_text)
     given_text += watcher.flush()
 
-    assert given_text == cut(text, stops)
-    assert watcher.matched == (cut(text, stops) != text)
+    assert given_text == expected
+    assert watcher.matched == matches
 
 
 def test_only_a_possible_stop_string_is_held_back() -> None:
@@ -152,3 +157,71 @@ def test_a_stop_token_that_did_not_stop_is_text() -> None:
     text = ChoiceText(0, request, GenerationPlan((request,), tokenizer, (), 1))
 
     assert text.push(Generated(tuple(end), FinishReason.LENGTH)).text == "."
+
+
+def bytes_of(tokenizer: Tokenizer, token: int) -> bytes:
+    """Return the bytes of a token: `<0x..>` of byte fallback, else GPT-2's characters for bytes."""
+    word = tokenizer.id_to_token(token) or ""
+    if word.startswith("<0x"):
+        return bytes([int(word[3:5], 16)])
+    if "▁" in word:
+        return word.replace("▁", " ").encode()
+    return bytes(BYTE_OF[char] for char in word)
+
+
+def gpt2_bytes() -> dict[str, int]:
+    """Return the byte of each character of a byte-level vocabulary."""
+    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    hidden = [byte for byte in range(256) if byte not in shown]
+    return {chr(byte): byte for byte in shown} | {
+        chr(256 + place): byte for place, byte in enumerate(hidden)
+    }
+
+
+BYTE_OF = gpt2_bytes()
+TEXTS = st.text(st.sampled_from("Helo wrd, é€😀🌶🎉日本"), min_size=1, max_size=24)
+
+
+def check_every_cut(tokenizer: Tokenizer, tokens: list[int], text: str) -> None:
+    """Cut `tokens` into prompt and output everywhere; the output's text completes the prompt's."""
+
+    def decode(ids: Sequence[int]) -> str:
+        return str(tokenizer.decode(list(ids)))
+
+    whole = decode(tokens)
+    dropped = len(text) - len(whole)  # a space at the beginning
+    for cut in range(1, len(tokens)):
+        read = b"".join(bytes_of(tokenizer, token) for token in tokens[:cut])
+        complete = max(0, len(read.decode(errors="ignore")) - dropped)
+        given_text = "".join(pieces(IncrementalDecoder(decode, tokens[:cut]), tokens[cut:]))
+        assert given_text == whole[complete:], (cut, text)
+
+
+@given(TEXTS)
+def test_a_byte_level_prompt_may_end_inside_a_character(text: str) -> None:
+    """Fails if the prompt's last bytes are decoded apart from the output's first."""
+    tokenizer = Tokenizer.from_str(tiny.files()["tokenizer.json"].decode())
+
+    check_every_cut(tokenizer, tokenizer.encode(text, add_special_tokens=False).ids, text)
+
+
+@given(TEXTS)
+def test_a_prompt_with_byte_fallback_may_end_inside_a_character(text: str) -> None:
+    """Fails too if the prompt's context begins inside a run of bytes."""
+    tokenizer = sentencepiece_like()
+    vocabulary = tokenizer.get_vocab()
+    tokens: list[int] = []
+    for char in text:
+        one = vocabulary.get(char.replace(" ", "▁"))
+        tokens += [1 + byte for byte in char.encode()] if one is None else [one]
+
+    check_every_cut(tokenizer, tokens, text)
+
+
+def test_a_prompt_that_ends_inside_a_character_which_is_not_completed() -> None:
+    tokenizer = sentencepiece_like()
+    world = tokenizer.get_vocab()["▁world"]
+
+    decoder = IncrementalDecoder(lambda ids: tokenizer.decode(list(ids)), [world, 1 + 0xF0])
+
+    assert pieces(decoder, [world, 1 + 0xC3, 1 + 0xA9]) == [" world", "", "é", ""]

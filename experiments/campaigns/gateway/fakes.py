@@ -56,6 +56,7 @@ class FakeBackend:
     script: Script = field(default_factory=lambda: answering(ANSWER))
     health_now: Health = HEALTHY
     deployed: tuple[DeployedModel, ...] = MODELS
+    text: Tokenizer = field(default_factory=tiny.tokenizer)
     requests: list[GenerationRequest] = field(default_factory=list)
     running: set[str] = field(default_factory=set)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -67,7 +68,7 @@ class FakeBackend:
         return next((model for model in self.deployed if model.name == name), None)
 
     def tokenizer(self, model: str) -> Tokenizer | None:
-        return None if model == "ids-only" else tiny.tokenizer()
+        return None if model == "ids-only" else self.text
 
     def submit(self, request: GenerationRequest) -> AsyncGenerator[Generated, None]:
         self.requests.append(request)

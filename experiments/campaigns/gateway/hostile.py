@@ -27,6 +27,7 @@ STRANGE: list[object] = [
 ]  # fmt: skip
 # Text that Python's json cannot produce; it replaces a placeholder in a body.
 RAW = ["NaN", "-Infinity", "1e999", '"\\ud800"', '"\\u0000"', "1" * 500, "01", "'a'", "[" * 500]
+_KEYS = ["0", "7", "300", "99999", "-1", "", "a", "messages", "name", "0x1", "٣", "self"]
 _PLACEHOLDER = "raw value here"
 
 
@@ -82,8 +83,8 @@ class BodyMaker:
             return self._value(self._random.choice(schema["anyOf"]))
         if "const" in schema:
             return schema["const"]
-        if "enum" in schema:
-            return self._random.choice(schema["enum"])
+        if "enum" in schema or "type" not in schema:  # without a type: any value
+            return self._random.choice(schema.get("enum", STRANGE))
         kinds: dict[str, Callable[[Mapping[str, Any]], object]] = {
             "object": self._object,
             "array": self._array,
@@ -98,9 +99,13 @@ class BodyMaker:
     def _object(self, schema: Mapping[str, Any]) -> dict[str, object]:
         required = schema.get("required", [])
         made = {}
-        for name, field in schema["properties"].items():
+        for name, field in schema.get("properties", {}).items():
             if self._random.random() < (0.98 if name in required else 0.25):
                 made[name] = self._value(field)
+        values = schema.get("additionalProperties", False)
+        if values:  # an object with keys of the client's choice
+            for _ in range(self._random.choice([0, 1, 3])):
+                made[self._random.choice(_KEYS)] = self._value(values if values is not True else {})
         if self._random.random() < self._strangeness:
             extra = [
                 "echo",

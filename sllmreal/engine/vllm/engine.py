@@ -253,7 +253,7 @@ class VllmEngine:
     def _params(sequence: RunningSequence) -> SamplingParams:
         spec = sequence.spec
         extra: dict[str, Any] | None = None
-        if spec.sampling.temperature > 0:
+        if spec.sampling.temperature > 0 or spec.sampling.adjusts_logits:
             extra = {SAMPLING_KEY: asdict(spec.sampling), FIRST_INDEX_KEY: sequence.num_output}
         return SamplingParams(
             max_tokens=spec.max_output_tokens - sequence.num_output,

@@ -1,9 +1,12 @@
 """Our draw as a vLLM logits processor: the token at an output index depends on (seed, index) only.
 
 vLLM restarts a random generator per request, so a resumed request would draw other tokens. Here
-every request is greedy for vLLM, and for a sampled one this processor leaves a single token
+every request is greedy for vLLM, and for one that is sampled, or whose logits are adjusted by a
+bias, penalties or min_tokens, this processor leaves a single token
 possible: the one that `sllmreal.engine.sampling` chooses from the same logits.
 """
+
+from dataclasses import dataclass
 
 import torch
 from vllm.config import VllmConfig
@@ -11,18 +14,37 @@ from vllm.sampling_params import SamplingParams
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
 from vllm.v1.sample.logits_processor.interface import MoveDirectionality
 
+from sllmreal.engine.penalties import Draw
 from sllmreal.engine.protocol import Sampling
-from sllmreal.engine.sampling import Draw, chosen_tokens
+from sllmreal.engine.sampling import chosen_tokens
 
 SAMPLING_KEY = "sllm_sampling"  # in SamplingParams.extra_args: a dict of Sampling's fields
 FIRST_INDEX_KEY = "sllm_first_index"  # the output index of the first token that vLLM generates
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A request in the batch. `known` are its prompt and the output before vLLM's request."""
+
+    sampling: Sampling
+    first_index: int
+    known: list[int]
+    output: list[int]  # grows as vLLM generates
+    stop_tokens: frozenset[int]
+
+    @property
+    def draw(self) -> Draw:
+        num_prompt = len(self.known) - self.first_index
+        index = self.first_index + len(self.output)
+        tokens = self.known + self.output if self.sampling.has_penalties else ()
+        return Draw(self.sampling, index, tokens, num_prompt, self.stop_tokens)
+
+
 class SeededDraw(LogitsProcessor):  # type: ignore[misc]
-    """Reduces the logits of sampled requests to the one token that is drawn."""
+    """Reduces the logits of sampled or adjusted requests to the one token that is chosen."""
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
-        self._rows: dict[int, tuple[Sampling, int, list[int]]] = {}
+        self._rows: dict[int, _Row] = {}
 
     def is_argmax_invariant(self) -> bool:
         return False
@@ -33,8 +55,8 @@ class SeededDraw(LogitsProcessor):  # type: ignore[misc]
         rows = self._rows
         for index in batch_update.removed:
             rows.pop(index, None)
-        for index, params, _, output in batch_update.added:
-            row = _row_of(params, output)
+        for index, params, known, output in batch_update.added:
+            row = _row_of(params, known or [], output)
             if row is None:
                 rows.pop(index, None)
             else:
@@ -47,22 +69,20 @@ class SeededDraw(LogitsProcessor):  # type: ignore[misc]
                 rows[source] = replaced
 
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
-        """Keep one finite logit in each sampled row of `logits`, (rows, vocabulary)."""
+        """Keep one finite logit in each of our rows of `logits`, (rows, vocabulary)."""
         if not self._rows:
             return logits
         indices = sorted(self._rows)
-        draws = [
-            Draw(sampling, first + len(output))
-            for sampling, first, output in (self._rows[index] for index in indices)
-        ]
+        draws = [self._rows[index].draw for index in indices]
         tokens = torch.tensor(chosen_tokens(logits[indices], draws), device=logits.device)
         logits[indices] = float("-inf")
         logits[torch.tensor(indices, device=logits.device), tokens] = 0.0
         return logits
 
 
-def _row_of(params: SamplingParams, output: list[int]) -> tuple[Sampling, int, list[int]] | None:
+def _row_of(params: SamplingParams, known: list[int], output: list[int]) -> _Row | None:
     extra = params.extra_args or {}
     if SAMPLING_KEY not in extra:
         return None
-    return Sampling(**extra[SAMPLING_KEY]), extra[FIRST_INDEX_KEY], output
+    stop_tokens = frozenset(params.stop_token_ids or ())
+    return _Row(Sampling(**extra[SAMPLING_KEY]), extra[FIRST_INDEX_KEY], known, output, stop_tokens)
