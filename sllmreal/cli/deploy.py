@@ -21,7 +21,7 @@ from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.home import Home, opened_home
 from sllmreal.control.messages import DeleteModel, DeployModel
 from sllmreal.control.operator import ask
-from sllmreal.engine.kind import DEFAULT_ENGINE
+from sllmreal.engine.kind import DEFAULT_ENGINE, DeployedDirectory
 from sllmreal.engine.registry import ENGINES
 
 _CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "max_sequence_length")
@@ -94,16 +94,21 @@ def described(
     """
     chosen = choices or Choices()
     kind = ENGINES[chosen.engine]
-    settings_of(kind.settings, chosen.settings, f"engine {chosen.engine}")
+    settings = settings_of(kind.settings, chosen.settings, f"engine {chosen.engine}")
     config = _config(source, required=kind.needs_weights)
-    kind.check_model(source, config)
+    context_tokens = _context_tokens(source, config, chosen.context_tokens)
+    size_bytes = _weight_bytes(source) if kind.needs_weights else 1
     if chosen.needs_tokenizer:
         _check_tokenizer(source)
+    kind.check_model(
+        DeployedDirectory(source, config, chosen.num_gpus, chosen.num_slots, context_tokens),
+        settings,
+    )
     return ModelDeployment(
         name,
         str(source),
-        _weight_bytes(source) if kind.needs_weights else 1,
-        _context_tokens(source, config, chosen.context_tokens),
+        size_bytes,
+        context_tokens,
         now_s,
         engine=chosen.engine,
         num_gpus=chosen.num_gpus,

@@ -47,7 +47,23 @@ class Interpreter:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def _no_check(directory: Path, config: Mapping[str, object]) -> None:
+@dataclass(frozen=True, slots=True)
+class DeployedDirectory:
+    """A model's directory that is to be deployed, and its place in the cluster.
+
+    Args:
+        config: The content of config.json; empty where there is none and the kind needs no weights.
+        context_tokens: Prompt and output together; None: what config.json allows.
+    """
+
+    directory: Path
+    config: Mapping[str, object]
+    num_gpus: int = 1
+    num_slots: int = 1
+    context_tokens: int | None = None
+
+
+def _no_check(model: DeployedDirectory, settings: object) -> None:
     """Accept every model."""
 
 
@@ -64,10 +80,9 @@ class EngineKind(Generic[S]):
         make: Makes the engine, in its process. Raises UsageError for a model that it cannot run.
         needs_weights: Engines need a checkpoint. Otherwise any directory, or none, can be deployed.
         paced: Engines compute nothing: they sleep as the settings `prefill_token_s`,
-            `decode_step_s` and `decode_sequence_s` specify.
-        check_model: Refuses, by a UsageError, to deploy a directory with that config.json, which is
-            empty where there is none and the kind needs no weights.
-        prepare: Does, in an engine's process, what takes long and needs no weights: imports.
+                `decode_step_s` and `decode_sequence_s` specify.
+        check_model: Refuses, by a UsageError, to deploy a directory with those settings.
+            prepare: Does, in an engine's process, what takes long and needs no weights: imports.
         warm_up: Does, in a spare process, what takes long whatever the model, without memory of a
             device.
         interpreter: Returns the Python of the engines' processes. Raises UsageError if there is
@@ -78,7 +93,7 @@ class EngineKind(Generic[S]):
     make: Callable[[EngineModel, S], Engine]
     needs_weights: bool = True
     paced: bool = False
-    check_model: Callable[[Path, Mapping[str, object]], None] = _no_check
+    check_model: Callable[[DeployedDirectory, S], None] = _no_check
     prepare: Callable[[], None] = _nothing
     warm_up: Callable[[], None] = _nothing
     interpreter: Callable[[], Interpreter] = Interpreter

@@ -1,12 +1,10 @@
 """The kind of engine that runs causal language models of transformers, with their own weights."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from sllmcore.errors import UsageError
-from sllmreal.engine.kind import EngineKind, EngineModel
+from sllmreal.engine.kind import DeployedDirectory, EngineKind, EngineModel
 from sllmreal.engine.protocol import Engine
 
 # Imports are inside: torch and transformers take seconds, and who deploys or leads needs neither.
@@ -23,13 +21,13 @@ class TransformersSettings:
     prefill_chunk_tokens: int = 256
 
 
-def _check_architecture(directory: Path, config: Mapping[str, object]) -> None:
+def _check_architecture(model: DeployedDirectory, settings: TransformersSettings) -> None:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    kind = config.get("model_type")
+    kind = model.config.get("model_type")
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise UsageError(
-            f"{directory}: model_type {json.dumps(kind)} is no causal language model that the "
+# Imports are inside: torch and transformers take seconds, and deploying or leading needs neither.
             "installed transformers knows"
         )
 

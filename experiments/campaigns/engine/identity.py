@@ -1,23 +1,29 @@
 """Compare migrated with unmigrated output, by dtype, sampling and transfer of the KV cache.
 
     python -m experiments.campaigns.engine.identity --points 500
+    python -m experiments.campaigns.engine.identity --points 300 --engine vllm
 
 Each point is a random prompt, a random output index at which the sequence migrates between two
-engines of the same tiny model, and a random number of tokens that the destination had before.
+engines of the same tiny model, and a random number of tokens that the destination had before. With
+--engine vllm the engines are vLLM's, in vLLM's Python (`make vllm`); with --engine both, sequences
+migrate from vLLM to the transformers engine and back.
 
-Checks that outputs are equal in float32, and in every dtype if the whole cache was copied. Token
-replay in half precision may differ, because prefill and decode round differently; the table shows
-how often.
+Checks that outputs are equal in float32, and in every dtype if the whole cache was copied between
+engines of one kind. Token replay in half precision may differ, because prefill and decode round
+differently; the table shows how often.
 
 Duration: about 8 minutes for 500 points per cell. Exit status: 1 if an output differs that must be
 equal.
 """
 
+import os
 import random
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -30,12 +36,16 @@ from experiments.campaigns.engine.driving import (
     sampling_of,
     whole_output,
 )
-from experiments.campaigns.engine.makers import VOCABULARY, TransformersMaker
+from experiments.campaigns.engine.makers import VOCABULARY, EngineMaker, TransformersMaker
 from sllmreal.engine.protocol import SequenceSpec
+from sllmreal.engine.vllm.interpreter import vllm_environment, vllm_python
 
+MODULE = "experiments.campaigns.engine.identity"
 FAMILIES = ("falcon", "llama", "opt", "qwen")
+VLLM_FAMILIES = ("llama", "qwen")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SAMPLINGS = ("greedy", "sampled")
+ENGINES = ("transformers", "vllm", "both")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +57,16 @@ class IdentityCell:
     sampling: str
     num_points: int
     num_different: int
+    same_engine: bool = True
 
     @property
     def must_be_identical(self) -> bool:
-        """True in float32, and if the whole cache was copied.
+        """True in float32, and if the whole cache was copied between engines of one kind.
 
         A tail that is copied behind a replayed prefix does not undo the rounding of the prefix.
         """
-        return self.dtype == "float32" or self.transfer is CacheTransfer.COPY
+        copied = self.same_engine and self.transfer is CacheTransfer.COPY
+        return self.dtype == "float32" or copied
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +80,53 @@ class PointSize:
 DEFAULT_SIZE = PointSize()
 
 
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Makers of the engine that a sequence leaves, and of the engine that it migrates to."""
+
+    source: EngineMaker
+    destination: EngineMaker
+
+
+def routes(engine: str, directory: Path, dtype: torch.dtype) -> list[Route]:
+    """Return the routes that the points of a cell are spread over.
+
+    Args:
+        engine: "transformers", "vllm", or "both": from one to the other and back.
+        directory: Sample models are written here.
+        dtype: Of the weights.
+    """
+    if engine == "transformers":
+        makers = [TransformersMaker(directory, f"{family}-tiny", dtype) for family in FAMILIES]
+        return [Route(maker, maker) for maker in makers]
+    from experiments.campaigns.engine.vllm_maker import VllmMaker  # vLLM's environment has it
+
+    found = []
+    for family in VLLM_FAMILIES:
+        vllm = VllmMaker(directory, f"{family}-mini", dtype)
+        if engine == "vllm":
+            found.append(Route(vllm, vllm))
+        else:
+            other = TransformersMaker(directory, f"{family}-mini", dtype)
+            found += [Route(vllm, other), Route(other, vllm)]
+    return found
+
+
 def cells(
     directory: Path,
     num_points: int,
     seed: int = 0,
     size: PointSize = DEFAULT_SIZE,
     dtypes: Iterable[str] = tuple(DTYPES),
+    engine: str = "transformers",
 ) -> Iterator[IdentityCell]:
     """Yield a cell per dtype, sampling and transfer; its points are spread over model families."""
+    same_engine = engine != "both"
     for dtype in dtypes:
-        kind, pairs = DTYPES[dtype], []
-        for family in FAMILIES:
-            make = TransformersMaker(directory, f"{family}-tiny", kind)
-            pairs.append([make(num_slots=2, chunk_tokens=32) for _ in range(2)])
+        pairs = [
+            [make(num_slots=2, chunk_tokens=32) for make in (route.source, route.destination)]
+            for route in routes(engine, directory, DTYPES[dtype])
+        ]
         for sampling in SAMPLINGS:
             cases = list(_cases(random.Random(seed), sampling, num_points, size))
             expected = [
@@ -99,6 +145,7 @@ def cells(
                     sampling=sampling,
                     num_points=len(cases),
                     num_different=different,
+                    same_engine=same_engine,
                 )
 
 
@@ -116,19 +163,29 @@ def _cases(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a line per cell; return 1 if an output differs that must be equal."""
-    parser = command_parser("experiments.campaigns.engine.identity", __doc__)
+    parser = command_parser(MODULE, __doc__)
     parser.add_argument("--points", type=int, default=500, help="migrations in each cell")
     parser.add_argument("--seed", type=int, default=0, help="random seed of the points")
     parser.add_argument(
         "--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES), help="of weights"
     )
+    parser.add_argument(
+        "--engine", choices=ENGINES, default="transformers", help="engines to migrate between"
+    )
     arguments = parser.parse_args(argv)
+    if arguments.engine != "transformers" and find_spec("vllm") is None:
+        return _run_in_vllm_python(sys.argv[1:] if argv is None else argv)
     torch.set_num_threads(1)
     wrong = 0
     print(f"{'dtype':9} {'sampling':8} {'transfer':29} {'points':>6} {'differ':>6}")
     with tempfile.TemporaryDirectory() as directory:
-        dtypes = arguments.dtypes
-        for cell in cells(Path(directory), arguments.points, arguments.seed, dtypes=dtypes):
+        for cell in cells(
+            Path(directory),
+            arguments.points,
+            arguments.seed,
+            dtypes=arguments.dtypes,
+            engine=arguments.engine,
+        ):
             bad = cell.must_be_identical and cell.num_different > 0
             wrong += bad
             print(
@@ -137,6 +194,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 flush=True,
             )
     return 1 if wrong else 0
+
+
+def _run_in_vllm_python(argv: Sequence[str]) -> int:
+    python = vllm_python()
+    environment = {**os.environ, **vllm_environment(python)}
+    command = [str(python), "-m", MODULE, *argv]
+    return subprocess.run(command, env=environment, check=False).returncode
 
 
 if __name__ == "__main__":

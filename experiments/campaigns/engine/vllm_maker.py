@@ -17,12 +17,14 @@ _BLOCK_TOKENS = 32
 class VllmMaker:
     """Engines of one sample model, which is written under `directory` once.
 
-    vLLM's parallel state is of a process, so the engines share one, of one rank.
+    vLLM's parallel state is of a process, so engines of one rank share one, in this process.
+    An engine of more ranks has a process for each.
     """
 
     directory: Path
     name: str
     dtype: torch.dtype = torch.float32
+    num_ranks: int = 1
 
     def __call__(
         self, *, num_slots: int = 4, context_tokens: int = 128, chunk_tokens: int = 8
@@ -36,5 +38,7 @@ class VllmMaker:
             # vLLM's budget of a step counts a decoded token too; the slot engine's chunk does not.
             max_num_batched_tokens=max(chunk_tokens + 1, num_slots),
         )
-        engine, _ = vllm_engine(VllmModel(str(path), num_slots, context_tokens, settings))
+        engine, _ = vllm_engine(
+            VllmModel(str(path), num_slots, context_tokens, settings, self.num_ranks)
+        )
         return engine

@@ -15,6 +15,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 
 import torch
+from pydantic import ValidationError
 from vllm.config import KVTransferConfig, VllmConfig
 from vllm.engine.arg_utils import EngineArgs
 from vllm.platforms import current_platform
@@ -64,8 +65,7 @@ def checked_config(model: VllmModel) -> VllmConfig:
     try:
         config = _engine_args(model).create_engine_config()
     except (ValueError, TypeError, OSError, KeyError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"vLLM refuses {model.directory}: {reason[:500]}") from error
+        raise UsageError(f"vLLM refuses the model: {_reason(error)}") from error
     if config.cache_config.kv_cache_memory_bytes is None and current_platform.is_cpu():
         # Room for every slot's whole context, and a block that a request shares with no other.
         block_tokens = config.cache_config.block_size
@@ -84,6 +84,15 @@ def vllm_engine(model: VllmModel) -> tuple[VllmEngine, VllmColdStart]:
     engine = VllmEngine(core, _capabilities(model, core))
     now_s = time.perf_counter()
     return engine, VllmColdStart(configured_s - began_s, now_s - configured_s)
+
+
+def _reason(error: Exception) -> str:
+    """Return an error's text in one line."""
+    if isinstance(error, ValidationError):
+        texts = [str(one["msg"]).removeprefix("Value error, ") for one in error.errors()]
+    else:
+        texts = [str(error)]
+    return " ".join("; ".join(texts).split())[:500]
 
 
 def _engine_args(model: VllmModel) -> EngineArgs:

@@ -1,14 +1,15 @@
 """vLLM as a registered kind of engine. Needs no vLLM: it runs in an environment of its own."""
 
-import json
 import os
 import subprocess
-from collections.abc import Mapping
-from pathlib import Path
+
+import msgspec
 
 from sllmcore.errors import UsageError
-from sllmreal.engine.kind import EngineKind, EngineModel, Interpreter
+from sllmreal.checkpoint.assets import asset_directory
+from sllmreal.engine.kind import DeployedDirectory, EngineKind, EngineModel, Interpreter
 from sllmreal.engine.protocol import Engine
+from sllmreal.engine.vllm.check_messages import CheckAnswer, CheckQuestion
 from sllmreal.engine.vllm.interpreter import vllm_environment, vllm_python
 from sllmreal.engine.vllm.settings import VllmSettings
 
@@ -20,11 +21,27 @@ def _interpreter() -> Interpreter:
     return Interpreter(str(python), vllm_environment(python))
 
 
-def _check_model(directory: Path, config: Mapping[str, object]) -> None:
-    """Ask vLLM, in its own Python, whether it has an implementation of the architecture."""
+def _check_model(model: DeployedDirectory, settings: VllmSettings) -> None:
+    """Have vLLM, in its own Python, make its configuration for the model."""
+    ranks = _num_ranks(settings, model.num_gpus, str(model.directory))
+    named = model.config.get("architectures")
+    question = CheckQuestion(
+        directory=str(asset_directory(model.directory)),
+        architectures=[str(one) for one in named] if isinstance(named, list) else [],
+        settings=settings,
+        num_ranks=ranks,
+        num_slots=model.num_slots,
+        context_tokens=model.context_tokens,
+    )
+    answer = _answer(question)
+    if answer.refusal is not None:
+        raise UsageError(f"{model.directory}: {answer.refusal}")
+
+
+def _answer(question: CheckQuestion) -> CheckAnswer:
     interpreter = _interpreter()
-    architectures = config.get("architectures")
-    command = [interpreter.python, "-m", "sllmreal.engine.vllm.check", json.dumps(architectures)]
+    encoded = msgspec.json.encode(question).decode()
+    command = [interpreter.python, "-m", "sllmreal.engine.vllm.check", encoded]
     environment = {**os.environ, **interpreter.environment}
     try:
         done = subprocess.run(  # noqa: S603 - vLLM's Python, which the operator chose
@@ -32,9 +49,26 @@ def _check_model(directory: Path, config: Mapping[str, object]) -> None:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UsageError(f"vLLM's Python {interpreter.python} cannot be asked: {error}") from error
-    if done.returncode != 0:
-        reason = (done.stderr.strip() or done.stdout.strip() or "no reason given").splitlines()[-1]
-        raise UsageError(f"{directory}: vLLM refuses it: {reason}")
+    lines = done.stdout.strip().splitlines()
+    try:
+        return msgspec.json.decode(lines[-1] if lines else "", type=CheckAnswer)
+    except msgspec.DecodeError:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise UsageError(
+            f"vLLM's Python {interpreter.python} gave no answer, exit code {done.returncode}: "
+            f"{reason}"
+        ) from None
+
+
+def _num_ranks(settings: VllmSettings, num_gpus: int, where: str) -> int:
+    """Return the tensor-parallel ranks: one per GPU. Raises UsageError for another number."""
+    ranks = settings.tensor_parallel_size or num_gpus
+    if ranks != num_gpus:
+        raise UsageError(
+            f"{where}: tensor_parallel_size is {ranks} but the model has {num_gpus} GPUs: "
+            f"deploy with --gpus {ranks}, or leave tensor_parallel_size out"
+        )
+    return ranks
 
 
 def _prepare() -> None:
@@ -52,18 +86,13 @@ def _make(model: EngineModel, settings: VllmSettings) -> Engine:
 
     if model.weights is None:
         raise UsageError(f"{model.name}: this engine needs weights")
-    ranks = settings.tensor_parallel_size or model.num_gpus
-    if ranks != model.num_gpus:
-        raise UsageError(
-            f"{model.name}: tensor_parallel_size {ranks} differs from its {model.num_gpus} GPUs"
-        )
     engine, _ = vllm_engine(
         VllmModel(
             directory=model.weights.directory,
             num_slots=model.num_slots,
             context_tokens=model.context_tokens,
             settings=settings,
-            num_ranks=ranks,
+            num_ranks=_num_ranks(settings, model.num_gpus, model.name),
             weights=model.weights,
         )
     )
