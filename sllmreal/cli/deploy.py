@@ -101,15 +101,21 @@ def described(
     if chosen.needs_tokenizer:
         _check_tokenizer(source)
     kind.check_model(
-        DeployedDirectory(source, config, chosen.num_gpus, chosen.num_slots, context_tokens),
+        DeployedDirectory(
+            directory=source,
+            config=config,
+            num_gpus=chosen.num_gpus,
+            num_slots=chosen.num_slots,
+            context_tokens=context_tokens,
+        ),
         settings,
     )
     return ModelDeployment(
-        name,
-        str(source),
-        size_bytes,
-        context_tokens,
-        now_s,
+        name=name,
+        source=str(source),
+        size_bytes=size_bytes,
+        context_tokens=context_tokens,
+        created_at_s=now_s,
         engine=chosen.engine,
         num_gpus=chosen.num_gpus,
         num_slots=chosen.num_slots,

@@ -82,7 +82,14 @@ def build_engine(
     model, assign_s = _timed(lambda: assembled(kind, weights, device))
     engine, warm_up_s = _timed(lambda: _engine(path, model, options))
     total_s = time.perf_counter() - began_s
-    cold_start = ColdStart(import_s, model_object_s, weights_s, assign_s, warm_up_s, total_s)
+    cold_start = ColdStart(
+        import_s=import_s,
+        model_object_s=model_object_s,
+        weights_s=weights_s,
+        assign_s=assign_s,
+        warm_up_s=warm_up_s,
+        total_s=total_s,
+    )
     return BuiltEngine(engine, cold_start)
 
 

@@ -10,9 +10,9 @@ from sllmreal.engine.transformers_engine import TRANSFORMERS
 from sllmreal.engine.vllm.kind import VLLM
 
 ENGINES: Registry[EngineKind[Any]] = Registry(
-    "engine",
-    "sllm.engines",
-    EngineKind,
-    {DEFAULT_ENGINE: TRANSFORMERS, "timed": TIMED, "vllm": VLLM},
-    PLUGINS,
+    what="engine",
+    group="sllm.engines",
+    kind=EngineKind,
+    built_in={DEFAULT_ENGINE: TRANSFORMERS, "timed": TIMED, "vllm": VLLM},
+    source=PLUGINS,
 )

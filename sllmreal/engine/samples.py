@@ -39,11 +39,51 @@ class Size:
 
 
 SIZES = {
-    "tiny": Size(2, 64, 128, 4, 2, 1024, 512),  # 0.2 M parameters
-    "mini": Size(2, 128, 256, 4, 2, 1024, 512),  # 0.5 M; heads of 32, the least that vLLM runs
-    "small": Size(4, 256, 768, 8, 4, 2048, 2048),  # 4 M
-    "medium": Size(16, 1024, 4096, 16, 8, 32000, 2048),  # 0.3 B
-    "large": Size(22, 2048, 5632, 32, 4, 32000, 2048),  # 1.1 B, TinyLlama's shape
+    "tiny": Size(
+        num_layers=2,
+        hidden=64,
+        intermediate=128,
+        num_heads=4,
+        num_kv_heads=2,
+        vocab_size=1024,
+        context_tokens=512,
+    ),  # 0.2 M parameters
+    "mini": Size(
+        num_layers=2,
+        hidden=128,
+        intermediate=256,
+        num_heads=4,
+        num_kv_heads=2,
+        vocab_size=1024,
+        context_tokens=512,
+    ),  # 0.5 M; heads of 32, the least that vLLM runs
+    "small": Size(
+        num_layers=4,
+        hidden=256,
+        intermediate=768,
+        num_heads=8,
+        num_kv_heads=4,
+        vocab_size=2048,
+        context_tokens=2048,
+    ),  # 4 M
+    "medium": Size(
+        num_layers=16,
+        hidden=1024,
+        intermediate=4096,
+        num_heads=16,
+        num_kv_heads=8,
+        vocab_size=32000,
+        context_tokens=2048,
+    ),  # 0.3 B
+    "large": Size(
+        num_layers=22,
+        hidden=2048,
+        intermediate=5632,
+        num_heads=32,
+        num_kv_heads=4,
+        vocab_size=32000,
+        context_tokens=2048,
+    ),  # 1.1 B, TinyLlama's shape
 }
 SAMPLES = tuple(f"{family}-{size}" for family in FAMILIES for size in SIZES)
 

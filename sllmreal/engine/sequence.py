@@ -30,7 +30,13 @@ class RunningSequence:
     @property
     def progress(self) -> Progress:
         num_known = len(self.tokens)
-        return Progress(num_known, self.num_cached, self.num_output, self.held, self.finish)
+        return Progress(
+            num_known=num_known,
+            num_cached=self.num_cached,
+            num_output=self.num_output,
+            held=self.held,
+            finish=self.finish,
+        )
 
     @property
     def generates(self) -> bool:

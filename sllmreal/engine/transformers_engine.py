@@ -1,6 +1,5 @@
 """The kind of engine that runs causal language models of transformers, with their own weights."""
 
-import json
 from dataclasses import dataclass
 
 from sllmcore.errors import UsageError
@@ -27,7 +26,7 @@ def _check_architecture(model: DeployedDirectory, settings: TransformersSettings
     kind = model.config.get("model_type")
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise UsageError(
-# Imports are inside: torch and transformers take seconds, and deploying or leading needs neither.
+            # Imports are inside: torch and transformers take seconds, and deploying or leading needs neither.
             "installed transformers knows"
         )
 

@@ -197,13 +197,25 @@ class TransformersModel:
             raise UsageError(f"the layers of {type(self._model).__name__} cache unequal shapes")
         _, num_heads, _, head_dim = first.shape
         num_layers = len(cache.written)
-        return CacheShape(num_layers, num_heads, head_dim, first.dtype, first.device)
+        return CacheShape(
+            num_layers=num_layers,
+            num_heads=num_heads,
+            head_dim=head_dim,
+            dtype=first.dtype,
+            device=first.device,
+        )
 
 
 def _draw(sequence: RunningSequence) -> Draw:
     spec, num_prompt = sequence.spec, sequence.num_prompt
     index = len(sequence.tokens) - num_prompt
-    return Draw(spec.sampling, index, sequence.tokens, num_prompt, spec.stop_tokens)
+    return Draw(
+        sampling=spec.sampling,
+        index=index,
+        tokens=sequence.tokens,
+        num_prompt=num_prompt,
+        stop_tokens=spec.stop_tokens,
+    )
 
 
 def _context_tokens(model: "PreTrainedModel", wanted: int | None) -> int:

@@ -89,4 +89,12 @@ def _without_body(send: Send) -> Send:
 
 def _shutting_down() -> ApiError:
     message = "This gateway is shutting down; try again later."
-    return ApiError(503, message, "server_error", "draining", None, 1.0, closes=True)
+    return ApiError(
+        status=503,
+        message=message,
+        kind="server_error",
+        code="draining",
+        param=None,
+        retry_after_s=1.0,
+        closes=True,
+    )

@@ -165,7 +165,9 @@ class Generation:
         outcome, finish = "cancelled", None
         try:
             text = ChoiceText(index, request, self._plan)
-            finish = await self._follow(request, text, waiting, meter, emit)
+            finish = await self._follow(
+                request=request, text=text, waiting=waiting, meter=meter, emit=emit
+            )
             outcome = "completed"
         except ClusterError as error:
             outcome = _outcome(error)

@@ -70,7 +70,13 @@ class Planner:
                 prompts.append(checked_ids(prompt, tokenizer, "prompt"))
         default = _defaults(tokenizer).max_tokens or DEFAULT_COMPLETION_TOKENS
         output_limit = _OutputLimit(body.max_tokens, default)
-        plan = self._plan(body, model, prompts, request_id, output_limit)
+        plan = self._plan(
+            body=body,
+            model=model,
+            prompts=prompts,
+            request_id=request_id,
+            output_limit=output_limit,
+        )
         return await _with_echo(plan) if body.echo else plan
 
     async def chat(self, body: ChatRequest, request_id: str) -> GenerationPlan:
@@ -85,7 +91,13 @@ class Planner:
         prompt = await prompt_tokens(tokenizer, model.name, text, special=special)
         default = tokenizer.defaults.max_tokens or model.context_tokens
         output_limit = _OutputLimit(body.output_limit, default)
-        return self._plan(body, model, [prompt], request_id, output_limit)
+        return self._plan(
+            body=body,
+            model=model,
+            prompts=[prompt],
+            request_id=request_id,
+            output_limit=output_limit,
+        )
 
     def _check_limits(self, body: GenerationBody, num_prompts: int) -> None:
         limits, num_choices = self._limits, num_prompts * (body.n or 1)
@@ -132,13 +144,13 @@ class Planner:
         samplings = [replace(sampling, seed=seed + choice) for choice in range(num_choices)]
         requests = tuple(
             GenerationRequest(
-                f"{request_id}-{number * num_choices + choice}",
-                model.name,
-                self._principal.tenant,
-                tuple(prompt),
-                self._output_tokens(len(prompt), model, output_limit),
-                samplings[choice],
-                stop_tokens,
+                request_id=f"{request_id}-{number * num_choices + choice}",
+                model=model.name,
+                tenant=self._principal.tenant,
+                prompt=tuple(prompt),
+                max_output_tokens=self._output_tokens(len(prompt), model, output_limit),
+                sampling=samplings[choice],
+                stop_tokens=stop_tokens,
             )
             for number, prompt in enumerate(prompts)
             for choice in range(num_choices)

@@ -146,7 +146,12 @@ class CompletionFormat:
     ) -> TextCompletion:
         heading = self.heading
         return TextCompletion(
-            heading.id, "text_completion", heading.created, heading.model, choices, usage
+            id=heading.id,
+            object="text_completion",
+            created=heading.created,
+            model=heading.model,
+            choices=choices,
+            usage=usage,
         )
 
 
@@ -195,7 +200,14 @@ class ChatFormat:
         self, kind: str, choices: tuple[ChatChoice, ...], usage: Usage | UnsetType | None
     ) -> ChatCompletion:
         heading = self.heading
-        return ChatCompletion(heading.id, kind, heading.created, heading.model, choices, usage)
+        return ChatCompletion(
+            id=heading.id,
+            object=kind,
+            created=heading.created,
+            model=heading.model,
+            choices=choices,
+            usage=usage,
+        )
 
 
 def _ids(heading: Heading, tokens: tuple[int, ...]) -> tuple[int, ...] | UnsetType:

@@ -159,7 +159,13 @@ class GatewayService:
 
 def _heading(request_id: str, body: GenerationBody, plan: GenerationPlan) -> Heading:
     with_ids = bool(body.return_token_ids) or plan.tokenizer is None
-    return Heading(request_id, int(time.time()), body.model, with_ids, body.usage_in_stream)
+    return Heading(
+        id=request_id,
+        created=int(time.time()),
+        model=body.model,
+        token_ids=with_ids,
+        usage=body.usage_in_stream,
+    )
 
 
 def _joined(deltas: list[Delta], num_choices: int) -> list[Delta]:

@@ -33,11 +33,11 @@ class MigrationPlanner:
             missing = message.source_id if source is None else message.destination_id
             raise ClusterError(f"no connection to the engine host of instance {missing}")
         facts = migration_facts(
-            num_context,
-            source.capabilities,
-            destination.capabilities,
-            message.source_address,
-            message.destination_address,
+            context_tokens=num_context,
+            source=source.capabilities,
+            destination=destination.capabilities,
+            source_address=message.source_address,
+            destination_address=message.destination_address,
         )
         replay_tokens = self._chooser.begin_migration(message.request_id, facts).replay_tokens
         _LOG.debug(
@@ -55,5 +55,9 @@ class MigrationPlanner:
             replay_tokens,
         )
         return MigrationSpec(
-            message.move_id, message.source_id, message.destination_id, destination.address, params
+            move_id=message.move_id,
+            source_id=message.source_id,
+            destination_id=message.destination_id,
+            address=destination.address,
+            params=params,
         )

@@ -101,11 +101,11 @@ class PendingGeneration:
 
 def _owner_of(request: GenerationRequest, output: tuple[int, ...]) -> StreamOwner:
     spec = SequenceSpec(
-        request.request_id,
-        request.prompt,
-        request.max_output_tokens,
-        request.sampling,
-        request.stop_tokens,
-        output,
+        request_id=request.request_id,
+        prompt=request.prompt,
+        max_output_tokens=request.max_output_tokens,
+        sampling=request.sampling,
+        stop_tokens=request.stop_tokens,
+        output=output,
     )
     return StreamOwner(spec)

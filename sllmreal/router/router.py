@@ -98,11 +98,11 @@ class RequestRouter:
     def _report_arrival(self, generation: PendingGeneration) -> None:
         request = generation.request
         arrived = Request(
-            request.request_id,
-            request.model,
-            self._link.now_s(),
-            len(request.prompt),
-            request.tenant,
+            id=request.request_id,
+            model=request.model,
+            arrived_at_s=self._link.now_s(),
+            input_tokens=len(request.prompt),
+            tenant=request.tenant,
         )
         self._link.report(RequestArrived(arrived))
 

@@ -21,9 +21,9 @@ def migration_facts(
     exported = source.exports_kv and destination.exports_kv
     can_copy = exported and source.kv_layout == destination.kv_layout
     return MigrationFacts(
-        source.model,
-        source.kv_bytes_per_token if can_copy else 0,
-        context_tokens,
-        source_address,
-        destination_address,
+        model=source.model,
+        kv_bytes_per_token=source.kv_bytes_per_token if can_copy else 0,
+        context_tokens=context_tokens,
+        source_server=source_address,
+        destination_server=destination_address,
     )

@@ -174,5 +174,11 @@ class HostCore:
         if finish is not None:
             self._streams.finish(stream, finish)
         self._streams.send(
-            messages.Tokens(stream.request_id, stream.epoch, tokens[0].index, numbers, finish)
+            messages.Tokens(
+                request_id=stream.request_id,
+                epoch=stream.epoch,
+                first=tokens[0].index,
+                tokens=numbers,
+                finish=finish,
+            )
         )

@@ -74,11 +74,11 @@ class HostMigrations:
             return
         self._streams.send(
             messages.StreamReady(
-                stream.request_id,
-                stream.epoch,
-                incoming.sequence.num_output,
-                incoming.sequence.num_recomputed,
-                incoming.machine.num_bytes,
+                request_id=stream.request_id,
+                epoch=stream.epoch,
+                num_output=incoming.sequence.num_output,
+                num_recomputed=incoming.sequence.num_recomputed,
+                num_bytes=incoming.machine.num_bytes,
             )
         )
         incoming.resend_at_s = now_s + self._options.destination.resend_s

@@ -165,7 +165,15 @@ class StreamTable:
         first = max(0, first)
         if first < len(tokens) or reason is not None:
             first = min(first, len(tokens))
-            self.send(Tokens(stream.request_id, stream.epoch, first, tokens[first:], reason))
+            self.send(
+                Tokens(
+                    request_id=stream.request_id,
+                    epoch=stream.epoch,
+                    first=first,
+                    tokens=tokens[first:],
+                    finish=reason,
+                )
+            )
 
     def send(self, message: ToOwner) -> None:
         """Add a SendToOwner to the outputs."""

@@ -51,23 +51,23 @@ class PackedSpec(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
     def of(cls, spec: SequenceSpec) -> "PackedSpec":
         """Pack a spec."""
         return cls(
-            spec.request_id,
-            pack_tokens(spec.prompt),
-            spec.max_output_tokens,
-            spec.sampling,
-            spec.stop_tokens,
-            pack_tokens(spec.output),
+            request_id=spec.request_id,
+            prompt=pack_tokens(spec.prompt),
+            max_output_tokens=spec.max_output_tokens,
+            sampling=spec.sampling,
+            stop_tokens=spec.stop_tokens,
+            output=pack_tokens(spec.output),
         )
 
     def unpacked(self) -> SequenceSpec:
         """Return the spec. Raises UsageError, or its subclass BadTokenError, if it is invalid."""
         return SequenceSpec(
-            self.request_id,
-            unpack_tokens(self.prompt),
-            self.max_output_tokens,
-            self.sampling,
-            self.stop_tokens,
-            unpack_tokens(self.output),
+            request_id=self.request_id,
+            prompt=unpack_tokens(self.prompt),
+            max_output_tokens=self.max_output_tokens,
+            sampling=self.sampling,
+            stop_tokens=self.stop_tokens,
+            output=unpack_tokens(self.output),
         )
 
 

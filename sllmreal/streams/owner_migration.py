@@ -156,11 +156,11 @@ class OwnerMigration:
         last_s = current.ready_at_s if stream.log.last_at_s is None else stream.log.last_at_s
         stream.report(
             MigrationFinished(
-                spec.move_id,
-                stream.request_id,
-                spec.source_id,
-                spec.destination_id,
-                current.num_context,
+                move_id=spec.move_id,
+                request_id=stream.request_id,
+                source_id=spec.source_id,
+                destination_id=spec.destination_id,
+                num_tokens=current.num_context,
                 resume_s=current.ready_at_s - current.began_at_s,
                 pause_s=now_s - last_s,
             ),
@@ -238,7 +238,11 @@ class OwnerMigration:
         stream, spec = self._stream, current.spec
         assert stream.route is not None, "until the commit the route is the source"
         migrate = messages.MigrateStream(
-            stream.request_id, stream.route.epoch, current.epoch, spec.address, spec.params
+            request_id=stream.request_id,
+            epoch=stream.route.epoch,
+            new_epoch=current.epoch,
+            destination=spec.address,
+            params=spec.params,
         )
         stream.send(stream.route.instance_id, migrate)
 

@@ -51,7 +51,9 @@ def test_a_sequence_generates_up_to_its_limit_and_stays_until_cancelled(
         OutputToken("r", 2, output[2], FinishReason.LENGTH),
     ]
     assert engine.step() == []
-    assert engine.progress("r") == Progress(16, 15, 3, False, FinishReason.LENGTH)
+    assert engine.progress("r") == Progress(
+        num_known=16, num_cached=15, num_output=3, held=False, finish=FinishReason.LENGTH
+    )
     engine.cancel("r")
     with pytest.raises(UnknownSequenceError):
         engine.progress("r")
@@ -116,7 +118,9 @@ def test_a_held_sequence_is_computed_but_generates_nothing(maker: EngineMaker) -
     tokens = drained(engine)
 
     assert tokens == []
-    assert engine.progress("r") == Progress(13, 12, 0, True, None)
+    assert engine.progress("r") == Progress(
+        num_known=13, num_cached=12, num_output=0, held=True, finish=None
+    )
 
 
 def test_a_held_sequence_computes_its_part_and_the_rest_when_it_is_released(
@@ -132,7 +136,7 @@ def test_a_held_sequence_computes_its_part_and_the_rest_when_it_is_released(
     engine.release("r")
     drained(engine)
 
-    assert part == Progress(13, 6, 0, True, None)
+    assert part == Progress(num_known=13, num_cached=6, num_output=0, held=True, finish=None)
     assert engine.output("r") == expected
 
 
@@ -456,7 +460,7 @@ def test_a_block_of_all_that_is_known_can_be_continued(maker: EngineMaker) -> No
     destination.release("r")
     drained(destination)
 
-    assert cached == Progress(15, 15, 2, True, None)
+    assert cached == Progress(num_known=15, num_cached=15, num_output=2, held=True, finish=None)
     assert destination.output("r") == output
 
 
@@ -487,6 +491,11 @@ def test_penalties_are_rebuilt_where_a_sequence_continues(
 
     for num_output in range(1, len(output)):
         continued = SequenceSpec(
-            "r", PROMPT, 12, sampling, frozenset({3}), output=output[:num_output]
+            request_id="r",
+            prompt=PROMPT,
+            max_output_tokens=12,
+            sampling=sampling,
+            stop_tokens=frozenset({3}),
+            output=output[:num_output],
         )
         assert whole_output(maker(), continued) == output

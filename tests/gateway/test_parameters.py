@@ -88,7 +88,18 @@ async def test_sampling_fields_reach_the_engine() -> None:
         await client.post("/v1/completions", json=COMPLETION | fields | {"ignore_eos": True})
 
     bias = ((7, -100.0), (8, 1.5))
-    expected = Sampling(0.5, None, 1.0, 5, 0.1, 0.2, -0.3, 1.4, bias, 2)
+    expected = Sampling(
+        temperature=0.5,
+        top_k=None,
+        top_p=1.0,
+        seed=5,
+        min_p=0.1,
+        presence_penalty=0.2,
+        frequency_penalty=-0.3,
+        repetition_penalty=1.4,
+        logit_bias=bias,
+        min_tokens=2,
+    )
     assert backend.requests[0].sampling == expected
     assert [one.stop_tokens for one in backend.requests] == [{tiny.EOS, 9, 11}, {9, 11}]
 

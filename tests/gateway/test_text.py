@@ -141,7 +141,14 @@ def test_only_a_possible_stop_string_is_held_back() -> None:
 def test_a_stop_token_is_counted_and_is_not_part_of_the_text() -> None:
     tokenizer = tiny.tokenizer()
     hello, end = tokenizer.encode("Hello", special=False), tokenizer.encode(".", special=False)
-    request = GenerationRequest("r", "m", "", (5,), 9, stop_tokens=frozenset(end))
+    request = GenerationRequest(
+        request_id="r",
+        model="m",
+        tenant="",
+        prompt=(5,),
+        max_output_tokens=9,
+        stop_tokens=frozenset(end),
+    )
     text = ChoiceText(0, request, GenerationPlan((request,), tokenizer, (), 1))
 
     delta = text.push(Generated((*hello, *end), FinishReason.STOP))
@@ -153,7 +160,14 @@ def test_a_stop_token_is_counted_and_is_not_part_of_the_text() -> None:
 def test_a_stop_token_that_did_not_stop_is_text() -> None:
     tokenizer = tiny.tokenizer()
     end = tokenizer.encode(".", special=False)
-    request = GenerationRequest("r", "m", "", (5,), 9, stop_tokens=frozenset(end))
+    request = GenerationRequest(
+        request_id="r",
+        model="m",
+        tenant="",
+        prompt=(5,),
+        max_output_tokens=9,
+        stop_tokens=frozenset(end),
+    )
     text = ChoiceText(0, request, GenerationPlan((request,), tokenizer, (), 1))
 
     assert text.push(Generated(tuple(end), FinishReason.LENGTH)).text == "."

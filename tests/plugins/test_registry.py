@@ -55,7 +55,9 @@ class NoSource:
 
 
 def test_an_item_is_found_by_name_and_an_unknown_name_lists_the_known_ones() -> None:
-    numbers = Registry("number", "none", int, {"one": 1, "two": 2}, NoSource())
+    numbers = Registry(
+        what="number", group="none", kind=int, built_in={"one": 1, "two": 2}, source=NoSource()
+    )
 
     assert numbers["two"] == 2
     assert (list(numbers), numbers.names(), len(numbers)) == (["one", "two"], ("one", "two"), 2)
@@ -103,7 +105,9 @@ def test_settings_have_the_types_of_their_dataclass() -> None:
         name: parsed_setting(Outer, name, text, "it") for name, text in text_pairs(texts).items()
     }
 
-    assert settings_of(Outer, values, "it") == Outer("x", 3, 2.0, True, "b", Inner(5))
+    assert settings_of(Outer, values, "it") == Outer(
+        name="x", count=3, share=2.0, fast=True, mode="b", inner=Inner(5)
+    )
     assert parsed_setting(Outer, "share", "null", "it") is None
     assert settings_of(Outer, {"inner.size": 5}, "it", {"name": "y"}) == Outer("y", inner=Inner(5))
     names = ("name", "count", "share", "fast", "mode", "inner.size")

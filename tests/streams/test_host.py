@@ -85,7 +85,9 @@ def test_a_finished_stream_is_sent_again_until_it_is_stopped() -> None:
         host.post(messages.PollStream("r", Epoch(1), num_received=1))
         owner.next(messages.StreamUnknown)
 
-    assert again == messages.Tokens("r", Epoch(1), 1, output[1:], FinishReason.LENGTH)
+    assert again == messages.Tokens(
+        request_id="r", epoch=Epoch(1), first=1, tokens=output[1:], finish=FinishReason.LENGTH
+    )
     assert stopped.num_output == 3
 
 
@@ -154,7 +156,15 @@ def test_a_stream_migrates_between_hosts_and_loses_no_token(replay_tokens: int |
         at_source.next(messages.Tokens, lambda one: one.first >= 30)
         destination.post(messages.PrepareStream(Epoch(2), messages.PackedSpec.of(spec), params))
         at_destination.next(messages.StreamPrepared)
-        source.post(messages.MigrateStream("r", Epoch(1), Epoch(2), "local:b", params))
+        source.post(
+            messages.MigrateStream(
+                request_id="r",
+                epoch=Epoch(1),
+                new_epoch=Epoch(2),
+                destination="local:b",
+                params=params,
+            )
+        )
         ready = at_destination.next(messages.StreamReady)
         destination.post(messages.CommitStream("r", Epoch(2), num_received=0))
         source.post(messages.StopStream("r", Epoch(1)))
@@ -182,7 +192,15 @@ def test_a_source_stays_held_after_the_commit_until_it_is_stopped() -> None:
         at_source.next(messages.Tokens)
         destination.post(messages.PrepareStream(Epoch(2), messages.PackedSpec.of(spec), params))
         at_destination.next(messages.StreamPrepared)
-        source.post(messages.MigrateStream("r", Epoch(1), Epoch(2), "local:b", params))
+        source.post(
+            messages.MigrateStream(
+                request_id="r",
+                epoch=Epoch(1),
+                new_epoch=Epoch(2),
+                destination="local:b",
+                params=params,
+            )
+        )
         ready = at_destination.next(messages.StreamReady)
         destination.post(messages.CommitStream("r", Epoch(2), ready.num_output))
         at_destination.next(messages.Tokens, lambda one: one.finish is not None)
@@ -223,7 +241,15 @@ def test_a_source_goes_on_when_its_destination_does_not_exist() -> None:
     with engine_host(pace=SLOW) as (host, owner):
         host.post(messages.StartStream(Epoch(1), messages.PackedSpec.of(spec)))
         first = owner.next(messages.Tokens)
-        host.post(messages.MigrateStream("r", Epoch(1), Epoch(2), "local:nowhere", params))
+        host.post(
+            messages.MigrateStream(
+                request_id="r",
+                epoch=Epoch(1),
+                new_epoch=Epoch(2),
+                destination="local:nowhere",
+                params=params,
+            )
+        )
         failed = owner.next(messages.StreamNotMoved)
         host.post(messages.PollStream("r", Epoch(1), num_received=0))
         polled = owner.next(messages.Tokens, lambda one: one.first == 0)

@@ -23,7 +23,9 @@ from sllmreal.streams.owner_io import (
 
 SPEC = SequenceSpec("r", (1, 2, 3), 10, stop_tokens=frozenset({99}))
 PARAMS = MigrationParams(KEY, "timed", KV_LAYOUT)
-MIGRATION = MigrationSpec("m1", "a", "b", "local:b", PARAMS)
+MIGRATION = MigrationSpec(
+    move_id="m1", source_id="a", destination_id="b", address="local:b", params=PARAMS
+)
 ONE, TWO, THREE = Epoch(1), Epoch(2), Epoch(3)
 
 
@@ -92,7 +94,11 @@ def test_an_owner_polls_its_host_while_tokens_arrive() -> None:
 def test_a_finish_ends_the_request_and_the_stream() -> None:
     owner = running()
 
-    owner.receive("a", messages.Tokens("r", ONE, 3, (99,), FinishReason.STOP), 4.0)
+    owner.receive(
+        "a",
+        messages.Tokens(request_id="r", epoch=ONE, first=3, tokens=(99,), finish=FinishReason.STOP),
+        4.0,
+    )
 
     assert owner.take_outputs() == [
         DeliverTokens(3, (99,), FinishReason.STOP),
@@ -109,7 +115,13 @@ def test_a_migration_commits_when_the_destination_is_ready_and_finishes_with_its
 ):
     owner = migrating()
 
-    owner.receive("b", messages.StreamReady("r", TWO, 3, 6, 12), 4.0)
+    owner.receive(
+        "b",
+        messages.StreamReady(
+            request_id="r", epoch=TWO, num_output=3, num_recomputed=6, num_bytes=12
+        ),
+        4.0,
+    )
     committed = owner.take_outputs()
     owner.receive("b", messages.Tokens("r", TWO, 3, (13,)), 4.25)
     first = owner.take_outputs()
@@ -118,13 +130,27 @@ def test_a_migration_commits_when_the_destination_is_ready_and_finishes_with_its
         SendToHost("b", messages.CommitStream("r", TWO, 3)),
         SendToHost("a", messages.StopStream("r", ONE)),
     ]
-    finished = MigrationFinished("m1", "r", "a", "b", 6, resume_s=0.5, pause_s=1.25)
+    finished = MigrationFinished(
+        move_id="m1",
+        request_id="r",
+        source_id="a",
+        destination_id="b",
+        num_tokens=6,
+        resume_s=0.5,
+        pause_s=1.25,
+    )
     assert first == [ReportEvent(finished, num_recomputed=6), DeliverTokens(3, (13,), None)]
 
 
 def test_tokens_of_the_source_are_ignored_after_the_commit() -> None:
     owner = migrating()
-    owner.receive("b", messages.StreamReady("r", TWO, 4, 7, 16), 4.0)
+    owner.receive(
+        "b",
+        messages.StreamReady(
+            request_id="r", epoch=TWO, num_output=4, num_recomputed=7, num_bytes=16
+        ),
+        4.0,
+    )
     owner.take_outputs()
 
     owner.receive("a", messages.Tokens("r", ONE, 3, (666,)), 4.1)
@@ -146,7 +172,13 @@ def test_a_destination_behind_the_log_is_not_committed() -> None:
     owner.receive("a", messages.Tokens("r", ONE, 3, (13,)), 3.7)
     owner.take_outputs()
 
-    owner.receive("b", messages.StreamReady("r", TWO, 3, 6, 12), 4.0)
+    owner.receive(
+        "b",
+        messages.StreamReady(
+            request_id="r", epoch=TWO, num_output=3, num_recomputed=6, num_bytes=12
+        ),
+        4.0,
+    )
 
     assert owner.take_outputs() == [
         SendToHost("a", messages.CancelMigration("r", ONE, TWO)),
@@ -172,7 +204,11 @@ def test_a_failed_migration_is_reported_when_the_destination_has_dropped_the_str
 def test_a_finish_at_the_source_is_reported_before_the_failed_migration() -> None:
     owner = migrating()
 
-    owner.receive("a", messages.Tokens("r", ONE, 3, (99,), FinishReason.STOP), 4.0)
+    owner.receive(
+        "a",
+        messages.Tokens(request_id="r", epoch=ONE, first=3, tokens=(99,), finish=FinishReason.STOP),
+        4.0,
+    )
     owner.receive("b", messages.StreamStopped("r", TWO), 4.1)
 
     assert events(owner.take_outputs()) == [
@@ -183,7 +219,13 @@ def test_a_finish_at_the_source_is_reported_before_the_failed_migration() -> Non
 
 def test_a_stop_at_the_source_of_a_committed_migration_is_not_answered() -> None:
     owner = migrating()
-    owner.receive("b", messages.StreamReady("r", TWO, 3, 6, 12), 4.0)
+    owner.receive(
+        "b",
+        messages.StreamReady(
+            request_id="r", epoch=TWO, num_output=3, num_recomputed=6, num_bytes=12
+        ),
+        4.0,
+    )
     owner.take_outputs()
 
     owner.stop("a", 4.1)
@@ -242,12 +284,26 @@ def test_a_stream_that_its_host_does_not_know_is_started_again_there() -> None:
 
 def test_a_migration_finishes_before_the_loss_of_its_committed_source_is_reported() -> None:
     owner = migrating()
-    owner.receive("b", messages.StreamReady("r", TWO, 3, 6, 12), 4.0)
+    owner.receive(
+        "b",
+        messages.StreamReady(
+            request_id="r", epoch=TWO, num_output=3, num_recomputed=6, num_bytes=12
+        ),
+        4.0,
+    )
     owner.take_outputs()
 
     owner.lose_instance("a", 4.5)
 
-    finished = MigrationFinished("m1", "r", "a", "b", 6, resume_s=0.5, pause_s=1.5)
+    finished = MigrationFinished(
+        move_id="m1",
+        request_id="r",
+        source_id="a",
+        destination_id="b",
+        num_tokens=6,
+        resume_s=0.5,
+        pause_s=1.5,
+    )
     assert owner.take_outputs() == [ReportEvent(finished, num_recomputed=6)]
     assert owner.instance_id == "b"
 
@@ -273,7 +329,12 @@ def test_a_request_fails_when_an_engine_refuses_it() -> None:
 def test_a_migration_fails_at_once_when_the_request_runs_on_another_instance() -> None:
     owner = running()
 
-    owner.migrate(MigrationSpec("m1", "z", "b", "local:b", PARAMS), 4.0)
+    owner.migrate(
+        MigrationSpec(
+            move_id="m1", source_id="z", destination_id="b", address="local:b", params=PARAMS
+        ),
+        4.0,
+    )
 
     reason = "the request does not run on z"
     assert events(owner.take_outputs()) == [MigrationFailed("m1", "r", "b", reason)]
@@ -284,7 +345,12 @@ def test_an_epoch_is_never_issued_twice() -> None:
     owner.abort_migration("m1", 4.0)
     owner.take_outputs()
 
-    owner.migrate(MigrationSpec("m2", "a", "b", "local:b", PARAMS), 5.0)
+    owner.migrate(
+        MigrationSpec(
+            move_id="m2", source_id="a", destination_id="b", address="local:b", params=PARAMS
+        ),
+        5.0,
+    )
 
     (sent,) = owner.take_outputs()
     assert isinstance(sent, SendToHost)

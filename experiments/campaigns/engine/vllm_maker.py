@@ -39,6 +39,12 @@ class VllmMaker:
             max_num_batched_tokens=max(chunk_tokens + 1, num_slots),
         )
         engine, _ = vllm_engine(
-            VllmModel(str(path), num_slots, context_tokens, settings, self.num_ranks)
+            VllmModel(
+                directory=str(path),
+                num_slots=num_slots,
+                context_tokens=context_tokens,
+                settings=settings,
+                num_ranks=self.num_ranks,
+            )
         )
         return engine

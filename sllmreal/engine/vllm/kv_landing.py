@@ -115,11 +115,11 @@ class KvLanding(KVConnectorBase_V1):  # type: ignore[misc]
             begin = landing.first - shelf.begin
             for cache, (keys, values) in zip(caches, shelf.layers, strict=True):
                 write_positions(
-                    cache,
-                    landing.blocks,
-                    landing.first,
-                    keys[:, begin : begin + landing.num_tokens],
-                    values[:, begin : begin + landing.num_tokens],
+                    cache=cache,
+                    blocks=landing.blocks,
+                    begin=landing.first,
+                    keys=keys[:, begin : begin + landing.num_tokens],
+                    values=values[:, begin : begin + landing.num_tokens],
                 )
 
     def wait_for_layer_load(self, layer_name: str) -> None:

@@ -37,7 +37,13 @@ class _Row:
         num_prompt = len(self.known) - self.first_index
         index = self.first_index + len(self.output)
         tokens = self.known + self.output if self.sampling.has_penalties else ()
-        return Draw(self.sampling, index, tokens, num_prompt, self.stop_tokens)
+        return Draw(
+            sampling=self.sampling,
+            index=index,
+            tokens=tokens,
+            num_prompt=num_prompt,
+            stop_tokens=self.stop_tokens,
+        )
 
 
 class SeededDraw(LogitsProcessor):  # type: ignore[misc]
@@ -85,4 +91,10 @@ def _row_of(params: SamplingParams, known: list[int], output: list[int]) -> _Row
     if SAMPLING_KEY not in extra:
         return None
     stop_tokens = frozenset(params.stop_token_ids or ())
-    return _Row(Sampling(**extra[SAMPLING_KEY]), extra[FIRST_INDEX_KEY], known, output, stop_tokens)
+    return _Row(
+        sampling=Sampling(**extra[SAMPLING_KEY]),
+        first_index=extra[FIRST_INDEX_KEY],
+        known=known,
+        output=output,
+        stop_tokens=stop_tokens,
+    )
