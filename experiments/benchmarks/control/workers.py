@@ -27,7 +27,7 @@ from sllmreal.migration.links import LocalNetwork
 from sllmreal.processes.run import run_process
 from sllmreal.worker.data_plane import DataPlane, serving
 from sllmreal.worker.paced import PacedStorage
-from sllmreal.worker.runner import Launch, Runner, Send
+from sllmreal.worker.runner import MakeRunner, Runner, Send
 from sllmreal.worker.thread_runner import thread_launch
 from sllmreal.worker.worker import Worker
 
@@ -52,7 +52,7 @@ class Observed:
     def __init__(self) -> None:
         self.loads: dict[str, LoadSeen] = {}
 
-    def launch(self, make: Launch) -> Launch:
+    def launch(self, make: MakeRunner) -> MakeRunner:
         """Notes when a worker begins to carry a load out."""
 
         def noting(instance_id: str, model: ModelDeployment, send: Send) -> Runner:
