@@ -52,7 +52,7 @@ def _member(
             return Worker(
                 server=spec,
                 storage=paced,
-                launch=thread_launch(links=network.links),
+                make_runner=thread_launch(links=network.links),
                 data_plane=plane,
                 report=report,
             )
@@ -60,6 +60,8 @@ def _member(
 
         tiers = TierStorage(spec, directory / "ssd" / spec.id)
         launch = thread_launch(tiers.pool, network.links)
-        return Worker(server=spec, storage=tiers, launch=launch, data_plane=plane, report=report)
+        return Worker(
+            server=spec, storage=tiers, make_runner=launch, data_plane=plane, report=report
+        )
 
     return LocalMember(spec, make)

@@ -1,5 +1,6 @@
 """The kind of engine that runs causal language models of transformers, with their own weights."""
 
+import json
 from dataclasses import dataclass
 
 from sllmcore.errors import UsageError

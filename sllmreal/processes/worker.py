@@ -22,7 +22,7 @@ from sllmreal.processes.server_options import add_sizes, given_server, num_spare
 from sllmreal.worker.data_plane import DataPlane, serving
 from sllmreal.worker.process_options import ProcessOptions
 from sllmreal.worker.process_runner import process_launch
-from sllmreal.worker.runner import Launch
+from sllmreal.worker.runner import MakeRunner
 from sllmreal.worker.spares import Spares
 from sllmreal.worker.storage import Storage
 from sllmreal.worker.worker import Worker
@@ -44,7 +44,7 @@ async def work_with(
     site: Site,
     server: ServerSpec,
     storage: Storage,
-    launch: Launch,
+    launch: MakeRunner,
     observe: Callable[[ReportedEvent], None] = lambda event: None,
 ) -> None:
     """Run a server's worker until cancelled.
@@ -64,7 +64,7 @@ async def work_with(
 
     async with AsyncExitStack() as stack:
         worker = Worker(
-            server=server, storage=storage, launch=launch, data_plane=plane, report=report
+            server=server, storage=storage, make_runner=launch, data_plane=plane, report=report
         )
         stack.push_async_callback(worker.close)
         await stack.enter_async_context(serving(plane, site.worker(server.id), site.key()))

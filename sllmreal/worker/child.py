@@ -1,7 +1,7 @@
 """The process of one engine: `python -m sllmreal.worker.child FD`, started by a worker only.
 
-The engine runs in a thread of its own; the main thread carries messages, so that a worker can tell
-a busy engine from a stopped process. When the worker goes, so does this.
+The engine runs in a thread of its own and the main thread carries messages, so that a worker can
+distinguish a busy engine from a stopped process. The process ends with its worker.
 """
 
 import argparse
@@ -24,13 +24,13 @@ from sllmreal.streams.host import EngineHost
 from sllmreal.transport.channel import Channel
 from sllmreal.transport.errors import ChannelClosedError
 from sllmreal.worker.child_messages import (
-    Boot,
-    Booted,
-    CannotRun,
+    BootEngine,
+    EngineBooted,
+    EngineStartFailed,
     FromChild,
     Ping,
     Pong,
-    RunInstance,
+    StartEngine,
     ToChild,
     WarmedUp,
     WarmUp,
@@ -39,22 +39,23 @@ from sllmreal.worker.child_messages import (
 from sllmreal.worker.engines import check_settings, engine_kind, make_engine
 
 _PR_SET_PDEATHSIG = 1
-# A tenth of what a thread gets that competes with it; Linux may compare within a session only
-# (autogroups), but there is the rest of the worker, whose loads and engines are not to be slowed.
+# A thread of this priority gets a tenth of the time of one that competes with it, such as a load or
+# an engine of the same worker. Linux may compare priorities within a session only (autogroups).
 _WARM_UP_NICE = 10
 
 
 class Child:
-    """Answers its worker until the channel closes."""
+    """The process's side of the channel to its worker, until the channel closes."""
 
     def __init__(self, channel: "Channel[FromChild, ToChild]") -> None:
         self._channel = channel
         self._loop = asyncio.get_running_loop()
-        self._boot: Boot | None = None
+        self._boot: BootEngine | None = None
         self._host: EngineHost | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def serve(self) -> None:
+        """Handle messages until the worker is gone."""
         try:
             while True:
                 self._take(await self._channel.receive())
@@ -69,12 +70,12 @@ class Child:
                 # A thread cannot raise its priority again: this one ends with its work.
                 thread = threading.Thread(target=self._warm_up, args=(engine,), daemon=True)
                 thread.start()
-            case Boot():
+            case BootEngine():
                 self._boot = message
                 self._task = self._loop.create_task(self._prepare(message))
-            case RunInstance(weights):
+            case StartEngine(weights):
                 if self._boot is None:
-                    raise ControlError("told to run before it was told what")
+                    raise ControlError("protocol error: StartEngine before BootEngine")
                 self._task = self._loop.create_task(self._start(self._boot, weights))
             case _:
                 if self._host is not None:
@@ -87,38 +88,38 @@ class Child:
         except Exception as error:  # imports run foreign code
             self._loop.call_soon_threadsafe(self._fail, error)
         else:
-            self._say_from_thread(WarmedUp())
+            self._send_from_thread(WarmedUp())
 
-    async def _prepare(self, boot: Boot) -> None:
+    async def _prepare(self, boot: BootEngine) -> None:
         try:
             await asyncio.to_thread(_prepare, boot.model)
         except Exception as error:  # imports run foreign code
             self._fail(error)
         else:
-            self._say(Booted())
+            self._send(EngineBooted())
 
-    async def _start(self, boot: Boot, weights: Weights | None) -> None:
+    async def _start(self, boot: BootEngine, weights: Weights | None) -> None:
         try:
             engine: Engine = await asyncio.to_thread(make_engine, boot.model, weights, None)
             links = SocketLinks(boot.move_address)
-        except Exception as error:  # and so do models
+        except Exception as error:  # models run foreign code
             self._fail(error)
             return
-        self._host = EngineHost(engine, self._say_from_thread, links=links, options=boot.options)
+        self._host = EngineHost(engine, self._send_from_thread, links=links, options=boot.options)
         self._host.start()
 
     def _fail(self, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"[:2000]
-        self._say(CannotRun(reason, isinstance(error, UsageError)))
+        self._send(EngineStartFailed(reason, isinstance(error, UsageError)))
 
-    def _say_from_thread(self, message: FromChild) -> None:
-        self._loop.call_soon_threadsafe(self._say, message)
+    def _send_from_thread(self, message: FromChild) -> None:
+        self._loop.call_soon_threadsafe(self._send, message)
 
-    def _say(self, message: FromChild) -> None:
+    def _send(self, message: FromChild) -> None:
         try:
             self._channel.post(message)
         except ChannelClosedError:
-            return  # `serve` ends for the same reason
+            return  # `serve` ends, too
 
 
 def _prepare(model: ModelDeployment) -> None:
@@ -132,7 +133,7 @@ async def _serve(fd: int) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve the worker at the other end of the descriptor given, until it goes."""
+    """Serve the worker at the other end of the descriptor, until it is gone."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("fd", type=int)
     logs.add_log_options(parser)

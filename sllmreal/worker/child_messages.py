@@ -1,10 +1,9 @@
-"""What a worker and the process of one of its engines say to each other, beside the host's words.
+"""Messages between a worker and the process of an engine, besides those of the engine host.
 
-worker    WarmUp           Boot          Run               ToHost ...       Ping
-child             WarmedUp       Booted  CannotRun | Online, ToOwner ...    Pong
+worker    WarmUp           BootEngine         StartEngine                          ToHost    Ping
+child             WarmedUp         EngineBooted      EngineStartFailed | HostOnline, ToOwner   Pong
 
-WarmUp is for a process that is to wait for a model; one that is started for a model begins with
-Boot.
+A spare process begins with WarmUp. A process that is started for a model begins with BootEngine.
 """
 
 import asyncio
@@ -25,66 +24,69 @@ if TYPE_CHECKING:
 
 
 class _Message(msgspec.Struct, frozen=True, tag=True, array_like=True, forbid_unknown_fields=True):
-    """A message is an array: its name, then its fields."""
+    """A message is an array: its class name, then its fields."""
 
 
 class WarmUp(_Message, frozen=True):
-    """Do what takes long for an engine of that name, whatever its model, out of others' way."""
+    """Do the warm-up of an engine kind, at low priority, whatever the model will be."""
 
     engine: str
 
 
-class Boot(_Message, frozen=True):
-    """Become ready to make the engine of a model, whose host listens for moves at an address."""
+class BootEngine(_Message, frozen=True):
+    """Prepare for the engine of a model: do everything that needs no weights.
+
+    The engine host will listen for migrations at `move_address`.
+    """
 
     model: ModelDeployment
     move_address: str
     options: HostOptions
 
 
-class RunInstance(_Message, frozen=True):
-    """The weights are there: make the engine."""
+class StartEngine(_Message, frozen=True):
+    """Make the engine: the weights are in place."""
 
     weights: Weights | None
 
 
 class Ping(_Message, frozen=True):
-    """Are you alive?"""
+    """Request a Pong."""
 
 
 class WarmedUp(_Message, frozen=True):
-    """All that needs no model is done."""
+    """Report that the warm-up is done."""
 
 
-class Booted(_Message, frozen=True):
-    """All that needs no weights is done."""
+class EngineBooted(_Message, frozen=True):
+    """Report that everything that needs no weights is done."""
 
 
-class CannotRun(_Message, frozen=True):
-    """There will be no engine. `usage`: the model is to blame, not this machine."""
+class EngineStartFailed(_Message, frozen=True):
+    """Report that no engine can be made. `usage`: because of the model, not of this machine."""
 
     reason: str
     usage: bool
 
 
 class Pong(_Message, frozen=True):
-    """The answer to a Ping: not even a busy engine holds it up."""
+    """Answer a Ping. A busy engine does not delay it."""
 
 
-ToChild = WarmUp | Boot | RunInstance | Ping | wire.ToHost
-FromChild = WarmedUp | Booted | CannotRun | Pong | wire.ToOwner
+ToChild = WarmUp | BootEngine | StartEngine | Ping | wire.ToHost
+FromChild = WarmedUp | EngineBooted | EngineStartFailed | Pong | wire.ToOwner
 
-# The channel is a pair of sockets that nobody else has: there is nothing to prove to each other.
+# The channel is a pair of sockets that no other process has, so these keys need not be secret.
 _KEYS = (b"worker to child", b"child to worker")
 
 
 async def child_end(ours: socket.socket) -> "SocketChannel[Any, Any]":
-    """The child's channel to its worker."""
+    """Return the child's channel to its worker."""
     return SocketChannel(await _stream(ours), (_KEYS[1], _KEYS[0]), ToChild)
 
 
 async def worker_end(ours: socket.socket) -> "SocketChannel[Any, Any]":
-    """The worker's channel to a child."""
+    """Return the worker's channel to a child."""
     return SocketChannel(await _stream(ours), _KEYS, FromChild)
 
 

@@ -1,9 +1,9 @@
-"""Where gateways reach a worker's engines: a relay of messages between connections and hosts.
+"""A worker's data plane: a relay of messages between gateways' connections and engine hosts.
 
-A message about a request goes to the connection that spoke last of that request on that instance,
-so that a gateway that comes back has its streams again as soon as it asks for them. Nothing is kept
-here: hosts keep the output, resend it when polled, and drop the streams of a gateway that is gone
-when their lease ends.
+A message about a request goes to the connection that last sent a message about that request to the
+instance, so that a gateway that reconnects has its streams again with its first message. The relay
+keeps no output: hosts keep it, resend it when polled, and drop the streams of a gateway that is
+gone when their lease ends.
 """
 
 import asyncio
@@ -20,18 +20,18 @@ from sllmreal.transport.socket_channel import listening
 
 
 class ToInstance(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """From a gateway to the host of an instance."""
+    """A message from a gateway to the engine host of an instance."""
 
     instance_id: str
     message: wire.ToHost
 
 
 class FromInstance(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """From the host of an instance to a gateway.
+    """A message from the engine host of an instance to a gateway.
 
-    Beside what is said of a gateway's own requests, every gateway hears `Online` of each instance
-    that lives and `Broken` when one is gone, stopped or crashed; `Broken` is also the answer for
-    one that is not here.
+    Besides the messages of its own requests, each gateway gets `HostOnline` of each live instance
+    and `EngineFailed` when an instance is stopped or crashes. `EngineFailed` is also the answer to
+    a message for an unknown instance.
     """
 
     instance_id: str
@@ -43,7 +43,7 @@ Post = Callable[[wire.ToHost], None]
 
 
 class DataPlane:
-    """The relay of one worker. `address` is where gateways find it."""
+    """The relay of one worker. `address` is where gateways connect."""
 
     def __init__(self, address: str = "memory") -> None:
         self.address = address
@@ -54,18 +54,18 @@ class DataPlane:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def attach(self, instance_id: str, post: Post) -> None:
-        """Messages to this instance are given to `post`, which must not block."""
+        """Route messages for an instance to `post`, which must not block."""
         self._hosts[instance_id] = post
 
     def detach(self, instance_id: str, reason: str) -> None:
-        """The instance is gone, and with it all that ran there."""
+        """Forget an instance that is gone, and report that to all gateways."""
         del self._hosts[instance_id]
         self._online.pop(instance_id, None)
         self._routes = {at: to for at, to in self._routes.items() if at[0] != instance_id}
         self._broadcast(FromInstance(instance_id, wire.EngineFailed(reason)))
 
     def deliver(self, instance_id: str, message: wire.ToOwner) -> None:
-        """A host has said something. Dropped when it concerns nobody who is connected."""
+        """Route a message of a host. It is dropped if no gateway is connected for it."""
         if instance_id not in self._hosts:
             return
         match message:
@@ -73,7 +73,7 @@ class DataPlane:
                 self._online[instance_id] = message
                 self._broadcast(FromInstance(instance_id, message))
             case wire.EngineFailed() | wire.HostStatus():
-                pass  # the worker tells the end of an instance itself, and asks nothing
+                pass  # the worker reports the end of an instance itself, and wants no status
             case _:
                 at = (instance_id, message.request_id)
                 gateway = self._routes.get(at)
@@ -84,11 +84,11 @@ class DataPlane:
 
     @property
     def num_routes(self) -> int:
-        """Requests of which a connected gateway hears."""
+        """The number of requests that are routed to a connected gateway."""
         return len(self._routes)
 
     async def serve(self, gateway: GatewayChannel) -> None:
-        """Relay for one connection until it closes."""
+        """Relay messages of one connection until it closes."""
         self._gateways.append(gateway)
         try:
             for instance_id, online in self._online.items():
@@ -101,7 +101,7 @@ class DataPlane:
             self._forget(gateway)
 
     def connect(self) -> MemoryChannel[ToInstance, FromInstance]:
-        """The gateway's end of a connection within this process."""
+        """Return the gateway's end of a connection within this process."""
         ours, theirs = memory_pair()
         task = asyncio.get_running_loop().create_task(self.serve(ours))
         self._tasks.add(task)
@@ -119,7 +119,7 @@ class DataPlane:
         host = self._hosts.get(instance_id)
         match message:
             case wire.GetHostStatus() | wire.Shutdown():
-                return  # hosts are the worker's
+                return  # only the worker ends or inspects hosts
             case wire.StartStream() | wire.PrepareStream():
                 request_id = message.spec.request_id
             case (
@@ -133,7 +133,10 @@ class DataPlane:
             case _:
                 assert_never(message)
         if host is None:
-            self._post(gateway, FromInstance(instance_id, wire.EngineFailed("it is not here")))
+            self._post(
+                gateway,
+                FromInstance(instance_id, wire.EngineFailed("the instance is not on this server")),
+            )
         else:
             self._routes[instance_id, request_id] = gateway
             host(message)
@@ -145,7 +148,7 @@ class DataPlane:
     def _post(self, gateway: GatewayChannel, envelope: FromInstance) -> None:
         try:
             gateway.post(envelope)
-        except ChannelClosedError:  # it will come back and ask
+        except ChannelClosedError:  # the gateway will reconnect and poll
             self._forget(gateway)
 
     def _forget(self, gateway: GatewayChannel) -> None:
@@ -157,7 +160,7 @@ class DataPlane:
 
 @asynccontextmanager
 async def serving(plane: DataPlane, address: str, key: bytes) -> AsyncIterator[str]:
-    """Let gateways connect to `unix:PATH` or `tcp:HOST:PORT`; yields that, its port filled in.
+    """Accept gateways at `unix:PATH` or `tcp:HOST:PORT`; yield the address, with its port.
 
     `key` is the cluster's.
     """

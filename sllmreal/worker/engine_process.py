@@ -1,7 +1,7 @@
-"""A child process for one engine, watched: whatever happens in it, the worker lives on.
+"""A child process for one engine, watched by its worker: no failure in it can harm the worker.
 
-Its end is noticed at once by a descriptor of the process, that it was stopped by pings without an
-answer. It is ended by SIGKILL: there is nothing in it that is worth a goodbye.
+The worker notices the end of the process at once, by a descriptor of it, and a stopped process by
+unanswered pings. It ends the process by SIGKILL: nothing in it needs to be saved.
 """
 
 import asyncio
@@ -26,18 +26,20 @@ if TYPE_CHECKING:
 
 
 class EngineProcess:
-    """One child. `hear` is told what it says, in the event loop; whose child it is may change.
+    """A child process for one engine.
 
-    `max_unanswered` pings in a row may go unanswered before it counts as lost.
+    Attributes:
+        on_message: Called with each message of the child, in the event loop; may be replaced.
+        max_unanswered: The process is lost after so many unanswered pings in a row.
     """
 
     def __init__(
         self,
         options: ProcessOptions,
-        hear: Callable[[FromChild], None],
+        on_message: Callable[[FromChild], None],
         interpreter: Interpreter | None = None,
     ) -> None:
-        self.hear = hear
+        self.on_message = on_message
         self.max_unanswered = options.max_unanswered_booting
         self._options = options
         self._interpreter = interpreter or Interpreter()
@@ -52,22 +54,22 @@ class EngineProcess:
 
     @property
     def pid(self) -> int | None:
-        """Of the process, while there is one."""
+        """The id of the process; None before it starts and after it ends."""
         return None if self._process is None or self._exited.done() else self._process.pid
 
     @property
     def move_address(self) -> str:
-        """Where its host is to listen for other hosts: no other process of this machine does."""
+        """The address at which its host is to listen for other hosts: its own, if a Unix socket."""
         socket_ = self._move_socket
         return self._options.move_address if socket_ is None else f"unix:{socket_}"
 
     @property
     def is_lost(self) -> bool:
-        """Whether it is of no use any more."""
+        """True if the process has ended or counts as stopped."""
         return self._lost.done()
 
     async def open(self) -> None:
-        """Start it. Raises EngineLostError where there can be no more processes."""
+        """Start the process. Raises EngineLostError if the machine refuses another process."""
         ours = self._spawn()
         try:
             self._channel = channel = await worker_end(ours)
@@ -79,14 +81,14 @@ class EngineProcess:
             self._loop.create_task(self._beat()),
         ]
 
-    def tell(self, message: ToChild) -> None:
-        """Send without waiting. Swallowed when the process is gone."""
+    def send(self, message: ToChild) -> None:
+        """Send a message without waiting. The message is dropped if the process is gone."""
         if self._channel is not None:
-            with suppress(ChannelClosedError):  # `_listen` hears of it too
+            with suppress(ChannelClosedError):  # `_listen` handles the end
                 self._channel.post(message)
 
     async def answer(self, awaited: "asyncio.Future[None]") -> None:
-        """Wait for what it is to bring about. Raises EngineLostError when it is lost before."""
+        """Wait for a future that the process completes. Raises EngineLostError if it is lost."""
         either: list[asyncio.Future[None] | asyncio.Future[str]] = [awaited, self._lost]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not awaited.done():
@@ -94,16 +96,16 @@ class EngineProcess:
         awaited.result()
 
     def lose(self, reason: str) -> None:
-        """It is of no use any more."""
+        """Count the process as lost."""
         if not self._lost.done():
             self._lost.set_result(reason)
 
     async def lost(self) -> str:
-        """Wait until it is of no use any more; why."""
+        """Wait until the process is lost; return the reason."""
         return await asyncio.shield(self._lost)
 
     async def end(self) -> None:
-        """Kill it; when this returns it is gone, and all that it had open. May be called twice."""
+        """Kill the process; return when it is gone with its open files. May be called twice."""
         if self._process is not None:
             self._process.kill()
             await asyncio.shield(self._exited)
@@ -115,7 +117,7 @@ class EngineProcess:
             self._channel.close()
 
     def _spawn(self) -> socket.socket:
-        """Start the process; returns our end of its socket."""
+        """Start the process; return our end of its socket."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         python = self._interpreter.python
@@ -133,11 +135,11 @@ class EngineProcess:
                 )
         except OSError as error:
             ours.close()
-            raise EngineLostError(f"no process for an engine: {error}") from error
+            raise EngineLostError(f"cannot start an engine process: {error}") from error
         kind, _, place = self._options.move_address.partition(":")
         if kind == "unix":
             self._move_socket = Path(place) / str(self._process.pid)
-            self._remove_socket()  # of another process, dead, that had its number
+            self._remove_socket()  # left by a dead process that had the same id
         pid_fd = os.pidfd_open(self._process.pid)
         self._loop.add_reader(pid_fd, self._has_exited, self._process, pid_fd)
         return ours
@@ -158,17 +160,17 @@ class EngineProcess:
                 message = await channel.receive()
                 self._num_unanswered = 0
                 if not isinstance(message, Pong):
-                    self.hear(message)
+                    self.on_message(message)
         except ChannelClosedError as error:
-            # Closed by its end, which tells more, or by words that are none.
+            # The process has ended, and its exit status is the better reason; or a message was bad.
             await asyncio.wait([self._exited], timeout=self._options.beat_s)
             self.lose(str(error))
 
     async def _beat(self) -> None:
-        """Count what goes unanswered: a worker that was held up itself blames nobody for it."""
+        """Count unanswered pings, not time: a worker that was suspended keeps its engines."""
         while self._num_unanswered < self.max_unanswered:
             self._num_unanswered += 1
-            self.tell(Ping())
+            self.send(Ping())
             await asyncio.sleep(self._options.beat_s)
         self.lose(f"its process left {self._num_unanswered} pings unanswered")
 

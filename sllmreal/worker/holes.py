@@ -1,4 +1,4 @@
-"""Giving parts of a file back to the disk without changing its length."""
+"""Holes in files: disk space is freed while the file keeps its length."""
 
 import ctypes
 import errno
@@ -10,7 +10,7 @@ _KEEP_SIZE_AND_PUNCH = 0x01 | 0x02  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
 def punch(fd: int, begin: int, end: int) -> None:
     """Make bytes [begin, end) zero and free their blocks.
 
-    On a file system without holes nothing happens: its space is freed with the whole file.
+    On a file system without holes this does nothing: the space is freed with the whole file.
     """
     if end <= begin:
         return

@@ -33,6 +33,7 @@ class WorkerInstance:
         self, order: LaunchInstance, runner: Runner, storage: Storage, turns: AwaitedLoadTurns
     ) -> None:
         self.id = order.instance_id
+        self.model = order.model
         self.gpu_indices = order.gpu_indices
         self.runner = runner
         self.ready = False

@@ -1,4 +1,4 @@
-"""How engine processes are run and watched."""
+"""Options of a worker's engine processes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,13 +9,19 @@ from sllmreal.streams.host_io import HostOptions
 
 @dataclass(frozen=True, slots=True)
 class ProcessOptions:
-    """Of all engine processes of a worker.
+    """Options of all engine processes of a worker.
 
-    A process that leaves `max_unanswered` pings in a row without an answer, `beat_s` apart, is
-    lost; while it imports or makes an engine, `max_unanswered_booting`, for that holds everything
-    else up. `environment` is added to the worker's own. Hosts listen for the other hosts of their
-    cluster at `move_address`: `tcp:HOST:0`, or each at a socket of its own in `unix:DIRECTORY`.
-    `Spares` keeps `num_spares`, and boots none until `spare_delay_s` after the last start.
+    Args:
+        beat_s: Seconds between two pings.
+        max_unanswered: A process that leaves so many pings in a row unanswered is lost.
+        max_unanswered_booting: The same limit while the process imports modules or makes an engine,
+            which delays its answers.
+        move_address: Where engine hosts listen for other hosts: `tcp:HOST:0`, or `unix:DIRECTORY`,
+            in which each host has a socket of its own.
+        environment: Environment variables besides the worker's own.
+        host: Options of the engine hosts.
+        num_spares: Number of spare processes.
+        spare_delay_s: No spare is booted for so long after the last start of an instance.
     """
 
     beat_s: float = 1.0
@@ -29,6 +35,6 @@ class ProcessOptions:
 
     def __post_init__(self) -> None:
         if self.beat_s <= 0 or min(self.max_unanswered, self.max_unanswered_booting) < 1:
-            raise UsageError(f"beats and pings must be positive, got {self}")
+            raise UsageError(f"beat_s and the limits of pings must be positive, got {self}")
         if self.num_spares < 0 or self.spare_delay_s < 0:
             raise UsageError(f"num_spares and spare_delay_s must not be negative, got {self}")

@@ -1,4 +1,4 @@
-"""An engine in a process of its own, which was booted ahead where there is a spare one."""
+"""A runner of an engine in a process of its own, which is a spare one if there is any."""
 
 import asyncio
 
@@ -8,23 +8,23 @@ from sllmreal.engine.errors import EngineLostError
 from sllmreal.engine.weights import Weights
 from sllmreal.streams import messages as wire
 from sllmreal.worker.child_messages import (
-    Boot,
-    Booted,
-    CannotRun,
+    BootEngine,
+    EngineBooted,
+    EngineStartFailed,
     FromChild,
     Pong,
-    RunInstance,
+    StartEngine,
     WarmedUp,
 )
 from sllmreal.worker.engine_process import EngineProcess
 from sllmreal.worker.engines import check_settings, engine_kind
 from sllmreal.worker.process_options import ProcessOptions
-from sllmreal.worker.runner import Launch, Runner, Send
+from sllmreal.worker.runner import MakeRunner, Runner, Send
 from sllmreal.worker.spares import Spares
 
 
 class ProcessRunner:
-    """Runs an engine in a child process."""
+    """A runner of an engine in a child process."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class ProcessRunner:
 
     @property
     def pid(self) -> int | None:
-        """Of the process, while there is one."""
+        """The id of the process; None if there is none."""
         return None if self._process is None else self._process.pid
 
     async def boot(self) -> None:
@@ -62,14 +62,14 @@ class ProcessRunner:
 
     async def start(self, weights: Weights | None) -> None:
         assert self._process is not None, "it has booted"
-        self._process.tell(RunInstance(weights))
+        self._process.send(StartEngine(weights))
         await self._process.answer(self._online)
         self._process.max_unanswered = self._options.max_unanswered
         self._has_started()
 
     def post(self, message: wire.ToHost) -> None:
         if self._process is not None:
-            self._process.tell(message)
+            self._process.send(message)
 
     async def lost(self) -> str:
         assert self._process is not None, "it has booted"
@@ -81,9 +81,9 @@ class ProcessRunner:
         self._has_started()
 
     async def _booted_from(self, spare: EngineProcess) -> bool:
-        """Whether the spare process was still good for it."""
+        """BootEngine in a spare process. Return False if the spare was lost."""
         self._process = spare
-        spare.hear = self._take
+        spare.on_message = self._take
         try:
             await self._boot(spare)
         except EngineLostError:
@@ -95,25 +95,25 @@ class ProcessRunner:
 
     async def _boot(self, process: EngineProcess) -> None:
         process.max_unanswered = self._options.max_unanswered_booting
-        process.tell(Boot(self._model, process.move_address, self._options.host))
+        process.send(BootEngine(self._model, process.move_address, self._options.host))
         await process.answer(self._booted)
 
     def _has_started(self) -> None:
-        """Or will not: in either case spares may be booted again."""
+        """Let spares be booted again: the instance has started, or will not."""
         if self._spares is not None:
             self._spares.started(self._instance_id)
 
     def _take(self, message: FromChild) -> None:
         match message:
-            case Booted() if not self._booted.done():
+            case EngineBooted() if not self._booted.done():
                 self._booted.set_result(None)
-            case CannotRun(reason, usage):
+            case EngineStartFailed(reason, usage):
                 error = UsageError(reason) if usage else EngineLostError(reason)
                 for awaited in (self._booted, self._online):
                     if not awaited.done():
                         awaited.set_exception(error)
-                        awaited.exception()  # one of them may have nobody waiting
-            case Booted() | WarmedUp() | Pong():
+                        awaited.exception()  # a future that nothing awaits must not warn
+            case EngineBooted() | WarmedUp() | Pong():
                 return
             case _:
                 if isinstance(message, wire.HostOnline) and not self._online.done():
@@ -123,8 +123,10 @@ class ProcessRunner:
                 self._send(message)
 
 
-def process_launch(options: ProcessOptions | None = None, spares: Spares | None = None) -> Launch:
-    """Runs every instance in a process of its own; weights are views of the worker's pool."""
+def process_launch(
+    options: ProcessOptions | None = None, spares: Spares | None = None
+) -> MakeRunner:
+    """Return what makes runners in processes; weights are views of the worker's pool."""
     chosen = options or ProcessOptions()
 
     def launch(instance_id: str, model: ModelDeployment, send: Send) -> Runner:

@@ -1,6 +1,6 @@
-"""Where a model comes from in the first place: a directory on this machine, or a storage service.
+"""The source of a model: a directory on this machine, or a storage service: the REMOTE tier.
 
-From there come its layout, its small files and the bytes of its chunks; this is the REMOTE tier.
+A source provides the model's layout, its small files and the bytes of its chunks.
 """
 
 import os
@@ -31,9 +31,9 @@ _HEADER_LENGTH = struct.Struct("<Q")
 
 @dataclass(frozen=True, slots=True)
 class RemoteSource:
-    """An open origin. `read_into` fills memory at an address with a chunk, from many threads.
+    """An open source. `read_into` fills memory at an address with a chunk, from many threads.
 
-    `write_frame` makes a directory a checkpoint of the same layout whose tensor bytes are holes.
+    `write_frame` makes a directory a checkpoint of the same layout, with holes for tensor bytes.
     """
 
     layout: Layout
@@ -43,18 +43,20 @@ class RemoteSource:
 
 @contextmanager
 def opened_origin(source: str) -> Iterator[RemoteSource]:
-    """The checkpoint at a path or at an `http://`, `https://` or `s3://` URL: ours or safetensors.
+    """Open the checkpoint, ours or safetensors, at a path or an `http(s)://` or `s3://` URL.
 
-    Raises BadCheckpointError where there is none, StorageError or RemoteError where it cannot be
-    read, and UsageError for safetensors at a service that does not say when their bytes change.
+    Raises:
+        BadCheckpointError: There is no checkpoint.
+        StorageError, RemoteError: The checkpoint cannot be read.
+        UsageError: A service serves safetensors without an ETag or a time of modification.
     """
     if urlsplit(source).scheme in ("http", "https", "s3"):
         with remote_storage(source) as storage:
             model = remote_model(storage, Path(source))
             if not model.recognisable:
                 raise UsageError(
-                    f"{source} serves safetensors without an ETag or a time of modification: what "
-                    "is kept of them could not be told from others"
+                    f"{source} serves safetensors without an ETag or a time of modification: "
+                    "cached copies could not be matched to them"
                 )
             yield RemoteSource(
                 model.layout,
@@ -105,7 +107,7 @@ def _write_local_frame(opened: OpenedCheckpoint, source: Path, target: Path) -> 
 
 
 def _copy_header(first_bytes: Callable[[int], bytes], target: Path) -> None:
-    """What precedes the tensors in a file of safetensors; `first_bytes` reads the original."""
+    """Copy the bytes before the tensors of a safetensors file; `first_bytes` reads the source."""
     (header_bytes,) = _HEADER_LENGTH.unpack(first_bytes(_HEADER_LENGTH.size))
     with target.open("r+b") as copy:
         copy.write(first_bytes(_HEADER_LENGTH.size + header_bytes))

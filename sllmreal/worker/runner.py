@@ -1,4 +1,4 @@
-"""What runs an instance's engine: in this process or in one of its own."""
+"""Runners of engines: a thread of the worker's process, or a process of its own."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -11,9 +11,9 @@ Send = Callable[[wire.ToOwner], None]
 
 
 class Runner(Protocol):
-    """One engine of one instance. Called from the worker's event loop.
+    """Runs the engine of one instance. Called from the worker's event loop.
 
-    Whatever its host says goes to the `Send` that the runner was made with, in the event loop.
+    Messages of the engine host go to the `Send` that the runner was made with, in the event loop.
     """
 
     async def boot(self) -> None:
@@ -21,25 +21,25 @@ class Runner(Protocol):
         ...
 
     async def start(self, weights: Weights | None) -> None:
-        """Make the engine, and return when its host is online. After `boot`.
+        """Make the engine; return when its host is online. Call it after `boot`.
 
         Raises:
-            SllmError: No engine comes of it.
+            SllmError: The engine cannot be made.
         """
         ...
 
     def post(self, message: wire.ToHost) -> None:
-        """Hand a message to the host. Swallowed when it is gone."""
+        """Send a message to the engine host. The message is dropped if the host is gone."""
         ...
 
     async def lost(self) -> str:
-        """Wait until the engine ends without having been stopped; why it did."""
+        """Wait until the engine ends without `stop`; return the reason."""
         ...
 
     async def stop(self) -> None:
-        """End the engine, however far it is; when this returns nothing reads its weights."""
+        """End the engine in any state. When this returns, nothing reads its weights."""
         ...
 
 
-Launch = Callable[[str, ModelDeployment, Send], Runner]
-"""Makes the runner of an instance."""
+MakeRunner = Callable[[str, ModelDeployment, Send], Runner]
+"""Makes the runner of an instance, by its id."""

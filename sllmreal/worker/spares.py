@@ -1,13 +1,14 @@
-"""Spare engine processes, booted ahead: imports are most of a cold start, and the same for all.
+"""Spare engine processes: imports are most of a cold start, and the same for all models.
 
     cold start without a spare  ~  max(imports, weights) + engine,     with one  ~  weights + engine
 
-A spare knows no model and holds no memory of a device. The next instance gets it, and another one
-is booted in its place when no instance is starting and the last one has had time for its first
-tokens, for what that takes is theirs.
+A spare has no model and no memory of a device. The next instance gets it. Another spare is started
+when no instance is starting and the last one has had time for its first tokens, because starting a
+process takes CPU time from them.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,14 +17,15 @@ from types import TracebackType
 from sllmcore.errors import UsageError
 from sllmreal.engine.errors import EngineLostError
 from sllmreal.engine.kind import DEFAULT_ENGINE
-from sllmreal.worker.child_messages import CannotRun, FromChild, WarmedUp, WarmUp
+from sllmreal.worker.child_messages import EngineStartFailed, FromChild, WarmedUp, WarmUp
 from sllmreal.worker.engine_process import EngineProcess
 from sllmreal.worker.engines import engine_kind
 from sllmreal.worker.process_options import ProcessOptions
 
-_FIRST_PAUSE_S = 1.0  # before another try, doubled with every failure
+_LOG = logging.getLogger(__name__)
+_FIRST_PAUSE_S = 1.0  # back-off before another try; doubled with each failure
 _LONGEST_PAUSE_S = 60.0
-# Instances that always start, because there are no spares, must not keep spares from being booted.
+# Where instances start all the time, for lack of spares, spares have to be started all the same.
 _PATIENCE_S = 60.0
 
 
@@ -34,19 +36,19 @@ class _Spare:
 
 
 class Spares:
-    """Keeps `options.num_spares` processes booted until the context ends.
+    """Keeps `options.num_spares` processes ready until the context ends.
 
     Args:
-        options: How they are run and watched.
-        say: Told why a spare was lost or could not be booted; another one is tried.
-        engine: What they are for; other engines than that of transformers boot in no time.
+        options: Options of the processes.
+        log: Called with the reason when a spare is lost or cannot be started; another one is tried.
+        engine: The kind of engine that the spares are for.
     """
 
     def __init__(
-        self, options: ProcessOptions, say: Callable[[str], None], engine: str = DEFAULT_ENGINE
+        self, options: ProcessOptions, log: Callable[[str], None], engine: str = DEFAULT_ENGINE
     ) -> None:
         self._options = options
-        self._say = say
+        self._log = log
         self._engine = engine
         self._ready: list[_Spare] = []
         self._starting: set[str] = set()  # instances
@@ -69,7 +71,7 @@ class Spares:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End those that nobody has taken."""
+        """End the spares that no instance has taken."""
         for task in self._keeping:
             task.cancel()
         ended = await asyncio.gather(*self._keeping, return_exceptions=True)
@@ -79,17 +81,17 @@ class Spares:
 
     @property
     def pids(self) -> list[int]:
-        """Of the processes that are ready, that which is next first."""
+        """The process ids of the ready spares, in the order in which they will be used."""
         return [one.process.pid for one in self._ready if one.process.pid is not None]
 
     async def full(self) -> None:
-        """Wait until all are ready."""
+        """Wait until all spares are ready."""
         while len(self._ready) < self._options.num_spares:
             self._changed.clear()
             await self._changed.wait()
 
     def hand_out(self, instance_id: str, engine: str) -> EngineProcess | None:
-        """The instance is starting: the process to use, None where it has to boot one itself."""
+        """Return a spare for an instance that is starting; None: it has to start a process."""
         self._starting.add(instance_id)
         self._calm.clear()
         if engine != self._engine:
@@ -98,11 +100,13 @@ class Spares:
             spare = self._ready.pop(0)
             if not spare.process.is_lost:
                 spare.taken.set_result(None)
+                ids = {"instance": instance_id}
+                _LOG.info("spare engine process %s used", spare.process.pid, extra=ids)
                 return spare.process
         return None
 
     def started(self, instance_id: str) -> None:
-        """The instance is online, or will not be. May be called twice."""
+        """Note that an instance is online or has failed. May be called twice."""
         if instance_id in self._starting:
             self._starting.remove(instance_id)
             self._rest_until_s = asyncio.get_running_loop().time() + self._options.spare_delay_s
@@ -110,7 +114,7 @@ class Spares:
             self._calm.set()
 
     async def _keep(self) -> None:
-        """One spare after another, for ever."""
+        """Keep one spare ready after another."""
         loop = asyncio.get_running_loop()
         pause_s = _FIRST_PAUSE_S
         while True:
@@ -119,8 +123,8 @@ class Spares:
             try:
                 await self._one()
             except (EngineLostError, UsageError) as error:
-                self._say(f"a spare engine process: {error}")
-                if loop.time() - began_s > _LONGEST_PAUSE_S:  # it was good for a while
+                self._log(f"a spare engine process: {error}")
+                if loop.time() - began_s > _LONGEST_PAUSE_S:  # the spare was ready for a while
                     pause_s = _FIRST_PAUSE_S
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
@@ -128,7 +132,7 @@ class Spares:
                 pause_s = _FIRST_PAUSE_S
 
     async def _calmed(self) -> None:
-        """Wait until the last start is over for a while, but not for ever."""
+        """Wait until no instance is starting, at most `_PATIENCE_S`."""
         loop = asyncio.get_running_loop()
         with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE_S):
@@ -137,20 +141,24 @@ class Spares:
                     await asyncio.sleep(self._rest_until_s - loop.time())
 
     async def _one(self) -> None:
-        """Boot a process, and return when it is taken. Raises EngineLostError when it is lost."""
+        """Start a spare; return when it is taken. Raises EngineLostError if it is lost before."""
         loop = asyncio.get_running_loop()
+        began_s = loop.time()
         warm: asyncio.Future[None] = loop.create_future()
         process = EngineProcess(
-            self._options, lambda said: _heard(warm, said), engine_kind(self._engine).interpreter()
+            self._options,
+            lambda message: _note(warm, message),
+            engine_kind(self._engine).interpreter(),
         )
         spare = _Spare(process, loop.create_future())
         try:
             await process.open()
-            process.tell(WarmUp(self._engine))
+            process.send(WarmUp(self._engine))
             await process.answer(warm)
             process.max_unanswered = self._options.max_unanswered
             self._ready.append(spare)
             self._changed.set()
+            _LOG.info("spare engine process %s ready in %.1f s", process.pid, loop.time() - began_s)
             await process.answer(spare.taken)
         finally:
             if spare in self._ready:
@@ -159,11 +167,11 @@ class Spares:
                 await process.end()
 
 
-def _heard(warm: "asyncio.Future[None]", said: FromChild) -> None:
-    match said:
+def _note(warm: "asyncio.Future[None]", message: FromChild) -> None:
+    match message:
         case WarmedUp() if not warm.done():
             warm.set_result(None)
-        case CannotRun(reason) if not warm.done():
+        case EngineStartFailed(reason) if not warm.done():
             warm.set_exception(EngineLostError(reason))
         case _:
             return

@@ -1,4 +1,4 @@
-"""The SSD tier: a directory of copies. What was half-written when a worker died is removed."""
+"""The SSD tier: a directory of copies. Copies left half-written by a crash are removed."""
 
 import fcntl
 import hashlib
@@ -20,10 +20,10 @@ _KEY = re.compile(r"[A-Za-z0-9._-]+\.[0-9a-f]{16}")
 
 
 class SsdDirectory:
-    """All copies of a server, each in a directory of its own; this process alone uses them.
+    """All copies of a server, each in a directory of its own; only this process uses them.
 
     Raises:
-        UsageError: Another process does, or the directory holds other things than copies.
+        UsageError: Another process uses the directory, or it contains other things than copies.
         StorageError: The disk fails.
     """
 
@@ -48,11 +48,11 @@ class SsdDirectory:
             raise
 
     def close(self) -> None:
-        """Let another process use the directory."""
+        """Unlock the directory for other processes."""
         os.close(self._lock_fd)
 
     def create(self, spec: ModelDeployment, origin: RemoteSource) -> SsdCopy:
-        """An empty copy, which replaces an older one of the same model."""
+        """Return an empty copy; delete an older copy of the same model."""
         path = self.path / _key(spec.name)
         self.remove(spec.name)
         manifest = Manifest(
@@ -78,7 +78,7 @@ class SsdDirectory:
         return copy
 
     def remove(self, model: str) -> None:
-        """Delete a copy, if there is one."""
+        """Delete a model's copy, if there is one."""
         self.copies.pop(model, None)
         path = self.path / _key(model)
         if path.exists():
@@ -88,11 +88,13 @@ class SsdDirectory:
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UsageError(f"another worker keeps its copies in {self.path}") from error
+            raise UsageError(
+                f"another worker uses {self.path}: give each worker its own SSD directory"
+            ) from error
 
     def _adopt(self, path: Path) -> None:
         if not _KEY.fullmatch(path.name) or not path.is_dir() or path.is_symlink():
-            raise UsageError(f"{path} is no copy of a model: give the SSD tier its own directory")
+            raise UsageError(f"{path} is not a model's copy: give the SSD tier its own directory")
         copy = self._sound(path)
         if copy is None:
             shutil.rmtree(path)
@@ -100,7 +102,7 @@ class SsdDirectory:
             self.copies[copy.manifest.model] = copy
 
     def _sound(self, path: Path) -> SsdCopy | None:
-        """The copy in a directory, with what counts of it; None if nothing does."""
+        """Return the copy in a directory, with its bytes that count; None if no bytes count."""
         try:
             copy = open_copy(path)
         except (OSError, SllmError, msgspec.DecodeError, UnicodeDecodeError):
@@ -114,6 +116,6 @@ class SsdDirectory:
 
 
 def _key(model: str) -> str:
-    """A directory's name for a model: readable, and no two alike."""
+    """Return a readable directory name for a model; different models get different names."""
     digest = hashlib.sha256(model.encode()).hexdigest()[:16]
     return f"{_UNSAFE.sub('_', model)[:100]}.{digest}"

@@ -1,8 +1,8 @@
-"""One copy on the SSD: a checkpoint as it was published, possibly with holes for absent chunks.
+"""A copy on the SSD: a checkpoint as it was published, with holes for absent chunks.
 
     checkpoint/   index, small files, and partitions of their full length
     stored        a record for each chunk that is present, with its XXH3-128
-    copy.json     what this is a copy of, and how many bytes of it count
+    copy.json     the source of the copy, and how many of its bytes count as resident
 
 A chunk is served only if it has its recorded hash, so that neither a crash nor a failing disk needs
 an fsync to be noticed.
@@ -31,7 +31,7 @@ _RECORD = struct.Struct("<IQI16s")  # partition, number, length, XXH3-128
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a copy is of. The first `resident_bytes` in chunks of `chunk_bytes` count."""
+    """The source of a copy. The first `resident_bytes`, in whole chunks, count as resident."""
 
     model: str
     source: str
@@ -43,7 +43,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SsdCopy:
-    """One model's directory. Reading and storing may happen on many threads at once."""
+    """The directory of a model. Many threads may read and store at once."""
 
     def __init__(self, path: Path, manifest: Manifest, layout: Layout) -> None:
         self.path = path
@@ -58,31 +58,31 @@ class SsdCopy:
 
     @property
     def checkpoint(self) -> Path:
-        """A directory that opens as the checkpoint; the bytes of absent chunks are zero."""
+        """The directory that opens as a checkpoint; the bytes of absent chunks are zero."""
         return self.path / "checkpoint"
 
     def has(self, key: ChunkKey) -> bool:
         return key in self._digests
 
     def end_bytes(self, key: ChunkKey) -> int:
-        """How many bytes lie before the end of a chunk, counted partition by partition."""
+        """Return the bytes before the end of a chunk, counted partition by partition."""
         before = sum(part.size_bytes for part in self.layout.partitions[: key.partition])
         return before + key.number * self.manifest.chunk_bytes + self._size_bytes(key)
 
     def stored_bytes(self) -> int:
-        """What is there, in whole chunks."""
+        """Return the bytes of all present chunks."""
         return sum(self._size_bytes(key) for key in self._digests)
 
     @contextmanager
     def opened(self) -> Iterator["OpenedCopy"]:
-        """The files, to read and to store chunks."""
+        """Open the files, to read and to store chunks. Raises StorageError where the disk fails."""
         with ExitStack() as stack:
             try:
                 opened = stack.enter_context(opened_checkpoint(self.checkpoint))
                 reader = stack.enter_context(opened_reader(opened))
                 yield OpenedCopy(self, reader, stack)
             except OSError as error:
-                raise StorageError(f"the copy in {self.path}: {error}") from error
+                raise StorageError(f"cannot read the copy in {self.path}: {error}") from error
 
     def set_manifest(self, manifest: Manifest) -> None:
         """Replace the manifest, atomically."""
@@ -90,21 +90,21 @@ class SsdCopy:
         self.manifest = manifest
 
     def count(self, resident_bytes: int) -> None:
-        """So many bytes count from here on, and after a restart."""
+        """Let the first `resident_bytes` count as resident, also after a restart."""
         if resident_bytes != self.manifest.resident_bytes:
             self.set_manifest(msgspec.structs.replace(self.manifest, resident_bytes=resident_bytes))
 
     def redeploy(self, source: str, created_at_s: float) -> None:
-        """The copy is of that deployment, whose bytes are the same."""
+        """Note another deployment from a source with the same bytes."""
         manifest = msgspec.structs.replace(self.manifest, source=source, created_at_s=created_at_s)
         self.set_manifest(manifest)
 
     def changed_at_s(self) -> float:
-        """When it was last seen to that something else counts."""
+        """Return the time of the last change of the manifest, by the file system's clock."""
         return (self.path / "copy.json").stat().st_mtime
 
     def trim(self, keep_bytes: int) -> None:
-        """Keep the whole chunks among the first `keep_bytes`, give the rest back to the disk."""
+        """Keep the whole chunks among the first `keep_bytes`; free the disk space of the rest."""
         kept = {k: d for k, d in self._digests.items() if self.end_bytes(k) <= keep_bytes}
         gone = [key for key in self._digests if key not in kept]
         with self._lock:
@@ -116,7 +116,7 @@ class SsdCopy:
         self.count(self.stored_bytes())
 
     def drop(self, key: ChunkKey) -> None:
-        """A chunk is not what it should be: it does not count until it is stored again."""
+        """Treat a damaged chunk as absent until it is stored again."""
         with self._lock:
             self._digests.pop(key, None)
 
@@ -124,7 +124,7 @@ class SsdCopy:
         return self._digests.get(key)
 
     def note(self, key: ChunkKey, digest: bytes, journal_fd: int) -> None:
-        """A chunk has been written."""
+        """Record a chunk that has been written."""
         with self._lock:
             os.write(journal_fd, self._record(key, digest))
             self._digests[key] = digest
@@ -152,7 +152,7 @@ class SsdCopy:
 
 
 class OpenedCopy:
-    """A copy's files, open."""
+    """A copy's open files."""
 
     def __init__(self, copy: SsdCopy, reader: ChunkReader, stack: ExitStack) -> None:
         self._copy = copy
@@ -163,7 +163,7 @@ class OpenedCopy:
         self._journal: int | None = None
 
     def read_into(self, read: ChunkRead, address: int) -> bool:
-        """Fill memory with a chunk; False where the copy has not got it, or not any more."""
+        """Fill memory with a chunk. Return False if the chunk is absent or damaged."""
         expected = self._copy.digest(read.key)
         if expected is None:
             return False
@@ -178,7 +178,7 @@ class OpenedCopy:
         return True
 
     def store(self, read: ChunkRead, address: int) -> None:
-        """Keep a verified chunk. Raises StorageError where the disk does not take it."""
+        """Write a verified chunk. Raises StorageError if the disk fails."""
         data = buffer_at(address, read.size_bytes)
         digest = xxhash.xxh3_128_digest(data)
         whole_bytes = read.size_bytes - read.size_bytes % BLOCK_BYTES
@@ -187,7 +187,7 @@ class OpenedCopy:
             self._write(read, data[whole_bytes:], whole_bytes, direct=False)
             self._copy.note(read.key, digest, self._journal_fd())
         except OSError as error:
-            raise StorageError(f"writing the SSD copy: {error}") from error
+            raise StorageError(f"cannot write the SSD copy: {error}") from error
 
     def _write(self, read: ChunkRead, data: memoryview, at: int, *, direct: bool) -> None:
         fd = self._fd(read.key.partition, direct=direct)
@@ -220,25 +220,25 @@ class OpenedCopy:
 
 
 def open_copy(path: Path) -> SsdCopy:
-    """The copy in a directory. Raises SllmError, OSError or msgspec's errors if there is none."""
+    """Open the copy in a directory. Raises SllmError, OSError or msgspec's errors if it is bad."""
     manifest = msgspec.json.decode((path / "copy.json").read_bytes(), type=Manifest)
     return SsdCopy(path, manifest, _layout(path, manifest))
 
 
 def begin_copy(path: Path, manifest: Manifest) -> SsdCopy:
-    """A copy whose `checkpoint` directory has been laid out, without a chunk."""
+    """Return the copy of a laid-out `checkpoint` directory that has no chunk yet."""
     copy = SsdCopy(path, manifest, _layout(path, manifest))
     copy.set_manifest(manifest)
     return copy
 
 
 def _layout(path: Path, manifest: Manifest) -> Layout:
-    # The identity of plain safetensors is that of the original's files, not of the copy's.
+    # The identity of plain safetensors comes from the files of the source, not of the copy.
     return replace(read_layout(path / "checkpoint"), identity=manifest.identity)
 
 
 def _headers(layout: Layout) -> list[int]:
-    """Where tensors begin in each partition: what is before that is never taken away."""
+    """Return where tensors begin in each partition: the bytes before are never freed."""
     begins = [part.size_bytes for part in layout.partitions]
     for tensor in layout.tensors:
         if not tensor.empty:
@@ -247,7 +247,7 @@ def _headers(layout: Layout) -> list[int]:
 
 
 def _read_journal(path: Path) -> dict[ChunkKey, bytes]:
-    """The chunks recorded; a torn last record is passed over."""
+    """Return the recorded chunks; cut off a torn last record."""
     try:
         raw = path.read_bytes()
     except FileNotFoundError:

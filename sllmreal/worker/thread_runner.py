@@ -1,4 +1,4 @@
-"""An engine in a thread of the worker's process: no cost, no isolation; one that hangs stays."""
+"""A runner of an engine in a thread of the worker's process: no cost, no isolation."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from sllmreal.streams import messages as wire
 from sllmreal.streams.host import EngineHost
 from sllmreal.streams.host_io import HostOptions
 from sllmreal.worker.engines import check_settings, make_engine
-from sllmreal.worker.runner import Launch, Runner, Send
+from sllmreal.worker.runner import MakeRunner, Runner, Send
 
 if TYPE_CHECKING:
     from sllmreal.loader.pool import ChunkPool
@@ -23,7 +23,12 @@ MakeEngine = Callable[[ModelDeployment, Weights | None], Engine]
 
 
 class ThreadRunner:
-    """Runs an engine that `make` makes, with links that `links` makes for the instance's id."""
+    """A runner of an engine in a thread. An engine that hangs cannot be ended.
+
+    Args:
+        make: Makes the engine.
+        links: Makes the migration links of the host, by the instance's id.
+    """
 
     def __init__(
         self,
@@ -56,11 +61,11 @@ class ThreadRunner:
             engine = await asyncio.shield(self._making)
         except SllmError:
             raise
-        except Exception as error:  # whatever a model's code breaks with, the load has failed
+        except Exception as error:  # a model's code is foreign; the load has failed
             raise EngineLostError(f"{type(error).__name__}: {error}") from error
         self._host = EngineHost(
             engine,
-            self._heard_in_thread,
+            self._on_thread_message,
             links=self._links(self._instance_id),
             options=self._options,
         )
@@ -85,10 +90,10 @@ class ThreadRunner:
             self._host = None
         self._making = None
 
-    def _heard_in_thread(self, message: wire.ToOwner) -> None:
-        self._loop.call_soon_threadsafe(self._heard, message)
+    def _on_thread_message(self, message: wire.ToOwner) -> None:
+        self._loop.call_soon_threadsafe(self._on_message, message)
 
-    def _heard(self, message: wire.ToOwner) -> None:
+    def _on_message(self, message: wire.ToOwner) -> None:
         match message:
             case wire.HostOnline() if not self._online.done():
                 self._online.set_result(None)
@@ -106,10 +111,12 @@ def thread_launch(
     pool: "ChunkPool | None" = None,
     links: Callable[[str], MigrationLinks] | None = None,
     options: HostOptions | None = None,
-) -> Launch:
-    """Runs every instance in a thread; weights are views of `pool`, the worker's own.
+) -> MakeRunner:
+    """Return what makes runners in threads; weights are views of `pool`, the worker's own.
 
-    `links` makes the links of a host, by its instance's id; None: within this worker only.
+    Args:
+        links: Makes the migration links of a host, by its instance's id; None: links within this
+            worker only.
     """
     made = links or LocalNetwork().links
     chosen = options or HostOptions()

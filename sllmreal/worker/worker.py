@@ -1,10 +1,12 @@
-"""A worker: carries out what the leader orders on one server, and reports what came of it.
+"""A worker: executes the leader's messages for one server, and reports the events.
 
-Orders take effect in their order and at once: GPUs change hands and the tiers count differently
-before `execute` returns. What takes time follows: an instance that was stopped ends, and the one
-that has its GPUs next waits for that before it takes memory.
+A message takes effect at once and in order: GPUs change hands and the tiers' accounts change before
+`execute` returns. The rest follows: a stopped instance ends, and the next occupant of its GPUs
+waits for that end before it takes memory.
 """
 
+import logging
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -23,58 +25,59 @@ from sllmreal.control.messages import (
 from sllmreal.worker.data_plane import DataPlane
 from sllmreal.worker.instance import Ended, WorkerInstance
 from sllmreal.worker.load_turns import AwaitedLoadTurns
-from sllmreal.worker.runner import Launch
+from sllmreal.worker.runner import MakeRunner
 from sllmreal.worker.storage import Storage
 
-_MAX_LOST = 1000  # instances whose stop may still be on its way
+_LOG = logging.getLogger(__name__)
+_MAX_LOST = 1000  # crashed instances that the controller may still stop
 
 
 class Worker:
-    """One server. Used from one event loop.
+    """The worker of one server. Used from one event loop.
 
     Args:
-        server: What it has.
-        storage: Its tiers.
-        launch: Makes what engines run in.
-        data_plane: Where gateways reach the engines.
-        report: Told every event for the controller, in order.
+        server: The server's description.
+        storage: The server's tiers.
+        make_runner: Makes the runners of engines.
+        data_plane: The relay between gateways and engines.
+        report: Called with each event for the controller, in order.
     """
 
     def __init__(
         self,
         server: ServerSpec,
         storage: Storage,
-        launch: Launch,
+        make_runner: MakeRunner,
         data_plane: DataPlane,
         report: Callable[[ReportedEvent], None],
     ) -> None:
         self.server = server
         self.report = report
         self._storage = storage
-        self._launch = launch
+        self._make_runner = make_runner
         self._data_plane = data_plane
         self._turns = AwaitedLoadTurns()
         self._instances: dict[str, WorkerInstance] = {}
         self._occupants: list[WorkerInstance | None] = [None] * server.num_gpus
-        self._leaving: list[WorkerInstance] = []  # stopped, but not gone
-        self._lost: deque[str] = deque()  # crashed, perhaps before the controller heard of the load
+        self._leaving: list[WorkerInstance] = []  # stopped, but not yet gone
+        self._lost: deque[str] = deque()  # crashed instances, not yet stopped by the controller
 
     def offer(self) -> WorkerOffer:
-        """What this server brings into the cluster."""
+        """Return the description of this server and of its tiers' content."""
         return WorkerOffer(self.server, self._storage.resident(), self._data_plane.address)
 
     def deployed(self, models: tuple[ModelDeployment, ...]) -> None:
-        """A worker hears of a model with the order to start it."""
+        """Ignore deployments: a launch brings its model."""
 
     def alive(self, addresses: tuple[str, ...]) -> None:
-        """Workers need not know of each other."""
+        """Ignore the addresses of other workers."""
 
     def execute(self, order: Order) -> None:
-        """Carry out an order. Returns at once.
+        """Execute a message. Return at once.
 
         Raises:
-            ControlError: The order breaks the contract: a GPU has a tenant, a tier is full, or
-                it is none for workers.
+            ControlError: The message breaks the contract: a GPU has an occupant, a tier is full, or
+                the message is not for workers.
         """
         match order:
             case LaunchInstance():
@@ -83,20 +86,22 @@ class Worker:
                 self._stop(instance_id, heard=loaded)
             case EvictCopy(_, tier, model, keep_bytes):
                 self._storage.evict(tier, model, keep_bytes)
+                ids = {"server": self.server.id, "model": model}
+                _LOG.info("copy evicted from %s: %d bytes kept", tier.name, keep_bytes, extra=ids)
             case _:
-                raise ControlError(f"{type(order).__name__} is no order for a worker")
+                raise ControlError(f"{type(order).__name__} is not for a worker")
 
     def drain(self) -> None:
-        """Say that this server is about to leave."""
+        """Report that this server is about to leave."""
         self.report(ServerDraining(self.server.id))
 
     @property
     def idle(self) -> bool:
-        """Whether no instance is on any GPU: a server that is to leave may go."""
+        """True if all GPUs are free: a server that is to leave may go."""
         return not self._instances and not self._leaving
 
     async def reset(self) -> None:
-        """Drop every instance, as after being declared lost. What is cached stays, and counts."""
+        """Stop every instance, as when the worker was lost. Cached bytes stay and count."""
         for instance_id in [*self._instances, *self._lost]:
             self._stop(instance_id, heard=True)
         for instance in list(self._leaving):
@@ -104,19 +109,19 @@ class Worker:
         await self._storage.settled()
 
     async def close(self) -> None:
-        """End everything. The worker takes no more orders."""
+        """Stop everything. The worker executes no more messages."""
         await self.reset()
         await self._storage.close()
 
     def _start(self, order: LaunchInstance) -> None:
         instance_id = order.instance_id
         if instance_id in self._instances:
-            raise ControlError(f"{instance_id} was started before")
+            raise ControlError(f"instance {instance_id} was launched before")
         self._check_gpus(order)
         self._storage.begin(instance_id, order.model, order.cache_in)
         self._turns.join(instance_id, order.after)
-        runner = self._launch(
-            instance_id, order.model, lambda said: self._data_plane.deliver(instance_id, said)
+        runner = self._make_runner(
+            instance_id, order.model, lambda message: self._data_plane.deliver(instance_id, message)
         )
         instance = WorkerInstance(order, runner, self._storage, self._turns)
         before = [one for one in self._leaving if _share_gpus(one, instance)]
@@ -124,19 +129,20 @@ class Worker:
         for index in instance.gpu_indices:
             self._occupants[index] = instance
         self._data_plane.attach(instance_id, runner.post)
-        instance.begin(before, self._finished, self._ended)
+        instance.begin(before, lambda event: self._finished(instance, event), self._ended)
+        _LOG.info("instance launched on GPUs %s", instance.gpu_indices, extra=self._ids(instance))
 
     def _check_gpus(self, order: LaunchInstance) -> None:
         if not order.gpu_indices or len(set(order.gpu_indices)) != len(order.gpu_indices):
-            raise ControlError(f"{order.instance_id} needs GPUs, each once: {order.gpu_indices}")
+            raise ControlError(f"{order.instance_id} needs distinct GPUs, got {order.gpu_indices}")
         for index in order.gpu_indices:
             if not 0 <= index < len(self._occupants):
                 raise ControlError(f"{self.server.id} has no GPU {index}")
             occupant = self._occupants[index]
             if occupant is not None:
                 raise ControlError(
-                    f"GPU {index} of {self.server.id} is held by {occupant.id}, "
-                    f"{order.instance_id} cannot have it"
+                    f"GPU {index} of {self.server.id} has the occupant {occupant.id}; "
+                    f"instance {order.instance_id} cannot be launched there"
                 )
 
     def _stop(self, instance_id: str, *, heard: bool) -> None:
@@ -144,26 +150,47 @@ class Worker:
         if instance_id in self._lost:
             self._lost.remove(instance_id)
         instance = self._instances.get(instance_id)
-        if instance is None:  # it ended by itself, and the news of that are on their way
+        if instance is None:  # the instance has ended by itself, which is reported
             return
-        self._vacate(instance, "it was stopped")
+        self._free_gpus(instance, "the instance was stopped")
         self._leaving.append(instance)
-        instance.stop(lambda: self._leaving.remove(instance))
+        began_s = time.monotonic()
 
-    def _vacate(self, instance: WorkerInstance, reason: str) -> None:
+        def gone() -> None:
+            self._leaving.remove(instance)
+            took_s = time.monotonic() - began_s
+            _LOG.info("instance stopped in %.3f s", took_s, extra=self._ids(instance))
+
+        instance.stop(gone)
+
+    def _free_gpus(self, instance: WorkerInstance, reason: str) -> None:
         del self._instances[instance.id]
         for index in instance.gpu_indices:
-            assert self._occupants[index] is instance, "a GPU has one tenant"
+            assert self._occupants[index] is instance, "a GPU has one occupant"
             self._occupants[index] = None
         self._data_plane.detach(instance.id, reason)
 
-    def _finished(self, event: LoadFinished) -> None:
+    def _ids(self, instance: WorkerInstance) -> dict[str, str]:
+        model = instance.model.name
+        return {"instance": instance.id, "server": self.server.id, "model": model}
+
+    def _finished(self, instance: WorkerInstance, event: LoadFinished) -> None:
+        _LOG.info(
+            "instance ready: %d bytes from %s in %.3f s, %.3f s besides",
+            event.num_bytes,
+            event.source.name,
+            event.transfer_s,
+            event.startup_s,
+            extra=self._ids(instance),
+        )
         self.report(event)
 
     def _ended(self, instance: WorkerInstance, event: Ended) -> None:
         if self._instances.get(instance.id) is not instance:  # stopped in the meantime
             return
-        self._vacate(instance, event.reason)
+        self._free_gpus(instance, event.reason)
+        what = "instance lost" if isinstance(event, InstanceLost) else "load failed"
+        _LOG.warning("%s: %s", what, event.reason, extra=self._ids(instance))
         if isinstance(event, InstanceLost):
             self._lost.append(instance.id)
             if len(self._lost) > _MAX_LOST:

@@ -24,7 +24,7 @@ from sllmreal.router.router import RequestRouter
 from sllmreal.worker.data_plane import DataPlane
 from sllmreal.worker.paced import PacedStorage
 from sllmreal.worker.process_runner import process_launch
-from sllmreal.worker.runner import Launch
+from sllmreal.worker.runner import MakeRunner
 from sllmreal.worker.thread_runner import thread_launch
 from sllmreal.worker.worker import Worker
 from sllmsim.cluster import SimCluster
@@ -121,7 +121,9 @@ def in_processes(scenario: Scenario) -> CommandLists:
 
 
 @asynccontextmanager
-async def _local(scenario: Scenario, launch: Callable[[], Launch]) -> AsyncIterator[LocalCluster]:
+async def _local(
+    scenario: Scenario, launch: Callable[[], MakeRunner]
+) -> AsyncIterator[LocalCluster]:
     settings = LeaderSettings(PolicySettings(scenario.policy))
     members = [_member(one, scenario, launch()) for one in scenario.servers]
     async with local_cluster(settings, MemoryLog(), members) as cluster:
@@ -229,9 +231,11 @@ def _model(name: str, num_slots: int) -> ModelDeployment:
     )
 
 
-def _member(spec: ServerSpec, scenario: Scenario, launch: Launch) -> LocalMember:
+def _member(spec: ServerSpec, scenario: Scenario, launch: MakeRunner) -> LocalMember:
     def make(plane: DataPlane, report: Callable[[ReportedEvent], None]) -> Worker:
         storage = PacedStorage(spec, scenario.resident.get(spec.id, ()))
-        return Worker(server=spec, storage=storage, launch=launch, data_plane=plane, report=report)
+        return Worker(
+            server=spec, storage=storage, make_runner=launch, data_plane=plane, report=report
+        )
 
     return LocalMember(spec, make)

@@ -51,7 +51,7 @@ def member(
         return Worker(
             server=spec,
             storage=storage,
-            launch=thread_launch(links=network.links),
+            make_runner=thread_launch(links=network.links),
             data_plane=plane,
             report=report,
         )

@@ -15,7 +15,7 @@ from sllmreal.transport.channel import Channel
 from sllmreal.worker.data_plane import DataPlane, FromInstance, ToInstance
 from sllmreal.worker.paced import PacedStorage
 from sllmreal.worker.process_runner import ProcessRunner
-from sllmreal.worker.runner import Launch, Runner, Send
+from sllmreal.worker.runner import MakeRunner, Runner, Send
 from sllmreal.worker.storage import Storage
 from sllmreal.worker.worker import Worker
 from tests.worker.servers import small_server
@@ -28,7 +28,7 @@ WAIT_S = 120.0  # of a machine that does other things beside
 class Stage:
     """A worker, a gateway at it, and what it reports."""
 
-    def __init__(self, storage: Storage, launch: Launch) -> None:
+    def __init__(self, storage: Storage, launch: MakeRunner) -> None:
         self.reports: asyncio.Queue[ReportedEvent] = asyncio.Queue()
         self.runners: dict[str, Runner] = {}
         self._launch = launch
@@ -73,7 +73,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(launch: Launch, storage: Storage | None = None) -> AsyncIterator[Stage]:
+async def staged(launch: MakeRunner, storage: Storage | None = None) -> AsyncIterator[Stage]:
     stage = Stage(storage or PacedStorage(small_server()), launch)
     try:
         yield stage

@@ -111,7 +111,10 @@ def test_words_to_an_instance_that_is_not_here_are_answered() -> None:
         plane = Plane()
         gateway = plane.connect()
         gateway.post(ToInstance("i9", start("r1")))
-        assert await told(gateway, 2) == [ONLINE, wire.EngineFailed("it is not here")]
+        assert await told(gateway, 2) == [
+            ONLINE,
+            wire.EngineFailed("the instance is not on this server"),
+        ]
         assert plane.posted == []
         await plane.close()
 

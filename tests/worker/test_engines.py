@@ -25,7 +25,7 @@ from sllmreal.streams.host_io import HostOptions
 from sllmreal.worker.data_plane import ToInstance
 from sllmreal.worker.process_options import ProcessOptions
 from sllmreal.worker.process_runner import process_launch
-from sllmreal.worker.runner import Launch, Runner, Send
+from sllmreal.worker.runner import MakeRunner, Runner, Send
 from sllmreal.worker.spares import Spares
 from sllmreal.worker.thread_runner import ThreadRunner, thread_launch
 from sllmreal.worker.tiers import TierStorage
@@ -187,13 +187,14 @@ NO_WEIGHTS = ModelDeployment("x", "nowhere", 10, 64, 0.0, "transformers")
     ],
 )
 def test_a_model_that_cannot_run_is_a_load_that_failed(
-    launch: Launch, model: ModelDeployment, reason: str
+    launch: MakeRunner, model: ModelDeployment, reason: str
 ) -> None:
     async def scenario() -> None:
         async with staged(launch) as stage:
             stage.execute(start(1, "i1", model))
             event = await stage.reported()
             assert isinstance(event, LoadFailed)
+            assert event.reason.startswith(("UsageError", "UnknownNameError"))
             assert reason in event.reason
 
     asyncio.run(scenario())

@@ -274,10 +274,10 @@ def test_evictions_count_at_once_and_partly() -> None:
 
 
 @pytest.mark.parametrize("gpus", [(0,), (0, 1), (1, 0)])
-def test_a_gpu_with_a_tenant_is_refused(gpus: tuple[int, ...]) -> None:
+def test_a_gpu_with_an_occupant_is_refused(gpus: tuple[int, ...]) -> None:
     async def scenario(stage: Stage) -> None:
         stage.start("i1", A, (0,))
-        with pytest.raises(ControlError, match="is held by i1"):
+        with pytest.raises(ControlError, match="has the occupant i1"):
             stage.start("i2", B, gpus)
         await stage.worker.close()
 

@@ -22,7 +22,7 @@ from sllmreal.migration.links import LocalNetwork
 from sllmreal.processes.run import run_process
 from sllmreal.processes.worker import work_with
 from sllmreal.worker.paced import PacedStorage
-from sllmreal.worker.runner import Launch, Runner, Send
+from sllmreal.worker.runner import MakeRunner, Runner, Send
 from sllmreal.worker.thread_runner import thread_launch
 
 SERVERS = [
@@ -62,8 +62,8 @@ class LoadObserver:
     def __init__(self) -> None:
         self.loads: dict[str, ObservedLoad] = {}  # by instance
 
-    def launch(self, make: Launch) -> Launch:
-        """Return a `Launch` that records the beginning of each load."""
+    def launch(self, make: MakeRunner) -> MakeRunner:
+        """Return a `MakeRunner` that records the beginning of each load."""
 
         def observed(instance_id: str, model: ModelDeployment, send: Send) -> Runner:
             self.loads[instance_id] = ObservedLoad(instance_id, model.name, time.monotonic())

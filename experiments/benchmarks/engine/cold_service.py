@@ -122,7 +122,7 @@ class ColdService:
         self._worker = Worker(
             server=self._server,
             storage=storage,
-            launch=self._runner_of,
+            make_runner=self._runner_of,
             data_plane=plane,
             report=self._reports.put_nowait,
         )
