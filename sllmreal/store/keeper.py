@@ -1,6 +1,7 @@
-"""Keeps a lease alive, and knows, without asking the store, when it may have ended."""
+"""The keeper of a lease: it sends keep-alives, and bounds the lease's end by its own clock."""
 
 import asyncio
+import logging
 from contextlib import suppress
 
 from sllmreal.store.clock import LeaseClock, SystemClock, Timer, sleep
@@ -8,17 +9,19 @@ from sllmreal.store.errors import LeaseLostError, OutcomeUnknownError, StoreUnav
 from sllmreal.store.lease import Lease
 from sllmreal.store.protocol import Store
 
+_LOG = logging.getLogger(__name__)
 KEEP_ALIVES_PER_TTL = 3
 
 
 class KeptLease:
-    """A lease that lives until `close`, or until the store could not be told in time.
+    """A lease that lives until `close`, or until its keep-alives fail for the length of its TTL.
 
-    `lost` is set as soon as the lease has ended, or `ttl_s` have passed since the last keep-alive
-    that succeeded was *sent*: never later than the store's own clock ends it, if both run alike.
+    `lost` is set as soon as the lease has ended, or when `ttl_s` have passed since the last
+    successful keep-alive was *sent*: not after the store's own clock ends the lease, if both run at
+    one speed.
 
     Attributes:
-        lost: Whoever acts by the lease stops when this is set.
+        lost: Set when the holder of the lease must stop acting by it.
     """
 
     def __init__(self, store: Store, ttl_s: float, clock: LeaseClock | None = None) -> None:
@@ -31,7 +34,7 @@ class KeptLease:
         self.lost = asyncio.Event()
 
     async def start(self) -> "KeptLease":
-        """Get the lease. Once."""
+        """Get the lease. Call it once."""
         asked_at_s = self._clock.now_s()
         lease = self._lease = await self._store.lease(self._ttl_s)
         self._hold_from(asked_at_s, lease.ttl_s)
@@ -40,12 +43,12 @@ class KeptLease:
 
     @property
     def id(self) -> int:
-        """Of the lease."""
-        assert self._lease is not None, "started"
+        """The id of the lease."""
+        assert self._lease is not None, "the lease was started"
         return self._lease.id
 
     async def close(self) -> None:
-        """End it; if the store does not answer, its keys go when the TTL is over."""
+        """End the lease; if the store does not answer, its keys vanish when the TTL is over."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -60,7 +63,12 @@ class KeptLease:
     def _hold_from(self, asked_at_s: float, ttl_s: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._clock.call_at(asked_at_s + ttl_s, self.lost.set)
+        self._timer = self._clock.call_at(asked_at_s + ttl_s, self._expire)
+
+    def _expire(self) -> None:
+        if not self.lost.is_set():
+            _LOG.warning("lease lost: no keep-alive succeeded within its TTL of %s s", self._ttl_s)
+            self.lost.set()
 
     async def _keep(self, lease: Lease) -> None:
         period_s = pause_s = lease.ttl_s / KEEP_ALIVES_PER_TTL
@@ -69,9 +77,11 @@ class KeptLease:
             asked_at_s = self._clock.now_s()
             try:
                 await lease.keep_alive()
-            except LeaseLostError:
+            except LeaseLostError as error:
+                _LOG.warning("lease lost: %s", error)
                 self.lost.set()
-            except (StoreUnavailableError, OutcomeUnknownError):
+            except (StoreUnavailableError, OutcomeUnknownError) as error:
+                _LOG.warning("store unavailable for a keep-alive: %s", error)
                 pause_s = period_s / KEEP_ALIVES_PER_TTL
             else:
                 self._hold_from(asked_at_s, lease.ttl_s)
