@@ -19,7 +19,7 @@ DEFAULT_ENGINE = "transformers"  # of a deployment that names none, and of spare
 
 @dataclass(frozen=True, slots=True)
 class EngineModel:
-    """One deployed model, as its engine is made from it.
+    """A deployed model, from which an engine is made.
 
     Args:
         num_slots: Requests that the engine runs at once.
@@ -63,8 +63,8 @@ class EngineKind(Generic[S]):
         settings: A frozen dataclass; a deployment gives its values.
         make: Makes the engine, in its process. Raises UsageError for a model that it cannot run.
         needs_weights: Engines need a checkpoint. Otherwise any directory, or none, can be deployed.
-        paced: Engines compute nothing: they sleep as the settings `prefill_token_s`,
-            `decode_step_s` and `decode_sequence_s` say.
+        paced: Engines compute nothing: they sleep for the times that the settings
+            `prefill_token_s`, `decode_step_s` and `decode_sequence_s` give.
         check_model: Refuses, by a UsageError, to deploy a directory with that config.json, which is
             empty where there is none and the kind needs no weights.
         prepare: Does, in an engine's process, what takes long and needs no weights: imports.

@@ -1,4 +1,4 @@
-"""Which cache row each sequence has: a batch to decode must have the first rows, without gaps."""
+"""The assignment of cache rows to sequences: a decoded batch needs the first rows, without gaps."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from sllmreal.engine.sequence import RunningSequence
 
 @dataclass(frozen=True, slots=True)
 class RowChange:
-    """What is in row `source` goes to row `target`, and the other way round where both are used."""
+    """A move of row `source` to row `target`, or an exchange if both are used."""
 
     source: int
     target: int
@@ -26,14 +26,14 @@ class Rows:
         return self._row_of[sequence]
 
     def add(self, sequence: RunningSequence) -> None:
-        """Give it the lowest free row; the caller knows that there is one."""
+        """Give a sequence the lowest free row; the caller ensures that there is one."""
         self._put(sequence, self._occupants.index(None))
 
     def remove(self, sequence: RunningSequence) -> None:
         self._occupants[self._row_of.pop(sequence)] = None
 
     def gathered(self, batch: Sequence[RunningSequence]) -> Iterator[RowChange]:
-        """Bring a batch to the first rows: each change is to be carried out before the next."""
+        """Move a batch to the first rows; yield each change, to be executed before the next one."""
         outside = [one for one in batch if self._row_of[one] >= len(batch)]
         if not outside:
             return

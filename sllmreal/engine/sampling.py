@@ -1,12 +1,12 @@
-"""Choosing tokens: a function of the logits and of (seed, index), without a generator's state.
+"""The choice of tokens: a function of the logits and of (seed, index), without a generator's state.
 
     greedy    the largest logit, the smallest token among equals
     sampled   p = exp((logits - largest) / temperature), in float64
-              top_k: the k largest p remain;  top_p: of what remains, the fewest largest p that
-              make up top_p of its sum;  of equal p at an edge the smaller tokens remain
-              token = the first whose cumulated p, by token, exceeds uniform(seed, index) * sum
+              top_k: the k largest p remain;  top_p: of the remaining p, the fewest largest that
+              make up top_p of their sum;  of equal p at an edge the smaller tokens remain
+              token = the first with a cumulated p, by token, above uniform(seed, index) * sum
 
-Cumulated by token and not by rank: rounding then moves a token's bounds a little and never
+p is cumulated by token and not by rank: rounding then moves a token's bounds a little and never
 changes the order of tokens that are nearly as likely.
 """
 
@@ -19,23 +19,23 @@ import torch
 from sllmreal.engine.mixing import uniform
 from sllmreal.engine.protocol import Sampling
 
-_LIKELY = 1e-3  # what is less likely seldom belongs to a nucleus, and sorting it is slow
+_LIKELY = 1e-3  # less likely tokens seldom belong to a nucleus, and sorting them is slow
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """How to choose one token: the rule, and the output index it is for."""
+    """The choice of one token: the rule, and the output index."""
 
     sampling: Sampling
     index: int
 
 
 def chosen_tokens(logits: torch.Tensor, draws: Sequence[Draw]) -> list[int]:
-    """A token for each row of `logits`, (rows, vocabulary)."""
+    """Return a token for each row of `logits`, (rows, vocabulary)."""
     tokens = _largest(logits)
     sampled = [row for row, draw in enumerate(draws) if draw.sampling.temperature > 0]
     if sampled:
-        # Row by row: on a CPU one row's numbers stay in the cache, a batch's do not.
+        # Row by row: on a CPU the numbers of one row fit into the cache, those of a batch do not.
         found = torch.stack([_sampled(logits[row], draws[row]) for row in sampled]).tolist()
         for row, token in zip(sampled, found, strict=True):
             tokens[row] = token
@@ -52,7 +52,7 @@ def _largest(logits: torch.Tensor) -> list[int]:
 
 
 def _sampled(logits: torch.Tensor, draw: Draw) -> torch.Tensor:
-    """A token, as a scalar."""
+    """Return a token, as a scalar."""
     sampling = draw.sampling
     likelihoods = logits.double()
     likelihoods.sub_(likelihoods.amax()).div_(sampling.temperature).exp_()
@@ -76,7 +76,7 @@ def _keep_nucleus(likelihoods: torch.Tensor, top_p: float) -> None:
         if num_kept <= len(likely):
             _keep(likelihoods, likely[num_kept - 1], num_kept)
             return
-    # By rounding, all of them together fall short of what their sum promised: all remain.
+    # By rounding, all of them together are below top_p of their sum: all remain.
 
 
 def _descending(numbers: torch.Tensor) -> torch.Tensor:

@@ -4,8 +4,8 @@
     next token = splitmix64(state[last] ^ noise) mod vocabulary,
     noise = 0 when greedy, else splitmix64(splitmix64(seed) + output index)
 
-The states are the cache. They come from the tokens before them alone, so that a token lost,
-repeated or out of place changes everything after it, and a block of the wrong states is told.
+The states are the cache. They depend on the tokens before them only, so that a token lost, repeated
+or out of place changes everything after it, and a block of wrong states is detected.
 """
 
 import time
@@ -29,7 +29,7 @@ _STATE_BYTES = 8
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long computing takes; decoding b sequences, decode_step_s + b decode_sequence_s."""
+    """Times of computing; decoding b sequences takes decode_step_s + b decode_sequence_s."""
 
     prefill_token_s: float = 0.0
     decode_step_s: float = 0.0
@@ -37,12 +37,12 @@ class Pace:
 
     def __post_init__(self) -> None:
         if min(self.prefill_token_s, self.decode_step_s, self.decode_sequence_s) < 0:
-            raise UsageError(f"a pace is not negative, got {self}")
+            raise UsageError(f"a pace must not be negative, got {self}")
 
 
 @dataclass(frozen=True, slots=True)
 class TimedOptions:
-    """What a timed engine claims to be."""
+    """The capabilities and the pace of a timed engine."""
 
     model: str = "timed"
     context_tokens: int = 4096
@@ -56,7 +56,7 @@ class TimedOptions:
     def __post_init__(self) -> None:
         smallest = min(self.num_slots, self.vocab_size, self.num_layers)
         if smallest < 1 or self.context_tokens < 2:
-            raise UsageError(f"sizes must be positive, a context at least 2, got {self}")
+            raise UsageError(f"sizes must be positive and a context at least 2, got {self}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def timed_engine(
     sleep: Callable[[float], object] = time.sleep,
     clock: Clock = time.perf_counter,
 ) -> SlotEngine:
-    """An engine that sleeps in `step` as long as a model would have computed."""
+    """Return an engine that sleeps in `step` as long as a model would have computed."""
     chosen = options or TimedOptions()
     return SlotEngine(
         TimedModel(chosen, sleep), prefill_chunk_tokens=chosen.prefill_chunk_tokens, clock=clock
@@ -151,7 +151,7 @@ class TimedModel:
         self._states[sequence][begin:] = self._chain(sequence, begin, end)
 
     def _chain(self, sequence: RunningSequence, begin: int, end: int) -> list[int]:
-        """States of the positions [begin, end), from the state before them."""
+        """Return the states of positions [begin, end), from the state before them."""
         state = self._states[sequence][begin - 1] if begin else self._origin
         chain = []
         for token in sequence.tokens[begin:end]:
@@ -167,7 +167,7 @@ class TimedModel:
         return splitmix64(self._states[sequence][-1] ^ noise) % self.capabilities.vocab_size
 
     def _layers(self, states: list[int]) -> tuple[memoryview, ...]:
-        """Of each layer the states, then their bits rotated by the layer's number plus one."""
+        """Return per layer the states, then their bits rotated by the layer's number plus one."""
         keys = np.array(states, dtype="<u8")
         layers = []
         for shift in range(1, self.num_layers + 1):
