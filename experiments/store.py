@@ -36,7 +36,7 @@ PATIENCE = Patience(attempt_s=5.0, total_s=30.0)  # a busy disk is slow, not awa
 
 @dataclass(frozen=True, slots=True)
 class StoreBench:
-    """One row of the table.
+    """A row of the table.
 
     Args:
         measure: Times the calls; given an address of each node, a file, a prefix, a number of

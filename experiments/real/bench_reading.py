@@ -25,7 +25,7 @@ def read_bench(
     Args:
         folder: Folder with requests.parquet and instances.parquet.
         small: The bench's first model.
-        large: Its second model.
+        large: The second model of the benchmark.
         bytes_per_s: Declared bandwidth by the name of a load's source tier.
     """
     requests: list[Row] = pq.read_table(folder / REQUESTS).to_pylist()

@@ -1,11 +1,12 @@
 """Grouped-query attention as one dense product per group of heads, registered with transformers.
 
-A group is g query heads that share a key head. For one new token the g queries become g rows of
-one query matrix, so that keys are neither repeated nor, as by torch's own grouping on a CPU, read
-by a slow path: 0.2 instead of 2.7 ms for 256 positions of 8 key heads in bf16 (torch 2.13, one
-2.5 GHz Cascade Lake core). A few tokens with a past do the same with their mask repeated g times;
-a chunk of many, whose arithmetic outweighs reading the keys, goes head by head of the groups, for a
-mask of 256 tokens over 32,000 positions takes longer to repeat than one of its heads to attend.
+A group is g query heads that share a key head. For one new token, the g queries become g rows of
+one query matrix. So keys are neither repeated nor read by the slow path that torch's own grouping
+takes on a CPU: 0.2 instead of 2.7 ms for 256 positions of 8 key heads in bf16 (torch 2.13, one 2.5
+GHz Cascade Lake core). A few tokens with a past are computed alike, with their mask repeated g
+times. A chunk of many tokens is computed head by head of the groups, because its arithmetic
+outweighs reading the keys, and repeating a mask of 256 tokens over 32,000 positions takes longer
+than one head.
 """
 
 from functools import cache
@@ -24,7 +25,7 @@ _TILE_TOKENS = 256  # new tokens that one product computes
 
 
 def use_grouped_attention(model: "PreTrainedModel") -> None:
-    """Make the model attend by this module, where its family lets attention be chosen."""
+    """Replace the model's attention, if its family supports other attention functions."""
     from transformers import AttentionInterface
 
     kind: Any = type(model)
@@ -43,11 +44,11 @@ def grouped_attention(
     scaling: float | None = None,
     **_ignored: object,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of `query` (batch, heads, new, dim) over `key` (batch, key heads, positions, dim).
+    """Attend by `query` (batch, heads, new, dim) to `key` (batch, key heads, positions, dim).
 
-    Without a mask one new token sees every position, and several new ones, which then have no
-    past, are causal. A mask is additive, of shape (batch or 1, 1, new, positions). Returns
-    (batch, new, heads, dim).
+    Without a mask one new token sees every position, and several new ones, which then have no past,
+    are causal. A mask is additive, of shape (batch or 1, 1, new, positions). Return (batch, new,
+    heads, dim).
     """
     batch, num_heads, num_new, dim = query.shape
     num_groups = key.shape[1]
@@ -76,7 +77,7 @@ def grouped_attention(
         attention_mask = attention_mask.expand(-1, size, -1, -1).reshape(
             -1, 1, size * num_new, positions
         )
-    # Torch attends by a slow path where a query's numbers do not lie side by side.
+    # Torch takes a slow path where a query is not contiguous.
     rows = grouped.reshape(batch, num_groups, size * num_new, dim).contiguous()
     attended = scaled_dot_product_attention(
         rows, key, value, attn_mask=attention_mask, scale=scaling

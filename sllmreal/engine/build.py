@@ -1,7 +1,7 @@
-"""From a checkpoint to an engine, and how long each part of that cold start took.
+"""The way from a checkpoint to an engine, with the time of each phase of that cold start.
 
-While a thread reads the weights, this one imports transformers and builds the model's class: the
-whole takes less than the sum of its phases.
+While one thread reads the weights, the caller's thread imports transformers and builds the model's
+class: the total is less than the sum of the phases.
 
     total = max(import + model object, weights) + assign + warm-up,  nearly
 """
@@ -33,14 +33,14 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True, slots=True)
 class ColdStart:
-    """Phases in seconds. Import and model object run beside the weights' load."""
+    """Times of the phases, in seconds. Import and model object overlap the load of the weights."""
 
-    import_s: float  # of transformers; 0 where it is imported already
-    model_object_s: float  # its class and configuration, without weights
+    import_s: float  # transformers; 0 if it was imported before
+    model_object_s: float  # the class and its configuration, without weights
     weights_s: float  # from the checkpoint into the device's memory, verified
     assign_s: float  # the model built around the weights
     warm_up_s: float  # the first forward pass
-    total_s: float  # by the clock on the wall
+    total_s: float  # wall-clock time
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class EngineOptions:
 
 @dataclass(frozen=True, slots=True)
 class BuiltEngine:
-    """A ready engine and what it took."""
+    """A ready engine and its cold start."""
 
     engine: SlotEngine
     cold_start: ColdStart
@@ -68,10 +68,11 @@ def build_engine(
     *,
     pool: ChunkPool | None = None,
 ) -> BuiltEngine:
-    """Load the model at `path` and make it ready to take requests.
+    """Load the model at `path` and make its engine.
 
-    Raises what `load_checkpoint` raises, BadCheckpointError where there is no configuration, and
-    UsageError for a model that this engine cannot run.
+    Raises:
+        BadCheckpointError: There is no configuration.
+        UsageError: The engine cannot run the model. What `load_checkpoint` raises is passed on.
     """
     began_s = time.perf_counter()
     with ThreadPoolExecutor(1, "weights") as reader:
@@ -96,9 +97,9 @@ def build_engine(
 def engine_of(
     path: str | Path, weights: dict[str, torch.Tensor], options: EngineOptions | None = None
 ) -> SlotEngine:
-    """The engine of a model whose `weights` are in this machine's memory already, used as they are.
+    """Make the engine of a model with its `weights` already in memory, which are used as they are.
 
-    Configuration comes from `path`. Raises as `build_engine` does.
+    The configuration comes from `path`. Raises as `build_engine`.
     """
     return _engine(path, assembled(model_class(path), weights, "cpu"), options)
 

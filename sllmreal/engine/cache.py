@@ -1,10 +1,11 @@
-"""The KV cache of an engine: one row per slot, reserved once, touched as sequences grow.
+"""The KV cache of an engine: one row per slot, reserved once, filled as sequences grow.
 
-A forward pass sees a *window*: some rows, where its new tokens go, and how far it may look. The
-window's views of all layers are made at once, so that a layer costs two copies and no arithmetic.
+A forward pass sees a *window*: some rows, the positions of its new tokens, and the last position
+that it may see. The views of all layers are made at once, so that a layer costs two copies and no
+arithmetic.
 
-What lies beyond a row's end is hidden by a mask, which multiplies it by zero: it must be finite.
-So fresh memory is zero, and a row is zero again when a sequence leaves it.
+A mask hides the positions after a row's end by multiplying them by zero, so they must be finite.
+Therefore fresh memory is zero, and a row is zeroed when its sequence leaves.
 """
 
 import math
@@ -43,7 +44,7 @@ class PassCache:
     is_compileable = False
 
     def __init__(self) -> None:
-        self.num_past = 0  # positions before the new tokens, where all rows have as many
+        self.num_past = 0  # positions before the new tokens, if equal in all rows
         self.end = 0  # positions that the pass may see
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
@@ -57,7 +58,7 @@ class PassCache:
 
 
 class ProbeCache(PassCache):
-    """Keeps nothing but the shapes of what each layer would have cached."""
+    """A cache that keeps only what each layer writes, to find the shapes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,17 +81,20 @@ class RowCache(PassCache):
         self._kv = _zeros(
             (shape.num_layers, 2, num_rows, shape.num_heads, num_positions, shape.head_dim), shape
         )
-        self._touched = [0] * num_rows  # positions from the first that may differ from zero
+        self._touched = [0] * num_rows  # leading positions that may differ from zero
         self._entries = self._kv.view(2 * shape.num_layers, -1, shape.head_dim).unbind()
         heads = torch.arange(num_rows * shape.num_heads, device=shape.device)
-        self._starts = heads.view(num_rows, -1) * num_positions  # of each row's heads in an entry
+        self._starts = (
+            heads.view(num_rows, -1) * num_positions
+        )  # start of each row's heads in an entry
         self._visible: tuple[torch.Tensor, ...] = ()
         self._fresh: tuple[torch.Tensor, ...] = ()
         self._index: torch.Tensor | None = None
         self._parts: tuple[tuple[torch.Tensor, ...], ...] = ()
 
     def open_fresh(self, rows: Sequence[int], lengths: Sequence[int]) -> None:
-        """The next pass computes positions [0, length) of each of these rows, padded at the end."""
+        """Let the next pass compute positions [0, length) of each of these rows, padded at the
+        end."""
         flat = self._kv.flatten(0, 1)
         places = zip(rows, lengths, strict=True)
         parts = [flat[:, row, :, :length].unbind() for row, length in places]
@@ -100,7 +104,7 @@ class RowCache(PassCache):
             self._touched[row] = max(self._touched[row], length)
 
     def open_rows(self, first: int, num_rows: int, begin: int, end: int) -> None:
-        """The next pass computes positions [begin, end) of these rows."""
+        """Let the next pass compute positions [begin, end) of these rows."""
         rows = self._kv[:, :, first : first + num_rows]
         self._visible = rows[:, :, :, :, :end].flatten(0, 1).unbind()
         self._fresh = rows[:, :, :, :, begin:end].flatten(0, 1).unbind()
@@ -110,7 +114,8 @@ class RowCache(PassCache):
             self._touched[row] = max(self._touched[row], end)
 
     def open_ragged(self, positions: torch.Tensor, end: int) -> None:
-        """The next pass computes one token of each of the first rows, at `positions`, (rows,)."""
+        """Let the next pass compute one token of each of the first rows, at `positions`,
+        (rows,)."""
         num_rows = len(positions)
         self._visible = self._kv[:, :, :num_rows, :, :end].flatten(0, 1).unbind()
         self._index = (self._starts[:num_rows] + positions[:, None]).flatten()
@@ -122,7 +127,8 @@ class RowCache(PassCache):
     def update(
         self, key: torch.Tensor, value: torch.Tensor, layer_idx: int, *_ignored: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store a layer's new keys and values, (rows, heads, new, head_dim); all it may see."""
+        """Store a layer's new keys and values, (rows, heads, new, head_dim); return all that it
+        sees."""
         number = 2 * layer_idx
         if self._parts:
             self._write_parts(number, key)
@@ -143,12 +149,12 @@ class RowCache(PassCache):
             part.copy_(row[:, : part.shape[1]])
 
     def clear(self, row: int) -> None:
-        """Make a row as if it had never been used."""
+        """Zero a row."""
         self._kv[:, :, row, :, : self._touched[row]] = 0
         self._touched[row] = 0
 
     def move(self, source: int, target: int) -> None:
-        """Bring a row's content to a row that has been cleared."""
+        """Move a row's content to a cleared row."""
         extent = self._touched[source]
         self._kv[:, :, target, :, :extent] = self._kv[:, :, source, :, :extent]
         self._touched[target] = extent
@@ -163,7 +169,7 @@ class RowCache(PassCache):
         self._touched[row], self._touched[other] = self._touched[other], self._touched[row]
 
     def exported(self, row: int, begin: int, end: int) -> KVBlock:
-        """A copy in host memory."""
+        """Return a copy of the block in host memory."""
         part = self._kv[:, :, row, :, begin:end]
         host = torch.empty(part.shape, dtype=part.dtype).copy_(part)
         flat = host.view(self.shape.num_layers, -1).view(torch.uint8).numpy()
@@ -180,14 +186,14 @@ class RowCache(PassCache):
             kept[:, row, :, block.begin : block.end] = host
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Release the memory."""
         self._visible = self._fresh = self._entries = self._parts = ()
         self._index = None
         self._kv = torch.empty(0)
 
 
 def _zeros(size: tuple[int, ...], shape: CacheShape) -> torch.Tensor:
-    """Zeros; on the CPU of memory that the kernel gives, as zeros, when it is touched."""
+    """Return zeros; on the CPU, memory that the kernel zeroes when it is touched."""
     if shape.device.type != "cpu":
         return torch.zeros(size, dtype=shape.dtype, device=shape.device)
     num_bytes = math.prod(size) * shape.dtype.itemsize

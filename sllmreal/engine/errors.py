@@ -4,7 +4,7 @@ from sllmcore.errors import ClusterError, UsageError
 
 
 class UnknownSequenceError(UsageError):
-    """No sequence of this request is in the engine."""
+    """The engine has no sequence of this request."""
 
 
 class NoSlotError(ClusterError):
@@ -20,7 +20,7 @@ class BadTokenError(UsageError):
 
 
 class BadStateError(UsageError):
-    """A KV block, or a call, does not fit the state of this engine or sequence."""
+    """A KV block or a call does not fit the state of this engine or sequence."""
 
 
 class EngineLostError(ClusterError):

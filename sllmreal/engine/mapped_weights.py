@@ -28,7 +28,7 @@ def mapped_weights(weights: Weights, pool: ChunkPool | None = None) -> MappedWei
     """Return the tensors, without a copy. A write to one changes neither the pool nor other views.
 
     In the worker's own process `pool` is given, which then knows that its chunks are in use; in
-    another process the pool's memory is reached through the worker, whose user must be the same.
+    another process the pool's memory is reached through the worker, of the same user.
 
     Raises:
         StorageError: The worker is gone, or its memory cannot be mapped.

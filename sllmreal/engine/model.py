@@ -9,14 +9,14 @@ from sllmreal.engine.sequence import RunningSequence
 
 
 class Model(Protocol):
-    """Weights and caches. It reads sequences and never changes them."""
+    """Weights and caches. A model reads sequences and never changes them."""
 
     @property
     def capabilities(self) -> Capabilities: ...
 
     @property
     def num_layers(self) -> int:
-        """Layers of a KV block."""
+        """The number of layers of a KV block."""
         ...
 
     @property
@@ -25,19 +25,19 @@ class Model(Protocol):
         ...
 
     def admit(self, sequence: RunningSequence) -> None:
-        """Make room for the cache of a sequence; the engine sees to it that a slot is free."""
+        """Reserve the cache of a sequence; the engine has a free slot."""
         ...
 
     def forget(self, sequence: RunningSequence) -> None:
-        """Give that room back."""
+        """Release the cache of a sequence."""
         ...
 
     def prefill(self, rows: Sequence[Prefill]) -> list[int | None]:
-        """Compute one, or several that all begin at 0. The tokens that were asked for."""
+        """Compute one row, or several that all begin at 0; return the tokens that rows ask for."""
         ...
 
     def decode(self, sequences: Sequence[RunningSequence]) -> list[int]:
-        """The next token of each: all their tokens but the last are cached."""
+        """Return the next token of each sequence: all its tokens but the last are cached."""
         ...
 
     def export_kv(self, sequence: RunningSequence, begin: int, end: int) -> KVBlock: ...

@@ -1,8 +1,8 @@
 """Grouping of prefills into forward passes.
 
-Sequences at their very beginning do: they see nothing but their own new tokens, so that the shorter
-ones can be padded at the end, where nothing looks. A row joins a pass when at least half of it is
-its own. What goes on from a cache is computed alone.
+Sequences at position 0 share a pass: they see only their own new tokens, so the shorter ones can be
+padded at the end, which no token sees. A row joins a pass if at least half of it is its own. A
+prefill that continues a cache is computed alone.
 """
 
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from sllmreal.engine.sequence import RunningSequence
 
-_LEAST_FILL = 0.5  # a pass costs a fixed part besides, of the order of a few tokens
+_LEAST_FILL = 0.5  # a pass has a fixed cost of about a few tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Prefill:
-    """Positions [num_cached, end) of a sequence, and the token that follows them, if `sample`."""
+    """Positions [num_cached, end) of a sequence, and the token after them, if `sample`."""
 
     sequence: RunningSequence
     end: int
@@ -31,7 +31,7 @@ class Prefill:
 
 
 def passes(prefills: Sequence[Prefill]) -> list[list[Prefill]]:
-    """Each prefill once: those that begin at 0 in rows of similar lengths, the others alone."""
+    """Return each prefill once: those that begin at 0 in rows of similar lengths, others alone."""
     alone = [[one] for one in prefills if one.begin > 0]
     shared: list[list[Prefill]] = []
     fresh = [one for one in prefills if one.begin == 0]

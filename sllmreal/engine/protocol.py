@@ -1,15 +1,15 @@
-"""What an engine is: one loaded model that gives every running request one token per step.
+"""The contract of an engine: one loaded model that gives every running request one token per step.
 
-An engine has no clock, no thread and no socket: `step` does one iteration, whoever calls it owns
-the pace. A sequence is a prompt and the output so far. It is *held* or *released*: a held one is
-prefilled and may be extended by tokens that another engine generated, but generates none itself;
-a released one generates. Migration is no more than that:
+An engine has no clock, no thread and no socket: `step` does one iteration, and its caller sets the
+pace. A sequence is a prompt and the output so far, and is *held* or *released*. A held sequence is
+prefilled and may be extended by tokens that another engine generated, but generates none itself; a
+released sequence generates. A migration consists of these calls only:
 
     source       sequence S, released         hold(S)  ...  cancel(S)
     destination  start(S, held), extend(S, tokens of the source) ...  release(S)
 
-Generation is a function of (weights, tokens, sampling): what is random at an output index is
-derived from (seed, index), so that nothing random travels.
+Generation is a function of (weights, tokens, sampling): randomness at an output index is derived
+from (seed, index), so that no random state migrates.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from sllmcore.errors import UsageError
 
 
 class FinishReason(StrEnum):
-    """Why a sequence ended, in the words of the OpenAI API."""
+    """The reason for the end of a sequence, in the terms of the OpenAI API."""
 
     STOP = "stop"  # a stop token was generated
     LENGTH = "length"  # max_output_tokens, or the context is full
@@ -79,7 +79,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class SequenceSpec:
-    """A request as an engine sees it. `output` holds what was generated elsewhere already."""
+    """A request as an engine sees it. `output` contains the tokens generated elsewhere before."""
 
     request_id: str
     prompt: tuple[int, ...]
@@ -97,7 +97,7 @@ class SequenceSpec:
 
 @dataclass(frozen=True, slots=True)
 class OutputToken:
-    """One generated token. `index` counts a sequence's output from 0."""
+    """A generated token. `index` counts a sequence's output from 0."""
 
     request_id: str
     index: int
@@ -107,7 +107,7 @@ class OutputToken:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a sequence is. Known tokens are prompt and output; cached ones have been computed."""
+    """The progress of a sequence. Known tokens are prompt and output; cached ones are computed."""
 
     num_known: int
     num_cached: int
@@ -135,9 +135,9 @@ class KVBlock:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What an engine can do; asked instead of its class."""
+    """The capabilities of an engine; callers ask for them, not for its class."""
 
-    model: str  # identity of the weights: a KV cache only moves between equal ones
+    model: str  # identity of the weights: a KV cache only migrates between equal ones
     context_tokens: int  # prompt and output together
     num_slots: int  # sequences at once, held ones included
     vocab_size: int
@@ -148,21 +148,21 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class EngineStatistics:
-    """Totals since the engine was made, and what it holds."""
+    """Totals since the engine was made, and its present sequences."""
 
     num_sequences: int
     num_steps: int
     prefilled_tokens: int
     generated_tokens: int
     model_s: float  # inside the model's forward passes
-    step_s: float  # inside `step` altogether
+    step_s: float  # inside `step`
     kv_bytes: int  # of cache in use by sequences
 
 
 class Engine(Protocol):
-    """One model, ready. Not thread-safe: one thread calls it.
+    """A ready model. Not thread-safe: one thread calls it.
 
-    Every method that takes a request_id raises UnknownSequenceError for one that is not there.
+    Every method that takes a request_id raises UnknownSequenceError for an unknown one.
     """
 
     @property
@@ -171,23 +171,35 @@ class Engine(Protocol):
     def start(
         self, spec: SequenceSpec, *, held: bool = False, compute_until: int | None = None
     ) -> None:
-        """Take a slot. Prefill happens in later steps: while the sequence is held, of positions
-        before `compute_until` only, as the cache of the others is to be imported. Raises
-        NoSlotError, ContextTooLongError, BadTokenError or UsageError, changing nothing."""
+        """Take a slot; later steps prefill.
+
+        While the sequence is held, only positions before `compute_until` are computed, because the
+        cache of the others is going to be imported.
+
+        Raises:
+            NoSlotError, ContextTooLongError, BadTokenError, UsageError: Nothing has changed.
+        """
         ...
 
     def extend(self, request_id: str, tokens: Sequence[int]) -> None:
-        """Append output that another engine generated, to a held sequence. Raises BadTokenError,
-        ContextTooLongError, or BadStateError where nothing may follow; then nothing has changed."""
+        """Append output that another engine generated to a held sequence.
+
+        Raises:
+            BadTokenError, ContextTooLongError: Nothing has changed.
+            BadStateError: The output has ended; nothing has changed.
+        """
         ...
 
     def hold(self, request_id: str) -> Progress:
-        """Generate no more for this sequence until released. Its cache stays."""
+        """Generate no more for this sequence until it is released. Its cache stays."""
         ...
 
     def release(self, request_id: str) -> None:
-        """Generate from here on. The next step computes what is known but not cached, and the
-        same forward pass gives the next token; a tail longer than a chunk takes several steps."""
+        """Generate from here on.
+
+        The next step computes the tokens that are known but not cached, and the same forward pass
+        gives the next token; a tail longer than a chunk takes several steps.
+        """
         ...
 
     def cancel(self, request_id: str) -> None:
@@ -195,33 +207,41 @@ class Engine(Protocol):
         ...
 
     def step(self) -> list[OutputToken]:
-        """One iteration: at most a chunk of prefill, and one token for each released sequence that
-        is caught up. A finished sequence stays, generating nothing, until it is cancelled."""
+        """Do one iteration: at most a chunk of prefill, and one token for each decoding sequence.
+
+        A decoding sequence is released and has all its tokens but the last cached. A finished
+        sequence stays, generating nothing, until it is cancelled.
+        """
         ...
 
     @property
     def has_work(self) -> bool:
-        """Whether a step would do anything."""
+        """True if a step would compute anything."""
         ...
 
     def progress(self, request_id: str) -> Progress: ...
 
     def output(self, request_id: str) -> tuple[int, ...]:
-        """All output tokens known so far."""
+        """Return all output tokens known so far."""
         ...
 
     def export_kv(self, request_id: str, begin: int, end: int) -> KVBlock:
-        """The cache of these positions, all cached by now. A copy: it outlives the sequence."""
+        """Return a copy of the cache of these positions, all cached by now."""
         ...
 
     def import_kv(self, request_id: str, block: KVBlock) -> None:
-        """Put a block at its place in a held sequence: what was cached from `block.begin` on is
-        replaced, so that the cache ends at `block.end`. There may be no gap before the block, and
-        the known tokens must reach to its end. Raises BadStateError, changing nothing."""
+        """Put a block at its place in a held sequence, so that the cache ends at `block.end`.
+
+        Positions cached from `block.begin` on are replaced. There may be no gap before the block,
+        and the known tokens must reach to its end.
+
+        Raises:
+            BadStateError: The block does not fit; nothing has changed.
+        """
         ...
 
     def statistics(self) -> EngineStatistics: ...
 
     def close(self) -> None:
-        """Give memory and threads back."""
+        """Release memory and threads."""
         ...

@@ -26,14 +26,14 @@ class Rows:
         return self._row_of[sequence]
 
     def add(self, sequence: RunningSequence) -> None:
-        """Give it the lowest free row; the caller knows that there is one."""
+        """Give a sequence the lowest free row; the caller ensures that there is one."""
         self._put(sequence, self._occupants.index(None))
 
     def remove(self, sequence: RunningSequence) -> None:
         self._occupants[self._row_of.pop(sequence)] = None
 
     def gathered(self, batch: Sequence[RunningSequence]) -> Iterator[RowChange]:
-        """Bring a batch to the first rows: each change is to be carried out before the next."""
+        """Move a batch to the first rows; yield each change, to be executed before the next one."""
         outside = [one for one in batch if self._row_of[one] >= len(batch)]
         if not outside:
             return

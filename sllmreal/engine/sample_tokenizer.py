@@ -1,4 +1,4 @@
-"""A tokenizer for sample models, trained here: byte-level BPE on the manual inside Python."""
+"""A tokenizer for sample models, trained here: byte-level BPE on Python's own manual."""
 
 from pathlib import Path
 from pydoc_data import topics

@@ -1,9 +1,10 @@
-"""Small models of four families with random weights, written as a hub would hold them.
+"""Small models of four families with random weights, in the layout of the Hugging Face hub.
 
 Weights are scaled so that activations keep their size through the layers and every token of the
 context matters: linear layers and heads N(0, g^2 / inputs), embeddings N(0, 1), norms 1. Logits
-then have a deviation of about g_head, and the best token leads the second by about
-g_head / sqrt(2 ln vocabulary): some 10^5 times what float32 rounds.
+    then
+have a deviation of about g_head, and the best token leads the second by about g_head / sqrt(2 ln
+vocabulary): some 10^5 times the rounding of float32.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 FAMILIES = ("falcon", "llama", "opt", "qwen")
-END_TOKEN = 0  # also the tokenizer's
+END_TOKEN = 0  # of the tokenizer, too
 
 _LINEAR_GAIN = 1.4
 _HEAD_GAIN = 4.0
@@ -96,7 +97,7 @@ def write_sample(
     seed: int = 0,
     with_tokenizer: bool = False,
 ) -> Path:
-    """Write config.json and model.safetensors of `name`, as "llama-tiny"; returns `directory`.
+    """Write config.json and model.safetensors of `name`, such as "llama-tiny"; return `directory`.
 
     The tokenizer is a byte-level BPE trained on the Python manual that comes with Python.
     """
@@ -125,7 +126,7 @@ def write_sample(
 
 
 def sample_config(family: str, size: Size, dtype: torch.dtype) -> "PretrainedConfig":
-    """The configuration of a family at a size."""
+    """Return the configuration of a family at a size."""
     import transformers
 
     common: dict[str, Any] = {
@@ -134,7 +135,7 @@ def sample_config(family: str, size: Size, dtype: torch.dtype) -> "PretrainedCon
         "num_hidden_layers": size.num_layers,
         "num_attention_heads": size.num_heads,
         "max_position_embeddings": size.context_tokens,
-        "tie_word_embeddings": False,  # a tied head repeats the last token again and again
+        "tie_word_embeddings": False,  # with a tied head the last token is repeated for ever
         "bos_token_id": END_TOKEN,
         "eos_token_id": END_TOKEN,
         "pad_token_id": None,
@@ -164,7 +165,7 @@ def sample_config(family: str, size: Size, dtype: torch.dtype) -> "PretrainedCon
 
 @torch.no_grad()
 def _fill(model: torch.nn.Module, seed: int) -> None:
-    """Give every parameter its numbers, by name, so that the same seed gives the same file."""
+    """Set every parameter by its name, so that the same seed gives the same file."""
     source = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):

@@ -1,4 +1,4 @@
-"""Choosing tokens: a function of the logits and of (seed, index), without a generator's state.
+"""The choice of tokens: a function of the logits and of (seed, index), without a generator's state.
 
     adjusted  the logits after bias and penalties (`sllmreal.engine.penalties`)
     greedy    the largest logit, the smallest token among equals
@@ -8,7 +8,7 @@
               the smaller tokens remain
               token = the first whose cumulated p, by token, exceeds uniform(seed, index) * sum
 
-Cumulated by token and not by rank: rounding then moves a token's bounds a little and never
+p is cumulated by token and not by rank: rounding then moves a token's bounds a little and never
 changes the order of tokens that are nearly as likely.
 """
 
@@ -20,11 +20,11 @@ import torch
 from sllmreal.engine.mixing import uniform
 from sllmreal.engine.penalties import Draw, adjusted_logits
 
-_LIKELY = 1e-3  # what is less likely seldom belongs to a nucleus, and sorting it is slow
+_LIKELY = 1e-3  # less likely tokens seldom belong to a nucleus, and sorting them is slow
 
 
 def chosen_tokens(logits: torch.Tensor, draws: Sequence[Draw]) -> list[int]:
-    """A token for each row of `logits`, (rows, vocabulary)."""
+    """Return a token for each row of `logits`, (rows, vocabulary)."""
     tokens = _largest(logits)
     others = [
         row
@@ -56,7 +56,7 @@ def _largest(logits: torch.Tensor) -> list[int]:
 
 
 def _sampled(logits: torch.Tensor, draw: Draw) -> torch.Tensor:
-    """A token, as a scalar."""
+    """Return a token, as a scalar."""
     sampling = draw.sampling
     likelihoods = logits.to(torch.float64, copy=True)
     likelihoods.sub_(likelihoods.amax()).div_(sampling.temperature).exp_()
@@ -82,7 +82,7 @@ def _keep_nucleus(likelihoods: torch.Tensor, top_p: float) -> None:
         if num_kept <= len(likely):
             _keep(likelihoods, likely[num_kept - 1], num_kept)
             return
-    # By rounding, all of them together fall short of what their sum promised: all remain.
+    # By rounding, all of them together are below top_p of their sum: all remain.
 
 
 def _descending(numbers: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""One running sequence: what is known of it, what is cached, and when it is at its end."""
+"""A running sequence: its known and cached tokens, and the conditions of its end."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,8 @@ from sllmreal.engine.protocol import Capabilities, FinishReason, Progress, Seque
 
 @dataclass(slots=True, eq=False)
 class RunningSequence:
-    """A sequence in an engine. `tokens` are prompt and output, the first `num_cached` computed."""
+    """A sequence in an engine. `tokens` are prompt and output; the first `num_cached` are
+    computed."""
 
     spec: SequenceSpec
     held: bool
@@ -44,9 +45,12 @@ class RunningSequence:
 
     @property
     def target(self) -> int:
-        """How many tokens a step should compute: all, where the last one's result is the next
-        token; all but the last of a held sequence, so that a release needs no special pass, and
-        of those no more than it is to compute itself."""
+        """The number of tokens that steps should compute.
+
+        A released sequence: all, because the last one's result is the next token. A held sequence:
+            all but
+        the last, so that its release needs no special pass, and at most `compute_until`.
+        """
         if self.finish is not None:
             return self.num_cached
         if not self.held:
@@ -56,7 +60,7 @@ class RunningSequence:
 
 
 def finish_of(sequence: RunningSequence, context_tokens: int) -> FinishReason | None:
-    """Why the sequence ends with its last token; the tokens before that did not end it."""
+    """Return the reason if the last token ends the sequence; earlier tokens did not end it."""
     spec = sequence.spec
     if sequence.num_output and sequence.tokens[-1] in spec.stop_tokens:
         return FinishReason.STOP
@@ -66,7 +70,7 @@ def finish_of(sequence: RunningSequence, context_tokens: int) -> FinishReason | 
 
 
 def check_spec(spec: SequenceSpec, capabilities: Capabilities) -> None:
-    """Raises ContextTooLongError, BadTokenError or BadStateError."""
+    """Raise ContextTooLongError, BadTokenError or BadStateError unless an engine can take it."""
     context = capabilities.context_tokens
     if len(spec.prompt) >= context:
         raise ContextTooLongError(
@@ -80,7 +84,7 @@ def check_spec(spec: SequenceSpec, capabilities: Capabilities) -> None:
 def check_continuation(
     spec: SequenceSpec, num_output: int, tokens: Sequence[int], capabilities: Capabilities
 ) -> None:
-    """Raises unless `tokens` may follow an output that has not ended: nothing follows an end."""
+    """Raise unless `tokens` may follow the output: no token may follow a stop token."""
     _check_vocabulary(tokens, capabilities.vocab_size)
     total = num_output + len(tokens)
     if len(spec.prompt) + total > capabilities.context_tokens:
@@ -90,7 +94,7 @@ def check_continuation(
     if total > spec.max_output_tokens:
         raise BadStateError(f"{total} output tokens exceed the limit of {spec.max_output_tokens}")
     if not spec.stop_tokens.isdisjoint(tokens[:-1]):
-        raise BadStateError("the output goes on after a stop token")
+        raise BadStateError("the output continues after a stop token")
 
 
 def _check_vocabulary(tokens: Sequence[int], vocab_size: int) -> None:

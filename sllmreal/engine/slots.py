@@ -1,10 +1,10 @@
-"""The engine over any model: slots, chunked prefill, continuous batching, hand-over.
+"""The engine over any model: slots, chunked prefill, continuous batching, migration.
 
 A step computes, in this order:
-    decode   one token for every generating sequence whose cache lacks only its last token
-    prefill  up to `prefill_chunk_tokens` tokens of the others: generating ones before held ones,
+    decode   one token for every released sequence with a cache that lacks only its last token
+    prefill  up to `prefill_chunk_tokens` tokens of the others: released ones before held ones,
              each kind in order of arrival
-so that a long prompt delays the others' next token by one chunk at most.
+so that a long prompt delays the next token of the others by one chunk at most.
 """
 
 import time
@@ -28,7 +28,7 @@ Clock = Callable[[], float]
 
 
 class SlotEngine:
-    """An `Engine` whose tokens come from a `Model`. The clock is read for statistics only."""
+    """An `Engine` that gets its tokens from a `Model`. The clock is for statistics only."""
 
     def __init__(
         self, model: Model, *, prefill_chunk_tokens: int = 256, clock: Clock = time.perf_counter
@@ -81,7 +81,7 @@ class SlotEngine:
         sequence.held = False
         sequence.compute_until = None
         if sequence.finish is None:
-            # A cache that reaches to the end has no logits with it: the last token goes again.
+            # A cache of all tokens has no logits: the last token is computed again.
             sequence.num_cached = min(sequence.num_cached, len(sequence.tokens) - 1)
 
     def cancel(self, request_id: str) -> None:
@@ -166,7 +166,7 @@ class SlotEngine:
         budget = self._chunk_tokens
         for sequence in sorted(lagging, key=lambda one: one.held):  # stable: arrival order
             end = min(sequence.num_cached + budget, sequence.target)
-            sample = end == len(sequence.tokens)  # never of a held one
+            sample = end == len(sequence.tokens)  # False for a held sequence
             prefills.append(Prefill(sequence, end, sample))
             budget -= prefills[-1].num_tokens
             if budget == 0:
@@ -204,7 +204,7 @@ class SlotEngine:
             )
         if not block.begin < block.end <= len(sequence.tokens):
             raise BadStateError(
-                f"a block [{block.begin}, {block.end}) of {len(sequence.tokens)} known tokens"
+                f"a block [{block.begin}, {block.end}) exceeds {len(sequence.tokens)} known tokens"
             )
         per_layer = capabilities.kv_bytes_per_token // self._model.num_layers
         expected = [(block.end - block.begin) * per_layer] * self._model.num_layers

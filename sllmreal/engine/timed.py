@@ -37,7 +37,7 @@ class Pace:
 
     def __post_init__(self) -> None:
         if min(self.prefill_token_s, self.decode_step_s, self.decode_sequence_s) < 0:
-            raise UsageError(f"a pace is not negative, got {self}")
+            raise UsageError(f"a pace must not be negative, got {self}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class TimedOptions:
     def __post_init__(self) -> None:
         smallest = min(self.num_slots, self.vocab_size, self.num_layers)
         if smallest < 1 or self.context_tokens < 2:
-            raise UsageError(f"sizes must be positive, a context at least 2, got {self}")
+            raise UsageError(f"sizes must be positive and a context at least 2, got {self}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def timed_engine(
     sleep: Callable[[float], object] = time.sleep,
     clock: Clock = time.perf_counter,
 ) -> SlotEngine:
-    """An engine that sleeps in `step` as long as a model would have computed."""
+    """Return an engine that sleeps in `step` as long as a model would have computed."""
     chosen = options or TimedOptions()
     return SlotEngine(
         TimedModel(chosen, sleep), prefill_chunk_tokens=chosen.prefill_chunk_tokens, clock=clock
@@ -151,7 +151,7 @@ class TimedModel:
         self._states[sequence][begin:] = self._chain(sequence, begin, end)
 
     def _chain(self, sequence: RunningSequence, begin: int, end: int) -> list[int]:
-        """States of the positions [begin, end), from the state before them."""
+        """Return the states of positions [begin, end), from the state before them."""
         state = self._states[sequence][begin - 1] if begin else self._origin
         chain = []
         for token in sequence.tokens[begin:end]:

@@ -1,4 +1,4 @@
-"""Tokens on the wire: four bytes each, little-endian."""
+"""Tokens in messages: four bytes each, little-endian."""
 
 import sys
 from array import array
@@ -11,7 +11,7 @@ _SWAPPED = sys.byteorder != "little"
 
 
 def pack_tokens(tokens: Iterable[int]) -> bytes:
-    """Raises BadTokenError for a number that is no token."""
+    """Return the bytes of tokens. Raises BadTokenError for a number that is no token."""
     try:
         packed = array("I", tokens)
     except (OverflowError, TypeError) as error:
@@ -23,9 +23,11 @@ def pack_tokens(tokens: Iterable[int]) -> bytes:
 
 
 def unpack_tokens(raw: bytes | memoryview) -> tuple[int, ...]:
-    """Raises BadTokenError for a length that is no multiple of four."""
+    """Return the tokens of bytes. Raises BadTokenError for a length that is no multiple of four."""
     if len(raw) % TOKEN_BYTES:
-        raise BadTokenError(f"{len(raw)} bytes are no whole number of tokens")
+        raise BadTokenError(
+            f"{len(raw)} bytes are no whole number of tokens of {TOKEN_BYTES} bytes"
+        )
     packed = array("I")
     packed.frombytes(raw)
     if _SWAPPED:

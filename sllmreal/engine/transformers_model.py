@@ -1,8 +1,9 @@
 """A causal language model of transformers, behind a decode loop and a cache of our own.
 
-A decode pass computes one token of every sequence of the batch; where their lengths differ, an
-additive mask hides what lies beyond each one's end. One sequence alone has neither mask nor copy.
-Sequences that begin together are prefilled together, and need no mask either: they are causal.
+A decode pass computes one token of every sequence of the batch; if their lengths differ, an
+additive mask hides the positions after each one's end. A single sequence needs neither mask nor
+copy. Sequences that begin together are prefilled together, and need no mask either: they are
+causal.
 """
 
 import functools
@@ -33,13 +34,14 @@ class ModelOptions:
 
     model: str
     num_slots: int = 8
-    context_tokens: int | None = None  # None: what the model was made for
+    context_tokens: int | None = None  # None: the model's own
 
 
 class TransformersModel:
     """A model on one device and the caches of its sequences.
 
-    Raises UsageError for a family whose cache is not one key and value per head and position.
+    Raises:
+        UsageError: The family's cache is not one key and value per head and position.
     """
 
     def __init__(self, model: "PreTrainedModel", options: ModelOptions) -> None:
@@ -169,20 +171,20 @@ class TransformersModel:
             past_key_values=self._cache,
             use_cache=True,
         )
-        if self._device.type == "cuda":  # the caller is about to wait for the tokens in any case
+        if self._device.type == "cuda":  # the caller waits for the tokens anyway
             torch.cuda.synchronize(self._device)
         self.model_s += time.perf_counter() - began_s
         return output
 
     def _causal_mask(self, begin: int, end: int) -> torch.Tensor:
-        """For the positions [begin, end) of one row, of shape (1, 1, end - begin, end)."""
+        """Return the mask of positions [begin, end) of one row: (1, 1, end - begin, end)."""
         mask = torch.zeros((1, 1, end - begin, end), dtype=self._dtype, device=self._device)
         hidden = self._ahead[begin:end] > self._ahead[begin:end, None]
         mask[..., begin:].masked_fill_(hidden, -math.inf)
         return mask
 
     def _mask(self, last: torch.Tensor, end: int) -> torch.Tensor:
-        """Minus infinity beyond the last position to be seen: of shape (last..., end)."""
+        """Return minus infinity after the last visible position: of shape (last..., end)."""
         hidden = self._ahead[:end] > last[..., None]
         mask = torch.zeros(hidden.shape, dtype=self._dtype, device=self._device)
         return mask.masked_fill_(hidden, -math.inf)

@@ -48,7 +48,7 @@ class GenerationPlan:
     """The requests of all choices, and how their tokens become text.
 
     Attributes:
-        prompt_tokens: Of each prompt once, however many choices it has.
+        prompt_tokens: Tokens of the prompts; a prompt with several choices counts once.
         includes_stop: The text has the stop string or stop token that ended it.
         echoes: For each request the part of its prompt to return; empty without `echo`.
         at_once: Choices that run at a time.

@@ -77,7 +77,7 @@ class ClusterBackend:
         """Submit a request.
 
         Raises:
-            RejectedError: Its model is not deployed.
+            RejectedError: The model is not deployed.
             FailedError: No server can run its model.
         """
         if request.model not in self._router.models:

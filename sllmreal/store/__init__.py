@@ -1,6 +1,7 @@
-"""The strongly consistent store under a controller: leases, leadership, a durable journal.
+"""The strongly consistent store of a controller: leases, leadership, a durable journal.
 
-Three of a kind: `MemoryStore`, `sqlite.SqliteStore` on one machine, `etcd.EtcdStore` on several.
+`MemoryStore` is for one process, `sqlite.SqliteStore` for one machine, `etcd.EtcdStore` for several
+machines; `registry` opens a store by its URL.
 """
 
 from sllmreal.store.batches import read_batches, read_lines

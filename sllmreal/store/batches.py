@@ -1,12 +1,12 @@
-"""What a log of lines looks like in a store, and how it is checked when it is read.
+"""The layout of a log of lines in a store, and the checks of a reader.
 
     <prefix>/bounds          {"first": 0, "next": 2, "lines": 5, "leader": 41}
     <prefix>/batch/0...0     {"batch": 0, "leader": 41, "first_line": 0, "lines": 3, "crc32": 7}
                              and behind this header the lines, each after a line feed
     <prefix>/batch/0...1     ...
 
-`first` and `next` say which batches there are, `lines` how many lines were ever appended, `leader`
-is the fencing number of the writer; the checksum is that of what stands behind the header.
+The log has the batches from `first` to before `next`. `lines` counts all lines ever appended,
+`leader` is the fencing number of the writer; the checksum covers the bytes behind the header.
 """
 
 import json
@@ -22,27 +22,27 @@ from sllmreal.store.limits import MAX_VALUE_BYTES
 from sllmreal.store.protocol import Store
 from sllmreal.store.values import KeyValue
 
-MAX_BATCH_BYTES = MAX_VALUE_BYTES - 1024  # lines and their line feeds; the rest is the header's
+MAX_BATCH_BYTES = MAX_VALUE_BYTES - 1024  # of lines and line feeds; the rest is for the header
 BATCHES_PER_PAGE = 16
 
 
 def bounds_key(prefix: str) -> str:
-    """Where the bounds are."""
+    """Return the key of the bounds."""
     return f"{prefix}/bounds"
 
 
 def batch_key(prefix: str, number: int) -> str:
-    """Where a batch is: in the order of the numbers."""
+    """Return the key of a batch; keys sort by number."""
     return f"{prefix}/batch/{number:016d}"
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Which batches the log has: from `first` to before `next`.
+    """The batches of a log: from `first` to before `next`.
 
     Attributes:
-        num_lines: That were ever appended.
-        version: Of the key, 0 when the log has not begun.
+        num_lines: Lines that were ever appended.
+        version: Version of the key; 0 while the log is empty.
     """
 
     first: int
@@ -52,7 +52,7 @@ class Bounds:
 
     @classmethod
     async def read(cls, store: Store, prefix: str) -> "Bounds":
-        """As they stand. JournalGapError if something else is there."""
+        """Read the bounds. Raises JournalGapError if the key has another content."""
         key = bounds_key(prefix)
         item = await store.get(key)
         if item is None:
@@ -64,19 +64,19 @@ class Bounds:
             raise JournalGapError(f"{key} lacks {error}") from error
 
     def encoded(self, leader: int) -> bytes:
-        """As the key's value; no two changes of one leader look alike."""
+        """Return the key's value; two changes by one leader never have the same value."""
         return numbers_line(first=self.first, next=self.next, lines=self.num_lines, leader=leader)
 
     def extended_by(self, num_lines: int) -> "Bounds":
-        """One batch more."""
+        """Return the bounds with another batch."""
         return Bounds(self.first, self.next + 1, self.num_lines + num_lines, self.version)
 
     def starting_at(self, first: int) -> "Bounds":
-        """Without the batches before."""
+        """Return the bounds without the batches before `first`."""
         return Bounds(first, self.next, self.num_lines, self.version)
 
     def at_version(self, version: int) -> "Bounds":
-        """As written."""
+        """Return the bounds with the version of their key."""
         return Bounds(self.first, self.next, self.num_lines, version)
 
 
@@ -85,10 +85,10 @@ class WriteBatch:
     """The lines of one commit.
 
     Attributes:
-        number: Its place in the log.
-        leader: The fencing number of its writer.
-        first_line: The number of its first line, from the log's beginning.
-        lines: Without line feeds.
+        number: Index of the batch in the log.
+        leader: Fencing number of the writer.
+        first_line: Index of its first line in the log.
+        lines: Lines without line feeds.
     """
 
     number: int
@@ -97,7 +97,7 @@ class WriteBatch:
     lines: tuple[str, ...]
 
     def encoded(self) -> bytes:
-        """As the key's value."""
+        """Return the key's value."""
         body = b"".join(b"\n" + line.encode() for line in self.lines)
         header = numbers_line(
             batch=self.number,
@@ -110,7 +110,7 @@ class WriteBatch:
 
     @classmethod
     def decoded(cls, item: KeyValue) -> "WriteBatch":
-        """JournalGapError if it is none, or not whole."""
+        """Read a batch. Raises JournalGapError if the value is not a whole batch."""
         header, *lines = item.value.split(b"\n")
         body = item.value[len(header) :]
         plain = parsed_numbers(item.key, header)
@@ -120,17 +120,17 @@ class WriteBatch:
         except KeyError as error:
             raise JournalGapError(f"{item.key} lacks {error}") from error
         if num_lines != len(lines) or checksum != crc32(body):
-            raise JournalGapError(f"{item.key} is not what was written: {num_lines} lines")
+            raise JournalGapError(f"{item.key} is damaged: its header has {num_lines} lines")
         return cls(number, leader, first_line, tuple(line.decode() for line in lines))
 
 
 def numbers_line(**fields: int) -> bytes:
-    """An object of numbers as JSON."""
+    """Return numbers as a JSON object."""
     return msgspec.json.encode(fields)
 
 
 def parsed_numbers(key: str, value: bytes) -> dict[str, int]:
-    """The inverse. JournalGapError if `key` holds something else."""
+    """Read a JSON object of numbers. Raises JournalGapError if `key` has another content."""
     try:
         plain: Any = json.loads(value)
     except ValueError as error:
@@ -143,9 +143,9 @@ def parsed_numbers(key: str, value: bytes) -> dict[str, int]:
 async def read_batches(
     store: Store, prefix: str, since: int | None = None
 ) -> AsyncGenerator[WriteBatch, None]:
-    """All batches from `since` on that there are when it begins, the oldest first.
+    """Read all batches from `since` on that exist at the call, the oldest first.
 
-    A reader who is overtaken by a truncation finds a gap: he begins again.
+    A truncation meanwhile may remove batches that are still to be read: then read again.
 
     Raises:
         JournalGapError: A batch is missing, out of order, or not whole.
@@ -153,7 +153,7 @@ async def read_batches(
     bounds = await Bounds.read(store, prefix)
     first = bounds.first if since is None else since
     if not bounds.first <= first <= bounds.next:
-        raise JournalGapError(f"{prefix} goes from {bounds.first} to {bounds.next}, not {first}")
+        raise JournalGapError(f"{prefix} has batches {bounds.first} to {bounds.next}, not {first}")
     due = WriteBatch(first, 0, -1, ())
     after = None if first == 0 else batch_key(prefix, first - 1)
     while due.number < bounds.next:
@@ -174,17 +174,17 @@ async def read_batches(
 
 def _check_follows(batch: WriteBatch, due: WriteBatch, key: str, due_key: str) -> None:
     if key != due_key or batch.number != due.number:
-        raise JournalGapError(f"{due_key} should follow, found batch {batch.number} at {key}")
+        raise JournalGapError(f"{due_key} is missing: batch {batch.number} at {key} follows")
     if due.first_line not in {-1, batch.first_line}:
         raise JournalGapError(f"{key} begins with line {batch.first_line}, not {due.first_line}")
     if batch.leader < due.leader:
-        raise JournalGapError(f"{key} is by leader {batch.leader}, behind leader {due.leader}")
+        raise JournalGapError(f"{key} is by leader {batch.leader}, but follows leader {due.leader}")
 
 
 async def read_lines(
     store: Store, prefix: str, since: int | None = None
 ) -> AsyncGenerator[str, None]:
-    """The lines of all batches from `since` on. See `read_batches`."""
+    """Read the lines of all batches from `since` on. See `read_batches`."""
     async for batch in read_batches(store, prefix, since):
         for line in batch.lines:
             yield line

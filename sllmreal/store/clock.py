@@ -1,4 +1,4 @@
-"""Time for leases: the system's, or one that is set by hand."""
+"""Clocks for leases: the system's, and a manual one."""
 
 import asyncio
 import heapq
@@ -10,31 +10,31 @@ from typing import Protocol
 
 
 class Timer(Protocol):
-    """A call to come."""
+    """A scheduled call."""
 
     def cancel(self) -> None:
-        """It shall not come; no matter if it has."""
+        """Cancel the call, if it has not been made."""
 
 
 class LeaseClock(Protocol):
-    """A monotonic clock that calls back."""
+    """A monotonic clock that makes scheduled calls."""
 
     def now_s(self) -> float:
-        """Never goes backwards."""
+        """Return the time, which never decreases."""
 
     def call_at(self, at_s: float, callback: Callable[[], object]) -> Timer:
         """Call once, not before `at_s`, from the event loop."""
 
 
 class SystemClock:
-    """The machine's monotonic clock: all processes since the machine's start agree on it."""
+    """The machine's monotonic clock, which all processes share until the machine restarts."""
 
     def now_s(self) -> float:
-        """Seconds since the machine's start, as Linux counts."""
+        """Return the seconds since the machine's start, as Linux counts them."""
         return time.monotonic()
 
     def call_at(self, at_s: float, callback: Callable[[], object]) -> Timer:
-        """By the running event loop."""
+        """Schedule a call in the running event loop."""
         delay_s = max(0.0, at_s - self.now_s())
         return asyncio.get_running_loop().call_later(delay_s, callback)
 
@@ -50,7 +50,7 @@ class _ManualTimer:
 
 
 class ManualClock:
-    """Stands still until `advance`: for tests and simulated time."""
+    """A clock that `advance` moves: for tests and simulated time."""
 
     def __init__(self) -> None:
         self._now_s = 0.0
@@ -58,17 +58,17 @@ class ManualClock:
         self._numbers = itertools.count()
 
     def now_s(self) -> float:
-        """What the advances add up to."""
+        """Return the sum of all advances."""
         return self._now_s
 
     def call_at(self, at_s: float, callback: Callable[[], object]) -> Timer:
-        """From within the `advance` that reaches `at_s`."""
+        """Schedule a call, which the `advance` that reaches `at_s` makes."""
         timer = _ManualTimer(at_s, next(self._numbers), callback)
         heapq.heappush(self._timers, timer)
         return timer
 
     def advance(self, by_s: float) -> None:
-        """Let time pass, and make the calls that fall due on the way, each at its instant."""
+        """Advance the time, and make the calls that fall due on the way, each at its instant."""
         until_s = self._now_s + by_s
         while self._timers and self._timers[0].at_s <= until_s:
             timer = heapq.heappop(self._timers)
@@ -79,7 +79,7 @@ class ManualClock:
 
 
 async def sleep(clock: LeaseClock, seconds: float) -> None:
-    """Return when the clock has advanced by so much."""
+    """Return when the clock has advanced by `seconds`."""
     passed = asyncio.Event()
     timer = clock.call_at(clock.now_s() + seconds, passed.set)
     try:

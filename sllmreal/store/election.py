@@ -1,9 +1,9 @@
-"""One leader among several processes, and writes that only the present leader can make.
+"""The election of a leader, and writes that only the present leader can make.
 
-The leader's key exists while its lease does. A process may believe that it leads when its lease is
-over: it slept, or its clock is slow. So no belief is trusted: each write of a leader is a
-transaction that compares the key's `created`, the *fencing* number, which grows with each leader.
-One that was deposed compares with a number that never comes back, and its write fails.
+The leader's key exists while its lease does. A process that was suspended, or the clock of which is
+slow, may take itself for the leader after its lease has ended. Therefore each write of a leader is
+a transaction that compares the key's `created`, the *fencing* number, which grows with each leader.
+A deposed leader compares with a number that never returns, and its write fails.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class Leadership:
     """The right to write as the leader, from `campaign`.
 
     Attributes:
-        fencing: Greater than that of every leader before.
+        fencing: The fencing number: greater than that of every earlier leader.
     """
 
     def __init__(self, store: Store, key: str, fencing: int, lease: KeptLease) -> None:
@@ -44,11 +44,12 @@ class Leadership:
         self._store = store
         self._lease = lease
         self._fence = CreatedIs(key, fencing)
-        self._who_leads = Get(key)
+        self._get_leader = Get(key)
 
     @property
     def lost(self) -> asyncio.Event:
-        """Set when the leadership is over, or may be: stop acting. Writes are fenced anyway."""
+        """Set when the leadership has ended or may have ended: stop acting. Writes are fenced
+        anyway."""
         return self._lease.lost
 
     @property
@@ -62,12 +63,12 @@ class Leadership:
         then: tuple[Operation, ...],
         otherwise: tuple[Get, ...] = (),
     ) -> TxnResult:
-        """Carry the transaction out if this is still the leader.
+        """Execute a transaction if this is still the leader.
 
         Raises:
-            LeaseLostError: It is not; nothing was written.
+            LeaseLostError: This is not the leader; nothing was written.
         """
-        txn = Txn((self._fence, *compares), then, (*otherwise, self._who_leads))
+        txn = Txn((self._fence, *compares), then, (*otherwise, self._get_leader))
         result = await self._store.txn(txn)
         if result.succeeded:
             return result
@@ -78,19 +79,20 @@ class Leadership:
             raise LeaseLostError(deposed)
         return replace(result, found=result.found[:-1])
 
-    async def insisted(
+    async def retried(
         self,
         compares: tuple[Compare, ...],
         then: tuple[Operation, ...],
         otherwise: tuple[Get, ...] = (),
     ) -> TxnResult:
-        """As `guarded`, sent again until an answer comes, as long as this may be the leader.
+        """Execute a transaction as `guarded` does; retry while its outcome is unknown.
 
-        So it must do no harm to carry it out twice.
+        The transaction may be executed twice, so a second execution must do no harm.
 
         Raises:
-            LeaseLostError: It is not; nothing was written.
-            OutcomeUnknownError: The store went away; whoever leads next will see.
+            LeaseLostError: This is not the leader; nothing was written.
+            OutcomeUnknownError: The store became unavailable; the next leader will read the
+                outcome.
         """
         unknown: OutcomeUnknownError | None = None
         while True:
@@ -106,7 +108,7 @@ class Leadership:
                 raise
 
     async def resign(self) -> None:
-        """Let another lead, at once if the store answers, else when the TTL is over."""
+        """Give up the leadership: at once if the store answers, else when the TTL is over."""
         await self._lease.close()
 
 
@@ -116,14 +118,14 @@ async def campaign(
     """Wait until this process leads; cancel it to stop waiting.
 
     Args:
-        store: Where all candidates meet.
-        key: The leader's, of this election alone.
-        owner: Its value while this one leads: where to find it, for instance.
-        ttl_s: A leader that dies is replaced after so long.
-        clock: Of the lease's keeper; None: the system's.
+        store: The store that all candidates share.
+        key: The key of the leader, for this election only.
+        owner: The key's value while this process leads, such as its address.
+        ttl_s: The time after which a dead leader is replaced.
+        clock: The clock of the lease; None: the system's.
 
     Raises:
-        StoreUnavailableError: The store is away for longer than it bears: campaign again.
+        StoreUnavailableError: The store is unavailable for longer than it retries: campaign again.
     """
     while True:
         present = await store.range(key, limit=1)
@@ -143,13 +145,13 @@ async def campaign(
 
 
 async def _taken(store: Store, key: str, owner: bytes, lease_id: int) -> int | None:
-    """The revision at which this lease's holder became the leader, None if another is."""
+    """Return the revision at which the lease's holder became the leader; None: another leads."""
     take = Txn((VersionIs(key, 0),), (Put(key, owner, lease_id),), (Get(key),))
     while True:
         try:
             result = await store.txn(take)
         except OutcomeUnknownError:
-            continue  # the next answer tells, by the lease, whether the first try has won
+            continue  # the next answer shows, by the lease, whether the first try has won
         except LeaseLostError:
             return None
         if result.succeeded:
@@ -160,7 +162,7 @@ async def _taken(store: Store, key: str, owner: bytes, lease_id: int) -> int | N
 
 
 async def _removed(store: Store, key: str, from_revision: int) -> None:
-    """Return when the key may be gone."""
+    """Return when the key may have been removed."""
     async with aclosing(store.watch(key, from_revision)) as events:
         try:
             async for event in events:

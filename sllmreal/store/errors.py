@@ -1,25 +1,25 @@
-"""What can go wrong between a caller and the store."""
+"""Errors of stores."""
 
 from sllmcore.errors import ClusterError, UsageError
 
 
 class StoreUnavailableError(ClusterError):
-    """The store does not answer, or is closed: this call has changed nothing and never will."""
+    """The store does not answer, or is closed. The call has not taken effect and never will."""
 
 
 class OutcomeUnknownError(ClusterError):
-    """The write was sent and its answer lost: it may be in force, or come into force yet.
+    """The answer to a write was lost: the write may have taken effect, or may do so later.
 
-    Read what it would have written; repeat it only under a compare that its success falsifies.
+    Read the keys; repeat the write only under a compare that its success makes false.
     """
 
 
 class ConflictError(ClusterError):
-    """The key is at another version than the caller said: nothing was written.
+    """The key is at another version than was given: nothing was written.
 
     Attributes:
-        key: Which.
-        found: Its version in the store, 0 when it is absent.
+        key: The key.
+        found: The version of the key in the store; 0 if the key is absent.
     """
 
     def __init__(self, key: str, expected: int, found: int) -> None:
@@ -29,18 +29,18 @@ class ConflictError(ClusterError):
 
 
 class LeaseLostError(ClusterError):
-    """The lease has expired or was revoked, or the leadership held by it is over."""
+    """The lease has expired or was revoked, or the leadership that it held has ended."""
 
 
 class CompactedError(ClusterError):
-    """The history asked for is gone: read the present with `range`, watch from there.
+    """The requested history is compacted: read the present by `range`, and watch from there.
 
     Attributes:
         oldest: The first revision that can still be watched.
     """
 
     def __init__(self, asked: int, oldest: int) -> None:
-        super().__init__(f"revision {asked} is forgotten, history begins at {oldest}")
+        super().__init__(f"revision {asked} is compacted: history begins at {oldest}")
         self.oldest = oldest
 
 
@@ -61,4 +61,4 @@ class StoreFormatError(UsageError):
 
 
 class JournalGapError(ClusterError):
-    """The log lacks a batch, or has one out of order: it must not be replayed."""
+    """A batch of the log is missing or out of order: the log must not be replayed."""

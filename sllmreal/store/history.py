@@ -1,4 +1,4 @@
-"""Past events of a store that lives in this process, and those who watch them."""
+"""Past events of a store in this process, for its watchers."""
 
 import asyncio
 from collections import deque
@@ -9,14 +9,15 @@ from sllmreal.store.limits import check_watch
 from sllmreal.store.values import Event, Written
 
 HISTORY_BYTES = 64 << 20
-_EVENT_BYTES = 256  # what an event costs beside its value, about
+_EVENT_BYTES = 256  # memory of an event besides its value, roughly
 
 
 class History:
-    """The latest events, oldest first, up to a size in bytes. One event loop's own.
+    """The latest events, oldest first, up to a size in bytes. Used from one event loop.
 
-    A watcher holds no queue: it remembers the next event's number, so a slow one costs nothing and
-    learns by CompactedError that it has fallen behind.
+    A watcher has no queue: it remembers the number of the next event. A slow watcher costs nothing,
+        and
+    gets CompactedError when the history has passed it.
     """
 
     def __init__(self, revision: int, max_bytes: int = HISTORY_BYTES) -> None:
@@ -29,7 +30,7 @@ class History:
         self._news = asyncio.Event()
 
     def publish(self, events: Iterable[Event]) -> None:
-        """Events of committed transactions, in order."""
+        """Append the events of committed transactions, in order."""
         for event in events:
             self._events.append(event)
             self._num_bytes += _size_bytes(event)
@@ -38,14 +39,14 @@ class History:
         self._wake()
 
     def forget(self, revision: int) -> None:
-        """Drop all events up to and with this revision."""
+        """Drop all events up to and including this revision."""
         self._forgotten = max(self._forgotten, revision)
         while self._events and self._events[0].revision <= revision:
             self._num_bytes -= _size_bytes(self._events.popleft())
             self._first += 1
 
     def close(self) -> None:
-        """Let every watcher end with StoreUnavailableError."""
+        """Make every watcher raise StoreUnavailableError."""
         self._closed = True
         self._wake()
 
@@ -54,7 +55,7 @@ class History:
         self._news = asyncio.Event()
 
     def watch(self, prefix: str, from_revision: int) -> AsyncGenerator[Event, None]:
-        """As `Store.watch` says."""
+        """See `Store.watch`."""
         check_watch(prefix, from_revision)
         return self._follow(prefix, from_revision)
 

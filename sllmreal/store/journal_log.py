@@ -1,13 +1,14 @@
-"""A durable log of journal lines in a store: appended by the leader alone, read from the start.
+"""A durable log of journal lines in a store: only the leader appends, from the start on it is read.
 
-Under the log's prefix lie `bounds`, which says which batches there are, and `batch/<number>`, one
-key for each commit. A commit is one transaction of the leader: it compares the version of `bounds`,
-moves it and writes the batch, so batches are numbered without a gap whoever leads, and a commit
-whose answer was lost can be sent again without writing twice. So that it does not grow for ever,
-the leader puts a snapshot of what the lines led to in the place of its beginning (`snapshots`).
+Under the log's prefix are `bounds`, with the range of batches, and `batch/<number>`, one key for
+each commit. A commit is one transaction of the leader: it compares the version of `bounds`, changes
+it and writes the batch. So batches are numbered without a gap under every leader, and a commit with
+a lost answer can be sent again without a second write. To bound the log, the leader replaces its
+beginning by a snapshot of the state that its lines led to (`snapshots`).
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
@@ -28,22 +29,25 @@ from sllmreal.store.protocol import Store
 from sllmreal.store.snapshots import Pointer, read_snapshot, write_snapshot
 from sllmreal.store.values import DeleteRange, Get, Put, VersionIs
 
-TRUNCATED_PER_TXN = 1000  # deleting more at once would keep other writers waiting
+_LOG = logging.getLogger(__name__)
+TRUNCATED_PER_TXN = 1000  # a larger deletion would delay other writers
 
 
 @dataclass(slots=True)
 class _Waiting:
     lines: tuple[str, ...]
     size_bytes: int
-    batch: int | None = None  # that holds them
+    batch: int | None = None  # the number of their batch, once written
 
 
 class JournalLog:
     """The leader's end of a log. Make it with `await JournalLog.open(store, prefix, leadership)`.
 
-    Lines of concurrent appends share a commit: while one is under way, the next one gathers.
-    After an error, or when an append was cancelled that was being written, nothing more can be
-    appended: open the log anew, as the leader, and read it.
+    Lines of concurrent appends share a commit: while one is under way, the next one gathers. After
+        an
+    error, or after a cancelled append that was being written, nothing more can be appended: open
+        the
+    log again, as the leader, and read it.
     """
 
     def __init__(
@@ -60,93 +64,99 @@ class JournalLog:
 
     @classmethod
     async def open(cls, store: Store, prefix: str, leadership: Leadership) -> "JournalLog":
-        """Continue the log where it ends, or begin it.
+        """Continue the log at its end, or begin it.
 
         Raises:
-            JournalGapError: What is there is no log.
+            JournalGapError: The keys under the prefix are not a log.
         """
         bounds = await Bounds.read(store, prefix)
         return cls(store, prefix, leadership, bounds, await Pointer.read(store, prefix))
 
     @property
     def next_batch(self) -> int:
-        """The number that the next commit's batch will have."""
+        """The number of the next commit's batch."""
         return self._bounds.next
 
     @property
     def num_keys(self) -> int:
-        """How many keys of the store the log takes: batches, pieces, and what points to them."""
+        """The number of the log's keys in the store: batches, pieces, bounds and pointer."""
         num_batches = self._bounds.next - self._bounds.first
         return num_batches + self._pointer.num_pieces + 2
 
     async def snapshot(self) -> bytes | None:
-        """What stands for the lines before `lines`; None: there were none.
+        """Return the snapshot that replaces the lines before `lines`; None: there is none.
 
         Raises:
-            JournalGapError: It is not whole.
+            JournalGapError: The snapshot is not whole.
         """
         return await read_snapshot(self._store, self._prefix, self._pointer)
 
     def lines(self) -> AsyncGenerator[str, None]:
-        """All lines behind the snapshot, from the oldest on, as of now. See `read_lines`."""
+        """Read all lines after the snapshot that exist now, the oldest first. See `read_lines`."""
         since = self._pointer.since if self._pointer.version else None
         return read_lines(self._store, self._prefix, since)
 
     async def append(self, lines: Sequence[str]) -> int:
         """Write lines, in the order of the calls; return when they are durable.
 
-        Cancelling it leaves open whether they are written.
+        If it is cancelled, the lines may be written or not.
 
         Returns:
-            The number of the batch that holds them, all of them, with those of other calls.
+            The number of the batch that contains all of the lines, with those of other calls.
 
         Raises:
             LeaseLostError: This is not the leader any more; nothing was written.
-            OutcomeUnknownError: The store went away; whoever leads next will see.
-            UsageError: A line feed within a line, or more bytes than a batch can hold.
+            OutcomeUnknownError: The store became unavailable; the next leader will read the
+                outcome.
+            UsageError: A line contains a line feed, or the lines exceed the bytes of a batch.
         """
         self._check_sound()
         size_bytes = sum(len(line.encode()) + 1 for line in lines)
         if size_bytes > MAX_BATCH_BYTES:
-            raise UsageError(f"a batch has up to {MAX_BATCH_BYTES} bytes, got {size_bytes}")
+            raise UsageError(f"a batch has at most {MAX_BATCH_BYTES} bytes, got {size_bytes}")
         if any("\n" in line for line in lines):
-            raise UsageError("a line of a journal has no line feed within")
+            raise UsageError("a line of a journal must not contain a line feed")
         mine = _Waiting(tuple(lines), size_bytes)
         self._waiting.append(mine)
         async with self._one_at_a_time:
-            while mine.batch is None:  # who came before may have written it too, or failed to
+            while mine.batch is None:  # an earlier call may have written these lines, too
                 self._check_sound()
                 await self._write(self._gathered())
         return mine.batch
 
     async def compact(self, snapshot: bytes, batch: int | None = None) -> None:
-        """Let a snapshot stand for all lines up to and with those of `batch`; None: for all.
+        """Replace all lines up to and including those of `batch` by a snapshot; None: all lines.
 
-        One at a time. The store's own history of the time before goes too.
+        Call it again only after it has returned. The store's own history is compacted, too.
 
         Raises:
             LeaseLostError: This is not the leader any more.
-            OutcomeUnknownError, StoreUnavailableError: The store went away.
+            OutcomeUnknownError, StoreUnavailableError: The store became unavailable.
         """
         since = self._bounds.next if batch is None else batch + 1
         self._pointer = await write_snapshot(
             self._leadership, self._prefix, self._pointer, since, snapshot
         )
         await self.truncate_before(since)
-        with suppress(OutcomeUnknownError, StoreUnavailableError):  # the next time, then
+        _LOG.info(
+            "log compacted: a snapshot of %d bytes replaces the batches before %d",
+            len(snapshot),
+            since,
+        )
+        with suppress(OutcomeUnknownError, StoreUnavailableError):  # the next compaction retries
             await self._store.compact(self._pointer.version)
 
     async def truncate_before(self, batch: int) -> None:
-        """Forget the batches before this one: they are behind a snapshot kept elsewhere.
+        """Delete the batches before this one: a snapshot elsewhere replaces them.
 
         Raises:
             LeaseLostError: This is not the leader any more.
-            UsageError: There is no such batch, and the next one is another.
+            UsageError: The log has no such batch, and the next one has another number.
         """
         async with self._one_at_a_time:
             if not self._bounds.first <= batch <= self._bounds.next:
                 raise UsageError(
-                    f"the log goes from {self._bounds.first} to {self._bounds.next}, got {batch}"
+                    f"the log has batches {self._bounds.first} to {self._bounds.next}, got {batch}"
                 )
             while self._bounds.first < batch:
                 first = min(batch, self._bounds.first + TRUNCATED_PER_TXN)
@@ -156,7 +166,7 @@ class JournalLog:
                 await self._move(self._bounds.starting_at(first), gone)
 
     async def _write(self, group: list[_Waiting]) -> None:
-        """Commit them together."""
+        """Commit the lines together."""
         lines = tuple(line for waiting in group for line in waiting.lines)
         batch = WriteBatch(
             self._bounds.next, self._leadership.fencing, self._bounds.num_lines, lines
@@ -178,7 +188,7 @@ class JournalLog:
             raise self._failure
 
     def _gathered(self) -> list[_Waiting]:
-        """Those that fit into one batch."""
+        """Take those waiting lines that fit into one batch."""
         group = [self._waiting.popleft()]
         size_bytes = group[0].size_bytes
         while self._waiting and size_bytes + self._waiting[0].size_bytes <= MAX_BATCH_BYTES:
@@ -187,16 +197,16 @@ class JournalLog:
         return group
 
     async def _move(self, bounds: Bounds, operation: Put | DeleteRange) -> None:
-        """Commit the change of the bounds together with what makes it true."""
+        """Commit the change of the bounds together with the change of the batches."""
         key = bounds_key(self._prefix)
         moved = Put(key, bounds.encoded(self._leadership.fencing))
         compare = VersionIs(key, self._bounds.version)
-        result = await self._leadership.insisted((compare,), (moved, operation), (Get(key),))
+        result = await self._leadership.retried((compare,), (moved, operation), (Get(key),))
         version = result.revision
         if not result.succeeded:
-            # An answer was lost: this leader alone writes this value, so it was the first try.
+            # The answer to an earlier try was lost: only this leader writes this value.
             found = result.found[0]
             if found is None or found.value != moved.value:
-                raise JournalGapError(f"{key} was changed by another than leader {moved.value!r}")
+                raise JournalGapError(f"{key} was changed by a process other than this leader")
             version = found.version
         self._bounds = bounds.at_version(version)

@@ -1,4 +1,4 @@
-"""Keeps a lease alive, and knows, without asking the store, when it may have ended."""
+"""The keeper of a lease: it sends keep-alives, and bounds the lease's end by its own clock."""
 
 import asyncio
 from contextlib import suppress
@@ -12,13 +12,14 @@ KEEP_ALIVES_PER_TTL = 3
 
 
 class KeptLease:
-    """A lease that lives until `close`, or until the store could not be told in time.
+    """A lease that lives until `close`, or until its keep-alives fail for the length of its TTL.
 
-    `lost` is set as soon as the lease has ended, or `ttl_s` have passed since the last keep-alive
-    that succeeded was *sent*: never later than the store's own clock ends it, if both run alike.
+    `lost` is set as soon as the lease has ended, or when `ttl_s` have passed since the last
+    successful keep-alive was *sent*: not after the store's own clock ends the lease, if both run at
+    one speed.
 
     Attributes:
-        lost: Whoever acts by the lease stops when this is set.
+        lost: Set when the holder of the lease must stop acting by it.
         reason: Why the lease is lost; empty before, and after `close`.
     """
 
@@ -39,7 +40,7 @@ class KeptLease:
             self.lost.set()
 
     async def start(self) -> "KeptLease":
-        """Get the lease. Once."""
+        """Get the lease. Call it once."""
         asked_at_s = self._clock.now_s()
         lease = self._lease = await self._store.lease(self._ttl_s)
         self._hold_from(asked_at_s, lease.ttl_s)
@@ -48,12 +49,12 @@ class KeptLease:
 
     @property
     def id(self) -> int:
-        """Of the lease."""
-        assert self._lease is not None, "started"
+        """The id of the lease."""
+        assert self._lease is not None, "the lease was started"
         return self._lease.id
 
     async def close(self) -> None:
-        """End it; if the store does not answer, its keys go when the TTL is over."""
+        """End the lease; if the store does not answer, its keys vanish when the TTL is over."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):

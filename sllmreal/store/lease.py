@@ -1,24 +1,24 @@
-"""A lease, whichever store granted it."""
+"""Leases of any store."""
 
 from typing import Protocol
 
 
 class LeaseKeeper(Protocol):
-    """The part of a store that leases need."""
+    """The part of a store that leases use."""
 
     async def keep_alive(self, lease_id: int) -> None:
-        """As `Lease.keep_alive` says."""
+        """See `Lease.keep_alive`."""
 
     async def revoke(self, lease_id: int) -> None:
-        """As `Lease.revoke` says."""
+        """See `Lease.revoke`."""
 
 
 class Lease:
-    """A right with an end: its keys vanish together when nobody keeps it alive.
+    """A right that ends: its keys vanish together unless it is kept alive.
 
     Attributes:
-        id: What `Put.lease_id` wants.
-        ttl_s: How long it lives after each keep-alive: what was asked for, or more.
+        id: The id for `Put.lease_id`.
+        ttl_s: Seconds that it lives after each keep-alive: those requested, or more.
     """
 
     def __init__(self, keeper: LeaseKeeper, lease_id: int, ttl_s: float) -> None:
@@ -27,14 +27,14 @@ class Lease:
         self._keeper = keeper
 
     async def keep_alive(self) -> None:
-        """It lives `ttl_s` from some instant between call and return.
+        """Let the lease live for `ttl_s` from some instant between call and return.
 
         Raises:
-            LeaseLostError: It has ended.
-            StoreUnavailableError: The store does not answer; it may live or not.
+            LeaseLostError: The lease has ended.
+            StoreUnavailableError: The store does not answer; the lease may live or not.
         """
         await self._keeper.keep_alive(self.id)
 
     async def revoke(self) -> None:
-        """End it and delete its keys; no matter if it has ended. Repeat it if it fails."""
+        """End the lease, if it lives, and delete its keys. Repeat the call if it fails."""
         await self._keeper.revoke(self.id)

@@ -1,4 +1,4 @@
-"""What may be asked of any store."""
+"""Limits on the arguments of every store."""
 
 import re
 
@@ -7,32 +7,32 @@ from sllmcore.errors import UsageError
 MAX_KEY_CHARS = 512
 MAX_VALUE_BYTES = 1 << 20
 MAX_OPERATIONS = 128  # etcd's --max-txn-ops, of compares and of each branch
-MAX_TXN_BYTES = 5 << 18  # keys and values; with their framing below etcd's --max-request-bytes
+MAX_TXN_BYTES = 5 << 18  # keys and values; with framing they stay below etcd's --max-request-bytes
 MAX_TTL_S = 86_400.0
 
-BEHIND_ALL_KEYS = "\x7f"  # prefix + this is behind every key that begins with the prefix
+BEHIND_ALL_KEYS = "\x7f"  # prefix + this sorts after every key with the prefix
 
 _KEY = re.compile(r"[A-Za-z0-9._/-]*", re.ASCII)
 
 
 def checked_prefix(prefix: str) -> str:
-    """The prefix, if a key can begin so; empty: every key. UsageError otherwise."""
+    """Return the prefix; the empty one is of every key. Raises UsageError if no key has it."""
     if len(prefix) > MAX_KEY_CHARS or not _KEY.fullmatch(prefix):
         raise UsageError(
-            f"a key has up to {MAX_KEY_CHARS} of A-Z a-z 0-9 . _ / -, got {prefix[:80]!r}"
+            f"a key has at most {MAX_KEY_CHARS} of A-Z a-z 0-9 . _ / -, got {prefix[:80]!r}"
         )
     return prefix
 
 
 def checked_key(key: str) -> str:
-    """The key, if it is one. UsageError otherwise."""
+    """Return the key. Raises UsageError if it is none."""
     if not key:
         raise UsageError("a key has at least one character")
     return checked_prefix(key)
 
 
 def check_page(after: str | None, limit: int | None) -> None:
-    """UsageError unless a range can begin behind `after` and end after `limit` items."""
+    """Raise UsageError unless a range can begin after `after` and have `limit` items."""
     if after is not None:
         checked_key(after)
     if limit is not None and limit < 1:
@@ -40,19 +40,19 @@ def check_page(after: str | None, limit: int | None) -> None:
 
 
 def check_ttl(ttl_s: float) -> None:
-    """UsageError unless a lease can live so long."""
+    """Raise UsageError unless a lease can have this TTL."""
     if not 0 < ttl_s <= MAX_TTL_S:
-        raise UsageError(f"a lease lives up to {MAX_TTL_S:.0f} s, got {ttl_s}")
+        raise UsageError(f"a lease's TTL is above 0 and at most {MAX_TTL_S:.0f} s, got {ttl_s}")
 
 
 def check_watch(prefix: str, from_revision: int) -> None:
-    """UsageError unless a watch can begin there."""
+    """Raise UsageError unless a watch can begin there."""
     checked_prefix(prefix)
     if from_revision < 1:
         raise UsageError(f"revisions begin at 1, got {from_revision}")
 
 
 def check_compaction(revision: int, newest: int) -> None:
-    """UsageError unless the history can be forgotten up to there."""
+    """Raise UsageError unless the history can be compacted up to `revision`."""
     if not 1 <= revision <= newest:
-        raise UsageError(f"history goes from 1 to {newest}, cannot forget up to {revision}")
+        raise UsageError(f"history has revisions 1 to {newest}: cannot compact up to {revision}")

@@ -1,6 +1,6 @@
-"""What transactions and leases do to a table: the semantics of the stores that live here.
+"""The effects of transactions and leases on a table: the semantics of the memory and SQLite stores.
 
-Memory and SQLite differ in where the table is and when it is durable, not in what happens to it.
+These stores differ in where the table is and in when it is durable, not in its content.
 """
 
 from collections.abc import Sequence
@@ -40,47 +40,47 @@ class StoreTable(Protocol):
     revision: int
 
     def get(self, key: str) -> KeyValue | None:
-        """None when absent."""
+        """Return the item; None if it is absent."""
 
     def write(self, item: KeyValue) -> None:
-        """Insert or replace."""
+        """Insert or replace an item."""
 
     def remove(self, key: str) -> None:
-        """The key is there."""
+        """Delete a key that is present."""
 
     def keys_between(self, first: str, end: str) -> Sequence[str]:
-        """Those with first <= key < end, in order."""
+        """Return the keys with first <= key < end, in order."""
 
     def keys_of(self, lease_id: int) -> Sequence[str]:
-        """Attached to the lease, in order."""
+        """Return the keys of a lease, in order."""
 
     def lease(self, lease_id: int) -> LeaseRow | None:
-        """None when there is none."""
+        """Return the lease; None if it is absent."""
 
     def write_lease(self, row: LeaseRow) -> None:
-        """Insert or replace."""
+        """Insert or replace a lease."""
 
     def remove_lease(self, lease_id: int) -> None:
-        """The lease is there."""
+        """Delete a lease that is present."""
 
     def leases_due(self, now_s: float) -> Sequence[LeaseRow]:
-        """Those with deadline_s <= now_s, the oldest deadline first."""
+        """Return the leases with deadline_s <= now_s, the oldest deadline first."""
 
 
 class Machine:
-    """Applies one call after the other; events gather until the driver takes them."""
+    """Applies one call after the other, and collects events until the driver takes them."""
 
     def __init__(self, table: StoreTable) -> None:
         self._table = table
         self._events: list[Event] = []
 
     def take_events(self) -> list[Event]:
-        """The events since the last time."""
+        """Return the events since the last call."""
         events, self._events = self._events, []
         return events
 
     def txn(self, txn: Txn) -> TxnResult:
-        """Carry it out. LeaseLostError, before anything is changed, if a lease is not there."""
+        """Execute a transaction. Raises LeaseLostError, before any change, if a lease has ended."""
         succeeded = all(self._holds(compare) for compare in txn.compares)
         operations = txn.then if succeeded else txn.otherwise
         for operation in operations:
@@ -128,17 +128,17 @@ class Machine:
             self._events.append(Removed(key, revision))
 
     def grant(self, row: LeaseRow) -> None:
-        """A lease whose id was never used."""
+        """Add a lease with an id that was never used."""
         assert self._table.lease(row.id) is None
         self._table.write_lease(row)
 
     def keep_alive(self, lease_id: int, now_s: float) -> None:
-        """It lives its TTL from now. LeaseLostError if it has ended."""
+        """Let a lease live its TTL from now on. Raises LeaseLostError if it has ended."""
         row = self._living(lease_id)
         self._table.write_lease(replace(row, deadline_s=now_s + row.ttl_s))
 
     def revoke(self, lease_id: int) -> None:
-        """End it, if it lives, with its keys."""
+        """End a lease and its keys, if it lives."""
         if self._table.lease(lease_id) is None:
             return
         if keys := self._table.keys_of(lease_id):
@@ -147,7 +147,7 @@ class Machine:
         self._table.remove_lease(lease_id)
 
     def expire(self, now_s: float) -> None:
-        """End the leases whose time is over. Before each call, so that none acts on a dead one."""
+        """End the leases that are due. Call it first in each call, so that no dead lease acts."""
         for row in self._table.leases_due(now_s):
             self.revoke(row.id)
 

@@ -1,7 +1,7 @@
-"""The store in this process's memory: for one machine's trials, tests and simulated time.
+"""The store in this process's memory: for experiments on one machine, tests and simulated time.
 
-It forgets everything when the process ends. Every call lets other tasks run once before it takes
-effect, so callers interleave as they do with a real store, in an order that is always the same.
+It is lost when the process ends. Every call lets other tasks run once before it takes effect, so
+that callers interleave as with a real store, in an order that is always the same.
 """
 
 import asyncio
@@ -73,7 +73,7 @@ class _DictTable:
 
 
 class MemoryStore:
-    """`Store` without a disk. Deterministic, if its clock is."""
+    """A `Store` without a disk. Deterministic if its clock is."""
 
     def __init__(self, clock: LeaseClock | None = None, history_bytes: int = HISTORY_BYTES) -> None:
         self._clock = clock or SystemClock()
@@ -161,7 +161,7 @@ class MemoryStore:
             self._timer.cancel()
 
     async def _turn(self) -> None:
-        """Let others have theirs; then the call may take effect."""
+        """Let other tasks run once; then the call may take effect."""
         await asyncio.sleep(0)
         if self._closed:
             raise StoreUnavailableError("the store is closed")
@@ -173,7 +173,7 @@ class MemoryStore:
             self._history.publish(events)
 
     def _arm(self) -> None:
-        """Be called when the next lease ends, so that watchers hear of it without any call."""
+        """Schedule a call for the end of the next lease, so that watchers get its events."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,4 +1,4 @@
-"""What a strongly consistent store promises, whoever keeps it."""
+"""The contract of a strongly consistent store."""
 
 from collections.abc import AsyncGenerator
 from typing import Protocol
@@ -8,20 +8,20 @@ from sllmreal.store.values import Event, KeyValue, StoreSnapshot, Txn, TxnResult
 
 
 class Store(Protocol):
-    """Strictly serialisable: each call takes effect at one instant between call and return.
+    """A strictly serialisable store: each call takes effect at one instant between call and return.
 
-    What was acknowledged is on disk (of a majority of the nodes), where the store has a disk. Every
-    call may raise StoreUnavailableError, which says that it had no effect. A call that writes may
-    raise OutcomeUnknownError. A caller that is cancelled knows nothing of its write's outcome.
+    An acknowledged write is on disk (of a majority of the nodes), if the store has a disk. Every
+    call may raise StoreUnavailableError: then it had no effect. A call that writes may raise
+    OutcomeUnknownError. A cancelled write may take effect or not.
     """
 
     async def get(self, key: str) -> KeyValue | None:
-        """The key as it stands, None when absent."""
+        """Return a key's item; None if it is absent."""
 
     async def range(
         self, prefix: str, *, after: str | None = None, limit: int | None = None
     ) -> StoreSnapshot:
-        """Keys that begin with `prefix`, in order; those behind `after`; at most `limit`."""
+        """Return the keys with `prefix`, in order: after `after`, at most `limit`."""
 
     async def put(
         self,
@@ -34,32 +34,33 @@ class Store(Protocol):
         """Write a key, if its version is `if_version` (0: if it is absent); return its new version.
 
         Raises:
-            ConflictError: It is at another version.
+            ConflictError: The key is at another version.
             LeaseLostError: The lease has ended.
         """
 
     async def txn(self, txn: Txn) -> TxnResult:
-        """Carry a transaction out.
+        """Execute a transaction.
 
         Raises:
             LeaseLostError: A lease that it would attach has ended; nothing was written.
         """
 
     async def lease(self, ttl_s: float) -> Lease:
-        """A new lease."""
+        """Return a new lease."""
 
     def watch(self, prefix: str, from_revision: int) -> AsyncGenerator[Event, None]:
-        """The events of all keys under `prefix` from `from_revision` on: in order, without gaps.
+        """Yield the events of all keys under `prefix` from `from_revision` on, in order, without
+        gaps.
 
-        Waits for more when it has given all there are. Close it (`contextlib.aclosing`).
+        After the present events, wait for more. Close the generator (`contextlib.aclosing`).
 
         Raises:
-            CompactedError: History from there is forgotten, or the caller has fallen behind it.
+            CompactedError: The history from there is compacted, or the caller is too slow.
             StoreUnavailableError: The store was closed.
         """
 
     async def compact(self, revision: int) -> None:
-        """Forget the history up to and with `revision`; the present stays."""
+        """Drop the history up to and including `revision`; the present keys stay."""
 
     async def close(self) -> None:
-        """Release everything; calls from then on raise StoreUnavailableError."""
+        """Release everything; later calls raise StoreUnavailableError."""

@@ -9,7 +9,7 @@ from sllmreal.store.values import Get, Put, Txn, TxnResult, VersionIs
 async def put_by_txn(
     transact: Callable[[Txn], Awaitable[TxnResult]], put: Put, if_version: int | None
 ) -> int:
-    """As `Store.put` says, by way of `Store.txn`."""
+    """Do what `Store.put` does, by a transaction."""
     if if_version is None:
         return (await transact(Txn((), (put,)))).revision
     compare = VersionIs(put.key, if_version)

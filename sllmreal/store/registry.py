@@ -22,7 +22,7 @@ class StoreKind:
         check: Refuses a place by a UsageError, without opening the store.
         shared: Processes on other machines open the same store: leaders may stand by, and the
             store has the present leader's address.
-        durable: What was acknowledged is still there when the process has restarted.
+        durable: Acknowledged writes survive a restart of the process.
     """
 
     open: Callable[[str, Path], Awaitable[Store]]

@@ -1,13 +1,13 @@
-"""What stands for the beginning of a log: one value, in pieces, and a pointer that says which.
+"""Snapshots, which replace the beginning of a log: one value in pieces, and a pointer to it.
 
     <prefix>/snapshot            {"number": 3, "since": 812, "pieces": 2, "bytes": 300000,
                                   "crc32": 7, "leader": 41}
     <prefix>/piece/0...3/0...0   the first bytes
     <prefix>/piece/0...3/0...1   the rest
 
-The log goes on with batch `since`. A snapshot is written piece by piece beside the one that counts,
-then one transaction moves the pointer and deletes the pieces of others: there is always a whole
-one, and never more than two.
+The log continues with batch `since`. A snapshot is written piece by piece beside the present one;
+then one transaction changes the pointer and deletes all other pieces. So there is always a whole
+snapshot, and never more than two.
 """
 
 from dataclasses import dataclass
@@ -19,17 +19,17 @@ from sllmreal.store.errors import JournalGapError
 from sllmreal.store.protocol import Store
 from sllmreal.store.values import DeleteRange, Get, Put, VersionIs
 
-PIECE_BYTES = 256 << 10  # of a commit with journal entries in it, so that these need not wait long
+PIECE_BYTES = 256 << 10  # small: journal entries may wait for the commit of a piece
 
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """Which snapshot counts.
+    """The pointer to the present snapshot.
 
     Attributes:
-        number: Grows by one with each snapshot.
+        number: Number of the snapshot, which grows by one with each.
         since: The first batch that is not in it.
-        version: Of the key, 0 when there is no snapshot.
+        version: Version of the key; 0 if there is no snapshot.
     """
 
     number: int
@@ -41,7 +41,7 @@ class Pointer:
 
     @classmethod
     async def read(cls, store: Store, prefix: str) -> "Pointer":
-        """As it stands. JournalGapError if something else is there."""
+        """Read the pointer. Raises JournalGapError if the key has another content."""
         key = _pointer_key(prefix)
         item = await store.get(key)
         if item is None:
@@ -60,7 +60,7 @@ class Pointer:
             raise JournalGapError(f"{key} lacks {error}") from error
 
     def encoded(self, leader: int) -> bytes:
-        """As the key's value; no two snapshots look alike."""
+        """Return the key's value; two snapshots never have the same value."""
         return numbers_line(
             number=self.number,
             since=self.since,
@@ -72,10 +72,10 @@ class Pointer:
 
 
 async def read_snapshot(store: Store, prefix: str, pointer: Pointer) -> bytes | None:
-    """What the pointer points to; None where there is no snapshot.
+    """Return the snapshot of a pointer; None if there is none.
 
     Raises:
-        JournalGapError: It is not whole.
+        JournalGapError: The snapshot is not whole.
     """
     if pointer.version == 0:
         return None
@@ -88,37 +88,37 @@ async def read_snapshot(store: Store, prefix: str, pointer: Pointer) -> bytes | 
         pieces.append(item.value)
     value = b"".join(pieces)
     if len(value) != pointer.num_bytes or crc32(value) != pointer.checksum:
-        raise JournalGapError(f"snapshot {pointer.number} of {prefix} is not what was written")
+        raise JournalGapError(f"snapshot {pointer.number} of {prefix} is damaged")
     return value
 
 
 async def write_snapshot(
     leadership: Leadership, prefix: str, before: Pointer, since: int, value: bytes
 ) -> Pointer:
-    """Put a snapshot in the place of the one `before`.
+    """Replace the snapshot `before` by another one.
 
     Raises:
-        JournalGapError: Another than this leader has put one there.
-        LeaseLostError, OutcomeUnknownError, StoreUnavailableError: As `Leadership.insisted`.
+        JournalGapError: Another process than this leader has replaced it.
+        LeaseLostError, OutcomeUnknownError, StoreUnavailableError: See `Leadership.retried`.
     """
     number = before.number + 1
     pieces = [value[first : first + PIECE_BYTES] for first in range(0, len(value), PIECE_BYTES)]
     for place, piece in enumerate(pieces):
-        await leadership.insisted((), (Put(_piece_key(prefix, number, place), piece),))
+        await leadership.retried((), (Put(_piece_key(prefix, number, place), piece),))
     key, checksum = _pointer_key(prefix), crc32(value)
     after = Pointer(number, since, len(pieces), len(value), checksum, before.version)
     moved = Put(key, after.encoded(leadership.fencing))
-    # Also pieces that another leader left when it died over a longer snapshot of this number.
+    # Also pieces of a longer snapshot of this number, left by a leader that died.
     older = DeleteRange(_piece_key(prefix, 0, 0), _piece_key(prefix, number, 0))
     longer = DeleteRange(_piece_key(prefix, number, len(pieces)), _piece_key(prefix, number + 1, 0))
     compare = VersionIs(key, before.version)
-    result = await leadership.insisted((compare,), (moved, older, longer), (Get(key),))
+    result = await leadership.retried((compare,), (moved, older, longer), (Get(key),))
     version = result.revision
     if not result.succeeded:
-        # An answer was lost: this leader alone writes this value, so it was the first try.
+        # The answer to an earlier try was lost: only this leader writes this value.
         found = result.found[0]
         if found is None or found.value != moved.value:
-            raise JournalGapError(f"{key} was changed by another than leader {moved.value!r}")
+            raise JournalGapError(f"{key} was changed by a process other than this leader")
         version = found.version
     return Pointer(number, since, len(pieces), len(value), checksum, version)
 

@@ -1,9 +1,9 @@
-"""What is said to a store and what it answers: keys with versions, transactions, events.
+"""Arguments and results of a store: keys with versions, transactions, events.
 
 A store has one *revision*, which grows by one with each transaction that changes something. The
-*version* of a key is the revision of its last write, 0 when it is absent: no version ever comes
-back, so a compare on a version has no ABA. `created` is the revision at which the key last came
-into being.
+*version* of a key is the revision of its last write; 0 if it is absent. No version returns, so a
+compare on a version has no ABA problem. `created` is the revision at which the key was last
+created.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from sllmreal.store.limits import MAX_OPERATIONS, MAX_TXN_BYTES, MAX_VALUE_BYTES
 
 @dataclass(frozen=True, slots=True)
 class KeyValue:
-    """A key as it stands."""
+    """A key with its present value."""
 
     key: str
     value: bytes
@@ -25,7 +25,7 @@ class KeyValue:
 
 @dataclass(frozen=True, slots=True)
 class VersionIs:
-    """Holds while the last write of `key` is that of revision `version`; 0: while it is absent."""
+    """A compare: the last write of `key` is that of revision `version`; 0: `key` is absent."""
 
     key: str
     version: int
@@ -33,12 +33,12 @@ class VersionIs:
     def __post_init__(self) -> None:
         checked_key(self.key)
         if self.version < 0:
-            raise UsageError(f"versions are not negative, got {self.version}")
+            raise UsageError(f"a version must not be negative, got {self.version}")
 
 
 @dataclass(frozen=True, slots=True)
 class CreatedIs:
-    """Holds while `key` is the one that came into being at `created`, however often written."""
+    """A compare: `key` was created at revision `created`, however often it was written since."""
 
     key: str
     created: int
@@ -46,12 +46,12 @@ class CreatedIs:
     def __post_init__(self) -> None:
         checked_key(self.key)
         if self.created < 0:
-            raise UsageError(f"revisions are not negative, got {self.created}")
+            raise UsageError(f"a revision must not be negative, got {self.created}")
 
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Write a key; with a lease it vanishes when the lease ends, without one it stays."""
+    """Write a key; with a lease it vanishes when the lease ends."""
 
     key: str
     value: bytes
@@ -61,13 +61,13 @@ class Put:
         checked_key(self.key)
         if len(self.value) > MAX_VALUE_BYTES:
             raise UsageError(
-                f"a value has up to {MAX_VALUE_BYTES} bytes, {self.key} got {len(self.value)}"
+                f"a value has at most {MAX_VALUE_BYTES} bytes, {self.key} got {len(self.value)}"
             )
 
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Remove a key; no matter if it is absent."""
+    """Delete a key, if it is present."""
 
     key: str
 
@@ -77,7 +77,7 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class DeleteRange:
-    """Remove all keys `first <= key < end`, in the order of their bytes."""
+    """Delete all keys `first <= key < end`, in the order of their bytes."""
 
     first: str
     end: str
@@ -86,7 +86,7 @@ class DeleteRange:
         checked_key(self.first)
         checked_key(self.end)
         if self.first >= self.end:
-            raise UsageError(f"a range ends behind its first key, got {self.first} to {self.end}")
+            raise UsageError(f"a range ends after its first key, got {self.first} to {self.end}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +105,10 @@ Operation = Put | Delete | DeleteRange | Get
 
 @dataclass(frozen=True, slots=True)
 class Txn:
-    """If all compares hold, do `then`, otherwise do `otherwise`: at one instant, or not at all.
+    """A transaction: if all compares hold, `then` is executed, else `otherwise`, at one instant.
 
     Raises:
-        UsageError: Too many operations or bytes, or one branch writes a key twice.
+        UsageError: There are too many operations or bytes, or one branch writes a key twice.
     """
 
     compares: tuple[Compare, ...]
@@ -127,15 +127,15 @@ class Txn:
 
     @property
     def reads_only(self) -> bool:
-        """Neither branch writes."""
+        """True if neither branch writes."""
         return all(isinstance(operation, Get) for operation in self.then + self.otherwise)
 
     @property
     def applies_once(self) -> bool:
-        """Its success makes one of its compares false, and its failure writes nothing.
+        """True if success makes one of the compares false, and failure writes nothing.
 
-        Then a second copy of it, sent because the first one's answer was lost, cannot take effect
-        too (as long as nobody deletes again a key that it created).
+        Then a copy of it, sent because the answer was lost, cannot take effect too (as long as no
+        process deletes a key that it created).
         """
         if not all(isinstance(operation, Get) for operation in self.otherwise):
             return False
@@ -172,12 +172,12 @@ def _check_writes_once(operations: tuple[Operation, ...]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class TxnResult:
-    """What a transaction did.
+    """The result of a transaction.
 
     Attributes:
-        succeeded: The compares held, `then` was done.
-        revision: The store's, after it.
-        found: The answers to the `Get`s of the branch that was done, in order.
+        succeeded: True if the compares held and `then` was executed.
+        revision: The store's revision after it.
+        found: The answers to the `Get`s of the executed branch, in order.
     """
 
     succeeded: bool
@@ -187,7 +187,7 @@ class TxnResult:
 
 @dataclass(frozen=True, slots=True)
 class StoreSnapshot:
-    """Keys as they stood together at `revision`, in order. Watch from `revision + 1`."""
+    """Keys at one `revision`, in order. To follow them, watch from `revision + 1`."""
 
     revision: int
     items: tuple[KeyValue, ...]
@@ -195,24 +195,24 @@ class StoreSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A key was put."""
+    """The event of a written key."""
 
     item: KeyValue
 
     @property
     def key(self) -> str:
-        """Which."""
+        """The key."""
         return self.item.key
 
     @property
     def revision(self) -> int:
-        """Of the transaction that wrote it."""
+        """The revision of the transaction that wrote it."""
         return self.item.version
 
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """A key was deleted, or its lease ended, at `revision`."""
+    """The event of a key that was deleted, or lost with its lease, at `revision`."""
 
     key: str
     revision: int

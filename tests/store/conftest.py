@@ -48,7 +48,7 @@ async def first_events(store: Store, prefix: str, from_revision: int, count: int
 
 @pytest.fixture(scope="session")
 def etcd_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdCluster]:
-    """One node for all tests of this process that break nothing."""
+    """The node for all tests of this process that break nothing."""
     if ETCD is None:
         pytest.skip("etcd is not installed (Debian: etcd-server)")
     with EtcdCluster(tmp_path_factory.mktemp("etcd"), 1) as node:

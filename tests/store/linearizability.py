@@ -12,7 +12,7 @@ from enum import Enum
 
 
 class Outcome(Enum):
-    """What its caller learnt of a write."""
+    """The outcome of a write, as its caller knows it."""
 
     DONE = "done"
     REFUSED = "refused"  # its compare did not hold
@@ -43,7 +43,7 @@ Call = Read | Swap
 
 
 def linearizable(calls: Sequence[Call], initial: int) -> bool:
-    """Whether some order of the calls, each within its time, explains all the answers."""
+    """True if some order of the calls, each within its time, explains all the answers."""
     ordered = sorted(calls, key=lambda call: call.began_at)
     required = sum(1 << number for number, call in enumerate(ordered) if not _optional(call))
     tried: set[tuple[int, int]] = set()

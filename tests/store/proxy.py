@@ -35,7 +35,7 @@ class Proxy:
         await self._server.wait_closed()
 
     def hold_answers(self) -> None:
-        """What the node says does not arrive; what it is told does."""
+        """Replies of the node are dropped; requests to the node arrive."""
         self._answers_pass.clear()
 
     def pass_answers(self) -> None:

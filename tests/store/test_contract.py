@@ -1,4 +1,4 @@
-"""What every store promises, tried on each.
+"""The contract of a store, tested on each store.
 
 Seeded by hand and seen to fail: a compare on `created` instead of the version; a transaction that
 raises the revision without writing; a lease that keeps its keys, or takes more after its end; a

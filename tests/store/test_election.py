@@ -1,4 +1,4 @@
-"""One leader at a time; a deposed one writes nothing, whatever it believes.
+"""At most one leader at a time; a deposed leader's writes are refused.
 
 Seeded by hand and seen to fail: `guarded` without its compare; a compare on the key's version
 instead of `created`; a standby that watches from one revision too late (it waits for ever).

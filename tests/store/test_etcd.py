@@ -1,4 +1,4 @@
-"""What the store in etcd promises beyond the contract: nodes die, hang, and ask who we are.
+"""The store in etcd beyond the contract: nodes die, hang, and require authentication.
 
 Seeded by hand and seen to fail: a watch that resumes from the revision it began at (events twice),
 or one behind the next (one lost), or asks etcd for that very revision (a deletion compacted away);

@@ -41,7 +41,7 @@ def test_the_checker_takes_what_an_atomic_register_can_do() -> None:
         [Swap(0, 9, 0, 1, Outcome.DONE), Read(1, 2, 1), Read(3, 4, 0)],  # back in time
         [Swap(0, 1, 0, 1, Outcome.DONE), Swap(0, 1, 0, 2, Outcome.DONE)],  # both won
         [Swap(0, 1, 0, 1, Outcome.REFUSED)],  # refused for nothing
-        [Read(0, 1, 7)],  # nobody wrote it
+        [Read(0, 1, 7)],  # never written
         [Read(0, 1, 7), Swap(2, 3, 0, 7, Outcome.UNKNOWN)],  # before it began
     ],
 )

@@ -1,4 +1,4 @@
-"""A log that has every acknowledged line once, in order, or says that it has not.
+"""A log holds every acknowledged line once and in order, or reports that it does not.
 
 Seeded by hand and seen to fail: a commit whose lost answer is not looked up (a batch twice); a
 group that loses its last append; a truncation that deletes one batch too many; `read_batches`
@@ -135,7 +135,7 @@ async def test_lines_are_appended_whole_or_not_at_all() -> None:
 
 
 class _Slow(MemoryStore):
-    """Lets a caller go before it hears that its write took effect."""
+    """Cancels a caller before it learns that its write took effect."""
 
     async def txn(self, txn: Txn) -> TxnResult:
         result = await super().txn(txn)

@@ -31,7 +31,7 @@ async def opened(store: Store, prefix: str = "log", leader: str = "leader") -> J
 
 
 async def total(log: JournalLog) -> int:
-    """What the log says, by its snapshot and the lines behind it."""
+    """The state that the log gives: its snapshot and the lines behind it."""
     before = int((await log.snapshot() or b"0").split()[0])
     return before + sum([int(line) async for line in log.lines()])
 
@@ -121,7 +121,7 @@ async def test_a_deposed_leader_cannot_put_a_snapshot_in_place(place: Place) -> 
 
 
 class _Dying(MemoryStore):
-    """Its client dies at one of its writes: before it takes effect, or after."""
+    """A store whose client dies at one of its writes: before the write takes effect, or after."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the store in a file promises beyond the contract: the file.
+"""The store in a file beyond the contract: the file itself.
 
 Seeded by hand and seen to fail: answers given before the commit (kills lose writes); deadlines not
 stored (a lease lives a whole TTL more after each restart).

@@ -1,4 +1,4 @@
-"""What cannot be asked of a store."""
+"""Calls that every store refuses."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Runners that take as long as they are told, and what a worker reported when."""
+"""Runners that take given times, and a record of a worker's reports with their times."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from sllmreal.worker.worker import Worker
 
 @dataclass
 class FakeRunner:
-    """An engine that boots, starts and stops in given times, and breaks when told."""
+    """An engine that boots, starts and stops in given times, and fails on demand."""
 
     instance_id: str
     boot_s: float = 0.0

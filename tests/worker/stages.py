@@ -95,7 +95,7 @@ def pid_of(stage: Stage, instance_id: str) -> int:
 
 
 def ended(pid: int) -> bool:
-    """Whether a process, which need not be our child, ends soon or has ended."""
+    """True if a process, which need not be our child, ends soon or has ended."""
     try:
         pid_fd = os.pidfd_open(pid)
     except ProcessLookupError:

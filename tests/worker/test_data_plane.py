@@ -1,4 +1,4 @@
-"""Gateways at a worker's data plane: each hears of its own requests, and may come back."""
+"""Gateways at a worker's data plane: each receives its own requests' events, and may reconnect."""
 
 import asyncio
 from pathlib import Path
@@ -77,7 +77,7 @@ def test_a_gateway_that_comes_back_has_its_stream_when_it_polls() -> None:
         await turn()
         before.close()
         await turn()
-        plane.deliver("i1", token("r1", 0))  # nobody is there: the host keeps it
+        plane.deliver("i1", token("r1", 0))  # no gateway is connected: the host keeps it
         after = plane.connect()
         after.post(ToInstance("i1", wire.PollStream("r1", ONE, 0)))
         await turn()

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Host:
-    """An instance as a gateway sees it. Each gateway hears of one request only: its own."""
+    """An instance as a gateway sees it. A gateway receives the events of one request: its own."""
 
     def __init__(self, stage: Stage, instance_id: str) -> None:
         self._stage = stage

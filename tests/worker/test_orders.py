@@ -1,4 +1,4 @@
-"""What a worker does with its orders, and when, on a clock of its own: exact reports."""
+"""A worker's reports for its orders, with exact times by a clock of the test."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -37,7 +37,7 @@ def play(
         await scenario(stage)
         reports = list(stage.reports)
         await stage.worker.close()
-        assert stage.reports == reports  # nobody is told of a worker's own end
+        assert stage.reports == reports  # a worker's own end is not reported
         return stage
 
     return run_virtually(main())

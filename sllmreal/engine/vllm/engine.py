@@ -61,7 +61,7 @@ class VllmEngine:
 
     Args:
         core: With a synchronous scheduler; its connector is `KvLanding` where KV is exported.
-        capabilities: Those of the model as it runs here.
+        capabilities: The capabilities of the model as it runs here.
     """
 
     def __init__(self, core: EngineCore, capabilities: Capabilities) -> None:

@@ -2,8 +2,8 @@
 
 import os
 
-# Read when grpc is imported. What it does at every fork took a gateway down that started a child
-# under load; between fork and exec nobody here calls it.
+# grpc reads this when it is imported. Its handlers at fork crashed a gateway that started a child
+# under load; no code here calls grpc between fork and exec.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 
 from sllmreal.store.etcd.endpoints import EtcdTls, Patience

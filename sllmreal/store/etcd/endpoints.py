@@ -1,10 +1,11 @@
-"""The nodes of an etcd cluster: one connection each, calls tried at one after the other.
+"""The nodes of an etcd cluster: one connection each; a call tries one node after the other.
 
-A call waits `attempt_s` for a node, then the next one is asked: when the cluster's leader dies,
-it is this time, beside the cluster's own election, that decides for how long writers stall.
+A call waits `attempt_s` for a node, then tries the next one. When the cluster's leader dies, this
+time and the cluster's own election decide for how long writes stall.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from sllmreal.store.errors import OutcomeUnknownError, StoreUnavailableError
 from sllmreal.store.etcd.failures import Failure, failure_of
 
 R = TypeVar("R")
-METADATA = (("hasleader", "true"),)  # a node cut off from the others says so at once
+_LOG = logging.getLogger(__name__)
+METADATA = (("hasleader", "true"),)  # a node without a leader fails at once
 _OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -31,7 +33,8 @@ _OPTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class EtcdTls:
-    """PEM files: whom to trust, and who we are; the latter None if etcd does not ask."""
+    """PEM files: the trusted CA, and our certificate and key; None if etcd does not require
+    them."""
 
     ca: Path
     certificate: Path | None = None
@@ -40,13 +43,13 @@ class EtcdTls:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to wait.
+    """Time limits.
 
     Attributes:
         attempt_s: For one node's answer. 0.4: twelve leader kills under writes on one machine
             stalled writers for 1.3 to 1.8 s, against 2.0 to 2.3 s with 2.0.
-        total_s: Until a call fails. Longer than etcd needs to elect a leader, 1 to 2 s.
-        pause_s: Between two rounds of attempts.
+        total_s: For a call. Longer than etcd needs to elect a leader, 1 to 2 s.
+        pause_s: Back-off between two rounds of attempts.
     """
 
     attempt_s: float = 0.4
@@ -74,11 +77,11 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[R]):
-    """What a node answered.
+    """The answer of a node.
 
     Attributes:
         message: The response.
-        resent: An earlier attempt may have taken effect already.
+        resent: True if an earlier attempt may have taken effect.
     """
 
     message: R
@@ -90,7 +93,7 @@ class Endpoints:
 
     def __init__(self, addresses: Sequence[str], tls: EtcdTls | None, patience: Patience) -> None:
         if not addresses:
-            raise UsageError("an etcd cluster has at least one endpoint, host:port")
+            raise UsageError("an etcd cluster needs at least one endpoint, host:port")
         self.patience = patience
         self.closed = False
         self._endpoints = [Endpoint(address, tls) for address in addresses]
@@ -98,37 +101,37 @@ class Endpoints:
 
     @property
     def current(self) -> Endpoint:
-        """Whom to ask. StoreUnavailableError once closed."""
+        """The node in use. Raises StoreUnavailableError once closed."""
         if self.closed:
             raise StoreUnavailableError("the store is closed")
         return self._endpoints[self._current]
 
     def leave(self, failed: Endpoint) -> None:
-        """Ask the next one from now on, if `failed` is still the one being asked."""
+        """Use the next node from now on, if `failed` is still the node in use."""
         if self._endpoints[self._current] is failed:
             self._current = (self._current + 1) % len(self._endpoints)
 
-    async def ask(self, attempt: Callable[[Endpoint], Awaitable[R]]) -> R:
-        """A call without effect: try until somebody answers.
+    async def read(self, attempt: Callable[[Endpoint], Awaitable[R]]) -> R:
+        """Make a call that writes nothing; try until a node answers.
 
         Raises:
-            AioRpcError: etcd refuses it.
-            StoreUnavailableError: Nobody has answered in time.
+            AioRpcError: etcd refuses the call.
+            StoreUnavailableError: No node has answered in time.
         """
         try:
-            return (await self.tell(attempt, repeatable=True)).message
+            return (await self.write(attempt, repeatable=True)).message
         except OutcomeUnknownError as error:
             raise StoreUnavailableError(str(error)) from error
 
-    async def tell(
+    async def write(
         self, attempt: Callable[[Endpoint], Awaitable[R]], *, repeatable: bool
     ) -> Answer[R]:
-        """A call with an effect: try again as long as it cannot take effect twice.
+        """Make a call that may write; retry as long as it cannot take effect twice.
 
         Raises:
-            AioRpcError: etcd refuses it, and did so before.
-            StoreUnavailableError: No node took it.
-            OutcomeUnknownError: One took it and did not answer.
+            AioRpcError: etcd refuses the call, and no earlier attempt may have taken effect.
+            StoreUnavailableError: No node took the call.
+            OutcomeUnknownError: A node took the call and did not answer.
         """
         until_s = asyncio.get_running_loop().time() + self.patience.total_s
         unknown, num_attempts = False, 0
@@ -143,9 +146,10 @@ class Endpoints:
                 unknown |= failure is Failure.UNKNOWN
                 over = asyncio.get_running_loop().time() >= until_s
                 if unknown and (over or not repeatable or failure is Failure.REFUSED):
-                    raise OutcomeUnknownError(_story(error)) from error
+                    raise OutcomeUnknownError(_text(error)) from error
                 if over:
-                    raise StoreUnavailableError(_story(error)) from error
+                    _LOG.warning("store unavailable: %s", _text(error))
+                    raise StoreUnavailableError(_text(error)) from error
             self.leave(endpoint)
             num_attempts += 1
             if num_attempts % len(self._endpoints) == 0:
@@ -163,11 +167,11 @@ class Endpoints:
             raise
 
     async def close(self) -> None:
-        """End all connections, and the calls under way."""
+        """Close all connections; calls under way fail."""
         self.closed = True
         for endpoint in self._endpoints:
             await endpoint.channel.close()
 
 
-def _story(error: rpc.AioRpcError) -> str:
+def _text(error: rpc.AioRpcError) -> str:
     return f"etcd: {error.code().name}: {error.details()}"

@@ -1,4 +1,4 @@
-"""What a failed call to etcd means: whether it may have taken effect, whether to try again."""
+"""The meaning of a failed call to etcd: its possible effect, and the use of a retry."""
 
 from enum import Enum
 
@@ -18,21 +18,21 @@ _REFUSED = frozenset(
         rpc.StatusCode.UNIMPLEMENTED,
     }
 )
-# What gRPC says when it found no connection to send by, and etcd before it proposes anything. With
-# other words for the same, a call only counts as one whose outcome is unknown.
+# Texts of gRPC if it has no connection, and of etcd before it proposes anything. If they ever
+# change, the outcome of such a call counts as unknown.
 _NOT_SENT = ("failed to connect to all addresses", "etcdserver: no leader")
 
 
 class Failure(Enum):
-    """Of one attempt."""
+    """The outcome of a failed attempt."""
 
-    REFUSED = "etcd has said no, and would again"
-    NOT_DONE = "no node took it: another try may succeed"
-    UNKNOWN = "a node took it and did not answer"
+    REFUSED = "etcd refuses the call, and would again"
+    NOT_DONE = "no node took the call: a retry may succeed"
+    UNKNOWN = "a node took the call and did not answer"
 
 
 def failure_of(error: rpc.AioRpcError) -> Failure:
-    """What this error means."""
+    """Return the meaning of an error."""
     if error.code() in _REFUSED:
         return Failure.REFUSED
     if error.code() is rpc.StatusCode.RESOURCE_EXHAUSTED:  # too many requests, or no space
@@ -43,12 +43,12 @@ def failure_of(error: rpc.AioRpcError) -> Failure:
 
 
 def refusal(error: rpc.AioRpcError) -> SllmError:
-    """What to tell the caller when etcd refuses; it has changed nothing."""
-    story = f"etcd refuses: {error.details()}"
+    """Return the error for the caller of a call that etcd refuses; nothing has changed."""
+    text = f"etcd refuses: {error.details()}"
     match error.code():
         case rpc.StatusCode.NOT_FOUND:
-            return LeaseLostError(story)
+            return LeaseLostError(text)
         case rpc.StatusCode.INVALID_ARGUMENT:
-            return UsageError(story)
+            return UsageError(text)
         case _:
-            return StoreUnavailableError(story)
+            return StoreUnavailableError(text)

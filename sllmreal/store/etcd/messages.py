@@ -1,4 +1,4 @@
-"""Between the store's values and etcd's messages."""
+"""Conversion between the store's values and etcd's messages."""
 
 from typing import Any, assert_never
 
@@ -26,17 +26,17 @@ _DELETED = 1  # mvccpb.Event.EventType
 
 
 def first_key(prefix: str) -> bytes:
-    """No key under the prefix is before this."""
+    """Return the first possible key of a prefix."""
     return prefix.encode() or b"\0"
 
 
 def end_key(prefix: str) -> bytes:
-    """All keys under the prefix are before this."""
+    """Return the end of the keys of a prefix."""
     return (prefix + BEHIND_ALL_KEYS).encode()
 
 
 def key_value(message: Any) -> KeyValue:
-    """From mvccpb.KeyValue."""
+    """Convert a mvccpb.KeyValue."""
     return KeyValue(
         _key(message),
         message.value,
@@ -47,7 +47,7 @@ def key_value(message: Any) -> KeyValue:
 
 
 def event(message: Any) -> Event:
-    """From mvccpb.Event."""
+    """Convert a mvccpb.Event."""
     if message.type == _DELETED:
         return Removed(_key(message.kv), message.kv.mod_revision)
     return Written(key_value(message.kv))
@@ -59,7 +59,7 @@ def _key(message: Any) -> str:
 
 
 def txn_request(txn: Txn) -> Any:
-    """As etcdserverpb.TxnRequest."""
+    """Return a transaction as etcdserverpb.TxnRequest."""
     return rpc.TxnRequest(
         compare=[_compare(compare) for compare in txn.compares],
         success=[_operation(operation) for operation in txn.then],
@@ -105,7 +105,7 @@ def _operation(operation: Operation) -> Any:
 
 
 def txn_result(message: Any) -> TxnResult:
-    """From etcdserverpb.TxnResponse."""
+    """Convert an etcdserverpb.TxnResponse."""
     found = [
         key_value(response.response_range.kvs[0]) if response.response_range.kvs else None
         for response in message.responses

@@ -1,10 +1,10 @@
-"""The store in an etcd cluster: survives its machines, and lets a standby take over.
+"""The store in an etcd cluster: it survives the loss of machines, and lets a standby take over.
 
-Spoken over gRPC with the messages of `aetcd`; connections, retries and watches are our own, because
-its client knows one endpoint and no TLS, and ends its watches when a stream breaks. etcd's JSON
-gateway would do without gRPC, but took 1.9 times as long for a put and 2.9 times for a get (p50,
-medians of five interleaved rounds, one node on loopback, etcd 3.4.23, 2 CPUs shared with others,
-November 2026: `python -m experiments.store`).
+It uses gRPC with the messages of `aetcd`. Connections, retries and watches are our own, because the
+client of `aetcd` has one endpoint and no TLS, and ends its watches when a stream breaks. etcd's
+JSON gateway would do without gRPC, but took 1.9 times as long for a put and 2.9 times for a get
+(p50, medians of five interleaved rounds, one node on loopback, etcd 3.4.23, 2 CPUs shared with
+others, November 2026: `python -m experiments.store`).
 
 Let etcd compact by itself (`--auto-compaction-mode=revision --auto-compaction-retention=10000`),
 or it fills its quota. Its limits on requests and operations may stay as they are.
@@ -41,15 +41,16 @@ from sllmreal.store.puts import put_by_txn
 from sllmreal.store.values import Event, KeyValue, Put, StoreSnapshot, Txn, TxnResult
 
 R = TypeVar("R")
-LEAST_TTL_S = 2  # etcd gives no less: its election timeout and a half
+LEAST_TTL_S = 2  # etcd's least: one and a half election timeouts
 PAGE_ITEMS = 64  # of at most 1 MiB each
 
 
 class EtcdStore:
     """`Store` in etcd. Make it with `await EtcdStore.open([...])`.
 
-    A write whose answer is lost is sent again if `Txn.applies_once`; if then its compares do not
-    hold, that may be its own doing: OutcomeUnknownError. Leases live whole seconds, 2 at least.
+    If the answer to a write is lost, the write is retried when `Txn.applies_once`. If the compares
+    of the retry do not hold, the first try may be the reason: OutcomeUnknownError. The TTL of a
+    lease is a whole number of seconds, at least 2.
     """
 
     def __init__(self, endpoints: Endpoints) -> None:
@@ -65,7 +66,7 @@ class EtcdStore:
         """Connect to a cluster's nodes, `host:port` each.
 
         Raises:
-            StoreUnavailableError: None of them answers, or lets us in.
+            StoreUnavailableError: No node answers, or etcd refuses the connection.
         """
         store = cls(Endpoints(addresses, tls, patience or Patience()))
         try:
@@ -124,7 +125,7 @@ class EtcdStore:
         answer = await self._tell(attempt, repeatable=txn.applies_once)
         result = txn_result(answer.message)
         if answer.resent and not result.succeeded:
-            raise OutcomeUnknownError("an answer was lost, and the compares do not hold any more")
+            raise OutcomeUnknownError("an answer was lost, and the retry's compares do not hold")
         return result
 
     async def lease(self, ttl_s: float) -> Lease:
@@ -139,7 +140,7 @@ class EtcdStore:
                     request, timeout=self._attempt_s, metadata=METADATA
                 )
             except rpc.AioRpcError as error:
-                if error.code() is rpc.StatusCode.FAILED_PRECONDITION:  # an earlier try made it
+                if error.code() is rpc.StatusCode.FAILED_PRECONDITION:  # made by an earlier try
                     return float(request.TTL)
                 raise
             return float(response.TTL)
@@ -169,7 +170,7 @@ class EtcdStore:
             try:
                 await node.lease.LeaseRevoke(request, timeout=self._attempt_s, metadata=METADATA)
             except rpc.AioRpcError as error:
-                if error.code() is not rpc.StatusCode.NOT_FOUND:  # it has ended before
+                if error.code() is not rpc.StatusCode.NOT_FOUND:  # the lease had ended before
                     raise
 
         await self._tell(attempt, repeatable=True)
@@ -188,7 +189,7 @@ class EtcdStore:
             try:
                 await node.kv.Compact(request, timeout=self._attempt_s, metadata=METADATA)
             except rpc.AioRpcError as error:
-                if error.code() is not rpc.StatusCode.OUT_OF_RANGE:  # it was forgotten before
+                if error.code() is not rpc.StatusCode.OUT_OF_RANGE:  # compacted before
                     raise
 
         await self._tell(attempt, repeatable=True)
@@ -208,7 +209,7 @@ class EtcdStore:
 
     async def _ask(self, attempt: Callable[[Endpoint], Awaitable[R]]) -> R:
         try:
-            return await self._endpoints.ask(attempt)
+            return await self._endpoints.read(attempt)
         except rpc.AioRpcError as error:
             raise refusal(error) from error
 
@@ -216,6 +217,6 @@ class EtcdStore:
         self, attempt: Callable[[Endpoint], Awaitable[R]], *, repeatable: bool
     ) -> Answer[R]:
         try:
-            return await self._endpoints.tell(attempt, repeatable=repeatable)
+            return await self._endpoints.write(attempt, repeatable=repeatable)
         except rpc.AioRpcError as error:
             raise refusal(error) from error

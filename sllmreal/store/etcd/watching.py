@@ -1,7 +1,7 @@
-"""A watch that outlives the node it watches at.
+"""A watch that survives the failure of a node.
 
-It continues at another node from the revision after the last event, so nothing is lost or seen
-twice. A node that is silent is asked for its progress; if it does not answer it counts as dead.
+It continues at another node from the revision after the last event, so that no event is lost or
+repeated. A silent node is asked for its progress; if it does not answer it counts as dead.
 """
 
 import asyncio
@@ -17,17 +17,17 @@ from sllmreal.store.etcd.failures import Failure, failure_of
 from sllmreal.store.etcd.messages import end_key, event, first_key
 from sllmreal.store.values import Event
 
-QUIET_S = 1.0  # after this it asks whether the node lives
+QUIET_S = 1.0  # after this silence the node is asked for its progress
 
 
 class _StreamEndedError(Exception):
-    """By the node, or by its silence."""
+    """The node has ended the stream, or is silent."""
 
 
 async def follow(
     endpoints: Endpoints, prefix: str, from_revision: int
 ) -> AsyncGenerator[Event, None]:
-    """As `Store.watch` says."""
+    """See `Store.watch`."""
     loop = asyncio.get_running_loop()
     failing_since_s: float | None = None
     revision = from_revision
@@ -46,7 +46,7 @@ async def follow(
             refused = isinstance(error, rpc.AioRpcError) and failure_of(error) is Failure.REFUSED
             failing_since_s = loop.time() if failing_since_s is None else failing_since_s
             if refused or loop.time() - failing_since_s > endpoints.patience.total_s:
-                raise StoreUnavailableError(f"etcd does not let us watch: {error}") from error
+                raise StoreUnavailableError(f"etcd refuses the watch: {error}") from error
         endpoints.leave(endpoint)
         await asyncio.sleep(endpoints.patience.pause_s)
 
@@ -54,7 +54,7 @@ async def follow(
 async def _responses(
     endpoints: Endpoints, endpoint: Endpoint, prefix: str, revision: int
 ) -> AsyncGenerator[Any, None]:
-    """The stream of one node; _StreamEndedError or AioRpcError when it ends."""
+    """Yield the responses of one node; raise _StreamEndedError or AioRpcError when they end."""
     requests = _Requests()
     requests.send(_create_request(prefix, revision))
     call = endpoint.watch.Watch(requests, metadata=METADATA)
@@ -72,7 +72,7 @@ async def _responses(
 
 
 class _Requests:
-    """What the node is still to be asked. gRPC reads it until `end`, even when its call is over."""
+    """The requests to a node. gRPC reads them until `end`, even after the call is over."""
 
     def __init__(self) -> None:
         self._waiting: asyncio.Queue[Any] = asyncio.Queue()
@@ -94,8 +94,11 @@ class _Requests:
 
 
 def _create_request(prefix: str, revision: int) -> Any:
-    """From one revision earlier: etcd before 3.4.36 and 3.5.18 drops a deletion *at* the revision
-    that it compacts to, yet lets one watch from there."""
+    """Return the request for a watch, from one revision earlier.
+
+    etcd before 3.4.36 and 3.5.18 drops a deletion *at* the revision that it compacts to, yet
+    accepts a watch from there.
+    """
     return rpc.WatchRequest(
         create_request=rpc.WatchCreateRequest(
             key=first_key(prefix),

@@ -1,12 +1,14 @@
 """The thread that owns the connection: it commits all waiting calls together.
 
-While one group's fsync runs, the next one gathers, so that many writers share it: the rate of
-durable writes is that of fsyncs times the number of concurrent writers. Nobody sees, by answer or
-event, what is not yet on disk. A commit that fails ends the store, for after a failed fsync nobody
-knows what is on disk: open the file anew.
+While the fsync of one group runs, the next group gathers, so that many writers share it: the rate
+    of
+durable writes is that of fsyncs times the number of concurrent writers. No answer and no event
+shows a change that is not yet on disk. A failed commit ends the store, because the content of the
+disk after a failed fsync is unknown: open the file again.
 """
 
 import asyncio
+import logging
 import os
 import queue
 import sqlite3
@@ -24,33 +26,36 @@ from sllmreal.store.machine import Machine
 from sllmreal.store.sqlite.table import SqlTable, boot_id
 from sllmreal.store.values import Event
 
+_LOG = logging.getLogger(__name__)
 T = TypeVar("T")
-MAX_GROUP = 256  # calls in one commit: bounds the wait of the first for the work of the last
+MAX_GROUP = 256  # calls in one commit: bounds the wait of the first call for the last
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A call to carry out, and who waits for its result."""
+    """A call to execute, and the future of its result."""
 
     call: Callable[[Machine, SqlTable], Any]
     waiter: asyncio.Future[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class News:
-    """What a commit brought: for the watchers and for the timer of leases."""
+class CommitResult:
+    """The events of a commit, for watchers, and the next deadline of a lease."""
 
     events: list[Event]
     next_deadline_s: float | None
 
 
 class Committer:
-    """Give it calls from one event loop; `on_news` is called there, before the calls' answers."""
+    """Runs calls from one event loop. `on_commit` is called in the loop, before the answers."""
 
-    def __init__(self, path: Path, clock: LeaseClock, on_news: Callable[[News], None]) -> None:
+    def __init__(
+        self, path: Path, clock: LeaseClock, on_commit: Callable[[CommitResult], None]
+    ) -> None:
         self._path = path
         self._clock = clock
-        self._on_news = on_news
+        self._on_commit = on_commit
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._at_work: list[Work] = []
@@ -61,14 +66,14 @@ class Committer:
         """Start the thread; return the file's revision.
 
         Raises:
-            StoreFormatError: The file is something else.
+            StoreFormatError: The file is not a store.
             StoreUnavailableError: SQLite cannot open it.
         """
         self._thread.start()
         return await self.call(lambda machine, table: table.revision)
 
     async def call(self, work: Callable[[Machine, SqlTable], T]) -> T:
-        """Carry it out, alone in its transaction as far as it can see, and make it durable."""
+        """Execute a call as if alone in its transaction, and make it durable."""
         if self._ended.done():
             raise self._ended.result()
         waiter: asyncio.Future[T] = self._loop.create_future()
@@ -76,13 +81,13 @@ class Committer:
         return await waiter
 
     def nudge(self) -> None:
-        """Commit soon, for the sake of leases that are due."""
+        """Commit soon, because leases are due."""
         nobody: asyncio.Future[None] = self._loop.create_future()
         nobody.cancel()
         self._queue.put(Work(lambda machine, table: None, nobody))
 
     async def close(self) -> None:
-        """Carry out what waits, then close the file."""
+        """Execute the waiting calls, then close the file."""
         self._queue.put(None)
         await asyncio.shield(self._ended)
 
@@ -97,6 +102,7 @@ class Committer:
             foreign = getattr(error, "sqlite_errorname", "") == "SQLITE_NOTADB"
             kind = StoreFormatError if foreign else StoreUnavailableError
             end = kind(f"{self._path}: {error}")
+            _LOG.error("store unavailable, its file has to be opened again: %s", end)
         finally:
             self._in_loop(self._end, end)
 
@@ -112,7 +118,7 @@ class Committer:
             self._commit(connection, machine, table)
 
     def _commit(self, connection: sqlite3.Connection, machine: Machine, table: SqlTable) -> None:
-        """All of the group or none; sqlite3.Error when that is not known."""
+        """Commit all of the group or none. Raises sqlite3.Error if that is unknown."""
         revision = table.revision
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -129,22 +135,22 @@ class Committer:
             self._in_loop(_answer, self._at_work, [refusal] * len(self._at_work))
             return
         connection.execute("COMMIT")
-        news = News(machine.take_events(), next_deadline_s)
-        self._in_loop(self._tell, self._at_work, results, news)
+        result = CommitResult(machine.take_events(), next_deadline_s)
+        self._in_loop(self._deliver, self._at_work, results, result)
         self._at_work = []
 
     def _in_loop(self, call: Callable[..., None], *arguments: object) -> None:
-        """Nobody waits any more once the loop has closed."""
+        """Call in the event loop; after the loop has closed no caller waits."""
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(call, *arguments)
 
-    def _tell(self, works: list[Work], results: list[object], news: News) -> None:
-        self._on_news(news)
+    def _deliver(self, works: list[Work], results: list[object], result: CommitResult) -> None:
+        self._on_commit(result)
         _answer(works, results)
 
     def _end(self, end: SllmError) -> None:
-        """The thread is over: those whose commit it did not survive cannot know its outcome."""
-        unknown = OutcomeUnknownError(f"{end}, while it committed")
+        """End the calls: the outcome of those in the failed commit is unknown."""
+        unknown = OutcomeUnknownError(f"{end}, during the commit")
         _answer(self._at_work, [unknown] * len(self._at_work))
         while not self._queue.empty():
             if work := self._queue.get():
@@ -153,7 +159,7 @@ class Committer:
 
 
 def _result(work: Work, machine: Machine, table: SqlTable) -> object:
-    """What the call returns or raises; it raises before it has changed anything."""
+    """Return what the call returns or raises; it raises before it has changed anything."""
     try:
         return work.call(machine, table)
     except SllmError as error:
@@ -171,7 +177,7 @@ def _answer(works: list[Work], results: Sequence[object]) -> None:
 
 
 def _connected(path: Path) -> sqlite3.Connection:
-    """The only connection: SQLite before 3.51.3 can corrupt a WAL that several ones reset."""
+    """Return the only connection: SQLite before 3.51.3 can corrupt a WAL with several ones."""
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -182,7 +188,7 @@ def _connected(path: Path) -> sqlite3.Connection:
 
 
 def _fsync_folder(folder: Path) -> None:
-    """So that the file's name outlives a power failure too."""
+    """Make the file's name survive a power failure, too."""
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(opened)

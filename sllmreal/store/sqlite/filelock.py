@@ -1,4 +1,4 @@
-"""One owner of a file at a time."""
+"""A lock of a file, held by one process at a time."""
 
 import fcntl
 import os
@@ -8,12 +8,12 @@ from sllmreal.store.errors import StoreInUseError, StoreUnavailableError
 
 
 class FileLock:
-    """Held from construction until `release`, or until the process ends, however it ends.
+    """A lock that is held from construction until `release`, or until the process ends in any way.
 
-    A process forked while it is held shares it: start children by exec.
+    A process forked while the lock is held shares it: start children by exec.
 
     Raises:
-        StoreInUseError: Another holds it; the message says its process.
+        StoreInUseError: Another process holds the lock; the message has its process id.
         StoreUnavailableError: The file cannot be made.
     """
 
@@ -33,5 +33,5 @@ class FileLock:
         os.pwrite(self._file, str(os.getpid()).encode(), 0)
 
     def release(self) -> None:
-        """Let another have it. Once."""
+        """Release the lock. Call it once."""
         os.close(self._file)

@@ -1,8 +1,8 @@
 """The store in one SQLite file: durable, for a controller without a standby on another machine.
 
-One process, one connection, one thread that does all that blocks. Write-ahead log with
-`synchronous = FULL`: acknowledged means fsynced. Leases carry on over a restart of the process.
-The file belongs on a local file system.
+One process, one connection and one thread, which does everything that blocks. A write-ahead log
+with `synchronous = FULL`: an acknowledged write is fsynced. Leases survive a restart of the
+process. The file belongs on a local file system.
 """
 
 import secrets
@@ -22,7 +22,7 @@ from sllmreal.store.limits import (
 )
 from sllmreal.store.machine import LeaseRow
 from sllmreal.store.puts import put_by_txn
-from sllmreal.store.sqlite.committer import Committer, News
+from sllmreal.store.sqlite.committer import CommitResult, Committer
 from sllmreal.store.sqlite.filelock import FileLock
 from sllmreal.store.values import Event, KeyValue, Put, StoreSnapshot, Txn, TxnResult
 
@@ -33,7 +33,7 @@ class SqliteStore:
     def __init__(self, path: Path, clock: LeaseClock, lock: FileLock, history_bytes: int) -> None:
         self._clock = clock
         self._lock: FileLock | None = lock
-        self._committer = Committer(path, clock, self._on_news)
+        self._committer = Committer(path, clock, self._on_commit)
         self._history = History(0, history_bytes)
         self._timer: Timer | None = None
 
@@ -41,13 +41,13 @@ class SqliteStore:
     async def open(
         cls, path: Path, clock: LeaseClock | None = None, history_bytes: int = HISTORY_BYTES
     ) -> "SqliteStore":
-        """Open the file, or make it; beside it lie `.lock` and, while open, `-wal`.
+        """Open the file, or make it; beside it are `.lock` and, while it is open, `-wal`.
 
-        What was before is no watcher's history.
+        Watchers get no events from before.
 
         Raises:
             StoreInUseError: Another store has it open.
-            StoreFormatError: The file is something else.
+            StoreFormatError: The file is not a store.
             StoreUnavailableError: SQLite cannot open it.
         """
         lock = FileLock(path.with_name(path.name + ".lock"))
@@ -131,10 +131,10 @@ class SqliteStore:
             self._lock.release()
             self._lock = None
 
-    def _on_news(self, news: News) -> None:
-        self._history.publish(news.events)
+    def _on_commit(self, result: CommitResult) -> None:
+        self._history.publish(result.events)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if news.next_deadline_s is not None:
-            self._timer = self._clock.call_at(news.next_deadline_s, self._committer.nudge)
+        if result.next_deadline_s is not None:
+            self._timer = self._clock.call_at(result.next_deadline_s, self._committer.nudge)

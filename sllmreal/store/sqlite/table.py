@@ -1,4 +1,4 @@
-"""Keys and leases in SQLite tables: what `Machine` works on within one transaction."""
+"""Keys and leases in SQLite tables, for `Machine` within one transaction."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from sllmreal.store.errors import StoreFormatError
 from sllmreal.store.machine import LeaseRow
 from sllmreal.store.values import KeyValue
 
-FORMAT = 0x534C4C4D  # SQLite's application_id: who made the file
+FORMAT = 0x534C4C4D  # SQLite's application_id of our files
 VERSION = 1
 
 _SCHEMA = """
@@ -29,7 +29,8 @@ _ITEM = "SELECT key, value, version, created, lease_id FROM items"
 
 
 def boot_id() -> str:
-    """Names the machine's start from which the monotonic clock counts; unknown: never the same."""
+    """Return the id of the machine's start, from which the monotonic clock counts; else a new
+    one."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except FileNotFoundError:
@@ -37,17 +38,18 @@ def boot_id() -> str:
 
 
 class SqlTable:
-    """`Table` over a connection that this object's user opens and closes transactions on.
+    """A `StoreTable` over a connection; its caller opens and closes the transactions.
 
-    Deadlines are instants of the monotonic clock, which means something only until the machine
-    restarts: a lease from before that gets its whole TTL again, so none ends too early.
+    Deadlines are instants of the monotonic clock, which restarts with the machine: a lease from
+        before
+    that gets its whole TTL again, so that no lease ends too early.
     """
 
     def __init__(self, connection: sqlite3.Connection, boot: str, now_s: float) -> None:
         self._sql = connection
         self._boot = boot
         self._next_deadline_s: float | None = None
-        self._leases_changed = True  # since that was read
+        self._leases_changed = True  # since _next_deadline_s was read
         self._prepare()
         self.revision = self.saved_revision()
         self._sql.execute(
@@ -68,26 +70,26 @@ class SqlTable:
             raise StoreFormatError(f"the file is not a store of version {VERSION}")
 
     def saved_revision(self) -> int:
-        """What the file says, within the present transaction."""
+        """Return the revision in the file, within the present transaction."""
         (revision,) = self._sql.execute("SELECT revision FROM store").fetchone()
         return int(revision)
 
     def save_revision(self) -> None:
-        """Before the commit."""
+        """Write the revision, before the commit."""
         self._sql.execute("UPDATE store SET revision = ?", (self.revision,))
 
     def rolled_back(self, revision: int) -> None:
-        """The transaction that began at this revision has changed nothing."""
+        """Forget the changes of a transaction that began at this revision."""
         self.revision = revision
         self._leases_changed = True
 
     def get(self, key: str) -> KeyValue | None:
-        """See `Table.get`."""
+        """See `StoreTable.get`."""
         row = self._sql.execute(f"{_ITEM} WHERE key = ?", (key,)).fetchone()
         return KeyValue(*row) if row else None
 
     def write(self, item: KeyValue) -> None:
-        """See `Table.write`."""
+        """See `StoreTable.write`."""
         self._sql.execute(
             "INSERT INTO items VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
             "value = excluded.value, version = excluded.version, created = excluded.created, "
@@ -96,11 +98,11 @@ class SqlTable:
         )
 
     def remove(self, key: str) -> None:
-        """See `Table.remove`."""
+        """See `StoreTable.remove`."""
         self._sql.execute("DELETE FROM items WHERE key = ?", (key,))
 
     def items(self, first: str, end: str, after: str | None, limit: int | None) -> list[KeyValue]:
-        """Those with first <= key < end and behind `after`, in order, at most `limit`."""
+        """Return the items with first <= key < end and key > `after`, in order, at most `limit`."""
         rows = self._sql.execute(
             f"{_ITEM} WHERE key >= ? AND key < ? AND key > ? ORDER BY key LIMIT ?",
             (first, end, after or "", -1 if limit is None else limit),
@@ -108,28 +110,28 @@ class SqlTable:
         return [KeyValue(*row) for row in rows]
 
     def keys_between(self, first: str, end: str) -> Sequence[str]:
-        """See `Table.keys_between`."""
+        """See `StoreTable.keys_between`."""
         rows = self._sql.execute(
             "SELECT key FROM items WHERE key >= ? AND key < ? ORDER BY key", (first, end)
         )
         return [key for (key,) in rows]
 
     def keys_of(self, lease_id: int) -> Sequence[str]:
-        """See `Table.keys_of`."""
+        """See `StoreTable.keys_of`."""
         rows = self._sql.execute(
             "SELECT key FROM items WHERE lease_id = ? ORDER BY key", (lease_id,)
         )
         return [key for (key,) in rows]
 
     def lease(self, lease_id: int) -> LeaseRow | None:
-        """See `Table.lease`."""
+        """See `StoreTable.lease`."""
         row = self._sql.execute(
             "SELECT id, ttl_s, deadline_s FROM leases WHERE id = ?", (lease_id,)
         ).fetchone()
         return LeaseRow(*row) if row else None
 
     def write_lease(self, row: LeaseRow) -> None:
-        """See `Table.write_lease`."""
+        """See `StoreTable.write_lease`."""
         self._leases_changed = True
         self._sql.execute(
             "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)",
@@ -137,12 +139,12 @@ class SqlTable:
         )
 
     def remove_lease(self, lease_id: int) -> None:
-        """See `Table.remove_lease`."""
+        """See `StoreTable.remove_lease`."""
         self._leases_changed = True
         self._sql.execute("DELETE FROM leases WHERE id = ?", (lease_id,))
 
     def leases_due(self, now_s: float) -> Sequence[LeaseRow]:
-        """See `Table.leases_due`."""
+        """See `StoreTable.leases_due`."""
         next_s = self.next_deadline_s()
         if next_s is None or next_s > now_s:
             return []
@@ -154,7 +156,8 @@ class SqlTable:
         return [LeaseRow(*row) for row in rows]
 
     def next_deadline_s(self) -> float | None:
-        """When the next lease ends, None when there is none. Asked twice in each commit."""
+        """Return the deadline of the next lease; None: there is none. Called twice in each
+        commit."""
         if self._leases_changed:
             found = self._sql.execute("SELECT min(deadline_s) FROM leases").fetchone()
             (self._next_deadline_s,) = found
