@@ -136,7 +136,7 @@ class Leader:
         if model.name in self.peer_table.deployed:
             raise UsageError(f"model {model.name} is deployed already: delete it first")
         self.loop.handle(ModelDeployed(model.checkpoint, model.num_slots), model=model)
-        self.peer_table.broadcast(DeployedModels(self.models()))
+        self.peer_table.broadcast(DeployedModels(self.models()), ("gateway", "worker"))
         _LOG.info("model deployed from %s", model.source, extra={"model": model.name})
 
     def delete(self, name: str) -> None:
@@ -144,7 +144,7 @@ class Leader:
         if name not in self.peer_table.deployed:
             raise UsageError(f"no model {name} is deployed")
         self.loop.handle(ModelDeleted(name))
-        self.peer_table.broadcast(DeployedModels(self.models()))
+        self.peer_table.broadcast(DeployedModels(self.models()), ("gateway", "worker"))
         _LOG.info("model deleted", extra={"model": name})
 
     def models(self) -> tuple[ModelDeployment, ...]:
@@ -248,8 +248,8 @@ class Leader:
         self._cancel_grace_timer(peer)
         peer.channel = channel
         channel.post(Welcome(self.term, peer.last_durable, self.loop.clock.zero_at_s))
+        channel.post(DeployedModels(self.models()))
         if peer.kind == "gateway":
-            channel.post(DeployedModels(self.models()))
             channel.post(self._workers())
         else:
             self.peer_table.broadcast(self._workers())

@@ -38,6 +38,7 @@ class Worker:
         launch: Makes what engines run in.
         data_plane: Where gateways reach the engines.
         report: Told every event for the controller, in order.
+        note_deployed: Called with all deployed models at every change of them.
     """
 
     def __init__(
@@ -47,9 +48,11 @@ class Worker:
         launch: Launch,
         data_plane: DataPlane,
         report: Callable[[ReportedEvent], None],
+        note_deployed: Callable[[tuple[ModelDeployment, ...]], None] = lambda models: None,
     ) -> None:
         self.server = server
         self.report = report
+        self._note_deployed = note_deployed
         self._storage = storage
         self._launch = launch
         self._data_plane = data_plane
@@ -64,7 +67,8 @@ class Worker:
         return WorkerOffer(self.server, self._storage.resident(), self._data_plane.address)
 
     def deployed(self, models: tuple[ModelDeployment, ...]) -> None:
-        """A worker hears of a model with the order to start it."""
+        """Pass the deployed models on. An order to start an instance has its model with it."""
+        self._note_deployed(models)
 
     def alive(self, addresses: tuple[str, ...]) -> None:
         """Workers need not know of each other."""
