@@ -138,7 +138,7 @@ class ReportsLogged(_Message, frozen=True):
 
 
 class DeployedModels(_Message, frozen=True):
-    """All models that are deployed. Sent to gateways after `Welcome` and at every change.
+    """All models that are deployed. Sent to each peer after `Welcome` and at every change.
 
     `unservable`: by name, the reasons why no server can run a model.
     """

@@ -150,7 +150,7 @@ class Leader:
         if reason := misfit(model, self.peer_table.known_servers):
             raise UsageError(reason)
         self.loop.handle(ModelDeployed(model.checkpoint, model.num_slots), model=model)
-        self.peer_table.broadcast(self._deployed())
+        self.peer_table.broadcast(self._deployed(), ("gateway", "worker"))
         _LOG.info("model deployed from %s", model.source, extra={"model": model.name})
 
     def delete(self, name: str) -> None:
@@ -158,7 +158,7 @@ class Leader:
         if name not in self.peer_table.deployed:
             raise UsageError(f"no model {name} is deployed")
         self.loop.handle(ModelDeleted(name))
-        self.peer_table.broadcast(self._deployed())
+        self.peer_table.broadcast(self._deployed(), ("gateway", "worker"))
         _LOG.info("model deleted", extra={"model": name})
 
     def models(self) -> tuple[ModelDeployment, ...]:
@@ -262,8 +262,8 @@ class Leader:
         self._cancel_grace_timer(peer)
         peer.channel = channel
         channel.post(Welcome(self.term, peer.last_durable, self.loop.clock.zero_at_s))
+        channel.post(self._deployed())
         if peer.kind == "gateway":
-            channel.post(self._deployed())
             channel.post(self._workers())
         else:
             self.peer_table.broadcast(self._workers())

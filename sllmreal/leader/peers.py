@@ -231,10 +231,10 @@ class PeerTable:
         if peer is not None and peer.incarnation == origin.incarnation and origin.number > 0:
             peer.last_durable = origin.number
 
-    def broadcast(self, message: FromLeader) -> None:
-        """Post a message to all gateways that are connected."""
+    def broadcast(self, message: FromLeader, kinds: tuple[PeerKind, ...] = ("gateway",)) -> None:
+        """Post a message to all peers of those kinds that are connected."""
         for peer in self.peers.values():
-            if peer.kind == "gateway":
+            if peer.kind in kinds:
                 self._post(peer, message)
 
     @staticmethod

@@ -38,7 +38,10 @@ def add_sizes(parser: argparse.ArgumentParser) -> None:
         "--ssd-gb", type=float, default=0.0, help="size of the cache of checkpoints on the SSD"
     )
     parser.add_argument(
-        "--spares", type=int, default=1, help="engine processes that each worker starts in advance"
+        "--spares",
+        type=int,
+        default=1,
+        help="engine processes that each worker starts in advance, per kind of engine in use",
     )
     parser.add_argument(
         "--paced", action="store_true", help="emulate loads without bytes (for engine `timed`)"

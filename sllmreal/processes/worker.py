@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sllmcore.types import ServerSpec
 from sllmreal import logs
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.home import opened_home
 from sllmreal.control.leader_link import LeaderLink
 from sllmreal.control.messages import ReportedEvent
@@ -37,7 +38,8 @@ async def work(site: Site, server: ServerSpec, storage: Storage, options: Proces
         _LOG.warning("%s", problem, extra={"server": server.id})
 
     async with Spares(options, log) as spares:
-        await work_with(site, server, storage, process_launch(options, spares))
+        launch = process_launch(options, spares)
+        await work_with(site, server, storage, launch, note_deployed=spares.keep_for)
 
 
 async def work_with(
@@ -46,6 +48,7 @@ async def work_with(
     storage: Storage,
     launch: MakeRunner,
     observe: Callable[[ReportedEvent], None] = lambda event: None,
+    note_deployed: Callable[[tuple[ModelDeployment, ...]], None] = lambda models: None,
 ) -> None:
     """Run a server's worker until cancelled.
 
@@ -55,6 +58,7 @@ async def work_with(
         storage: The server's tiers.
         launch: Makes the runner of each instance's engine.
         observe: Gets each event before it is reported, for a benchmark.
+        note_deployed: Called with all deployed models at every change of them.
     """
     link, plane = LeaderLink("worker", server.id, leader_dial(site)), DataPlane()
 
@@ -64,7 +68,12 @@ async def work_with(
 
     async with AsyncExitStack() as stack:
         worker = Worker(
-            server=server, storage=storage, make_runner=launch, data_plane=plane, report=report
+            server=server,
+            storage=storage,
+            make_runner=launch,
+            data_plane=plane,
+            report=report,
+            note_deployed=note_deployed,
         )
         stack.push_async_callback(worker.close)
         await stack.enter_async_context(serving(plane, site.worker(server.id), site.key()))

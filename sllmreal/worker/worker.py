@@ -41,6 +41,7 @@ class Worker:
         make_runner: Makes the runners of engines.
         data_plane: The relay between gateways and engines.
         report: Called with each event for the controller, in order.
+        note_deployed: Called with all deployed models at every change of them.
     """
 
     def __init__(
@@ -50,9 +51,11 @@ class Worker:
         make_runner: MakeRunner,
         data_plane: DataPlane,
         report: Callable[[ReportedEvent], None],
+        note_deployed: Callable[[tuple[ModelDeployment, ...]], None] = lambda models: None,
     ) -> None:
         self.server = server
         self.report = report
+        self._note_deployed = note_deployed
         self._storage = storage
         self._make_runner = make_runner
         self._data_plane = data_plane
@@ -67,7 +70,8 @@ class Worker:
         return WorkerOffer(self.server, self._storage.resident(), self._data_plane.address)
 
     def deployed(self, models: tuple[ModelDeployment, ...]) -> None:
-        """Ignore deployments: a launch brings its model."""
+        """Pass the deployed models on. A message that starts an instance has its model with it."""
+        self._note_deployed(models)
 
     def alive(self, addresses: tuple[str, ...]) -> None:
         """Ignore the addresses of other workers."""

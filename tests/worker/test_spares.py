@@ -17,11 +17,14 @@ from pathlib import Path
 import pytest
 
 from sllmcore.errors import UsageError
+from sllmreal.control.deployment import ModelDeployment
 from sllmreal.worker import spares as spares_module
 from sllmreal.worker.process_options import ProcessOptions
 from sllmreal.worker.process_runner import process_launch
 from sllmreal.worker.spares import Spares
 from tests.worker.stages import WAIT_S, Stage, ended, pid_of, staged, start
+
+TIMED_TOO = "sllmreal.engine.timed:TIMED"  # the same kind of engine by another name
 
 
 @dataclass
@@ -239,3 +242,30 @@ def test_spares_that_cannot_be_booted_are_talked_about_and_instances_start() -> 
 def test_there_cannot_be_less_than_none() -> None:
     with pytest.raises(UsageError, match="num_spares"):
         ProcessOptions(num_spares=-1)
+
+
+def test_spares_are_kept_for_the_engines_of_the_deployed_models(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(spares_module, "_gains_from_spare", lambda engine: engine != "paced")
+
+    def models(*engines: str) -> list[ModelDeployment]:
+        return [ModelDeployment(f"m{n}", "-", 1, 64, 0.0, one) for n, one in enumerate(engines)]
+
+    async def scenario() -> None:
+        async with bench() as here:
+            [timed] = await here.full()
+            here.spares.keep_for(models())
+            assert await here.full() == [timed]
+            here.spares.keep_for(models("timed", TIMED_TOO, "timed"))
+            both = await here.full()
+            assert both[0] == timed and len(both) == 2
+            here.spares.keep_for(models(TIMED_TOO, "paced"))
+            assert await here.full() == both[1:]
+            process = here.spares.hand_out("i1", TIMED_TOO)
+            assert process is not None and process.pid == both[1]
+            await process.end()
+
+            assert ended(timed)
+
+    asyncio.run(scenario())

@@ -1,14 +1,19 @@
 """Kill leaders, workers and engines of a running cluster under load, and check every token.
 
     python -m experiments.campaigns.cluster.kills --kills 200
+    python -m experiments.campaigns.cluster.kills --kills 200 --engine vllm
 
 Runs the processes of `sllm serve` with timed engines, and eight clients that send one request after
 another through a gateway in this process. Kills a random process with SIGKILL every 0.2 to 2.5 s.
+With --engine vllm the engines are vLLM's, with greedy float32 weights. Five kills of six hit them
+or their spares, and three requests are answered between two kills. The policy migrates requests
+whenever it can.
 
 Checks that every request ends with exactly the tokens of an undisturbed run: none lost, none
 repeated, none rejected. Prints how long the gateway had no leader after each kill of one.
 
-Duration: about 8 minutes for 200 kills. Exit status: 1 if a request was lost or a token is wrong.
+Duration: about 8 minutes for 200 kills, 20 with vLLM. Exit status: 1 if a request was lost or a
+token is wrong.
 """
 
 import asyncio
@@ -17,27 +22,26 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.benchmarks.store.etcd_cluster import ETCD, EtcdCluster
 from experiments.benchmarks.terminal import ProgressLine, command_parser
+from experiments.campaigns.cluster.kill_plans import KillPlan, timed_plan, vllm_plan
 from experiments.campaigns.cluster.testbed import (
     ClusterTestbed,
-    expected_tokens,
     kill_random_process,
     requests_left_open,
     running_testbed,
 )
+from sllmcore.events import MigrationFinished
 from sllmreal.control.home import opened_home
-from sllmreal.control.messages import GetStatus
+from sllmreal.control.messages import GetStatus, ReportedEvent
 from sllmreal.control.operator import ask
-from sllmreal.gateway.backend import GenerationRequest
 from sllmreal.store.registry import parsed_store
 
-ANSWER_S = 60.0
-KINDS = ("leader", "leader", "worker", "engine")  # half of the kills hit a leader or standby
+_PATIENCE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +66,35 @@ class KillResults:
     num_tokens: int = 0
     failures: list[str] = field(default_factory=list)
     takeovers: list[Takeover] = field(default_factory=list)
+    num_migrations: int = 0
+
+    def count_event(self, event: ReportedEvent) -> None:
+        """Count an event that the router reports to the leader."""
+        self.num_migrations += isinstance(event, MigrationFinished)
 
 
-async def run(kills: int, seed: int, store: str, directory: Path, clients: int = 8) -> KillResults:
+async def run(
+    kills: int,
+    seed: int,
+    store: str,
+    directory: Path,
+    clients: int = 8,
+    plan: KillPlan | None = None,
+) -> KillResults:
     """Kill `kills` processes of a cluster under load and return what was found.
 
     The cluster need not have recovered from one kill when the next one follows.
     """
-    rng, results = random.Random(seed), KillResults()
-    async with running_testbed(opened_home(directory), store) as testbed:
+    rng, results, plan = random.Random(seed), KillResults(), plan or timed_plan()
+    async with running_testbed(opened_home(directory), store, plan.cluster) as testbed:
+        await plan.requests.prepare(testbed)
+        testbed.router.event_listeners.append(results.count_event)
         stop = asyncio.Event()
         tasks = [
             asyncio.create_task(
                 _run_client(
                     testbed=testbed,
+                    plan=plan,
                     results=results,
                     rng=random.Random(rng.random()),
                     name=f"c{number}",
@@ -85,7 +104,8 @@ async def run(kills: int, seed: int, store: str, directory: Path, clients: int =
             for number in range(clients)
         ]
         watch = asyncio.create_task(_watch_leaders(testbed, results))
-        await _kill_processes(testbed, results, kills, rng, standby=parsed_store(store).kind.shared)
+        standby = parsed_store(store).kind.shared
+        await _kill_processes(testbed, plan, results, kills, rng, standby=standby)
         stop.set()
         await asyncio.gather(*tasks)
         watch.cancel()
@@ -96,13 +116,21 @@ async def run(kills: int, seed: int, store: str, directory: Path, clients: int =
 
 
 async def _kill_processes(
-    testbed: ClusterTestbed, results: KillResults, kills: int, rng: random.Random, *, standby: bool
+    testbed: ClusterTestbed,
+    plan: KillPlan,
+    results: KillResults,
+    kills: int,
+    rng: random.Random,
+    *,
+    standby: bool,
 ) -> None:
     with ProgressLine("kills", kills) as progress:
         done = 0
         while done < kills:
-            await asyncio.sleep(rng.uniform(0.2, 2.5))
-            kind = rng.choice(KINDS)
+            answered = results.num_answered + plan.answers
+            await asyncio.sleep(rng.uniform(*plan.pause_s))
+            await _until_answered(results, answered)
+            kind = rng.choice(plan.kinds)
             leaders = testbed.link.num_leaders
             if not kill_random_process(kind, testbed.home, rng):
                 continue
@@ -114,8 +142,16 @@ async def _kill_processes(
             progress.show(done, note)
 
 
+async def _until_answered(results: KillResults, num_answered: int) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_PATIENCE_S):
+            while results.num_answered < num_answered:  # noqa: ASYNC110 - set by clients
+                await asyncio.sleep(0.05)
+
+
 async def _run_client(
     testbed: ClusterTestbed,
+    plan: KillPlan,
     results: KillResults,
     rng: random.Random,
     name: str,
@@ -125,18 +161,10 @@ async def _run_client(
     number = 0
     while not stop.is_set():
         number += 1
-        prompt = tuple(rng.randrange(1000) for _ in range(rng.randint(1, 50)))
-        model = rng.choice(testbed.models)
-        request = GenerationRequest(
-            request_id=f"{name}-{number}",
-            model=model,
-            tenant="",
-            prompt=prompt,
-            max_output_tokens=rng.randint(1, 200),
-        )
+        request = plan.requests.drawn(rng, f"{name}-{number}", rng.choice(testbed.models))
         tokens: list[int] = []
         try:
-            async with asyncio.timeout(ANSWER_S):
+            async with asyncio.timeout(plan.answer_s):
                 async for generated in testbed.router.submit(request):
                     tokens += generated.tokens
         except Exception as error:  # any error is a failure of the cluster
@@ -144,7 +172,7 @@ async def _run_client(
             continue
         results.num_answered += 1
         results.num_tokens += len(tokens)
-        if tuple(tokens) != expected_tokens(request):
+        if tuple(tokens) != plan.requests.expected(request):
             results.failures.append(f"{request.request_id}: tokens differ from an undisturbed run")
 
 
@@ -176,6 +204,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         default="sqlite",
         help="store of the leader; etcd starts three nodes and adds a standby leader",
     )
+    parser.add_argument(
+        "--engine", choices=("timed", "vllm"), default="timed", help="engine of the models"
+    )
+    parser.add_argument(
+        "--model", type=Path, help="directory of the model for vLLM (default: small random ones)"
+    )
     arguments = parser.parse_args(argv)
     if arguments.store == "etcd" and ETCD is None:
         parser.error("--store etcd needs etcd, which is not on PATH: apt-get install etcd-server")
@@ -184,13 +218,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         with etcd as nodes:
             store = "sqlite" if nodes is None else "etcd:" + ",".join(nodes.addresses)
             home = Path(directory) / "home"
-            results = asyncio.run(run(arguments.kills, arguments.seed, store, home))
+            plan = timed_plan()
+            if arguments.engine == "vllm":
+                plan = vllm_plan(Path(directory), arguments.model)
+            results = asyncio.run(run(arguments.kills, arguments.seed, store, home, plan=plan))
     _report(results)
     return 1 if results.failures else 0
 
 
 def _report(results: KillResults) -> None:
-    print(f"kills {results.kills}: {results.num_answered} answered, {results.num_tokens} tokens")
+    answered = f"{results.num_answered} answered, {results.num_tokens} tokens"
+    print(f"kills {results.kills}, {results.num_migrations} migrations: {answered}")
     plain = sorted(one.seconds for one in results.takeovers if not one.num_kills)
     repeated = sorted(one.seconds for one in results.takeovers if one.num_kills)
     for label, times in (("takeovers", plain), ("takeovers with a second kill", repeated)):

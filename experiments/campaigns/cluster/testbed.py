@@ -57,7 +57,7 @@ def timed_model(
 
 @dataclass(frozen=True, slots=True)
 class ClusterOptions:
-    """The command-line arguments of each worker, the models, and how often the log is compacted.
+    """The command-line arguments of each worker and of the leader, and the models.
 
     Attributes:
         compact_every: Log entries between two compactions.
@@ -66,6 +66,7 @@ class ClusterOptions:
     workers: tuple[tuple[str, ...], ...] = (PACED_WORKER, PACED_WORKER)
     models: tuple[ModelDeployment, ...] = tuple(timed_model(name) for name in ("m0", "m1", "m2"))
     compact_every: int = 100
+    leader: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,8 @@ async def running_testbed(
     """
     options = options or ClusterOptions()
     home_arguments = ("--home", str(home.directory))
-    leader_arguments = ("--store", store, "--compact-every", str(options.compact_every))
+    compaction = ("--compact-every", str(options.compact_every))
+    leader_arguments = ("--store", store, *compaction, *options.leader)
     leaders = ["leader", "standby"] if store.startswith("etcd") else ["leader"]
     commands = [
         ChildCommand(

@@ -8,9 +8,9 @@ engines of the same tiny model, and a random number of tokens that the destinati
 --engine vllm the engines are vLLM's, in vLLM's Python (`make vllm`); with --engine both, sequences
 migrate from vLLM to the transformers engine and back.
 
-Checks that outputs are equal in float32, and in every dtype if the whole cache was copied between
-engines of one kind. Token replay in half precision may differ, because prefill and decode round
-differently; the table shows how often.
+Checks that outputs are equal in float32, and in every dtype if the whole cache was copied; with
+--engine both, that greedy outputs are equal in float32. Token replay in half precision may differ,
+because prefill and decode round differently; the table shows how often.
 
 Duration: about 8 minutes for 500 points per cell. Exit status: 1 if an output differs that must be
 equal.
@@ -63,10 +63,13 @@ class IdentityCell:
     def must_be_identical(self) -> bool:
         """True in float32, and if the whole cache was copied between engines of one kind.
 
+        Between two kinds of engines only greedy output must be identical: their logits differ by
+        rounding, which moves a random draw at the edge of two tokens.
         A tail that is copied behind a replayed prefix does not undo the rounding of the prefix.
         """
-        copied = self.same_engine and self.transfer is CacheTransfer.COPY
-        return self.dtype == "float32" or copied
+        if not self.same_engine:
+            return self.dtype == "float32" and self.sampling == "greedy"
+        return self.dtype == "float32" or self.transfer is CacheTransfer.COPY
 
 
 @dataclass(frozen=True, slots=True)
