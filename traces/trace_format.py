@@ -24,9 +24,9 @@ class TraceFormat:
         columns: Columns that the header of each file has; empty if files have no header.
         batches: Reads the rows of one file in file order. The clock is shared by all files.
         counts: Reads all files as counts per window.
-        recognises: Whether a first line, without a header, is in the format.
+        recognises: Returns whether a first line that is no header is in the format.
         marks_failures: Rows with 0 output tokens are failed requests.
-        names_functions: Rows name functions, whose arrivals may be re-sampled (`cv_reading`).
+        names_functions: Rows name functions; `cv_reading` may re-sample their arrivals.
     """
 
     columns: frozenset[str] = frozenset()

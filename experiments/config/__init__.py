@@ -1,4 +1,4 @@
-"""What a run is made of, as frozen values: one file per group of `configs/`.
+"""The configuration of a run, as frozen values: one file per group of `configs/`.
 
-Hydra composes the YAML, `reading` turns it into these values, and nothing below sees Hydra again.
+Hydra composes the YAML and `reading` turns it into these values; no other code uses Hydra.
 """

@@ -1,4 +1,4 @@
-"""What `experiments.compare` is told besides the run: which policies, which seeds, how."""
+"""The configuration of a comparison besides that of a run: its policies, seeds and processes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -13,10 +13,10 @@ class CompareConfig:
     """A comparison.
 
     Args:
-        policies: Options of the group `policy`.
-        seeds: Each policy is run with each; None: with the config's one seed.
-        workers: Processes; None: one per CPU.
-        json: Print the results as JSON in place of the table.
+        policies: Options of the group `policy`, or registered policies.
+        seeds: Seeds of each policy's runs; None: the config's one seed.
+        workers: Number of processes; None: one per CPU.
+        json: Print the results as JSON, not as a table.
     """
 
     policies: tuple[str, ...]
@@ -39,10 +39,10 @@ _KEYS = tuple(field.name for field in fields(CompareConfig))
 
 
 def compare_config(plain: Mapping[str, Any]) -> CompareConfig:
-    """From composed YAML."""
+    """Read the comparison from composed YAML. Raises UsageError."""
     return read_config(CompareConfig, {key: plain[key] for key in _KEYS})
 
 
 def without_compare_keys(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """The run alone; experiments set both, for both commands."""
+    """Return the keys of the run only; configs set both, for both commands."""
     return {key: value for key, value in plain.items() if key not in _KEYS}

@@ -1,4 +1,4 @@
-"""The driver of a run: the simulator, or a real cluster; and what is true besides the hardware."""
+"""The driver of a run: the simulator or a real cluster, and what is true besides the hardware."""
 
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -21,22 +21,23 @@ from sllmsim.setup import LoaderProfile, MigrationSettings
 
 @dataclass(frozen=True, slots=True)
 class DriverConfig:
-    """How the cluster behaves.
+    """The behaviour of the cluster.
 
     Args:
         kind: `sim`, or `real`, which needs `real`.
-        system: What kind real replays against: this project's cluster, or Ray Serve itself; kind
-            sim plays either by the policy, the loader and the rest.
+        system: The system that kind real replays against: this project's cluster, or Ray Serve
+            itself. Kind sim plays either by the policy, the loader and the rest.
         real: The real cluster that is run; with kind sim, the one that is predicted.
         phases: Preset of the cold-start phases that move no bytes (`sllmsim.phases.PRESETS`).
         loader: Share of each link's bandwidth that the checkpoint loader reaches.
         migration: Messages and rounds of the token migration.
         faults: Mean times between faults.
-        fault_horizon_s: Faults strike before this instant; None: there are none.
-        recovers_tokens: An inference whose server crashed goes on from the tokens already sent.
-        storage_bytes_per_s: Of the remote storage service, all servers together; None: no limit.
-        profiled_migration: The policy knows each model's migration time from a profile taken
-            before the run, as ServerlessLLM does; otherwise it starts from `policy.migration`.
+        fault_horizon_s: Faults occur before this instant; None: there are none.
+        recovers_tokens: A request on a crashed server continues after the tokens already sent.
+        storage_bytes_per_s: Bandwidth of the remote storage service, for all servers together;
+            None: no limit.
+        profiled_migration: The policy gets each model's migration time from a profile taken before
+            the run, as in ServerlessLLM; otherwise it starts from `policy.migration`.
         journal: Write the journal; a run without one is faster and cannot be replayed.
     """
 
@@ -61,11 +62,14 @@ class DriverConfig:
         if self.fault_horizon_s is not None and self.fault_horizon_s < 0:
             raise UsageError(f"fault_horizon_s must not be negative, got {self.fault_horizon_s}")
         if self.storage_bytes_per_s is not None and self.storage_bytes_per_s <= 0:
-            raise UsageError(f"storage_bytes_per_s must be positive: {self.storage_bytes_per_s}")
+            raise UsageError(
+                f"storage_bytes_per_s must be positive, got {self.storage_bytes_per_s}"
+            )
 
     @property
     def loader_profile(self) -> LoaderProfile:
-        """Of the loads that the simulator plays: as given, or what was measured."""
+        """The loader that the simulator plays: as configured, or as measured on the real
+        cluster."""
         if self.real is None:
             return self.loader
         share, loader = self.real.calibration.load_share, self.loader
@@ -78,7 +82,7 @@ class DriverConfig:
 
     @property
     def phase_model(self) -> PhaseModel:
-        """Of the cold starts that the simulator plays: the preset, or what was measured."""
+        """The cold-start phases that the simulator plays: the preset, or as measured."""
         if self.real is None:
             return preset_named(self.phases)
         calibration, source = self.real.calibration, "measured by experiments.real.calibrate"

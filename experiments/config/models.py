@@ -1,4 +1,4 @@
-"""The deployed models, and where their checkpoints lie when a run begins."""
+"""The deployed models, and the places of their checkpoints when a run begins."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,12 +13,12 @@ class Deployment:
     """Copies of one model that count as different models, as fine-tuned variants do.
 
     Args:
-        model: Id of the model table, such as "opt-6.7b".
-        replicas: How many; those of deployment `a` are called a-0, a-1, ...
-        dtype: Of the weights: fp16, fp8, int8 or int4.
-        num_gpus: That one instance takes; None: as many as its weights and KV cache need.
-        num_slots: Requests that one instance runs at once; 1 in the paper. None: as many as the KV
-            cache beside the weights holds, each of `context_tokens`.
+        model: Id in the model table, such as "opt-6.7b".
+        replicas: Number of copies; those of deployment `a` are called a-0, a-1, ...
+        dtype: Type of the weights: fp16, fp8, int8 or int4.
+        num_gpus: GPUs per instance; None: as many as its weights and KV cache need.
+        num_slots: Concurrent requests per instance; 1 in the paper. None: as many as fit, each of
+            `context_tokens`, into the KV cache beside the weights.
     """
 
     model: str
@@ -37,12 +37,13 @@ class Deployment:
                 raise UsageError(f"{name} must be at least 1, got {value}")
 
     def gpus_per_instance(self, gpu: GpuSpec) -> int:
+        """Return the number of GPUs of one instance."""
         if self.num_gpus is not None:
             return self.num_gpus
         return gpus_needed(model_named(self.model), dtype_named(self.dtype), gpu)
 
     def slots_per_instance(self, gpu: GpuSpec) -> int:
-        """At least one, even where the memory does not hold one request's whole context."""
+        """Return the slots: at least one, even if one request's whole context does not fit."""
         if self.num_slots is not None:
             return self.num_slots
         kv_bytes = self.context_tokens * model_named(self.model).kv_bytes_per_token()
@@ -51,19 +52,19 @@ class Deployment:
 
     @property
     def size_bytes(self) -> int:
-        """Of the checkpoint."""
+        """The size of the checkpoint."""
         return model_named(self.model).weight_bytes(dtype_named(self.dtype))
 
 
 @dataclass(frozen=True, slots=True)
 class PlacementRule:
-    """What one tier of each server holds at the start.
+    """The content of one tier of each server at the start.
 
     Args:
-        kind: `everywhere`: each server holds the most popular models that fit. `round_robin`:
-            in rounds, most popular model first, each goes to the next server that has room and
-            lacks it. `none`: nothing; the checkpoints are in remote storage.
-        replicas: Rounds of round_robin; None: until no model finds room.
+        kind: `everywhere`: each server has the most popular models that fit. `round_robin`: in
+            rounds, the most popular model first, each model goes to the next server that has room
+            and lacks it. `none`: the tier is empty; the checkpoints are in remote storage.
+        replicas: Rounds of round_robin; None: until no model fits.
     """
 
     kind: Literal["everywhere", "round_robin", "none"] = "none"
@@ -73,7 +74,7 @@ class PlacementRule:
         if self.replicas is not None and self.replicas < 1:
             raise UsageError(f"replicas must be at least 1, got {self.replicas}")
         if self.replicas is not None and self.kind != "round_robin":
-            raise UsageError(f"replicas belong to round_robin, not {self.kind}")
+            raise UsageError(f"replicas belong to kind round_robin, not {self.kind}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class ModelsConfig:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of all models, in the order of the deployments."""
+        """The names of all models, in the order of the deployments."""
         return tuple(
             f"{name}-{index}"
             for name, deployment in self.deployments.items()

@@ -1,4 +1,5 @@
-"""Plain data, as YAML gives it, into frozen dataclasses: an unknown or mistyped key is refused."""
+"""Reading of plain data from YAML into frozen dataclasses; unknown and mistyped keys are
+refused."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -12,11 +13,11 @@ Value = TypeVar("Value")
 
 
 def read_config(kind: type[Value], plain: object) -> Value:
-    """A dataclass, with all that is nested in it, from dicts, lists and primitives.
+    """Return a dataclass, with all that is nested in it, from dicts, lists and primitives.
 
     Raises:
-        UsageError: A value has the wrong type or is out of its range, a key is missing, or there
-            is a key that nothing reads. It names the path of the key.
+        UsageError: A value has the wrong type or is out of its range, a key is missing, or a key is
+            unknown. The error names the path of the key.
     """
     try:
         value = msgspec.convert(plain, kind)
@@ -28,13 +29,13 @@ def read_config(kind: type[Value], plain: object) -> Value:
 
 
 def _readable(message: str) -> str:
-    """msgspec writes "problem - at `$.a.b`"; a path in front reads better."""
+    """Put the path first: msgspec writes "problem - at `$.a.b`"."""
     problem, _, path = message.partition(" - at `$.")
     return f"{path.rstrip('`')}: {problem}" if path else problem
 
 
 def _unread(plain: object, read: object, path: str) -> Iterator[str]:
-    """Keys of `plain` that did not come through: msgspec passes over what a dataclass lacks."""
+    """Yield the keys of `plain` that were not read: msgspec ignores keys that a dataclass lacks."""
     if isinstance(plain, Mapping) and isinstance(read, Mapping):
         for key, value in plain.items():
             place = f"{path}.{key}" if path else str(key)

@@ -1,8 +1,7 @@
-"""The real driver: what runs the engines, and what its cost was measured to be.
+"""The real driver: the engines of a real cluster, and their measured costs.
 
-A calibration is what the simulator has to know to predict such a cluster. It is measured on an idle
-one before any workload is replayed (`python -m experiments.real.calibrate`), never fitted to a
-result.
+The simulator needs a calibration to predict such a cluster. It is measured on an idle cluster
+before any workload is replayed (`python -m experiments.real.calibrate`), never fitted to a result.
 """
 
 from dataclasses import dataclass, field
@@ -28,21 +27,20 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What an idle cluster takes beyond the time that a timed engine sleeps.
+    """The times of an idle cluster besides the sleep of a timed engine.
 
     Args:
-        boot: From the order of a load to an engine that only lacks its weights; beside the
+        boot: From the launch of an instance to an engine that lacks only its weights; overlaps the
             transfer.
-        ready: From there, or from the weights' last byte, to the controller's hearing that it can
-            serve.
-        first_token_s: From the controller's decision to the client's first token, the shortest
-            prompt's computation included.
-        token_s: Of each further token, at batch 1.
-        sequence_s: Of each further token, for each sequence in the batch beyond the first.
-        prompt_token_s: Of a prompt's token.
-        load_share: Of the declared bandwidths, what loads reach; 1 where they are faster. That it
-            is not quite 1 matters: to a policy, equal servers differ once one has been tried.
-        checkpoint_bytes: Of the generated models' weights; None: as the config's models.
+        ready: From there, or from the weights' last byte, to the controller's `LoadFinished`.
+        first_token_s: From the controller's decision to the client's first token, including the
+            computation of the shortest prompt.
+        token_s: Time of each further token, at batch 1.
+        sequence_s: Time of each further token, per sequence in the batch beyond the first.
+        prompt_token_s: Time per token of a prompt.
+        load_share: Share of the declared bandwidths that loads reach; 1 if they are faster. A value
+            below 1 matters: after one load, equal servers differ for a policy.
+        checkpoint_bytes: Size of the generated models' weights; None: as in the config's models.
     """
 
     boot: Measured = field(default_factory=lambda: Measured(0.0, 0.0))
@@ -67,7 +65,7 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class RealSettings:
-    """How a real cluster is set up on this machine.
+    """The setup of a real cluster on this machine.
 
     Args:
         engine: A name in `sllmreal.engine.registry`. `timed`: engines without weights, that sleep
@@ -76,9 +74,9 @@ class RealSettings:
             from files through SSD directories and memory pools into models that compute on the CPU.
         placement: `children`: the leader, each worker and each engine are processes. `in_process`:
             all are in this process's one event loop, engines in threads; for tests.
-        sample: Of `sllmreal.engine.samples`, for transformers.
-        max_send_lag_s: A run is refused if any request was sent later than that after its time.
-        calibration: What the simulator believes of all this.
+        sample: A name in `sllmreal.engine.samples`, for engines that need weights.
+        max_send_lag_s: A run fails if any request was sent later than that after its time.
+        calibration: The measured times of such a cluster, for the simulator.
     """
 
     engine: str = "timed"

@@ -1,4 +1,4 @@
-"""One run, whole: everything that its results depend on, apart from the program itself."""
+"""The configuration of a run: everything that its results depend on, except the program."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ class RunConfig:
     """A run.
 
     Args:
-        name: For people, and for the name of the output folder.
-        seed: Of everything drawn: workload, faults, phases, the policy's lots; each from its own
-            stream, so that all policies meet the same requests and faults.
+        name: Name for people, and of the output folder.
+        seed: Seed of workload, faults, phases and the policy's randomness; each has its own stream,
+            so that all policies get the same requests and faults.
     """
 
     name: str
@@ -54,10 +54,10 @@ class RunConfig:
 
 
 def run_config(plain: object) -> RunConfig:
-    """From composed YAML. Nothing is run yet, but what cannot run is refused.
+    """Read a run from composed YAML, and check everything that can be checked without running it.
 
     Raises:
-        UsageError: Something in it is wrong; it names the key.
+        UsageError: A value is wrong; the error names its key.
     """
     config = read_config(RunConfig, _with_scheduler_as_name(plain))
     for path in config.workload.paths:
@@ -77,6 +77,6 @@ def _with_scheduler_as_name(plain: object) -> object:
 
 
 def plain_config(config: RunConfig) -> dict[str, object]:
-    """The inverse: dicts, lists and primitives."""
+    """Return a run as dicts, lists and primitives: the inverse of `run_config`."""
     plain: dict[str, object] = msgspec.to_builtins(config)
     return plain

@@ -1,4 +1,4 @@
-"""`sllm serve`: a leader, workers and a gateway on this machine, kept running."""
+"""`sllm serve`: run a leader, workers and a gateway on this machine."""
 
 import argparse
 import asyncio
@@ -25,7 +25,7 @@ DEMO_SAMPLE = "llama-small"
 
 
 def serve_command(arguments: argparse.Namespace) -> int:
-    """Until SIGINT or SIGTERM. Raises UsageError for arguments that make no sense."""
+    """Run the cluster until SIGINT or SIGTERM. Raises UsageError for a wrong option."""
     served_policy(arguments)
     durable_store(arguments.store)
     settings = GatewaySettings(arguments.host, arguments.port, arguments.keys)
@@ -62,7 +62,7 @@ def _failed(task: "asyncio.Task[None]") -> bool:
 
 
 async def _deploy_demo(home: Home) -> None:
-    """Generate a small model with random weights and serve it."""
+    """Generate a small model with random weights and deploy it."""
     directory = home.directory / "models" / DEMO_NAME
     if not (directory / "config.json").exists():
         await asyncio.to_thread(_write_demo, directory)
@@ -71,7 +71,7 @@ async def _deploy_demo(home: Home) -> None:
         await put(home, spec)
     except UsageError as error:  # deployed by an earlier run
         _say(str(error))
-    _say(f"model {DEMO_NAME!r} is served; its weights are random, and so is what it says")
+    _say(f"model {DEMO_NAME!r} is deployed; its weights, and so its answers, are random")
 
 
 def _write_demo(directory: Path) -> None:

@@ -1,1 +1,1 @@
-"""One file per format family: from a `TextSource` to `TraceRow`s, or to counts per window."""
+"""Readers, one file per format family: from a `TextSource` to `TraceRow`s or counts per window."""

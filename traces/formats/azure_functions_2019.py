@@ -1,10 +1,10 @@
 """Azure Functions 2019, invocations per function and minute (CC BY 4.0).
 
 Columns HashOwner, HashApp, HashFunction, Trigger, 1..1440, one file a day; only HashFunction and
-the minutes 1..n are needed, so a cut of the first minutes of a day is read as well. Counts are
+the minutes 1..n are needed, so the first minutes of a day can be read, too. Counts are
 stamped at the end of an execution. A source is `HashApp/HashFunction` (a function's hash is unique
 only inside its app), or the function alone where the file has no app. Rows of the same function
-are added up. Successive files are successive days: each starts where the one before ended.
+are added up. Successive files are successive days: each begins at the end of the file before.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ MINUTE_S = 60.0
 
 
 def read_counts(sources: Sequence[TextSource]) -> WindowCounts:
-    """All files as sparse counts: 6 to 16 bytes per non-empty function-minute."""
+    """Read all files as sparse counts: 6 to 16 bytes per non-empty function-minute."""
     names: dict[str, int] = {}
     minutes: list[NDArray[np.int32]] = []
     functions: list[NDArray[np.int32]] = []
@@ -42,7 +42,7 @@ def read_counts(sources: Sequence[TextSource]) -> WindowCounts:
 
 
 class _DayFile:
-    """One file: its minute columns in order, and its functions."""
+    """A file of one day: its minute columns in order, and its functions."""
 
     def __init__(self, source: TextSource) -> None:
         self._source = source
@@ -65,7 +65,7 @@ class _DayFile:
         self._official = self._minutes == list(range(self._num_names, width))
 
     def functions(self) -> Iterator[tuple[str, NDArray[np.int64]]]:
-        """Name and counts `(num_minutes,)` of each row."""
+        """Yield the name and the counts `(num_minutes,)` of each row."""
         for block in self._blocks:
             first = self._source.line_number - len(block) + 1
             for line_number, line in enumerate(block, start=first):
@@ -75,7 +75,7 @@ class _DayFile:
                     yield function
 
     def _fast_function(self, line: str) -> tuple[str, NDArray[np.int64]] | None:
-        """None if the line has anything odd in it; four times as fast as cell by cell."""
+        """Read a line at four times the speed of cell by cell; None if it is irregular."""
         if not self._official or '"' in line:
             return None
         cells = line.rstrip("\n").split(",", self._num_names)
@@ -92,7 +92,7 @@ class _DayFile:
         return self._label(cells), counts
 
     def _slow_function(self, line: str) -> tuple[str, NDArray[np.int64]] | None:
-        """None for a blank line. Raises TraceError for a cell that cannot be read."""
+        """Read a line cell by cell; None if it is blank. Raises TraceError for a bad cell."""
         cells = self._source.cells(line)
         if not cells:
             return None

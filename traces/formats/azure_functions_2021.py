@@ -1,7 +1,7 @@
 """Azure Functions 2021, two weeks (AzureFunctionsInvocationTraceForTwoWeeksJan2021, CC BY 4.0).
 
 Columns app, func, end_timestamp, duration, the last two in seconds. A request arrives at
-end - duration; one that began before the trace did (start < 0) counts at 0. `func` is unique only
+end - duration, or at 0 if that is before the trace's start. `func` is unique only
 inside its app, so a source is `app/func` (AlpaServe keys by `func` alone).
 """
 
@@ -20,7 +20,7 @@ COLUMNS = ("app", "func", "end_timestamp", "duration")
 
 
 def batches(source: TextSource, clock: TimestampClock) -> Iterator[RowBatch]:
-    """Rows in file order, without lengths. Raises TraceError at a cell that cannot be read."""
+    """Yield rows in file order, without lengths. Raises TraceError at a bad cell."""
     columns = (
         Column("app", name, name_column),
         Column("func", name, name_column),

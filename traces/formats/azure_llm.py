@@ -1,7 +1,7 @@
 """Azure LLM inference traces, 2023 and 2024 (Azure/AzurePublicDataset, CC BY 4.0).
 
 Columns TIMESTAMP, ContextTokens, GeneratedTokens; other columns (NumImages of the 2025 multimodal
-trace) are passed over. The clock is zero at the first row of the first file. No model is named.
+trace) are ignored. The clock is zero at the first row of the first file. There is no model.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 
 
 def batches(source: TextSource, clock: TimestampClock) -> Iterator[RowBatch]:
-    """Rows in file order. Raises TraceError at the first cell that cannot be read."""
+    """Yield rows in file order. Raises TraceError at the first bad cell."""
     columns = (
         Column("TIMESTAMP", clock.seconds, clock.seconds_column),
         Column("ContextTokens", tokens, tokens_column),

@@ -19,7 +19,7 @@ COLUMNS = ("Timestamp", "Model", "Request tokens", "Response tokens")
 
 
 def batches(source: TextSource, clock: TimestampClock) -> Iterator[RowBatch]:
-    """Rows in file order, failed ones with `output_tokens` 0."""
+    """Yield rows in file order, failed ones with `output_tokens` 0."""
     columns = (
         Column("Timestamp", seconds, seconds_column),
         Column("Model", name, name_column),

@@ -1,6 +1,6 @@
 """Mooncake FAST'25 (kvcache-ai/Mooncake, Apache-2.0): JSON lines, or the same fields as CSV.
 
-Fields timestamp (ms), input_length, output_length; `hash_ids` is passed over. `model`, which
+Fields timestamp (ms), input_length, output_length; `hash_ids` is ignored. `model`, which
 `traces export` adds, becomes the source. The conversation trace ticks every 3 s.
 """
 
@@ -31,7 +31,7 @@ COLUMNS = ("timestamp", "input_length", "output_length")
 
 
 def batches(source: TextSource, clock: TimestampClock) -> Iterator[RowBatch]:
-    """Rows in file order, from either encoding (a first line that begins with `{` is JSON)."""
+    """Yield rows in file order, of either encoding: JSON if the first line begins with `{`."""
     first = TextSource(source.path).first_line()
     if first is None:
         raise TraceError("the file is empty", source.path)
@@ -109,7 +109,7 @@ def _checked_row(source: TextSource, line: str) -> TraceRow:
 
 
 def _number(source: TextSource, record: dict[str, object], key: str) -> str:
-    """The text of a number that its parser accepts."""
+    """Return the text of a number that its parser accepts."""
     if key not in record:
         raise source.error("the field is missing", key)
     value = record[key]

@@ -36,7 +36,7 @@ class _Window:
 
 
 def is_raw_row(fields: Sequence[str]) -> bool:
-    """Whether line 1 is already data: six cells, the first two numbers."""
+    """Return whether a first line is data: six cells, the first two of them numbers."""
     try:
         seconds(fields[0])
         seconds(fields[1])
@@ -46,7 +46,7 @@ def is_raw_row(fields: Sequence[str]) -> bool:
 
 
 def read_counts(sources: Sequence[TextSource]) -> WindowCounts:
-    """All clients of all files, on one clock."""
+    """Read all clients of all files, on one clock."""
     windows: list[_Window] = []
     lengths: dict[str, LengthDraw] = {}
     for source in sources:
@@ -66,7 +66,7 @@ def read_counts(sources: Sequence[TextSource]) -> WindowCounts:
 
 
 def _client_of(source: TextSource) -> str:
-    """`m-small/3` for `.../m-small/chunk-3-trace.csv`."""
+    """Return `m-small/3` for `.../m-small/chunk-3-trace.csv`."""
     chunk = source.path.name.split(".")[0].removeprefix("chunk-").removesuffix("-trace")
     return f"{source.path.absolute().parent.name}/{chunk}"
 

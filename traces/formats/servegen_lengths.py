@@ -2,8 +2,8 @@
 
     {"0": {"input_tokens": "{163: 0.26, 165: 0.74}", "output_tokens": "{1: 1.0}"}, "21600": ...}
 
-The keys are window starts in seconds; the histograms are written as text. `text_tokens` stands in
-for `input_tokens` in the multimodal files. An empty histogram means no request in those hours:
+The keys are window starts in seconds; the histograms are written as text. The multimodal files
+have `text_tokens` instead of `input_tokens`. An empty histogram means no request in those hours:
 the latest one before it that is not empty is used, or else the first after it.
 """
 
@@ -46,7 +46,8 @@ class _Histograms:
 
 
 def client_lengths(trace: Path) -> LengthDraw | None:
-    """The lengths beside `chunk-N-trace.csv`; None if there is no such file or it is empty."""
+    """Return the lengths beside `chunk-N-trace.csv`; None if there is no such file or it is
+    empty."""
     path = trace.with_name(trace.name.split(".")[0].removesuffix("-trace") + "-dataset.json")
     if not path.exists() or path == trace:
         return None
