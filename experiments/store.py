@@ -4,10 +4,10 @@
     python -m experiments.store --rounds 1 --calls 50      a quick look
     python -m experiments.store --stores memory sqlite     without etcd
 
-The stores take turns in each round, on the same disk; beside them stands a bare append with
-fdatasync, the least that a durable write can take. `etcd gateway` is the same node as `etcd` asked
-by JSON over HTTP. Writes store.json into --out (rows of store, call, round, num_calls, p50_s,
-p99_s) and prints that folder as its last line.
+The stores take turns in each round, on the same disk. The row `fsync` is a bare append with
+fdatasync, the least time of a durable write. `etcd gateway` is the same node as `etcd`, called by
+JSON over HTTP. Writes store.json into --out (rows of store, call, round, num_calls, p50_s, p99_s)
+and prints that folder as its last line.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from sllmreal.store import MemoryStore, Store
 from sllmreal.store.etcd import EtcdStore, Patience
 from sllmreal.store.sqlite import SqliteStore
 
-PATIENCE = Patience(attempt_s=5.0, total_s=30.0)  # a busy disk is slow, not away
+PATIENCE = Patience(attempt_s=5.0, total_s=30.0)  # a busy disk is slow, not unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,9 @@ class StoreBench:
     """A row of the table.
 
     Args:
-        measure: Times the calls; given an address of each node, a file, a prefix, a number of
-            calls.
-        num_nodes: The size of the etcd cluster that the bench needs; 0: none.
+        measure: Times the calls, given the address of each etcd node, a file, a prefix and a number
+            of calls.
+        num_nodes: Size of the etcd cluster that the bench needs; 0: none.
     """
 
     measure: Callable[[list[str], Path, str, int], Awaitable[Times]]
@@ -81,7 +81,7 @@ BENCHES = {
 
 
 def main() -> int:
-    """Measure what the command line asks for."""
+    """Run the benchmark; return 0."""
     options, stopwatch = _options(), Stopwatch()
     with tempfile.TemporaryDirectory(dir=options.disk) as folder:
         rows = asyncio.run(_rounds(options, Path(folder)))
@@ -152,7 +152,7 @@ def _rows(store: str, times: Times, number: int) -> Iterator[dict[str, Any]]:
 
 
 def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """Medians over the rounds, in ms, with the range of the p50."""
+    """Yield medians over the rounds, in ms, with the range of the p50."""
     yield f"{'store':<13} {'call':<20} {'p50 ms':>8} {'p99 ms':>8}   p50 over the rounds"
     for store, call in dict.fromkeys((row["store"], row["call"]) for row in rows):
         same = [row for row in rows if (row["store"], row["call"]) == (store, call)]

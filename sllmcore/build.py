@@ -1,4 +1,4 @@
-"""A controller from plain settings: the same for a simulation, a real cluster and a replay."""
+"""Build a controller from plain settings, for a simulation, a real cluster or a replay."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -70,9 +70,8 @@ PREDICTORS: Mapping[
 class PolicySettings:
     """A policy by name, with the settings of all its parts, as a journal's first line has them.
 
-    The settings of a part that is registered under a name are a dataclass of its own. Values of its
-    fields are taken from the fields of that name here, then from `settings`,
-    `residency_settings` or `prewarmer_settings`.
+    A registered part has a dataclass of settings. Its fields get their values from the fields of
+    the same names here, then from `settings`, `residency_settings` or `prewarmer_settings`.
 
     Args:
         name: A name in `POLICIES`.
@@ -132,7 +131,7 @@ class PolicySettings:
 
     @property
     def references(self) -> tuple[str, ...]:
-        """The names of all registered parts, among which may be some `module:name`."""
+        """The names of all registered parts; some may be references `module:name`."""
         return (self.name, self.residency_policy, *([self.prewarmer] if self.prewarmer else []))
 
 
@@ -162,10 +161,10 @@ def build_controller(settings: PolicySettings, rng: RandomSource) -> Controller:
 
     Args:
         settings: The policy.
-        rng: The randomness of a policy that draws lots; seeded alike, it decides alike.
+        rng: The randomness of a policy that draws lots; the same seed gives the same decisions.
 
     Raises:
-        UsageError: As `check_settings`.
+        UsageError: See `check_settings`.
     """
     estimator = BandwidthEstimator(settings.estimator_smoothing, settings.expected_startup_s)
     parts = PolicyParts(
@@ -195,7 +194,7 @@ def policy_packages() -> tuple[str, ...]:
 
 
 def built_residency(policy: PolicySettings) -> ResidencyPolicy:
-    """Return the residency policy. Raises UsageError as `check_settings`."""
+    """Return the residency policy. Raises UsageError, see `check_settings`."""
     kind = RESIDENCIES[policy.residency_policy]
     where = f"residency {policy.residency_policy}"
     base = _shared(kind.settings, policy.residency)
@@ -203,8 +202,9 @@ def built_residency(policy: PolicySettings) -> ResidencyPolicy:
 
 
 def with_settings(policy: PolicySettings, texts: Mapping[str, str]) -> PolicySettings:
-    """Return a policy with settings as a command line gives them: `max_candidates`, or dotted, as
-    `residency.keep_alive_s`; the policy's own ones, or those of every policy.
+    """Return a policy with settings of a command line, by names such as `residency.keep_alive_s`.
+
+    The settings are the policy's own, and those that every policy has.
 
     Raises:
         UsageError: A name is unknown (the error lists the known ones), or a value has the wrong
@@ -229,7 +229,7 @@ def with_settings(policy: PolicySettings, texts: Mapping[str, str]) -> PolicySet
     return changed
 
 
-# Fields of `PolicySettings` that belong to those policies alone whose own settings have them.
+# Fields of `PolicySettings` that a policy has only if its own settings have them.
 _OF_SOME_POLICIES = frozenset(
     {"max_candidates", "max_room_servers", "max_preemptions", "splitting"}
 )

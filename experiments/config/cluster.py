@@ -13,7 +13,7 @@ class ServerGroup:
     """Equal servers. Bandwidths are usable ones, in one direction.
 
     Args:
-        gpu: Id of the GPU table, such as "a40".
+        gpu: Id in the GPU table, such as "a40".
         dram_pool_bytes: The pinned pool that caches checkpoints, not the whole memory.
         pcie_bytes_per_s: Bandwidth of one GPU's link; None: the value of the GPU table.
         gpus_per_uplink: GPUs that share one PCIe uplink of that same bandwidth.
@@ -31,7 +31,7 @@ class ServerGroup:
     gpus_per_uplink: int = 1
 
     def __post_init__(self) -> None:
-        gpu_named(self.gpu)  # refuses an unknown one
+        gpu_named(self.gpu)  # refuses an unknown id
         for name in ("count", "num_gpus"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -43,6 +43,7 @@ class ServerGroup:
                 raise UsageError(f"{field.name} must not be negative, got {value}")
 
     def hardware(self) -> ServerHardware:
+        """Return one server of the group for the simulator."""
         gpu = gpu_named(self.gpu)
         pcie_bytes_per_s = self.pcie_bytes_per_s
         return ServerHardware(
@@ -70,7 +71,7 @@ class ClusterConfig:
         gpus = sorted({group.gpu for group in self.servers.values()})
         if len(gpus) > 1:
             raise UsageError(
-                f"one kind of GPU per cluster, for a model has one speed on it; got {gpus}"
+                f"a cluster has one kind of GPU, because a model has one speed; got {gpus}"
             )
 
     @property
@@ -80,4 +81,5 @@ class ClusterConfig:
 
     @property
     def max_gpus_per_server(self) -> int:
+        """The number of GPUs of the largest server."""
         return max(group.num_gpus for group in self.servers.values())

@@ -62,7 +62,9 @@ class DriverConfig:
         if self.fault_horizon_s is not None and self.fault_horizon_s < 0:
             raise UsageError(f"fault_horizon_s must not be negative, got {self.fault_horizon_s}")
         if self.storage_bytes_per_s is not None and self.storage_bytes_per_s <= 0:
-            raise UsageError(f"storage_bytes_per_s must be positive: {self.storage_bytes_per_s}")
+            raise UsageError(
+                f"storage_bytes_per_s must be positive, got {self.storage_bytes_per_s}"
+            )
 
     @property
     def loader_profile(self) -> LoaderProfile:

@@ -37,6 +37,7 @@ class Deployment:
                 raise UsageError(f"{name} must be at least 1, got {value}")
 
     def gpus_per_instance(self, gpu: GpuSpec) -> int:
+        """Return the number of GPUs of one instance."""
         if self.num_gpus is not None:
             return self.num_gpus
         return gpus_needed(model_named(self.model), dtype_named(self.dtype), gpu)
@@ -60,10 +61,10 @@ class PlacementRule:
     """The initial content of one tier of each server.
 
     Args:
-        kind: `everywhere`: each server holds the most popular models that fit. `round_robin`:
-            in rounds, most popular model first, each goes to the next server that has room and
-            lacks it. `none`: nothing; the checkpoints are in remote storage.
-        replicas: Rounds of round_robin; None: until no model finds room.
+        kind: `everywhere`: each server has the most popular models that fit. `round_robin`: in
+            rounds, the most popular model first, each model goes to the next server that has room
+            and lacks it. `none`: the tier is empty; the checkpoints are in remote storage.
+        replicas: Rounds of round_robin; None: until no model fits.
     """
 
     kind: Literal["everywhere", "round_robin", "none"] = "none"
@@ -73,7 +74,7 @@ class PlacementRule:
         if self.replicas is not None and self.replicas < 1:
             raise UsageError(f"replicas must be at least 1, got {self.replicas}")
         if self.replicas is not None and self.kind != "round_robin":
-            raise UsageError(f"replicas belong to round_robin, not {self.kind}")
+            raise UsageError(f"replicas belong to kind round_robin, not {self.kind}")
 
 
 @dataclass(frozen=True, slots=True)

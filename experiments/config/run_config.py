@@ -77,6 +77,6 @@ def _with_scheduler_as_name(plain: object) -> object:
 
 
 def plain_config(config: RunConfig) -> dict[str, object]:
-    """The inverse: dicts, lists and primitives."""
+    """Return a run as dicts, lists and primitives: the inverse of `run_config`."""
     plain: dict[str, object] = msgspec.to_builtins(config)
     return plain

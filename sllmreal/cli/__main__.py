@@ -1,4 +1,4 @@
-"""`python -m sllmreal.cli` is `sllm`."""
+"""Entry point of `python -m sllmreal.cli`, which is `sllm`."""
 
 import sys
 

@@ -48,8 +48,11 @@ def _run(given: list[str]) -> int:
 
 
 def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
-    """Return the parser, with the options of the given command only: some list what is installed,
-    which takes time."""
+    """Return the parser.
+
+    Only the given command gets its options, because some options list what is installed, which
+    takes time.
+    """
     parser = argparse.ArgumentParser(prog="sllm", description=__doc__)
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -209,7 +212,7 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
 
 
 def _no_options(parser: argparse.ArgumentParser) -> None:
-    """Add nothing: `main` hands the command on."""
+    """Add nothing: `main` hands the rest of the command line on."""
 
 
 _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {

@@ -12,13 +12,14 @@ from sllmreal.processes.server_options import given_sizes
 from sllmreal.processes.supervisor import ChildCommand
 from sllmreal.transport.addresses import own_host, tcp_address
 
-LEADER_PORT = 8344  # where workers on other machines find the leader
+LEADER_PORT = 8344  # of the leader, for workers on other machines
 
 
 def cluster_processes(home: Home, arguments: argparse.Namespace) -> list[ChildCommand]:
-    """The leader and its workers. Raises UsageError for arguments that make no sense."""
+    """Return the leader and its workers. Raises UsageError for options that contradict each
+    other."""
     if arguments.workers < 1 or arguments.gpus < 1:
-        raise UsageError("a cluster has at least one worker, with at least one GPU or CPU slot")
+        raise UsageError("--workers and --gpus must be at least 1")
     if arguments.spares < 0:
         raise UsageError(f"--spares must not be negative, got {arguments.spares}")
     if arguments.placement == "processes" and not arguments.paced:

@@ -1,4 +1,4 @@
-"""`sllm serve`: a leader, workers and a gateway on this machine, kept running."""
+"""`sllm serve`: run a leader, workers and a gateway on this machine."""
 
 import argparse
 import asyncio
@@ -81,7 +81,7 @@ def _failed(task: "asyncio.Future[None]") -> bool:
 
 
 async def _deploy_demo(home: Home) -> None:
-    """Generate a small model with random weights and serve it."""
+    """Generate a small model with random weights and deploy it."""
     directory = home.directory / "models" / DEMO_NAME
     if not (directory / "config.json").exists():
         await asyncio.to_thread(_write_demo, directory)

@@ -1,4 +1,4 @@
-"""`sllm status` and `sllm models`: what the leader knows, as tables or JSON."""
+"""`sllm status` and `sllm models`: the leader's state, as tables or JSON."""
 
 import argparse
 import asyncio
@@ -18,6 +18,7 @@ REFRESH_S = 1.0
 
 
 def status_command(arguments: argparse.Namespace) -> int:
+    """Print servers, instances and requests."""
     home = opened_home(arguments.home)
     if arguments.json:
         _print_json(_status(home))
@@ -32,6 +33,7 @@ def status_command(arguments: argparse.Namespace) -> int:
 
 
 def models_command(arguments: argparse.Namespace) -> int:
+    """Print the deployed models."""
     models = _status(opened_home(arguments.home)).models
     if arguments.json:
         _print_json(models)
@@ -46,7 +48,7 @@ def models_command(arguments: argparse.Namespace) -> int:
 
 def _status(home: Home) -> ClusterStatus:
     answer = asyncio.run(ask(home, GetStatus(), wait_s=5.0))
-    assert answer is not None, "Inspect is answered by a Status"
+    assert answer is not None, "GetStatus is answered by a ClusterStatus"
     return answer
 
 

@@ -1,1 +1,1 @@
-"""The store benchmark: how long durable writes and watches take, store by store."""
+"""The store benchmark: times of durable writes and watches, store by store."""

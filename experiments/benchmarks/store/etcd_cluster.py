@@ -15,14 +15,14 @@ READY_WITHIN_S = 20.0
 
 
 class EtcdCluster:
-    """Nodes that are started at once; a context manager.
+    """A running cluster; a context manager.
 
     Attributes:
-        addresses: host:port for clients, one each.
+        addresses: host:port of each node, for clients.
     """
 
     def __init__(self, folder: Path, num_nodes: int, tls: EtcdTls | None = None) -> None:
-        assert ETCD is not None, "callers look first"
+        assert ETCD is not None, "callers check that etcd is installed"
         self._folder = folder
         self._tls = tls
         ports = _free_ports(2 * num_nodes)
@@ -42,12 +42,12 @@ class EtcdCluster:
             process.wait()
 
     def kill(self, number: int) -> None:
-        """kill -9."""
+        """Kill a node by SIGKILL."""
         self._processes[number].kill()
         self._processes[number].wait()
 
     def freeze(self, number: int) -> None:
-        """The node's connections stay, its answers do not come."""
+        """Suspend a node: its connections stay, but it does not answer."""
         self._processes[number].send_signal(signal.SIGSTOP)
 
     def thaw(self, number: int) -> None:
@@ -55,7 +55,7 @@ class EtcdCluster:
         self._processes[number].send_signal(signal.SIGCONT)
 
     def restart(self, number: int) -> None:
-        """A killed node comes back with its data."""
+        """Restart a killed node with its data."""
         self._processes[number] = self._started(number)
         _wait_until_listening(self.addresses[number])
 
@@ -87,7 +87,7 @@ class EtcdCluster:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Bound together, so that they differ."""
+    """Return different free ports."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [opened.getsockname()[1] for opened in sockets]
     for opened in sockets:
@@ -104,4 +104,4 @@ def _wait_until_listening(address: str) -> None:
             return
         except OSError:
             assert time.monotonic() < until_s, f"etcd does not listen at {address}"
-            time.sleep(0.02)  # a process that starts gives no other sign
+            time.sleep(0.02)  # a starting process gives no other sign

@@ -1,4 +1,4 @@
-"""etcd's JSON gateway by httpx: what the store in etcd would cost without gRPC."""
+"""etcd's JSON gateway, called by httpx: the cost of a store in etcd without gRPC."""
 
 from base64 import b64encode
 
@@ -8,7 +8,7 @@ from experiments.benchmarks.store.measures import VALUE, Times, timed
 
 
 async def gateway_measured(address: str, prefix: str, num_calls: int) -> Times:
-    """Single puts and gets, connection kept alive."""
+    """Time single puts and gets over one connection."""
     key = b64encode(f"{prefix}/a".encode()).decode()
     value = b64encode(VALUE).decode()
     async with httpx.AsyncClient(base_url=f"http://{address}/v3") as client:

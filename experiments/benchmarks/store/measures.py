@@ -10,14 +10,14 @@ from pathlib import Path
 from sllmreal.store import JournalLog, Store, campaign
 
 VALUE = bytes(range(256))
-LINE = "x" * 200  # of a journal: an event and a command or two
+LINE = "x" * 200  # like a line of a journal, with an event and a command or two
 GROUP = 32
 
 Times = dict[str, list[float]]
 
 
 async def timed(call: Callable[[int], Awaitable[object]], num_calls: int) -> list[float]:
-    """Seconds of each call, one after the other, the first tenth left out as warm-up."""
+    """Return the seconds of each call, one after the other, without the first tenth (warm-up)."""
     times_s = []
     for number in range(num_calls + num_calls // 10):
         began_s = time.perf_counter()
@@ -27,7 +27,7 @@ async def timed(call: Callable[[int], Awaitable[object]], num_calls: int) -> lis
 
 
 async def measured(store: Store, prefix: str, num_calls: int) -> Times:
-    """Everything, under a prefix of its own."""
+    """Time all calls, under a prefix of their own."""
     leadership = await campaign(store, f"{prefix}/leader", b"", 60.0)
     log = await JournalLog.open(store, f"{prefix}/log", leadership)
 
@@ -50,21 +50,21 @@ async def measured(store: Store, prefix: str, num_calls: int) -> Times:
 
 
 async def _watched(store: Store, key: str, num_calls: int) -> list[float]:
-    """From before a put until its event is here."""
+    """Return the seconds from before each put until its event has arrived."""
     revision = await store.put(key, b"")
     async with aclosing(store.watch(key, revision)) as events:
         await anext(events)
 
-        async def put_and_hear(number: int) -> None:
-            heard = asyncio.ensure_future(anext(events))
+        async def put_and_await(number: int) -> None:
+            arrival = asyncio.ensure_future(anext(events))
             await store.put(key, VALUE)
-            await heard
+            await arrival
 
-        return await timed(put_and_hear, num_calls)
+        return await timed(put_and_await, num_calls)
 
 
 def fsyncs(folder: Path, num_calls: int) -> list[float]:
-    """The yardstick: seconds to append 256 bytes to a file and have them on the disk."""
+    """Return the seconds of appending 256 bytes to a file durably: the baseline."""
     times_s = []
     opened = os.open(folder / "yardstick", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:

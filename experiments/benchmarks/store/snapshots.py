@@ -1,11 +1,10 @@
-"""Time a leader's snapshot, and what a new leader does with it.
+"""Time a leader's snapshot, and its use by a new leader.
 
     python -m experiments.benchmarks.store.snapshots                     five rounds for each policy
 
-A leader of 100 models and 8 servers of 8 GPUs, with 500 open requests, that has served 20,000:
-how long its event loop stands still for a snapshot, how large that is, how long the next leader
-takes to read it and to replay the entries that may stand behind it. Writes snapshots.json into
---out.
+A leader of 100 models and 8 servers of 8 GPUs, with 500 open requests, has served 20,000 requests.
+Measured are the time that a snapshot blocks its event loop, the size of the snapshot, and the time
+of the next leader to read it and to replay the entries after it. Writes snapshots.json into --out.
 """
 
 import argparse
@@ -81,7 +80,7 @@ class Busy:
             self._tell(ServerJoined(spec_of), LogRecord("", origin, address=f"tcp:{spec_of.id}:1"))
 
     def serve(self, num_requests: int) -> None:
-        """So many requests arrive; the oldest that runs ends when there are too many."""
+        """Let `num_requests` arrive; the oldest running request ends when there are too many."""
         for _ in range(num_requests):
             self._now_s += 0.01
             number = self.state.num_events
@@ -163,6 +162,7 @@ def replay(state: LeaderState, lines: list[str], header: str) -> None:
 
 
 def main() -> int:
+    """Run the benchmark; return 0."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
