@@ -194,7 +194,10 @@ def test_a_model_that_cannot_run_is_a_load_that_failed(
             stage.execute(start(1, "i1", model))
             event = await stage.reported()
             assert isinstance(event, LoadFailed)
-            assert event.reason.startswith(("UsageError", "UnknownNameError")) and reason in event.reason
+            assert (
+                event.reason.startswith(("UsageError", "UnknownNameError"))
+                and reason in event.reason
+            )
 
     asyncio.run(scenario())
 

@@ -24,7 +24,6 @@ from sllmreal.worker.process_runner import process_launch
 from sllmreal.worker.spares import Spares
 from tests.worker.stages import WAIT_S, Stage, ended, pid_of, staged, start
 
-
 TIMED_TOO = "sllmreal.engine.timed:TIMED"  # the same kind of engine by another name
 
 

@@ -9,8 +9,8 @@ engines of the same tiny model, and a random number of tokens that the destinati
 migrate from vLLM to the transformers engine and back.
 
 Checks that outputs are equal in float32, and in every dtype if the whole cache was copied; with
---engine both, that greedy outputs are equal in float32. Token replay in half precision may differ, because prefill and decode round
-differently; the table shows how often.
+--engine both, that greedy outputs are equal in float32. Token replay in half precision may differ,
+because prefill and decode round differently; the table shows how often.
 
 Duration: about 8 minutes for 500 points per cell. Exit status: 1 if an output differs that must be
 equal.
