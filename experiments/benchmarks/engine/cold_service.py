@@ -16,6 +16,7 @@ from sllmreal.checkpoint import read_layout
 from sllmreal.control.deployment import ModelDeployment
 from sllmreal.control.messages import LaunchInstance, ReportedEvent, StopInstance
 from sllmreal.engine.errors import EngineLostError
+from sllmreal.engine.kind import DEFAULT_ENGINE
 from sllmreal.engine.protocol import SequenceSpec
 from sllmreal.engine.weights import Weights
 from sllmreal.streams import messages as wire
@@ -62,7 +63,7 @@ class _TimedRunner:
 class ColdService:
     """A worker with one GPU slot that has loaded the model once; a context manager."""
 
-    def __init__(self, model: PreparedModel, directory: Path) -> None:
+    def __init__(self, model: PreparedModel, directory: Path, engine: str = DEFAULT_ENGINE) -> None:
         tier_bytes = model.size_bytes + _ROUNDING_BYTES
         self._server = ServerSpec(
             id="s0",
@@ -76,6 +77,7 @@ class ColdService:
         )
         self._source = model.native
         self._directory = directory
+        self._engine = engine
         self._loop = asyncio.Runner()
         self._stack = AsyncExitStack()
         self._num_started = 0
@@ -109,9 +111,11 @@ class ColdService:
             size_bytes=size_bytes,
             context_tokens=CONTEXT_TOKENS,
             created_at_s=0.0,
+            engine=self._engine,
         )
         options = ProcessOptions()
-        self._spares = await self._stack.enter_async_context(Spares(options, _print_error))
+        spares = Spares(options, _print_error, self._engine)
+        self._spares = await self._stack.enter_async_context(spares)
         self._launches = {
             True: process_launch(options, self._spares),
             False: process_launch(options),

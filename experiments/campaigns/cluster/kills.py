@@ -12,8 +12,8 @@ whenever it can.
 Checks that every request ends with exactly the tokens of an undisturbed run: none lost, none
 repeated, none rejected. Prints how long the gateway had no leader after each kill of one.
 
-Duration: about 8 minutes for 200 kills, 20 with vLLM. Exit status: 1 if a request was lost or a
-token is wrong.
+Duration: about 8 minutes for 200 kills, an hour with vLLM on two cores. Exit status: 1 if a request
+was lost or a token is wrong.
 """
 
 import asyncio

@@ -65,7 +65,7 @@ def _num_ranks(settings: VllmSettings, num_gpus: int, where: str) -> int:
     ranks = settings.tensor_parallel_size or num_gpus
     if ranks != num_gpus:
         raise UsageError(
-            f"{where}: tensor_parallel_size is {ranks} but the model has {num_gpus} GPUs: "
+            f"{where}: tensor_parallel_size is {ranks}, the number of GPUs is {num_gpus}: "
             f"deploy with --gpus {ranks}, or leave tensor_parallel_size out"
         )
     return ranks
