@@ -1,4 +1,4 @@
-"""Migrated output is the output that would have come without: the campaign, in short."""
+"""Migrated output is the output without a migration: a short campaign."""
 
 import random
 from pathlib import Path
@@ -22,7 +22,7 @@ def move(strategy: Strategy, sampling: str, num_early: int, num_output: int) -> 
 
 @pytest.mark.parametrize("sampling", identity.SAMPLINGS)
 @pytest.mark.parametrize("strategy", Strategy)
-def test_moving_at_any_output_changes_nothing(
+def test_a_migration_at_any_output_changes_nothing(
     maker: EngineMaker, strategy: Strategy, sampling: str
 ) -> None:
     """Seeded: a destination's sampling index one too high; a block written one row too low."""
@@ -34,7 +34,7 @@ def test_moving_at_any_output_changes_nothing(
 
 
 def busy(engine: Engine) -> Engine:
-    """With two other sequences on their way, of other lengths."""
+    """Add two other sequences, of other lengths, to an engine."""
     for number, length in enumerate((4, 17)):
         engine.start(SequenceSpec(f"other {number}", PROMPT[-length:], 60))
         step_until_output(engine, f"other {number}", 2)
@@ -42,7 +42,7 @@ def busy(engine: Engine) -> Engine:
 
 
 @pytest.mark.parametrize("strategy", Strategy)
-def test_moving_between_busy_engines_changes_nothing(
+def test_a_migration_between_busy_engines_changes_nothing(
     maker: EngineMaker, strategy: Strategy
 ) -> None:
     moving = move(strategy, "sampled", 2, 7)
@@ -62,7 +62,7 @@ def test_any_resume_point_of_the_timed_engine_will_do(strategy: Strategy) -> Non
             assert migrated_output(make(), make(), moving) == expected
 
 
-def test_the_campaign_finds_nothing_that_must_not_be(models: Path) -> None:
+def test_the_campaign_finds_no_error(models: Path) -> None:
     measured = list(identity.cells(models, 4, size=identity.Size(24, 12)))
 
     assert len(measured) == 18

@@ -1,4 +1,4 @@
-"""Many clients at once: what they saw could have come from one store that is atomic.
+"""Histories of concurrent clients: they could have come from one atomic store.
 
 Seeded by hand and seen to fail: a `get` of the memory store that answers what the twelfth one
 before it found; a compare that always holds.
@@ -40,8 +40,8 @@ def test_the_checker_takes_what_an_atomic_register_can_do() -> None:
         [Swap(0, 1, 0, 1, Outcome.DONE), Read(2, 3, 0)],  # a stale read
         [Swap(0, 9, 0, 1, Outcome.DONE), Read(1, 2, 1), Read(3, 4, 0)],  # back in time
         [Swap(0, 1, 0, 1, Outcome.DONE), Swap(0, 1, 0, 2, Outcome.DONE)],  # both won
-        [Swap(0, 1, 0, 1, Outcome.REFUSED)],  # refused for nothing
-        [Read(0, 1, 7)],  # nobody wrote it
+        [Swap(0, 1, 0, 1, Outcome.REFUSED)],  # refused without reason
+        [Read(0, 1, 7)],  # was never written
         [Read(0, 1, 7), Swap(2, 3, 0, 7, Outcome.UNKNOWN)],  # before it began
     ],
 )
@@ -118,7 +118,7 @@ async def test_increments_by_compare_are_never_lost_nor_doubled(place: Place) ->
 
 @pytest.mark.asyncio
 async def test_a_key_on_a_lease_is_held_by_one_at_a_time(place: Place) -> None:
-    """Each holder notes when it had the key, by the store's own revisions: none overlap."""
+    """Each holder records when it had the key, by the store's revisions: no two overlap."""
     key = place.key("lock")
     holds: list[tuple[int, int]] = []
 

@@ -1,11 +1,12 @@
-"""A log with a snapshot in the place of its beginning: always a whole one, and nothing twice.
+"""A log with a snapshot instead of its beginning: the snapshot is always whole, no line counts
+twice.
 
-Here a line is a number and a snapshot is the sum of those that it stands for, so that whatever a
+Here a line is a number and a snapshot is the sum of the lines that it replaces, so that whatever a
 leader leaves behind, the next one must find the same sum.
 
 Seeded by hand and seen to fail: a truncation of one batch too many, or before the pointer has
-moved; a snapshot that stands for one batch too many; a snapshot written over the one that counts;
-pieces of a longer snapshot that stay; a pointer whose lost answer is not looked up.
+moved; a snapshot that replaces one batch too many; a snapshot written over the present one; pieces
+of a longer snapshot that stay; a pointer with a lost answer that is not looked up.
 """
 
 import asyncio
@@ -31,7 +32,7 @@ async def opened(store: Store, prefix: str = "log", leader: str = "leader") -> J
 
 
 async def total(log: JournalLog) -> int:
-    """What the log says, by its snapshot and the lines behind it."""
+    """Return the sum in the log, of its snapshot and the lines behind it."""
     before = int((await log.snapshot() or b"0").split()[0])
     return before + sum([int(line) async for line in log.lines()])
 
@@ -45,7 +46,7 @@ async def keys(store: Store, prefix: str) -> list[str]:
 
 
 async def depose(store: Store, key: str = "leader") -> None:
-    await store.txn(Txn((), (Delete(key),)))  # as the end of its lease would
+    await store.txn(Txn((), (Delete(key),)))  # as at the end of its lease
 
 
 async def test_a_snapshot_stands_for_the_lines_before(place: Place) -> None:
@@ -121,7 +122,7 @@ async def test_a_deposed_leader_cannot_put_a_snapshot_in_place(place: Place) -> 
 
 
 class _Dying(MemoryStore):
-    """Its client dies at one of its writes: before it takes effect, or after."""
+    """A store for a client that dies at one of its writes: before it takes effect, or after."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What cannot be asked of a store."""
+"""Arguments that a store refuses."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Runners that take as long as they are told, and what a worker reported when."""
+"""Runners with given times, and a worker with recorded reports."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from sllmreal.worker.worker import Worker
 
 @dataclass
 class FakeRunner:
-    """An engine that boots, starts and stops in given times, and breaks when told."""
+    """An engine that boots, starts and stops in given times, and breaks on demand."""
 
     instance_id: str
     boot_s: float = 0.0
