@@ -23,13 +23,13 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=KINDS)
 def maker(request: pytest.FixtureRequest, models: Path) -> EngineMaker:
-    """Makes engines of one kind and of the same weights."""
+    """A maker of engines of one kind and of the same weights."""
     return maker_of(request.param, models)
 
 
 @pytest.fixture(params=("timed", "llama"))
 def any_model(request: pytest.FixtureRequest, models: Path) -> EngineMaker:
-    """A maker for laws that the slot engine keeps alone, whatever the model."""
+    """A maker for laws of the slot engine alone, whatever the model."""
     return maker_of(request.param, models)
 
 

@@ -140,7 +140,7 @@ def test_a_held_sequence_computes_its_part_and_the_rest_when_it_is_released(
     assert engine.output("r") == expected
 
 
-def test_a_part_that_is_longer_than_what_is_known_is_no_limit(any_model: EngineMaker) -> None:
+def test_a_part_longer_than_the_known_tokens_is_no_limit(any_model: EngineMaker) -> None:
     engine = any_model()
 
     engine.start(spec(), held=True, compute_until=50)
@@ -166,7 +166,7 @@ def test_holding_stops_a_sequence_where_it_is_and_releasing_continues_it(
     assert engine.output("r") == uninterrupted
 
 
-def test_others_go_on_while_some_are_held_wherever_they_lie(maker: EngineMaker) -> None:
+def test_sequences_continue_while_others_are_held_in_any_row(maker: EngineMaker) -> None:
     specs = [spec(str(length), 12, PROMPT[:length]) for length in (3, 8, 13, 5)]
     alone = [whole_output(maker(), one) for one in specs]
     engine = maker()

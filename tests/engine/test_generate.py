@@ -1,4 +1,4 @@
-"""Against transformers itself: our loop gives what `generate` gives."""
+"""Our decode loop gives the output of transformers' `generate`."""
 
 import random
 from pathlib import Path
@@ -59,7 +59,7 @@ def test_a_mixed_batch_gives_what_generate_gives_one_by_one(sample: Path) -> Non
         assert engine.output(str(number)) == generated(reference, prompt)
 
 
-def test_a_built_model_shares_the_loaded_memory_and_tells_its_phases(sample: Path) -> None:
+def test_a_built_model_shares_the_loaded_memory_and_has_its_phases(sample: Path) -> None:
     built = build_engine(sample)
 
     phases = built.cold_start

@@ -1,4 +1,4 @@
-"""Migrated output is the output that would have come without: the campaign, in short."""
+"""Migrated output is the output without a migration: a short campaign."""
 
 import random
 from pathlib import Path
@@ -42,7 +42,7 @@ def test_moving_at_any_output_changes_nothing(
 
 
 def busy(engine: Engine) -> Engine:
-    """With two other sequences on their way, of other lengths."""
+    """Add two other sequences, of other lengths, to an engine."""
     for number, length in enumerate((4, 17)):
         engine.start(SequenceSpec(f"other {number}", PROMPT[-length:], 60))
         step_until_output(engine, f"other {number}", 2)

@@ -15,7 +15,7 @@ LONG = SequenceSpec("long", tuple(range(40)), 12)
 
 
 def start_poisoned(engine: Engine) -> None:
-    """A sequence of 30 tokens whose cache is all NaNs."""
+    """Start a sequence of 30 tokens and fill its cache with NaNs."""
     engine.start(SequenceSpec("poison", (1,) * 30, 40), held=True)
     layer_bytes = 30 * engine.capabilities.kv_bytes_per_token // 2
     nan = torch.full((layer_bytes // 4,), torch.nan).view(torch.uint8).numpy().data

@@ -1,4 +1,4 @@
-"""Prefills that share a forward pass, and what they leave alone."""
+"""Prefills that share a forward pass, and prefills that do not."""
 
 import random
 from collections.abc import Sequence
@@ -39,11 +39,11 @@ def shared(*spans: tuple[int, int]) -> list[list[str]]:
     return [[one.sequence.spec.request_id for one in row] for row in rows]
 
 
-def test_those_at_the_beginning_share_a_pass_with_their_like() -> None:
+def test_prefills_at_the_beginning_share_a_pass_with_similar_ones() -> None:
     assert shared((0, 10), (0, 40), (0, 9), (0, 21)) == [["1", "3"], ["0", "2"]]
 
 
-def test_those_that_go_on_from_a_cache_are_alone() -> None:
+def test_prefills_that_continue_a_cache_are_computed_alone() -> None:
     assert shared((10, 40), (0, 30), (10, 40)) == [["1"], ["0"], ["2"]]
 
 
@@ -73,7 +73,7 @@ def test_a_shared_pass_gives_each_what_it_gets_alone(
     engine.start(SequenceSpec("before", (1, 2, 3), 40))
     engine.step()
     engine.start(specs(4)[0])
-    engine.cancel("0")  # its row is free, so that the others' are not in a line
+    engine.cancel("0")  # its row becomes free, so that the rows of the others have a gap
 
     for one in asked:
         engine.start(one)

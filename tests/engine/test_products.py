@@ -1,4 +1,4 @@
-"""Linear layers computed otherwise are the same layers."""
+"""Linear layers that are computed otherwise give the same outputs."""
 
 import pytest
 import torch

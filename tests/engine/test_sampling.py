@@ -1,4 +1,4 @@
-"""Choosing tokens from logits."""
+"""The choice of tokens from logits."""
 
 import math
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The engine without a model: what its tokens depend on, and its pace."""
+"""The engine without a model: its pace, and the dependence of its tokens."""
 
 import pytest
 

@@ -1,1 +1,1 @@
-"""The store: one contract for three of them, and what each alone must survive."""
+"""Stores: one contract for all three, and the faults that each of them must survive."""

@@ -1,4 +1,4 @@
-"""The three stores, each as a `Place` where several clients can meet."""
+"""The three stores, each as a `Place` with several clients."""
 
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -22,7 +22,7 @@ class Place:
     """A store, and a prefix in it that no other test uses.
 
     Attributes:
-        another: A further client of it: a connection of its own, where the store has such.
+        another: Opens a further client: with a connection of its own, if the store has connections.
     """
 
     kind: str
@@ -31,12 +31,12 @@ class Place:
     another: Callable[[], Awaitable[Store]]
 
     def key(self, name: str) -> str:
-        """A key of this test."""
+        """Return a key of this test."""
         return self.prefix + name
 
 
 async def first_events(store: Store, prefix: str, from_revision: int, count: int) -> list[Event]:
-    """So many, waiting for them."""
+    """Wait for `count` events and return them."""
     events: list[Event] = []
     async with aclosing(store.watch(prefix, from_revision)) as stream:
         async for event in stream:
@@ -57,7 +57,7 @@ def etcd_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdCluster]
 
 @pytest_asyncio.fixture(params=["memory", "sqlite", "etcd"])
 async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
-    """Each of the three."""
+    """Each of the three stores."""
     async with AsyncExitStack() as stack:
 
         async def opened(store: Store) -> Store:

@@ -1,8 +1,8 @@
-"""Decides whether a history of calls on one register could have come from one that is atomic.
+"""Decides whether a history of calls on one register could have come from an atomic register.
 
 Wing and Gong's search ("Testing and Verifying Concurrent Objects", 1993) with Lowe's memory of
-configurations already tried: repeatedly take, among the calls that began before any remaining one
-returned, one whose answer fits the register's value; a call whose outcome is unknown may take
+configurations already tried: repeatedly take a call that began before any remaining call returned
+and that has an answer which fits the register's value. A call with an unknown outcome may take
 effect at any time after it began, or never.
 """
 
@@ -15,7 +15,7 @@ class Outcome(Enum):
     """The outcome of a write, as its caller knows it."""
 
     DONE = "done"
-    REFUSED = "refused"  # its compare did not hold
+    REFUSED = "refused"  # the compare did not hold
     UNKNOWN = "unknown"
 
 
@@ -67,7 +67,7 @@ def _optional(call: Call) -> bool:
 
 
 def _next(ordered: Sequence[Call], taken: int) -> list[int]:
-    """Calls not taken that began before every call that is not taken returned."""
+    """Return the calls not taken that began before any call not taken returned."""
     candidates = []
     earliest_end = float("inf")
     for number, call in enumerate(ordered):
@@ -82,7 +82,7 @@ def _next(ordered: Sequence[Call], taken: int) -> list[int]:
 
 
 def _effect(call: Call, value: int) -> int | None:
-    """The register's value after the call, None if it cannot have answered so."""
+    """Return the register's value after the call; None if the call cannot have this answer."""
     if isinstance(call, Read):
         return value if call.value == value else None
     fits = call.expected == value

@@ -1,4 +1,4 @@
-"""A line to a node that a test can cut, or on which answers are held up."""
+"""A connection to a node that a test can cut, or on which answers can be delayed."""
 
 import asyncio
 from contextlib import suppress
@@ -6,10 +6,10 @@ from typing import Self
 
 
 class Proxy:
-    """Passes bytes to and fro on a port of its own; an async context manager.
+    """Relays bytes on a port of its own; an async context manager.
 
     Attributes:
-        address: host:port of this end.
+        address: host:port of the proxy.
     """
 
     def __init__(self, target: str) -> None:
@@ -39,18 +39,18 @@ class Proxy:
         self._answers_pass.clear()
 
     def pass_answers(self) -> None:
-        """The held ones first."""
+        """Relay answers again, the held ones first."""
         self._answers_pass.set()
 
     def cut(self) -> None:
-        """End all connections, and new ones as soon as they are made."""
+        """End all connections, and each new one as soon as it is made."""
         self._cut = True
         self._answers_pass.set()
         for writer in self._writers:
             writer.close()
 
     def mend(self) -> None:
-        """Connections can be made again."""
+        """Relay new connections again."""
         self._cut = False
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -2,7 +2,7 @@
 
 Seeded by hand and seen to fail: a compare on `created` instead of the version; a transaction that
 raises the revision without writing; a lease that keeps its keys, or takes more after its end; a
-watch that begins one later.
+watch that begins one revision later.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ async def test_any_bytes_and_an_empty_value_come_back(place: Place) -> None:
     assert [item.value for item in items] == [every_byte, b""]
 
 
-async def test_a_put_under_a_version_conflicts_once_somebody_else_has_written(place: Place) -> None:
+async def test_a_put_under_a_version_conflicts_after_another_write(place: Place) -> None:
     key = place.key("a")
     first = await place.store.put(key, b"one", if_version=0)
     second = await place.store.put(key, b"two", if_version=first)

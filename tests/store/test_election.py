@@ -38,7 +38,7 @@ async def test_the_standby_leads_when_the_leader_resigns(place: Place) -> None:
 async def test_a_deposed_leader_writes_nothing(place: Place) -> None:
     key, work = place.key("leader"), place.key("work")
     first = await campaign(place.store, key, b"one", 30.0)
-    await place.store.txn(Txn((), (Delete(key),)))  # as the end of its lease would
+    await place.store.txn(Txn((), (Delete(key),)))  # as at the end of its lease
     second = await campaign(place.store, key, b"two", 30.0)
     await second.guarded((), (Put(work, b"two"),))
     assert not first.lost.is_set()
@@ -120,7 +120,7 @@ async def test_a_candidate_that_stops_waiting_leaves_nothing(place: Place) -> No
 
 
 async def test_a_leader_that_is_silent_for_its_ttl_is_replaced() -> None:
-    """By a clock set by hand: the leader's process sleeps through its keep-alives."""
+    """With a manual clock: the leader's process sleeps through its keep-alives."""
     clock = ManualClock()
     asleep = ManualClock()
     store = MemoryStore(clock)

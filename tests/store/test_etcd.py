@@ -2,7 +2,7 @@
 
 Seeded by hand and seen to fail: a watch that resumes from the revision it began at (events twice),
 or one behind the next (one lost), or asks etcd for that very revision (a deletion compacted away);
-a put without compare that is sent again; a conflict reported where an answer was lost; no asking
+a put without compare that is sent again; a conflict reported where an answer was lost; no request
 for progress (a watch at a hung node waits for ever).
 """
 
@@ -99,7 +99,7 @@ async def test_without_a_majority_writes_fail_and_say_how(cluster: EtcdCluster) 
     with pytest.raises(StoreUnavailableError):
         await (await store.lease(2.0)).keep_alive()
     cluster.kill(leader)
-    # The first may be sent down a line whose end is not seen yet.
+    # The first call may use a connection before its end is noticed.
     with suppress(OutcomeUnknownError, StoreUnavailableError):
         await store.put("a", b"3")
     with pytest.raises(StoreUnavailableError):
@@ -131,7 +131,7 @@ asyncio.run(main())
 
 
 async def test_a_client_may_start_processes(etcd_node: EtcdCluster) -> None:
-    """Without handlers of grpc's at each fork, of which every one that meets a call complains."""
+    """Without grpc's handlers at each fork, which complain if they meet a call."""
     command = [sys.executable, "-c", _FORKING, etcd_node.addresses[0]]
 
     child = await asyncio.create_subprocess_exec(*command, stderr=subprocess.PIPE)
@@ -158,8 +158,10 @@ async def test_a_watch_goes_on_after_its_line_was_cut(etcd_node: EtcdCluster) ->
     await direct.close()
 
 
-async def test_a_watch_that_comes_back_behind_a_compaction_is_told(etcd_node: EtcdCluster) -> None:
-    """Even by one revision: etcd 3.4.23 takes such a watch, and has lost the deletion."""
+async def test_a_watch_from_before_a_compaction_gets_an_error(
+    etcd_node: EtcdCluster,
+) -> None:
+    """By one revision, too: etcd 3.4.23 accepts such a watch, and has lost the deletion."""
     direct = await EtcdStore.open(etcd_node.addresses)
     async with Proxy(etcd_node.addresses[0]) as line:
         store = await EtcdStore.open([line.address])
@@ -189,7 +191,7 @@ async def test_a_lost_answer_is_never_taken_for_a_failure(etcd_node: EtcdCluster
             await store.put("lost/b", b"unconditional")
         compared = asyncio.create_task(store.put("lost/a", b"2", if_version=version))
         await first_events(direct, "lost/a", version + 1, 1)
-        await asyncio.sleep(store._endpoints.patience.attempt_s)  # an attempt is over
+        await asyncio.sleep(store._endpoints.patience.attempt_s)  # after one attempt
         line.pass_answers()
 
         with pytest.raises(OutcomeUnknownError):
@@ -231,7 +233,7 @@ async def test_a_log_gets_over_lost_answers(etcd_node: EtcdCluster) -> None:
         line.hold_answers()
         appended = asyncio.create_task(log.append(["2"]))
         await first_events(direct, "log/batch/", began + 1, 2)
-        await asyncio.sleep(store._endpoints.patience.attempt_s)  # an attempt is over
+        await asyncio.sleep(store._endpoints.patience.attempt_s)  # after one attempt
         line.pass_answers()
 
         assert await appended == 1
@@ -246,7 +248,7 @@ def _openssl(folder: Path, *arguments: str) -> None:
 
 
 def certificates(folder: Path) -> EtcdTls:
-    """An authority, and one certificate of it for both ends."""
+    """Write an authority, and one certificate of it for both ends."""
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
     _openssl(folder, "req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca")
     _openssl(folder, "req", *key, "-keyout", "node.key", "-out", "node.csr", "-subj", "/CN=node")

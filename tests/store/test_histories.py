@@ -1,4 +1,4 @@
-"""Many clients at once: what they saw could have come from one store that is atomic.
+"""Histories of concurrent clients: they could have come from one atomic store.
 
 Seeded by hand and seen to fail: a `get` of the memory store that answers what the twelfth one
 before it found; a compare that always holds.
@@ -118,7 +118,7 @@ async def test_increments_by_compare_are_never_lost_nor_doubled(place: Place) ->
 
 @pytest.mark.asyncio
 async def test_a_key_on_a_lease_is_held_by_one_at_a_time(place: Place) -> None:
-    """Each holder notes when it had the key, by the store's own revisions: none overlap."""
+    """Each holder records when it had the key, by the store's revisions: no two overlap."""
     key = place.key("lock")
     holds: list[tuple[int, int]] = []
 

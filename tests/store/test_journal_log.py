@@ -1,6 +1,7 @@
 """A log holds every acknowledged line once and in order, or reports that it does not.
 
-Seeded by hand and seen to fail: a commit whose lost answer is not looked up (a batch twice); a
+Seeded by hand and seen to fail: a commit with a lost answer that is not looked up (a batch twice);
+    a
 group that loses its last append; a truncation that deletes one batch too many; `read_batches`
 without `_check_follows`.
 """
@@ -70,7 +71,7 @@ async def test_a_new_leader_continues_and_the_deposed_one_cannot(place: Place) -
     key, prefix = place.key("leader"), place.key("log")
     old = await opened(place.store, prefix, key)
     await old.append(["old"])
-    await place.store.txn(Txn((), (Delete(key),)))  # as the end of its lease would
+    await place.store.txn(Txn((), (Delete(key),)))  # as at the end of its lease
     new = await opened(place.store, prefix, key)
 
     with pytest.raises(LeaseLostError):
@@ -146,11 +147,12 @@ class _Slow(MemoryStore):
 @pytest.mark.parametrize(
     ("kind", "num_turns", "written"), [(MemoryStore, 1, []), (_Slow, 2, ["left"])]
 )
-async def test_an_append_whose_caller_leaves_while_it_is_written_is_the_last(
+async def test_an_append_cancelled_while_it_is_written_is_the_last(
     kind: type[MemoryStore], num_turns: int, written: list[str]
 ) -> None:
-    """Seeded bug: a log that goes on takes the cancelled batch for the next one of as many lines,
-    whose lines are lost."""
+    """Seeded bug: a log that continues takes the cancelled batch for the next one with as many
+    lines, and loses the lines of that.
+    """
     store = kind()
     log = await opened(store)
     left = asyncio.create_task(log.append(["left"]))
@@ -167,7 +169,7 @@ async def test_an_append_whose_caller_leaves_while_it_is_written_is_the_last(
     assert await all_lines(store, "log") == written
 
 
-async def test_an_append_whose_caller_leaves_before_it_is_written_keeps_nobody_up() -> None:
+async def test_an_append_cancelled_before_it_is_written_delays_no_other() -> None:
     store = MemoryStore()
     log = await opened(store)
     first, left = (asyncio.create_task(log.append([line])) for line in ("first", "left"))
@@ -257,7 +259,7 @@ async def test_lost_answers_neither_lose_nor_double_a_line() -> None:
     assert await all_lines(store, "log") == [str(number) for number in range(10)]
 
 
-async def test_a_leader_deposed_while_an_answer_is_lost_cannot_say_what_it_wrote() -> None:
+async def test_a_leader_deposed_while_an_answer_is_lost_gets_an_unknown_outcome() -> None:
     store = _Forgetful(before=set(), after={1}, deposed_at=1)
     log = await opened(store)
 

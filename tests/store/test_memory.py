@@ -1,4 +1,4 @@
-"""The memory store does the same each time, by a clock set by hand."""
+"""The memory store is deterministic with a manual clock."""
 
 import asyncio
 from contextlib import aclosing
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.asyncio
 
 
 async def _played(seed: int) -> list[Event]:
-    """Clients that compete, hold leases and let them lapse; everything that a watcher sees."""
+    """Return all events of clients that compete, hold leases and let them lapse."""
     clock = ManualClock()
     store = MemoryStore(clock)
     events: list[Event] = []
@@ -90,7 +90,7 @@ async def test_leases_end_in_the_order_of_their_deadlines() -> None:
     assert events == [Removed("early", 4), Removed("middle", 5), Removed("late", 6)]
 
 
-async def test_a_watcher_that_falls_behind_the_history_is_told() -> None:
+async def test_a_watcher_that_falls_behind_the_history_gets_an_error() -> None:
     store = MemoryStore(history_bytes=10_000)
     await store.put("a", b"")
     async with aclosing(store.watch("", 1)) as stream:

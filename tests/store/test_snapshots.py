@@ -1,11 +1,12 @@
-"""A log with a snapshot in the place of its beginning: always a whole one, and nothing twice.
+"""A log with a snapshot instead of its beginning: the snapshot is always whole, no line counts
+twice.
 
-Here a line is a number and a snapshot is the sum of those that it stands for, so that whatever a
+Here a line is a number and a snapshot is the sum of the lines that it replaces, so that whatever a
 leader leaves behind, the next one must find the same sum.
 
 Seeded by hand and seen to fail: a truncation of one batch too many, or before the pointer has
-moved; a snapshot that stands for one batch too many; a snapshot written over the one that counts;
-pieces of a longer snapshot that stay; a pointer whose lost answer is not looked up.
+moved; a snapshot that replaces one batch too many; a snapshot written over the present one; pieces
+of a longer snapshot that stay; a pointer with a lost answer that is not looked up.
 """
 
 import asyncio
@@ -45,7 +46,7 @@ async def keys(store: Store, prefix: str) -> list[str]:
 
 
 async def depose(store: Store, key: str = "leader") -> None:
-    await store.txn(Txn((), (Delete(key),)))  # as the end of its lease would
+    await store.txn(Txn((), (Delete(key),)))  # as at the end of its lease
 
 
 async def test_a_snapshot_stands_for_the_lines_before(place: Place) -> None:

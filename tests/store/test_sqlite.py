@@ -72,10 +72,10 @@ asyncio.run(SqliteStore.open(pathlib.Path({str(path)!r})))
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", program, stderr=subprocess.PIPE
     )
-    _, said = await process.communicate()
+    _, output = await process.communicate()
 
     assert process.returncode == 1
-    assert f"store.db.lock is held by process {os.getpid()}" in said.decode()
+    assert f"store.db.lock is held by process {os.getpid()}" in output.decode()
     assert await store.put("a", b"") == 1
     await store.close()
     await (await SqliteStore.open(path)).close()
@@ -171,7 +171,7 @@ async def test_a_full_disk_refuses_writes_and_keeps_what_was(tmp_path: Path) -> 
 
 
 async def test_a_keep_alive_that_was_rolled_back_keeps_nothing_alive(tmp_path: Path) -> None:
-    """The end of the next lease is not remembered from a transaction that never was."""
+    """The deadline of the next lease is not kept from a transaction that was rolled back."""
     clock = ManualClock()
     store = await SqliteStore.open(tmp_path / "store.db", clock)
     lease = await store.lease(10.0)
@@ -195,7 +195,7 @@ async def test_a_keep_alive_that_was_rolled_back_keeps_nothing_alive(tmp_path: P
 async def test_after_a_commit_that_failed_nothing_is_claimed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The connection is wrapped: a disk whose fsync fails cannot be had."""
+    """The connection is wrapped, because a disk with a failing fsync cannot be had."""
     real = committer._connected
 
     class Failing:

@@ -1,4 +1,4 @@
-"""Servers that hold a few small models."""
+"""Servers for a few small models."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""A worker over paced tiers or real ones, a gateway beside it, and what it reports."""
+"""A worker over paced or real tiers, with a gateway and recorded reports."""
 
 import asyncio
 import os
@@ -22,11 +22,11 @@ from tests.worker.servers import small_server
 
 TIMED = ModelDeployment("timed", "nowhere", 1000, 64, 0.0, "timed")
 ONE = wire.Epoch(1)
-WAIT_S = 120.0  # of a machine that does other things beside
+WAIT_S = 120.0  # on a machine that is busy otherwise
 
 
 class Stage:
-    """A worker, a gateway at it, and what it reports."""
+    """A worker, a gateway that is connected to it, and its reports."""
 
     def __init__(self, storage: Storage, launch: MakeRunner) -> None:
         self.reports: asyncio.Queue[ReportedEvent] = asyncio.Queue()
@@ -54,7 +54,7 @@ class Stage:
     async def generate(
         self, instance_id: str, prompt: tuple[int, ...], num: int, request_id: str = "r1"
     ) -> list[int]:
-        """The tokens of a request on a ready instance."""
+        """Return the tokens of a request on a ready instance."""
         spec = SequenceSpec(request_id, prompt, num)
         self.gateway.post(ToInstance(instance_id, wire.StartStream(ONE, wire.PackedSpec.of(spec))))
         tokens: list[int] = []

@@ -27,7 +27,7 @@ def token(request_id: str, index: int, finish: FinishReason | None = None) -> wi
 
 
 class Plane(DataPlane):
-    """With one instance i1, whose host only notes what it gets."""
+    """A data plane with one instance i1; its host only records messages."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,13 +41,13 @@ class Plane(DataPlane):
         self.has_posted.set()
 
 
-async def told(gateway: Channel[ToInstance, FromInstance], num: int) -> list[wire.ToOwner]:
+async def received(gateway: Channel[ToInstance, FromInstance], num: int) -> list[wire.ToOwner]:
     async with asyncio.timeout(5):
         return [(await gateway.receive()).message for _ in range(num)]
 
 
 async def turn() -> None:
-    """Let the relay take what has been posted."""
+    """Let the relay handle all posted messages."""
     for _ in range(5):
         await asyncio.sleep(0)
 
@@ -62,8 +62,8 @@ def test_tokens_go_to_the_gateway_that_started_the_request() -> None:
         plane.deliver("i1", token("r1", 0))
         plane.deliver("i1", token("r2", 0))
         assert plane.posted == [start("r1"), start("r2")]
-        assert await told(one, 2) == [ONLINE, token("r1", 0)]
-        assert await told(other, 2) == [ONLINE, token("r2", 0)]
+        assert await received(one, 2) == [ONLINE, token("r1", 0)]
+        assert await received(other, 2) == [ONLINE, token("r2", 0)]
         await plane.close()
 
     asyncio.run(scenario())
@@ -83,13 +83,13 @@ def test_a_gateway_that_comes_back_has_its_stream_when_it_polls() -> None:
         await turn()
         assert plane.posted[-1] == wire.PollStream("r1", ONE, 0)
         plane.deliver("i1", token("r1", 0))
-        assert await told(after, 2) == [ONLINE, token("r1", 0)]
+        assert await received(after, 2) == [ONLINE, token("r1", 0)]
         await plane.close()
 
     asyncio.run(scenario())
 
 
-def test_every_gateway_hears_of_instances_that_come_and_go() -> None:
+def test_every_gateway_is_notified_of_instances_that_come_and_go() -> None:
     async def scenario() -> None:
         plane = Plane()
         gateways = [plane.connect(), plane.connect()]
@@ -98,7 +98,7 @@ def test_every_gateway_hears_of_instances_that_come_and_go() -> None:
         plane.deliver("i2", ONLINE)
         plane.detach("i1", "killed")
         for gateway in gateways:
-            assert await told(gateway, 3) == [ONLINE, ONLINE, wire.EngineFailed("killed")]
+            assert await received(gateway, 3) == [ONLINE, ONLINE, wire.EngineFailed("killed")]
         late = plane.connect()
         assert (await late.receive()) == FromInstance("i2", ONLINE)
         await plane.close()
@@ -106,12 +106,12 @@ def test_every_gateway_hears_of_instances_that_come_and_go() -> None:
     asyncio.run(scenario())
 
 
-def test_words_to_an_instance_that_is_not_here_are_answered() -> None:
+def test_a_message_to_an_unknown_instance_is_answered() -> None:
     async def scenario() -> None:
         plane = Plane()
         gateway = plane.connect()
         gateway.post(ToInstance("i9", start("r1")))
-        assert await told(gateway, 2) == [
+        assert await received(gateway, 2) == [
             ONLINE,
             wire.EngineFailed("the instance is not on this server"),
         ]
@@ -156,7 +156,7 @@ def test_a_route_ends_with_its_stream_and_with_its_connection() -> None:
 
 
 @pytest.mark.parametrize("kind", ["unix", "tcp"])
-def test_it_works_over_sockets_too(tmp_path: Path, kind: str) -> None:
+def test_a_data_plane_works_over_sockets(tmp_path: Path, kind: str) -> None:
     async def scenario() -> None:
         plane = Plane()
         address = f"unix:{tmp_path}/plane" if kind == "unix" else "tcp:127.0.0.1:0"
@@ -164,11 +164,11 @@ def test_it_works_over_sockets_too(tmp_path: Path, kind: str) -> None:
             assert plane.address == bound
             gateway = await dial(bound, KEY, FromInstance)
             gateway.post(ToInstance("i1", start("r1")))
-            assert await told(gateway, 1) == [ONLINE]
+            assert await received(gateway, 1) == [ONLINE]
             await plane.has_posted.wait()
             assert plane.posted == [start("r1")]
             plane.deliver("i1", token("r1", 0))
-            assert await told(gateway, 1) == [token("r1", 0)]
+            assert await received(gateway, 1) == [token("r1", 0)]
         with pytest.raises(ChannelClosedError):
             await gateway.receive()
         gateway.close()
@@ -176,7 +176,7 @@ def test_it_works_over_sockets_too(tmp_path: Path, kind: str) -> None:
     asyncio.run(scenario())
 
 
-def test_a_stranger_is_not_let_in(tmp_path: Path) -> None:
+def test_a_gateway_without_the_key_is_refused(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with serving(Plane(), f"unix:{tmp_path}/plane", KEY) as bound:
             with pytest.raises(ChannelClosedError):
@@ -185,17 +185,17 @@ def test_a_stranger_is_not_let_in(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_words_that_are_none_end_the_connection_and_nothing_else(tmp_path: Path) -> None:
+def test_a_malformed_message_ends_its_connection_only(tmp_path: Path) -> None:
     async def scenario() -> None:
         plane = Plane()
         async with serving(plane, f"unix:{tmp_path}/plane", KEY) as bound:
             bad, good = await dial(bound, KEY, FromInstance), await dial(bound, KEY, FromInstance)
-            await told(bad, 1)
+            await received(bad, 1)
             bad.post(msgspec.json.decode(b'["i1", ["Explode"]]'))
             with pytest.raises(ChannelClosedError):
                 await bad.receive()
             good.post(ToInstance("i1", start("r1")))
-            await told(good, 1)
+            await received(good, 1)
             await plane.has_posted.wait()
             bad.close()
             good.close()

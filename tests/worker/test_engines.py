@@ -43,7 +43,7 @@ async def generated_by_threads() -> list[int]:
         return tokens
 
 
-def test_an_engine_in_a_process_says_what_one_in_a_thread_says() -> None:
+def test_an_engine_in_a_process_generates_the_tokens_of_one_in_a_thread() -> None:
     async def in_process() -> list[int]:
         async with staged(process_launch()) as stage:
             stage.execute(start(1, "i1"))
@@ -136,7 +136,7 @@ asyncio.run(main())
 
 
 class BreakingEngine:
-    """A timed engine whose first step breaks."""
+    """A timed engine that breaks in its first step."""
 
     def __init__(self) -> None:
         self._engine = timed_engine()
@@ -148,7 +148,7 @@ class BreakingEngine:
         return getattr(self._engine, name)
 
 
-def test_an_engine_that_breaks_is_an_instance_lost_of_which_gateways_hear() -> None:
+def test_an_engine_that_breaks_is_an_instance_lost_and_gateways_are_notified() -> None:
     def launch(instance_id: str, model: ModelDeployment, send: Send) -> Runner:
         links = LocalNetwork().links
 
@@ -316,7 +316,7 @@ print(sorted(bad & set(sys.modules)))
     assert done.stdout.split("\n")[:2] == ["LoadFinished", "[]"]
 
 
-def test_an_engine_process_imports_torch_only_when_it_is_told_what_for() -> None:
+def test_an_engine_process_imports_torch_only_for_an_engine_that_needs_it() -> None:
     code = """
 import sys, sllmreal.worker.child
 print(sorted({"torch", "transformers", "ray", "hydra", "simpy", "fastapi"} & set(sys.modules)))

@@ -1,4 +1,4 @@
-"""A request that moves between engine processes of two workers, over each kind of address."""
+"""Migration of a request between engine processes of two workers, over each kind of address."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -33,8 +33,8 @@ class Host:
     def post(self, message: wire.ToHost) -> None:
         self._stage.gateway.post(ToInstance(self._instance_id, message))
 
-    async def heard(self, kind: type[T], accept: Callable[[T], bool] = lambda _: True) -> T:
-        """The next message of a kind that is acceptable; others are passed over."""
+    async def received(self, kind: type[T], accept: Callable[[T], bool] = lambda _: True) -> T:
+        """Return the next acceptable message of a kind; drop others."""
         async with asyncio.timeout(WAIT_S):
             while True:
                 message = (await self._stage.gateway.receive()).message
@@ -44,12 +44,12 @@ class Host:
 
 @asynccontextmanager
 async def host(move_address: str, instance_id: str) -> AsyncIterator[tuple[Host, wire.HostOnline]]:
-    """A worker of its own, and its one instance."""
+    """Run a worker with one instance."""
     async with staged(process_launch(ProcessOptions(move_address=move_address))) as stage:
         stage.execute(start(1, instance_id, MODEL))
         await stage.loaded()
         here = Host(stage, instance_id)
-        yield here, await here.heard(wire.HostOnline)
+        yield here, await here.received(wire.HostOnline)
 
 
 def num_files(directory: Path) -> int:
@@ -57,7 +57,7 @@ def num_files(directory: Path) -> int:
 
 
 @pytest.mark.parametrize(("kind", "replay_tokens"), [("tcp", None), ("unix", None), ("tcp", 0)])
-def test_a_request_moves_between_two_workers_and_loses_no_token(
+def test_a_request_migrates_between_two_workers_and_loses_no_token(
     tmp_path: Path, kind: str, replay_tokens: int | None
 ) -> None:
     move_address = "tcp:127.0.0.1:0" if kind == "tcp" else f"unix:{tmp_path}"
@@ -71,27 +71,27 @@ def test_a_request_moves_between_two_workers_and_loses_no_token(
             layout = online.capabilities.kv_layout
             terms = wire.MigrationParams(KEY, "timed", layout, replay_tokens)
             source.post(wire.StartStream(Epoch(1), wire.PackedSpec.of(SPEC)))
-            await source.heard(wire.Tokens, lambda one: one.first >= 30)
+            await source.received(wire.Tokens, lambda one: one.first >= 30)
             destination.post(wire.PrepareStream(Epoch(2), wire.PackedSpec.of(SPEC), terms))
-            await destination.heard(wire.StreamPrepared)
+            await destination.received(wire.StreamPrepared)
             source.post(wire.MigrateStream("r", Epoch(1), Epoch(2), online.address, terms))
-            ready = await destination.heard(wire.StreamReady)
+            ready = await destination.received(wire.StreamReady)
             destination.post(wire.CommitStream("r", Epoch(2), num_received=0))
             source.post(wire.StopStream("r", Epoch(1)))
             assert ready.num_output >= 30
             assert (ready.num_recomputed < len(SPEC.prompt)) == (replay_tokens == 0)
-            moved = await destination.heard(wire.Tokens, lambda one: one.first == 0)
+            moved = await destination.received(wire.Tokens, lambda one: one.first == 0)
             return moved.tokens + await _rest(destination, len(moved.tokens))
 
     assert asyncio.run(scenario()) == unmigrated_output(SPEC)
-    assert num_files(tmp_path) == 0  # sockets went with their hosts
+    assert num_files(tmp_path) == 0  # the sockets are gone with their hosts
 
 
 async def _rest(host: Host, first: int) -> tuple[int, ...]:
-    """The tokens from an index to the end."""
+    """Return the tokens from an index to the end."""
     tokens: list[int] = []
     while True:
-        message = await host.heard(wire.Tokens)
+        message = await host.received(wire.Tokens)
         assert message.first == first + len(tokens)
         tokens += message.tokens
         if message.finish is not None:

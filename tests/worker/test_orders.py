@@ -106,7 +106,7 @@ def test_a_turn_passes_on_when_the_load_that_has_it_is_stopped() -> None:
     assert stage.reports == [(11, LoadFinished("i2", REMOTE, 800, 8.0, 0.0))]
 
 
-def test_a_load_behind_one_that_gave_up_waiting_is_behind_the_one_ahead() -> None:
+def test_a_load_behind_a_stopped_one_waits_for_the_load_before_both() -> None:
     """Seeded bug: setting the followers' turn whenever a place is left starts i3 at 3."""
 
     async def scenario(stage: Stage) -> None:
@@ -125,7 +125,7 @@ def test_a_load_behind_one_that_gave_up_waiting_is_behind_the_one_ahead() -> Non
     ]
 
 
-def test_the_next_tenant_takes_no_memory_before_the_last_one_is_gone() -> None:
+def test_the_next_occupant_takes_no_memory_before_the_last_one_is_gone() -> None:
     async def scenario(stage: Stage) -> None:
         stage.start("i1", A)
         await asyncio.sleep(20)
@@ -174,7 +174,7 @@ def test_a_load_stopped_under_way_leaves_nothing_and_is_not_answered() -> None:
     assert stage.runners["i1"].log[-1] == "stopped"
 
 
-def test_a_start_and_its_stop_in_one_breath_leave_nothing() -> None:
+def test_a_launch_with_an_immediate_stop_leaves_nothing() -> None:
     """Seeded bug: cancelling a task that has not begun skips its clearing up."""
 
     async def scenario(stage: Stage) -> None:
@@ -216,7 +216,7 @@ def test_a_failed_load_gives_its_turn_away() -> None:
     assert [at_s for at_s, _ in stage.reports] == [2, 10]
 
 
-def test_a_crash_is_told_and_the_gpu_is_usable_at_once() -> None:
+def test_a_crash_is_reported_and_the_gpu_is_usable_at_once() -> None:
     async def scenario(stage: Stage) -> None:
         stage.start("i1", A, cache_in=(DRAM,))
         await asyncio.sleep(20)
@@ -234,7 +234,7 @@ def test_a_crash_is_told_and_the_gpu_is_usable_at_once() -> None:
     ]
 
 
-def test_a_crash_before_the_controller_heard_of_the_load_leaves_nothing_either() -> None:
+def test_a_crash_before_the_load_is_acknowledged_leaves_nothing_either() -> None:
     async def scenario(stage: Stage) -> None:
         stage.start("i1", A, cache_in=(DRAM,))
         await asyncio.sleep(20)
@@ -247,7 +247,7 @@ def test_a_crash_before_the_controller_heard_of_the_load_leaves_nothing_either()
     play(scenario)
 
 
-def test_a_stop_of_what_has_ended_is_ignored() -> None:
+def test_a_stop_of_an_ended_instance_is_ignored() -> None:
     async def scenario(stage: Stage) -> None:
         stage.stop("i1", loaded=False)
         stage.stop("i2", loaded=True)
@@ -285,7 +285,7 @@ def test_a_gpu_with_an_occupant_is_refused(gpus: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("gpus", [(), (0, 0), (3,), (-1,)])
-def test_gpus_that_there_are_not_are_refused(gpus: tuple[int, ...]) -> None:
+def test_unknown_gpus_are_refused(gpus: tuple[int, ...]) -> None:
     async def scenario(stage: Stage) -> None:
         with pytest.raises(ControlError, match="GPU"):
             stage.start("i1", A, gpus)
@@ -293,7 +293,7 @@ def test_gpus_that_there_are_not_are_refused(gpus: tuple[int, ...]) -> None:
     play(scenario)
 
 
-def test_room_that_is_not_there_is_refused_and_the_gpu_stays_free() -> None:
+def test_a_launch_without_room_in_a_tier_is_refused_and_the_gpu_stays_free() -> None:
     big = ModelDeployment("big", "somewhere", 3000, 64, 0.0, "timed")
 
     async def scenario(stage: Stage) -> None:
@@ -305,7 +305,7 @@ def test_room_that_is_not_there_is_refused_and_the_gpu_stays_free() -> None:
     assert len(play(scenario).reports) == 1
 
 
-def test_an_order_for_a_gateway_is_refused() -> None:
+def test_a_message_for_a_gateway_is_refused() -> None:
     async def scenario(stage: Stage) -> None:
         with pytest.raises(ControlError, match="StartRequest"):
             stage.worker.execute(StartRequest(1, "r1", "i1", "memory", 1))
@@ -337,7 +337,7 @@ def test_a_reset_drops_every_instance_and_keeps_what_is_cached() -> None:
     ]
 
 
-def test_draining_is_told() -> None:
+def test_draining_is_reported() -> None:
     async def scenario(stage: Stage) -> None:
         stage.worker.drain()
 

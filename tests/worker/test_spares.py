@@ -1,7 +1,6 @@
-"""Processes booted ahead: handed out once, replaced, watched, and gone with their worker.
+"""Spare engine processes: used once, replaced, watched, and ended with their worker.
 
-Most spares here are for the timed engine, which has nothing to import; `test_engines` has a real
-one.
+Most spares here are for the timed engine, which imports nothing; `test_engines` has a real spare.
 """
 
 import asyncio
@@ -31,7 +30,7 @@ TIMED_TOO = "sllmreal.engine.timed:TIMED"  # the same kind of engine by another 
 class Bench:
     spares: Spares
     stage: Stage
-    said: "asyncio.Queue[str]"
+    problems: "asyncio.Queue[str]"
     of_others: frozenset[int]  # children of this process that earlier tests have left
 
     def children(self) -> list[int]:
@@ -43,9 +42,9 @@ class Bench:
             await self.spares.full()
         return self.spares.pids
 
-    async def hears(self) -> str:
+    async def problem(self) -> str:
         async with asyncio.timeout(WAIT_S):
-            return await self.said.get()
+            return await self.problems.get()
 
 
 @asynccontextmanager
@@ -53,13 +52,13 @@ async def bench(
     num_spares: int = 1, engine: str = "timed", beat_s: float = 1.0
 ) -> AsyncIterator[Bench]:
     options = ProcessOptions(num_spares=num_spares, spare_delay_s=0.0, beat_s=beat_s)
-    said: asyncio.Queue[str] = asyncio.Queue()
+    problems: asyncio.Queue[str] = asyncio.Queue()
     of_others = frozenset(children())
     async with (
-        Spares(options, said.put_nowait, engine) as spares,
+        Spares(options, problems.put_nowait, engine) as spares,
         staged(process_launch(options, spares)) as stage,
     ):
-        yield Bench(spares, stage, said, of_others)
+        yield Bench(spares, stage, problems, of_others)
 
 
 def children() -> list[int]:
@@ -123,7 +122,7 @@ def test_no_spare_is_booted_while_an_instance_starts() -> None:
     asyncio.run(scenario())
 
 
-def test_instances_that_always_start_do_not_keep_spares_from_being_booted(
+def test_spares_are_booted_although_instances_always_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(spares_module, "_PATIENCE_S", 0.01)
@@ -137,15 +136,15 @@ def test_instances_that_always_start_do_not_keep_spares_from_being_booted(
 
 
 @pytest.mark.parametrize(
-    ("number", "told"),
+    ("number", "reason"),
     [(signal.SIGKILL, "was killed by SIGKILL"), (signal.SIGSTOP, "10 pings unanswered")],
 )
-def test_a_spare_that_dies_or_stops_is_replaced(number: signal.Signals, told: str) -> None:
+def test_a_spare_that_dies_or_stops_is_replaced(number: signal.Signals, reason: str) -> None:
     async def scenario() -> None:
         async with bench(beat_s=0.05) as here:
             [first] = await here.full()
             os.kill(first, number)
-            assert told in await here.hears()
+            assert reason in await here.problem()
             [second] = await here.full()
 
             assert second != first
@@ -201,7 +200,7 @@ def test_a_spare_that_still_boots_ends_with_its_worker() -> None:
     asyncio.run(scenario())
 
 
-def test_spares_go_with_a_worker_that_is_killed() -> None:
+def test_spares_end_with_a_worker_that_is_killed() -> None:
     code = """
 import asyncio, os, signal
 from tests.worker.test_spares import bench
@@ -218,7 +217,7 @@ asyncio.run(main())
     assert ended(int(done.stdout))
 
 
-def test_a_worker_may_have_none() -> None:
+def test_a_worker_may_have_no_spares() -> None:
     async def scenario() -> None:
         async with bench(num_spares=0) as here:
             assert await here.full() == []
@@ -229,17 +228,17 @@ def test_a_worker_may_have_none() -> None:
     asyncio.run(scenario())
 
 
-def test_spares_that_cannot_be_booted_are_talked_about_and_instances_start() -> None:
+def test_spares_that_cannot_be_booted_are_logged_and_instances_start() -> None:
     async def scenario() -> None:
         async with bench(engine="unheard-of") as here:
-            assert "unknown engine" in await here.hears()
+            assert "unknown engine" in await here.problem()
             here.stage.execute(start(1, "i1"))
             await here.stage.loaded()
 
     asyncio.run(scenario())
 
 
-def test_there_cannot_be_less_than_none() -> None:
+def test_a_negative_number_of_spares_is_refused() -> None:
     with pytest.raises(UsageError, match="num_spares"):
         ProcessOptions(num_spares=-1)
 

@@ -1,4 +1,4 @@
-"""An event loop whose clock jumps to the next timer: seconds pass at once, and exactly."""
+"""An event loop with a clock that jumps to the next timer: exact seconds pass at once."""
 
 import asyncio
 import selectors
