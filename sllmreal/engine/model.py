@@ -1,11 +1,18 @@
 """What a slot engine needs of a model: compute tokens, and keep their cache."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from sllmreal.engine.prefill import Prefill
 from sllmreal.engine.protocol import Capabilities, KVBlock
 from sllmreal.engine.sequence import RunningSequence
+
+
+class Chosen(NamedTuple):
+    """A token, and its record of `sllmreal.engine.logprobs` if requested."""
+
+    token: int
+    logprobs: bytes = b""
 
 
 class Model(Protocol):
@@ -32,11 +39,11 @@ class Model(Protocol):
         """Give that room back."""
         ...
 
-    def prefill(self, rows: Sequence[Prefill]) -> list[int | None]:
+    def prefill(self, rows: Sequence[Prefill]) -> list[Chosen | None]:
         """Compute one, or several that all begin at 0. The tokens that were asked for."""
         ...
 
-    def decode(self, sequences: Sequence[RunningSequence]) -> list[int]:
+    def decode(self, sequences: Sequence[RunningSequence]) -> list[Chosen]:
         """The next token of each: all their tokens but the last are cached."""
         ...
 

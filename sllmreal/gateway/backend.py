@@ -50,6 +50,7 @@ class Generated:
 
     tokens: tuple[int, ...]
     finish: FinishReason | None = None
+    logprobs: bytes = b""  # a record of `sllmreal.engine.logprobs` for each token, if requested
 
 
 class RejectedError(ClusterError):

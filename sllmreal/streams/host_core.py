@@ -174,5 +174,12 @@ class HostCore:
         if finish is not None:
             self._streams.finish(stream, finish)
         self._streams.send(
-            messages.Tokens(stream.request_id, stream.epoch, tokens[0].index, numbers, finish)
+            messages.Tokens(
+                stream.request_id,
+                stream.epoch,
+                tokens[0].index,
+                numbers,
+                finish,
+                b"".join(token.logprobs for token in tokens),
+            )
         )
