@@ -148,6 +148,10 @@ class Tokenizer(Protocol):
         """Return a decoder of the output that follows this prompt."""
         ...
 
+    def content(self, token: int) -> bytes:
+        """Return the bytes of a token's text."""
+        ...
+
     def entries(self, tokens: Sequence[int]) -> list[str]:
         """Return the vocabulary's text of each token."""
         ...
