@@ -8,16 +8,19 @@ tokens, where k is `Sampling.logprobs`. An entry is a token (4 bytes) and its lo
 they are empty. The record of a token that another engine generated may be absent: it is NaN.
 """
 
+import math
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING
 
 from sllmcore.errors import UsageError
 from sllmreal.engine.protocol import Sampling
 
-_ENTRY = np.dtype([("token", "<u4"), ("logprob", "<f4")])
+if TYPE_CHECKING:  # gateways and workers read records, and have no use for torch
+    import torch
+
+_ENTRY = struct.Struct("<If")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +41,17 @@ class LogprobRecord:
 
 def record_bytes(sampling: Sampling) -> int:
     """Return the size of a record."""
-    return 0 if sampling.logprobs is None else _ENTRY.itemsize * (1 + sampling.logprobs)
+    return 0 if sampling.logprobs is None else _ENTRY.size * (1 + sampling.logprobs)
 
 
 def absent_record(sampling: Sampling) -> bytes:
     """Return the record of a token of which the log probability is not known here."""
     if sampling.logprobs is None:
         return b""
-    entries = np.zeros(1 + sampling.logprobs, _ENTRY)
-    entries["logprob"] = np.nan
-    return entries.tobytes()
+    return _ENTRY.pack(0, math.nan) * (1 + sampling.logprobs)
 
 
-def packed_record(logits: torch.Tensor, token: int, sampling: Sampling) -> bytes:
+def packed_record(logits: "torch.Tensor", token: int, sampling: Sampling) -> bytes:
     """Return the record of a token that was chosen from `logits`, of shape (vocabulary,)."""
     if sampling.logprobs is None:
         return b""
@@ -62,9 +63,7 @@ def packed_record(logits: torch.Tensor, token: int, sampling: Sampling) -> bytes
 
 def packed_entries(tokens: Sequence[int], logprobs: Sequence[float]) -> bytes:
     """Return a record with these entries; the first is of the output token."""
-    entries = np.zeros(len(tokens), _ENTRY)
-    entries["token"], entries["logprob"] = tokens, logprobs
-    return entries.tobytes()
+    return b"".join(map(_ENTRY.pack, tokens, logprobs))
 
 
 def split_records(records: bytes | memoryview, num_tokens: int) -> list[bytes]:
@@ -82,7 +81,5 @@ def split_records(records: bytes | memoryview, num_tokens: int) -> list[bytes]:
 
 def unpacked_record(record: bytes) -> LogprobRecord:
     """Return the content of a record."""
-    entries = [
-        TokenLogprob(token, value) for token, value in np.frombuffer(record, _ENTRY).tolist()
-    ]
+    entries = [TokenLogprob(token, logprob) for token, logprob in _ENTRY.iter_unpack(record)]
     return LogprobRecord(entries[0], tuple(entries[1:]))
