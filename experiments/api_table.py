@@ -16,6 +16,7 @@ from pathlib import Path
 from starlette.routing import BaseRoute, Route
 
 from experiments.campaigns.gateway.fakes import FakeBackend
+from sllmreal.engine.protocol import MAX_LOGPROBS
 from sllmreal.gateway.app import create_app
 from sllmreal.gateway.bodies import ChatRequest, CompletionRequest
 from sllmreal.gateway.fields import Strict
@@ -70,6 +71,11 @@ NOTES: Mapping[str, Callable[[Limits], str]] = {
     "tool_choice": lambda _: '"none"; "auto" without tools',
     "reasoning_effort": lambda _: "given to the chat template",
     "content": lambda _: "text or text parts; refused: " + ", ".join(CONTENT_KINDS),
+    "logprobs": lambda _: (
+        f"at most {MAX_LOGPROBS} likeliest tokens; of the model's logits, before bias and "
+        "penalties; with `echo` also of the prompt, which then takes one step for each token"
+    ),
+    "top_logprobs": lambda _: f"at most {MAX_LOGPROBS}",
     "echo": lambda _: "of text; also with `max_tokens` 0",
 }
 

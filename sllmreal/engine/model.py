@@ -1,11 +1,18 @@
 """The model interface of the slot engine: it computes tokens and keeps their cache."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from sllmreal.engine.prefill import Prefill
 from sllmreal.engine.protocol import Capabilities, KVBlock
 from sllmreal.engine.sequence import RunningSequence
+
+
+class Chosen(NamedTuple):
+    """A token, and its record of `sllmreal.engine.logprobs` if requested."""
+
+    token: int
+    logprobs: bytes = b""
 
 
 class Model(Protocol):
@@ -32,11 +39,11 @@ class Model(Protocol):
         """Release the cache of a sequence."""
         ...
 
-    def prefill(self, rows: Sequence[Prefill]) -> list[int | None]:
+    def prefill(self, rows: Sequence[Prefill]) -> list[Chosen | None]:
         """Compute one row, or several that all begin at 0; return the tokens that rows ask for."""
         ...
 
-    def decode(self, sequences: Sequence[RunningSequence]) -> list[int]:
+    def decode(self, sequences: Sequence[RunningSequence]) -> list[Chosen]:
         """Return the next token of each sequence: all its tokens but the last are cached."""
         ...
 

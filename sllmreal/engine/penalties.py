@@ -33,11 +33,22 @@ class Draw:
     tokens: Sequence[int] = ()
     num_prompt: int = 0
     stop_tokens: frozenset[int] = frozenset()
+    forced: int | None = None  # the token that is chosen in any case
+
+    @classmethod
+    def of(
+        cls, sampling: Sampling, tokens: Sequence[int], num_prompt: int, stop_tokens: frozenset[int]
+    ) -> "Draw":
+        """Return the draw of the token after `tokens`. Forced tokens count as of the prompt."""
+        index = len(tokens) - num_prompt - len(sampling.forced)
+        if index < 0:
+            return cls(sampling, 0, forced=sampling.forced[index])
+        return cls(sampling, index, tokens, num_prompt + len(sampling.forced), stop_tokens)
 
     @property
     def adjusts_logits(self) -> bool:
         """True if `adjusted_logits` differs from the logits."""
-        return self.sampling.adjusts_logits
+        return self.sampling.adjusts_logits and self.forced is None
 
 
 def adjusted_logits(logits: torch.Tensor, draw: Draw) -> torch.Tensor:

@@ -19,6 +19,8 @@ from typing import Protocol
 
 from sllmcore.errors import UsageError
 
+MAX_LOGPROBS = 20  # that of OpenAI's API and of vLLM
+
 
 class FinishReason(StrEnum):
     """The reason for the end of a sequence, in the terms of the OpenAI API."""
@@ -44,6 +46,8 @@ class Sampling:
     repetition_penalty: float = 1.0
     logit_bias: tuple[tuple[int, float], ...] = ()  # token and what is added to its logit
     min_tokens: int = 0  # output tokens before which no stop token is chosen
+    logprobs: int | None = None  # likeliest tokens to report with each output token's probability
+    forced: tuple[int, ...] = ()  # the output begins with these; none of them is a stop token
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature <= 100:
@@ -65,6 +69,8 @@ class Sampling:
             raise UsageError("logit_bias must have token ids from 0 on, and biases in [-100, 100]")
         if self.min_tokens < 0:
             raise UsageError(f"min_tokens must be at least 0, got {self.min_tokens}")
+        if self.logprobs is not None and not 0 <= self.logprobs <= MAX_LOGPROBS:
+            raise UsageError(f"logprobs must be in [0, {MAX_LOGPROBS}], got {self.logprobs}")
 
     @property
     def has_penalties(self) -> bool:
@@ -103,6 +109,7 @@ class OutputToken:
     index: int
     token: int
     finish: FinishReason | None = None
+    logprobs: bytes = b""  # a record of `sllmreal.engine.logprobs`; empty if not requested
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,12 +188,14 @@ class Engine(Protocol):
         """
         ...
 
-    def extend(self, request_id: str, tokens: Sequence[int]) -> None:
-        """Append output that another engine generated to a held sequence.
+    def extend(self, request_id: str, tokens: Sequence[int], logprobs: bytes = b"") -> None:
+        """Append output that another engine generated, with its records of log probabilities, to a
+        held sequence.
 
         Raises:
             BadTokenError, ContextTooLongError: Nothing has changed.
             BadStateError: The output has ended; nothing has changed.
+            UsageError: The records have a wrong size; nothing has changed.
         """
         ...
 
@@ -223,6 +232,10 @@ class Engine(Protocol):
 
     def output(self, request_id: str) -> tuple[int, ...]:
         """Return all output tokens known so far."""
+        ...
+
+    def logprobs(self, request_id: str) -> bytes:
+        """The records of all output tokens known so far; empty if not requested."""
         ...
 
     def export_kv(self, request_id: str, begin: int, end: int) -> KVBlock:

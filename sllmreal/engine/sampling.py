@@ -36,6 +36,9 @@ def chosen_tokens(logits: torch.Tensor, draws: Sequence[Draw]) -> list[int]:
         found = torch.stack([_chosen(logits[row], draws[row]) for row in others]).tolist()
         for row, token in zip(others, found, strict=True):
             tokens[row] = token
+    for row, draw in enumerate(draws):
+        if draw.forced is not None:
+            tokens[row] = draw.forced
     return tokens
 
 

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from sllmcore.errors import UsageError
 from sllmreal.engine.errors import BadStateError, BadTokenError, ContextTooLongError
+from sllmreal.engine.logprobs import absent_record, record_bytes, split_records
 from sllmreal.engine.protocol import Capabilities, FinishReason, Progress, SequenceSpec
 
 
@@ -19,9 +21,11 @@ class RunningSequence:
     num_prompt: int = field(init=False)
     num_cached: int = 0
     finish: FinishReason | None = None
+    records: list[bytes] = field(init=False)  # of log probabilities, one for each output token
 
     def __post_init__(self) -> None:
         self.tokens = [*self.spec.prompt, *self.spec.output]
+        self.records = [absent_record(self.spec.sampling)] * len(self.spec.output)
         self.num_prompt = len(self.spec.prompt)
 
     @property
@@ -62,11 +66,20 @@ class RunningSequence:
 def finish_of(sequence: RunningSequence, context_tokens: int) -> FinishReason | None:
     """Return the reason if the last token ends the sequence; earlier tokens did not end it."""
     spec = sequence.spec
-    if sequence.num_output and sequence.tokens[-1] in spec.stop_tokens:
+    num_forced = len(spec.sampling.forced)
+    if sequence.num_output > num_forced and sequence.tokens[-1] in spec.stop_tokens:
         return FinishReason.STOP
     if sequence.num_output >= spec.max_output_tokens or len(sequence.tokens) >= context_tokens:
         return FinishReason.LENGTH
     return None
+
+
+def records_of(spec: SequenceSpec, num_tokens: int, records: bytes) -> list[bytes]:
+    """Return the record of each token; absent ones if there are none. Raises UsageError."""
+    size = num_tokens * record_bytes(spec.sampling)
+    if records and len(records) != size:
+        raise UsageError(f"records of {num_tokens} tokens have {size} bytes, got {len(records)}")
+    return split_records(records, num_tokens) or [absent_record(spec.sampling)] * num_tokens
 
 
 def check_spec(spec: SequenceSpec, capabilities: Capabilities) -> None:
@@ -77,7 +90,14 @@ def check_spec(spec: SequenceSpec, capabilities: Capabilities) -> None:
             f"a prompt of {len(spec.prompt)} tokens leaves no room in a context of {context}"
         )
     _check_vocabulary(spec.prompt, capabilities.vocab_size)
-    _check_vocabulary([token for token, _ in spec.sampling.logit_bias], capabilities.vocab_size)
+    sampling = spec.sampling
+    _check_vocabulary([token for token, _ in sampling.logit_bias], capabilities.vocab_size)
+    _check_vocabulary(sampling.forced, capabilities.vocab_size)
+    if (sampling.logprobs or 0) > capabilities.vocab_size:
+        raise UsageError(
+            f"logprobs must be at most the vocabulary's {capabilities.vocab_size}, "
+            f"got {sampling.logprobs}"
+        )
     check_continuation(spec, 0, spec.output, capabilities)
 
 
@@ -93,7 +113,8 @@ def check_continuation(
         )
     if total > spec.max_output_tokens:
         raise BadStateError(f"{total} output tokens exceed the limit of {spec.max_output_tokens}")
-    if not spec.stop_tokens.isdisjoint(tokens[:-1]):
+    num_forced = max(0, len(spec.sampling.forced) - num_output)  # of these tokens
+    if not spec.stop_tokens.isdisjoint(tokens[num_forced:-1]):
         raise BadStateError("the output continues after a stop token")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from sllmcore.errors import UsageError
 from sllmreal.engine.errors import BadStateError, NoSlotError, UnknownSequenceError
-from sllmreal.engine.model import Model
+from sllmreal.engine.model import Chosen, Model
 from sllmreal.engine.prefill import Prefill, passes
 from sllmreal.engine.protocol import (
     Capabilities,
@@ -22,7 +22,13 @@ from sllmreal.engine.protocol import (
     Progress,
     SequenceSpec,
 )
-from sllmreal.engine.sequence import RunningSequence, check_continuation, check_spec, finish_of
+from sllmreal.engine.sequence import (
+    RunningSequence,
+    check_continuation,
+    check_spec,
+    finish_of,
+    records_of,
+)
 
 Clock = Callable[[], float]
 
@@ -61,14 +67,16 @@ class SlotEngine:
         self._model.admit(sequence)
         self._sequences[spec.request_id] = sequence
 
-    def extend(self, request_id: str, tokens: Sequence[int]) -> None:
+    def extend(self, request_id: str, tokens: Sequence[int], logprobs: bytes = b"") -> None:
         sequence = self._sequence(request_id)
         if not sequence.held:
             raise BadStateError(f"request {request_id} is not held")
         if sequence.finish is not None and tokens:
             raise BadStateError(f"request {request_id} has ended")
         check_continuation(sequence.spec, sequence.num_output, tokens, self.capabilities)
+        records = records_of(sequence.spec, len(tokens), logprobs)
         sequence.tokens.extend(tokens)
+        sequence.records.extend(records)
         sequence.finish = finish_of(sequence, self.capabilities.context_tokens)
 
     def hold(self, request_id: str) -> Progress:
@@ -101,9 +109,9 @@ class SlotEngine:
             elif lag > 0:
                 lagging.append(sequence)
         if decoding:
-            for sequence, token in zip(decoding, self._model.decode(decoding), strict=True):
+            for sequence, chosen in zip(decoding, self._model.decode(decoding), strict=True):
                 sequence.num_cached += 1
-                generated.append(self._append(sequence, token))
+                generated.append(self._append(sequence, chosen))
         if lagging:
             generated += self._prefill(lagging)
         self._num_steps += 1
@@ -120,6 +128,9 @@ class SlotEngine:
     def output(self, request_id: str) -> tuple[int, ...]:
         sequence = self._sequence(request_id)
         return tuple(sequence.tokens[sequence.num_prompt :])
+
+    def logprobs(self, request_id: str) -> bytes:
+        return b"".join(self._sequence(request_id).records)
 
     def export_kv(self, request_id: str, begin: int, end: int) -> KVBlock:
         sequence = self._sequence(request_id)
@@ -172,25 +183,27 @@ class SlotEngine:
             if budget == 0:
                 break
         self._prefilled_tokens += self._chunk_tokens - budget
-        tokens: dict[RunningSequence, int | None] = {}
+        chosen: dict[RunningSequence, Chosen | None] = {}
         for rows in passes(prefills):
-            tokens.update(
+            chosen.update(
                 zip((row.sequence for row in rows), self._model.prefill(rows), strict=True)
             )
         generated = []
         for prefill in prefills:
             prefill.sequence.num_cached = prefill.end
-            token = tokens[prefill.sequence]
-            if token is not None:
-                generated.append(self._append(prefill.sequence, token))
+            choice = chosen[prefill.sequence]
+            if choice is not None:
+                generated.append(self._append(prefill.sequence, choice))
         return generated
 
-    def _append(self, sequence: RunningSequence, token: int) -> OutputToken:
+    def _append(self, sequence: RunningSequence, chosen: Chosen) -> OutputToken:
+        token, record = chosen
         sequence.tokens.append(token)
+        sequence.records.append(record)
         self._generated_tokens += 1
         sequence.finish = finish_of(sequence, self.capabilities.context_tokens)
         index = sequence.num_output - 1
-        return OutputToken(sequence.spec.request_id, index, token, sequence.finish)
+        return OutputToken(sequence.spec.request_id, index, token, sequence.finish, record)
 
     def _check_block(self, sequence: RunningSequence, block: KVBlock) -> None:
         capabilities = self.capabilities

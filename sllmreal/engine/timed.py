@@ -18,9 +18,11 @@ import numpy as np
 from sllmcore.errors import UsageError
 from sllmreal.engine.errors import BadStateError
 from sllmreal.engine.kind import EngineKind, EngineModel
+from sllmreal.engine.logprobs import packed_entries
 from sllmreal.engine.mixing import splitmix64
+from sllmreal.engine.model import Chosen
 from sllmreal.engine.prefill import Prefill
-from sllmreal.engine.protocol import Capabilities, Engine, KVBlock
+from sllmreal.engine.protocol import Capabilities, Engine, KVBlock, Sampling
 from sllmreal.engine.sequence import RunningSequence
 from sllmreal.engine.slots import Clock, SlotEngine
 
@@ -111,13 +113,13 @@ class TimedModel:
     def forget(self, sequence: RunningSequence) -> None:
         del self._states[sequence]
 
-    def prefill(self, rows: Sequence[Prefill]) -> list[int | None]:
+    def prefill(self, rows: Sequence[Prefill]) -> list[Chosen | None]:
         self._pass(sum(row.num_tokens for row in rows) * self._pace.prefill_token_s)
         for row in rows:
             self._compute(row.sequence, row.end)
         return [self._next_token(row.sequence) if row.sample else None for row in rows]
 
-    def decode(self, sequences: Sequence[RunningSequence]) -> list[int]:
+    def decode(self, sequences: Sequence[RunningSequence]) -> list[Chosen]:
         self._pass(self._pace.decode_step_s + len(sequences) * self._pace.decode_sequence_s)
         for sequence in sequences:
             self._compute(sequence, len(sequence.tokens))
@@ -159,12 +161,26 @@ class TimedModel:
             chain.append(state)
         return chain
 
-    def _next_token(self, sequence: RunningSequence) -> int:
+    def _next_token(self, sequence: RunningSequence) -> Chosen:
         sampling = sequence.spec.sampling
+        state = self._states[sequence][-1]
+        if sequence.num_output < len(sampling.forced):
+            return self._choice(sampling.forced[sequence.num_output], state, sampling)
         noise = 0
         if sampling.temperature > 0:
             noise = splitmix64(splitmix64(sampling.seed) + sequence.num_output)
-        return splitmix64(self._states[sequence][-1] ^ noise) % self.capabilities.vocab_size
+        token = splitmix64(state ^ noise) % self.capabilities.vocab_size
+        return self._choice(token, state, sampling)
+
+    def _choice(self, token: int, state: int, sampling: Sampling) -> Chosen:
+        """Return the token with log probabilities made from the state."""
+        if sampling.logprobs is None:
+            return Chosen(token)
+        likeliest = [
+            (state + rank) % self.capabilities.vocab_size for rank in range(sampling.logprobs)
+        ]
+        logprobs = [-(state % 4096) / 256, *(-rank / 2 for rank in range(sampling.logprobs))]
+        return Chosen(token, packed_entries([token, *likeliest], logprobs))
 
     def _layers(self, states: list[int]) -> tuple[memoryview, ...]:
         """Yield per layer the states, then their bits rotated by the layer's number plus one."""

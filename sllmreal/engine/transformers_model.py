@@ -17,6 +17,8 @@ import torch
 
 from sllmcore.errors import UsageError
 from sllmreal.engine.cache import CacheShape, ProbeCache, RowCache
+from sllmreal.engine.logprobs import packed_record
+from sllmreal.engine.model import Chosen
 from sllmreal.engine.penalties import Draw
 from sllmreal.engine.prefill import Prefill
 from sllmreal.engine.protocol import Capabilities, KVBlock
@@ -75,7 +77,7 @@ class TransformersModel:
         self._rows.remove(sequence)
 
     @torch.inference_mode()
-    def prefill(self, rows: Sequence[Prefill]) -> list[int | None]:
+    def prefill(self, rows: Sequence[Prefill]) -> list[Chosen | None]:
         if rows[0].begin:
             (row,) = rows
             return [self._continue(row)]
@@ -93,11 +95,11 @@ class TransformersModel:
         logits = self._logits(tokens, positions, None, kept)
         sampled = [place for place, row in enumerate(rows) if row.sample]
         last = logits[sampled, [ends.index(rows[place].end) for place in sampled]]
-        chosen = chosen_tokens(last, [_draw(rows[place].sequence) for place in sampled])
+        chosen = _chosen(last, [rows[place].sequence for place in sampled])
         by_place = dict(zip(sampled, chosen, strict=True))
         return [by_place.get(place) for place in range(len(rows))]
 
-    def _continue(self, row: Prefill) -> int | None:
+    def _continue(self, row: Prefill) -> Chosen | None:
         """Compute positions that see a cache before them."""
         begin, end = row.begin, row.end
         self._cache.open_rows(self._rows[row.sequence], 1, begin, end)
@@ -108,10 +110,10 @@ class TransformersModel:
             self._run(self._model.base_model, tokens, positions, mask)
             return None
         logits = self._logits(tokens, positions, mask)[:, -1]
-        return chosen_tokens(logits, [_draw(row.sequence)])[0]
+        return _chosen(logits, [row.sequence])[0]
 
     @torch.inference_mode()
-    def decode(self, sequences: Sequence[RunningSequence]) -> list[int]:
+    def decode(self, sequences: Sequence[RunningSequence]) -> list[Chosen]:
         for change in self._rows.gathered(sequences):
             act = self._cache.swap if change.both else self._cache.move
             act(change.source, change.target)
@@ -129,7 +131,7 @@ class TransformersModel:
             mask = self._mask(positions[:, None], end)
         tokens = torch.tensor([[one.tokens[-1]] for one in batch], device=self._device)
         logits = self._logits(tokens, positions, mask)[:, -1]
-        chosen = chosen_tokens(logits, [_draw(sequence) for sequence in batch])
+        chosen = _chosen(logits, batch)
         return [chosen[self._rows[sequence]] for sequence in sequences]
 
     @torch.inference_mode()
@@ -208,16 +210,18 @@ class TransformersModel:
         )
 
 
+def _chosen(logits: torch.Tensor, sequences: Sequence[RunningSequence]) -> list[Chosen]:
+    """Choose a token for each row of `logits`, (rows, vocabulary)."""
+    tokens = chosen_tokens(logits, [_draw(sequence) for sequence in sequences])
+    return [
+        Chosen(token, packed_record(logits[row], token, sequences[row].spec.sampling))
+        for row, token in enumerate(tokens)
+    ]
+
+
 def _draw(sequence: RunningSequence) -> Draw:
-    spec, num_prompt = sequence.spec, sequence.num_prompt
-    index = len(sequence.tokens) - num_prompt
-    return Draw(
-        sampling=spec.sampling,
-        index=index,
-        tokens=sequence.tokens,
-        num_prompt=num_prompt,
-        stop_tokens=spec.stop_tokens,
-    )
+    spec = sequence.spec
+    return Draw.of(spec.sampling, sequence.tokens, sequence.num_prompt, spec.stop_tokens)
 
 
 def _context_tokens(model: "PreTrainedModel", wanted: int | None) -> int:

@@ -50,6 +50,7 @@ class Generated:
 
     tokens: tuple[int, ...]
     finish: FinishReason | None = None
+    logprobs: bytes = b""  # a record of `sllmreal.engine.logprobs` for each token, if requested
 
 
 class RejectedError(ClusterError):
@@ -145,6 +146,10 @@ class Tokenizer(Protocol):
 
     def decoder(self, prompt: Sequence[int]) -> TokenDecoder:
         """Return a decoder of the output that follows this prompt."""
+        ...
+
+    def content(self, token: int) -> bytes:
+        """Return the bytes of a token's text."""
         ...
 
     def entries(self, tokens: Sequence[int]) -> list[str]:

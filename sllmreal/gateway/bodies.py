@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from sllmreal.engine.protocol import MAX_LOGPROBS
 from sllmreal.gateway.backend import ChatOptions
 from sllmreal.gateway.errors import bad_request, unsupported
 from sllmreal.gateway.fields import GenerationBody, TokenId
@@ -16,6 +17,7 @@ TokenIds = Annotated[list[TokenId], Field(fail_fast=True, min_length=1)]
 Texts = Annotated[list[str], Field(fail_fast=True, min_length=1, max_length=MAX_PROMPTS)]
 Prompts = Annotated[list[TokenIds], Field(fail_fast=True, min_length=1, max_length=MAX_PROMPTS)]
 Prompt = Annotated[str | TokenIds | Texts | Prompts, Field(union_mode="left_to_right")]
+NumLogprobs = Annotated[int, Field(ge=0, le=MAX_LOGPROBS)]
 Variables = Annotated[dict[str, Any], Field(max_length=64)]
 # Names that the gateway itself gives to a chat template.
 _RESERVED = ("messages", "add_generation_prompt", "continue_final_message")
@@ -27,6 +29,12 @@ class CompletionRequest(GenerationBody):
     unserved: ClassVar[Mapping[str, Unserved]] = UNSERVED_BY_COMPLETIONS
     prompt: Prompt
     echo: bool | None = None  # return the prompt's text before the output's
+    logprobs: NumLogprobs | None = None  # with `echo` also of the prompt
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """`logprobs`."""
+        return self.logprobs
 
     @property
     def may_generate_nothing(self) -> bool:
@@ -59,6 +67,20 @@ class ChatRequest(GenerationBody):
     continue_final_message: bool | None = None
     chat_template_kwargs: Variables | None = None
     reasoning_effort: Annotated[str, Field(max_length=64)] | None = None  # for the template
+    logprobs: bool | None = None
+    top_logprobs: NumLogprobs | None = None
+
+    @model_validator(mode="after")
+    def _check_logprobs(self) -> Self:
+        if self.top_logprobs and not self.logprobs:
+            message = "top_logprobs requires logprobs to be true; set it or remove top_logprobs."
+            raise bad_request(message, "top_logprobs")
+        return self
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """`top_logprobs` if log probabilities are requested."""
+        return (self.top_logprobs or 0) if self.logprobs else None
 
     @model_validator(mode="after")
     def _check_tools(self) -> Self:

@@ -119,6 +119,11 @@ class GenerationBody(Strict):
         return False
 
     @property
+    def num_logprobs(self) -> int | None:
+        """The number of likeliest tokens to report for each output token; None: no report."""
+        raise NotImplementedError
+
+    @property
     def biases(self) -> tuple[tuple[int, float], ...]:
         """The tokens and their biases. Raises ApiError (400) for a key that is no token id."""
         for token in self.logit_bias or {}:

@@ -21,6 +21,7 @@ from sllmreal.gateway.backend import (
 from sllmreal.gateway.metrics import ChoiceMeter, GatewayMetrics
 from sllmreal.gateway.responses import Delta, Usage
 from sllmreal.gateway.stop_strings import StopStrings
+from sllmreal.gateway.token_scores import NamedLogprob, TokenScore, scores_of, token_content
 
 _LOG = logging.getLogger(__name__)
 Emit = Callable[[Delta], None]
@@ -52,6 +53,8 @@ class GenerationPlan:
         includes_stop: The text has the stop string or stop token that ended it.
         echoes: For each request the part of its prompt to return; empty without `echo`.
         at_once: Choices that run at a time.
+        has_logprobs: The engine reports log probabilities, and with echoes also of the prompt:
+            its tokens but the first are forced ones of the output.
     """
 
     requests: tuple[GenerationRequest, ...]
@@ -61,6 +64,7 @@ class GenerationPlan:
     includes_stop: bool = False
     echoes: tuple[Echo, ...] = ()
     at_once: int = 16
+    has_logprobs: bool = False
 
 
 class ChoiceText:
@@ -76,16 +80,31 @@ class ChoiceText:
         self._decoder = None if tokenizer is None else tokenizer.decoder(request.prompt[:shown])
         self._stops = StopStrings(plan.stop_strings, included=plan.includes_stop)
         self._echo = echo.text + "".join(map(self._decoded, request.prompt[shown:]))
+        self._num_forced = len(request.sampling.forced)  # tokens of the prompt yet to come
+        self._tokenizer, self._has_logprobs = tokenizer, plan.has_logprobs
+        self._scores: tuple[TokenScore, ...] = ()
+        if plan.has_logprobs and plan.echoes:
+            first = NamedLogprob(token_content(request.prompt[0], tokenizer), None)
+            self._scores = (TokenScore(first),)
+        self._offset = 0  # characters of the tokens with a score
         self.num_used = 0  # tokens until the end, including the one that ended the choice
 
     def push(self, generated: Generated) -> Delta:
         """Return the delta of further tokens. It has a `finish` if the choice ends with it."""
         text, finish = self._echo, generated.finish
+        num_forced = min(self._num_forced, len(generated.tokens))
+        text += "".join(map(self._decoded, generated.tokens[:num_forced]))
         self._echo = ""
+        self._num_forced -= num_forced
+        tokens = generated.tokens[num_forced:]
+        scores = self._scores
+        if self._has_logprobs:
+            scores += scores_of(generated.tokens, generated.logprobs, self._tokenizer)
+            self._scores = ()
         ends_by_token = finish is FinishReason.STOP
-        for index, token in enumerate(generated.tokens):
+        for index, token in enumerate(tokens):
             self.num_used += 1
-            last = index == len(generated.tokens) - 1
+            last = index == len(tokens) - 1
             if last and ends_by_token and token in self._hidden_tokens:
                 break  # a stop token is not part of the text
             new = self._decoded(token)
@@ -94,14 +113,26 @@ class ChoiceText:
                 continue
             text += self._stops.push(new)
             if self._stops.matched:
-                tokens = generated.tokens[: index + 1]
-                return Delta(self._index, text, tokens, FinishReason.STOP)
+                num_left = len(tokens) - index - 1
+                scores = scores[: len(scores) - num_left]
+                return self._delta(text, tokens[: index + 1], FinishReason.STOP, scores)
         if finish is not None:
             text += self._stops.push("" if self._decoder is None else self._decoder.flush())
             if self._stops.matched:
-                return Delta(self._index, text, generated.tokens, FinishReason.STOP)
+                return self._delta(text, tokens, FinishReason.STOP, scores)
             text += self._stops.flush()
-        return Delta(self._index, text, generated.tokens, finish)
+        return self._delta(text, tokens, finish, scores)
+
+    def _delta(
+        self,
+        text: str,
+        tokens: tuple[int, ...],
+        finish: FinishReason | None,
+        scores: tuple[TokenScore, ...],
+    ) -> Delta:
+        offset = self._offset
+        self._offset += sum(len(score.chosen.text) for score in scores)
+        return Delta(self._index, text, tokens, finish, scores, offset)
 
     def _decoded(self, token: int) -> str:
         return "" if self._decoder is None else self._decoder.push(token)

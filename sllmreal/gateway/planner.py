@@ -77,7 +77,9 @@ class Planner:
             request_id=request_id,
             output_limit=output_limit,
         )
-        return await _with_echo(plan) if body.echo else plan
+        if not body.echo:
+            return plan
+        return await _with_echo(_with_scored_prompts(plan) if plan.has_logprobs else plan)
 
     async def chat(self, body: ChatRequest, request_id: str) -> GenerationPlan:
         """Return a plan with `n` answers to a conversation."""
@@ -163,6 +165,7 @@ class Planner:
             sum(map(len, prompts)),
             includes_stop=bool(body.include_stop_str_in_output),
             at_once=self._limits.choices_at_once,
+            has_logprobs=body.num_logprobs is not None,
         )
 
     def _check_output(self, body: GenerationBody, requests: Sequence[GenerationRequest]) -> None:
@@ -227,6 +230,7 @@ def _sampling(body: GenerationBody, defaults: ModelDefaults) -> Sampling:
         repetition_penalty=_first(body.repetition_penalty, defaults.repetition_penalty, 1.0),
         logit_bias=body.biases,
         min_tokens=body.min_tokens or 0,
+        logprobs=body.num_logprobs,
     )
 
 
@@ -234,6 +238,20 @@ def _first(requested: T | None, default: T | None, otherwise: T) -> T:
     if requested is not None:
         return requested
     return otherwise if default is None else default
+
+
+def _with_scored_prompts(plan: GenerationPlan) -> GenerationPlan:
+    """Return the plan with all tokens of the prompts but their first as forced output."""
+    requests = tuple(
+        replace(
+            request,
+            prompt=request.prompt[:1],
+            max_output_tokens=request.max_output_tokens + len(request.prompt) - 1,
+            sampling=replace(request.sampling, forced=request.prompt[1:]),
+        )
+        for request in plan.requests
+    )
+    return replace(plan, requests=requests)
 
 
 async def _with_echo(plan: GenerationPlan) -> GenerationPlan:

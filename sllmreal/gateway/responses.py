@@ -6,6 +6,14 @@ from typing import Literal, Protocol
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from sllmreal.gateway.token_scores import (
+    ChatLogprobs,
+    TextLogprobs,
+    TokenScore,
+    chat_logprobs,
+    text_logprobs,
+)
+
 DONE = b"data: [DONE]\n\n"
 UsageInStream = Literal["never", "at the end", "always"]
 
@@ -26,12 +34,14 @@ class Delta:
     text: str
     tokens: tuple[int, ...]
     finish: str | None = None
+    scores: tuple[TokenScore, ...] = ()  # if log probabilities are requested
+    offset: int = 0  # characters of the tokens before, for /v1/completions
 
 
 class TextChoice(msgspec.Struct, frozen=True):
     text: str
     index: int
-    logprobs: None = None
+    logprobs: TextLogprobs | None = None
     finish_reason: str | None = None
     token_ids: tuple[int, ...] | UnsetType = UNSET
 
@@ -54,7 +64,7 @@ class ChatChoice(msgspec.Struct, frozen=True):
     index: int
     message: ChatText | UnsetType = UNSET
     delta: ChatText | UnsetType = UNSET
-    logprobs: None = None
+    logprobs: ChatLogprobs | None = None
     finish_reason: str | None = None
     token_ids: tuple[int, ...] | UnsetType = UNSET
 
@@ -77,6 +87,7 @@ class Heading:
     model: str
     token_ids: bool  # include token ids beside the text
     usage: UsageInStream
+    logprobs: bool = False  # include log probabilities
 
 
 class ResponseFormat(Protocol):
@@ -114,8 +125,13 @@ class CompletionFormat:
     def piece(self, delta: Delta, so_far: Usage) -> bytes:
         shown = so_far if self.heading.usage == "always" else None
         events = b""
-        if delta.text or (delta.tokens and self.heading.token_ids):
-            choice = TextChoice(delta.text, delta.index, token_ids=_ids(self.heading, delta.tokens))
+        if delta.text or delta.scores or (delta.tokens and self.heading.token_ids):
+            choice = TextChoice(
+                delta.text,
+                delta.index,
+                self._logprobs(delta),
+                token_ids=_ids(self.heading, delta.tokens),
+            )
             events = self._event((choice,), shown)
         if delta.finish is not None:
             end = TextChoice("", delta.index, finish_reason=delta.finish)
@@ -130,12 +146,16 @@ class CompletionFormat:
             TextChoice(
                 choice.text,
                 choice.index,
+                self._logprobs(choice),
                 finish_reason=choice.finish,
                 token_ids=_ids(self.heading, choice.tokens),
             )
             for choice in choices
         )
         return msgspec.json.encode(self._object(answers, usage))
+
+    def _logprobs(self, delta: Delta) -> TextLogprobs | None:
+        return text_logprobs(delta.scores, delta.offset) if self.heading.logprobs else None
 
     def _event(self, choices: tuple[TextChoice, ...], usage: Usage | None = None) -> bytes:
         shown = UNSET if self.heading.usage == "never" else usage
@@ -167,10 +187,14 @@ class ChatFormat:
     def piece(self, delta: Delta, so_far: Usage) -> bytes:
         shown = so_far if self.heading.usage == "always" else None
         events = b""
-        if delta.text or (delta.tokens and self.heading.token_ids):
-            text = ChatText(content=delta.text)
-            ids = _ids(self.heading, delta.tokens)
-            events = self._event((ChatChoice(delta.index, delta=text, token_ids=ids),), shown)
+        if delta.text or delta.scores or (delta.tokens and self.heading.token_ids):
+            choice = ChatChoice(
+                delta.index,
+                delta=ChatText(content=delta.text),
+                logprobs=self._logprobs(delta),
+                token_ids=_ids(self.heading, delta.tokens),
+            )
+            events = self._event((choice,), shown)
         if delta.finish is not None:
             end = ChatChoice(delta.index, delta=ChatText(), finish_reason=delta.finish)
             events += self._event((end,), shown)
@@ -184,12 +208,16 @@ class ChatFormat:
             ChatChoice(
                 choice.index,
                 message=ChatText("assistant", choice.text),
+                logprobs=self._logprobs(choice),
                 finish_reason=choice.finish,
                 token_ids=_ids(self.heading, choice.tokens),
             )
             for choice in choices
         )
         return msgspec.json.encode(self._object("chat.completion", answers, usage))
+
+    def _logprobs(self, delta: Delta) -> ChatLogprobs | None:
+        return chat_logprobs(delta.scores) if self.heading.logprobs else None
 
     def _event(self, choices: tuple[ChatChoice, ...], usage: Usage | None = None) -> bytes:
         shown = UNSET if self.heading.usage == "never" else usage

@@ -25,6 +25,7 @@ from sllmreal.gateway.request_body import read_body
 from sllmreal.gateway.responses import ChatFormat, CompletionFormat, Delta, Heading, ResponseFormat
 from sllmreal.gateway.settings import GatewaySettings
 from sllmreal.gateway.streaming import EventStream
+from sllmreal.gateway.token_scores import TokenScore
 from sllmreal.gateway.tokenizing import (
     DetokenizeRequest,
     TokenizeRequest,
@@ -165,6 +166,7 @@ def _heading(request_id: str, body: GenerationBody, plan: GenerationPlan) -> Hea
         model=body.model,
         token_ids=with_ids,
         usage=body.usage_in_stream,
+        logprobs=plan.has_logprobs,
     )
 
 
@@ -173,11 +175,19 @@ def _joined(deltas: list[Delta], num_choices: int) -> list[Delta]:
     texts: list[list[str]] = [[] for _ in range(num_choices)]
     tokens: list[list[int]] = [[] for _ in range(num_choices)]
     finishes: list[str | None] = [None] * num_choices
+    scores: list[list[TokenScore]] = [[] for _ in range(num_choices)]
     for delta in deltas:
         texts[delta.index].append(delta.text)
         tokens[delta.index].extend(delta.tokens)
         finishes[delta.index] = delta.finish
+        scores[delta.index].extend(delta.scores)
     return [
-        Delta(index, "".join(texts[index]), tuple(tokens[index]), finishes[index])
+        Delta(
+            index,
+            "".join(texts[index]),
+            tuple(tokens[index]),
+            finishes[index],
+            tuple(scores[index]),
+        )
         for index in range(num_choices)
     ]

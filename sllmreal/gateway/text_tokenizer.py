@@ -1,5 +1,6 @@
 """A model's tokenizer, read from its files without the transformers library."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -27,6 +28,21 @@ FILES = (
 )
 
 
+_SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # sentencepiece's character for a space
+_BYTE_ENTRY = re.compile("<0x[0-9A-F]{2}>")
+
+
+def _gpt2_bytes() -> dict[str, int]:
+    """Return the byte of each character in the entries of a byte-level vocabulary."""
+    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    hidden = [byte for byte in range(256) if byte not in shown]
+    others = {chr(256 + place): byte for place, byte in enumerate(hidden)}
+    return {chr(byte): byte for byte in shown} | others
+
+
+_BYTES = _gpt2_bytes()
+
+
 class TextTokenizer:
     """Implements `Tokenizer` with `tokenizer.json`, its chat template and its stop tokens."""
 
@@ -41,6 +57,8 @@ class TextTokenizer:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         special = {role: texts[0] for role, texts in special_tokens(files).items()}
+        self._added_tokens = self._tokenizer.get_added_tokens_decoder().keys()
+        self._is_byte_level = "ByteLevel" in str(self._tokenizer.decoder)
         self._vocab_size = self._tokenizer.get_vocab_size(with_added_tokens=True)
         self._stop_tokens = end_tokens(files, self._tokenizer.token_to_id)
         self._defaults = model_defaults(files)
@@ -84,6 +102,17 @@ class TextTokenizer:
     def decoder(self, prompt: Sequence[int]) -> IncrementalDecoder:
         """Return a decoder of the output that follows this prompt."""
         return IncrementalDecoder(self.decode, prompt)
+
+    def content(self, token: int) -> bytes:
+        """Return the bytes of a token's text; none for an unused id."""
+        entry = self._tokenizer.id_to_token(token) or ""
+        if token in self._added_tokens:
+            return entry.encode()
+        if self._is_byte_level:
+            return bytes(_BYTES[char] for char in entry if char in _BYTES)
+        if _BYTE_ENTRY.fullmatch(entry):
+            return bytes([int(entry[3:5], 16)])
+        return entry.replace(_SPACE, " ").encode()
 
     def entries(self, tokens: Sequence[int]) -> list[str]:
         """Return the vocabulary's text of each token; an empty one for unused ids."""

@@ -24,7 +24,6 @@ class Unserved:
         )
 
 
-_LOGPROBS = "the engines do not return log probabilities"
 _GRAMMAR = "output cannot be constrained to a format"
 _TOOLS = "calls of tools are not parsed"
 _BEAMS = "there is no beam search"
@@ -46,12 +45,12 @@ UNSERVED_BY_BOTH: Mapping[str, Unserved] = {
     "kv_transfer_params": Unserved(_TRANSFER),
     "length_penalty": Unserved(_BEAMS, (1,)),
     "logits_processors": Unserved(_CODE, ([],)),
-    "logprob_token_ids": Unserved(_LOGPROBS),
+    "logprob_token_ids": Unserved("logprobs reports the likeliest tokens only"),
     "priority": Unserved("requests are served in their order of arrival", (0,)),
-    "prompt_logprobs": Unserved(_LOGPROBS),
+    "prompt_logprobs": Unserved("use logprobs with echo in /v1/completions"),
     "repetition_detection": Unserved("repeated output does not end an answer"),
     "response_format": Unserved(_GRAMMAR, ({"type": "text"},)),
-    "return_tokens_as_token_ids": Unserved(_LOGPROBS, (False,)),
+    "return_tokens_as_token_ids": Unserved("use return_token_ids", (False,)),
     "routed_experts_prompt_start": Unserved(_ROUTING, (0,)),
     "skip_special_tokens": Unserved(_RAW, (True,)),
     "spaces_between_special_tokens": Unserved(_RAW, (True,)),
@@ -66,8 +65,7 @@ UNSERVED_BY_BOTH: Mapping[str, Unserved] = {
 }
 UNSERVED_BY_COMPLETIONS: Mapping[str, Unserved] = {
     **UNSERVED_BY_BOTH,
-    "best_of": Unserved(f"{_LOGPROBS} to choose by; n returns all choices", (1,)),
-    "logprobs": Unserved(_LOGPROBS),
+    "best_of": Unserved("choose among the choices of n by their logprobs", (1,)),
     "prompt_embeds": Unserved("prompts are text or token ids"),
     "suffix": Unserved("models complete at the end only", ("",)),
 }
@@ -80,14 +78,12 @@ UNSERVED_BY_CHAT: Mapping[str, Unserved] = {
     "function_call": Unserved(_TOOLS, ("none", "auto")),
     "functions": Unserved(_TOOLS, ([],)),
     "include_reasoning": Unserved("reasoning is not separated from the answer", (True,)),
-    "logprobs": Unserved(_LOGPROBS, (False,)),
     "media_io_kwargs": Unserved(_MEDIA, ({},)),
     "mm_processor_kwargs": Unserved(_MEDIA, ({},)),
     "modalities": Unserved(_MEDIA, (["text"],)),
     "moderation": Unserved("messages are not moderated"),
     "parallel_tool_calls": Unserved(_TOOLS, (True, False)),
     "prediction": Unserved("there is no predicted output"),
-    "top_logprobs": Unserved(_LOGPROBS, (0,)),
     "verbosity": Unserved("models have no setting of verbosity", ("medium",)),
     "web_search_options": Unserved("the cluster does not search the web"),
 }

@@ -10,6 +10,7 @@ their tokens, and receives the cache of the positions after it, both at the same
 
 from collections import deque
 
+from sllmreal.engine.logprobs import record_bytes
 from sllmreal.engine.protocol import Engine, KVBlock, Progress, SequenceSpec
 from sllmreal.engine.tokens import TOKEN_BYTES, pack_tokens, unpack_tokens
 from sllmreal.migration.errors import BadDeltaError
@@ -31,9 +32,13 @@ class DepartingSequence:
 
     def delta(self, since: Position, until: Position, max_bytes: int) -> Delta | None:
         if since.log < until.log:
-            upto = min(until.log, since.log + max(1, max_bytes // TOKEN_BYTES))
-            tokens = self._engine.output(self._request_id)[since.log : upto]
-            return LogDelta(since.log, upto, memoryview(pack_tokens(tokens)))
+            output = self._engine.output(self._request_id)
+            records = self._engine.logprobs(self._request_id)
+            size = len(records) // max(1, len(output))
+            upto = min(until.log, since.log + max(1, max_bytes // (TOKEN_BYTES + size)))
+            payload = pack_tokens(output[since.log : upto])
+            payload += records[since.log * size : upto * size]
+            return LogDelta(since.log, upto, memoryview(payload))
         if not self._copies or since.state >= until.state:
             return None
         per_token = self._engine.capabilities.kv_bytes_per_token
@@ -121,14 +126,18 @@ class ArrivingSequence:
 
     def _absorb_tokens(self, delta: LogDelta) -> None:
         known = self.num_output
-        tokens = unpack_tokens(delta.payload)
+        size = record_bytes(self._spec.sampling)  # of the records that follow the tokens
+        num_bytes = len(delta.payload) * TOKEN_BYTES // (TOKEN_BYTES + size)
+        tokens = unpack_tokens(delta.payload[:num_bytes])
         if delta.first < 0 or delta.upto - delta.first != len(tokens):
             raise BadDeltaError(
                 f"got {len(tokens)} tokens for outputs [{delta.first}, {delta.upto})"
             )
         if delta.first > known or delta.upto <= known:
             return
-        self._engine.extend(self._spec.request_id, tokens[known - delta.first :])
+        num_known = known - delta.first
+        records = bytes(delta.payload[num_bytes + num_known * size :])
+        self._engine.extend(self._spec.request_id, tokens[num_known:], records)
         self.num_output = delta.upto
 
     def _absorb_cache(self, delta: StateDelta) -> None:

@@ -285,11 +285,11 @@ class RequestRouter:
                 case SendToHost(instance_id, message):
                     address = self._users.address(instance_id)
                     self._connections.send(address, instance_id, message)
-                case DeliverTokens(_, tokens, finish):
+                case DeliverTokens(_, tokens, finish, logprobs):
                     generation.progress_at_s = self._link.now_s()
                     generation.restarted = False
                     self._chooser.end_prefill(generation.request.request_id, self._link.now_s())
-                    generation.deliver(Generated(tokens, finish))
+                    generation.deliver(Generated(tokens, finish, logprobs))
                 case ReportEvent(event, num_recomputed):
                     self.recomputed_tokens += num_recomputed
                     self._report(generation, event)

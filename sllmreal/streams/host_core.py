@@ -180,5 +180,6 @@ class HostCore:
                 first=tokens[0].index,
                 tokens=numbers,
                 finish=finish,
+                logprobs=b"".join(token.logprobs for token in tokens),
             )
         )

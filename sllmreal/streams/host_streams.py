@@ -20,6 +20,7 @@ class FinishedOutput:
 
     tokens: tuple[int, ...]
     reason: FinishReason
+    logprobs: bytes = b""
 
 
 @dataclass(slots=True)
@@ -108,7 +109,8 @@ class StreamTable:
     def finish(self, stream: HostStream, reason: FinishReason) -> None:
         """Release the stream's slot and cache. Its output is kept until StopStream."""
         output = self._engine.output(stream.request_id)
-        stream.finished = FinishedOutput(output, reason)
+        logprobs = self._engine.logprobs(stream.request_id)
+        stream.finished = FinishedOutput(output, reason, logprobs)
         self._engine.cancel(stream.request_id)
         if stream.outgoing is not None:
             stream.migration_failure = "the source finished"
@@ -160,11 +162,14 @@ class StreamTable:
         """Send the owner the output tokens from index `first` on, and the finish if any."""
         if stream.finished is not None:
             tokens, reason = stream.finished.tokens, stream.finished.reason
+            logprobs = stream.finished.logprobs
         else:
             tokens, reason = self._engine.output(stream.request_id), None
+            logprobs = self._engine.logprobs(stream.request_id)
         first = max(0, first)
         if first < len(tokens) or reason is not None:
             first = min(first, len(tokens))
+            records = logprobs[first * (len(logprobs) // max(1, len(tokens))) :]
             self.send(
                 Tokens(
                     request_id=stream.request_id,
@@ -172,6 +177,7 @@ class StreamTable:
                     first=first,
                     tokens=tokens[first:],
                     finish=reason,
+                    logprobs=records,
                 )
             )
 

@@ -170,6 +170,7 @@ class Tokens(_Message, frozen=True):
     first: int
     tokens: tuple[int, ...]
     finish: FinishReason | None = None
+    logprobs: bytes = b""  # a record of `sllmreal.engine.logprobs` for each token, if requested
 
 
 class StreamStopped(_Message, frozen=True):

@@ -194,7 +194,10 @@ class StreamOwner:
             self._migration.finish(now_s)
         new = stream.log.append(message.first, message.tokens, now_s)
         if new or message.finish is not None:
-            stream.add_output(DeliverTokens(num_known, new, message.finish))
+            records = message.logprobs  # of equal size: the last ones are of the new tokens
+            size = len(new) * (len(records) // max(1, len(message.tokens)))
+            new_records = records[len(records) - size :]
+            stream.add_output(DeliverTokens(num_known, new, message.finish, new_records))
         if message.finish is not None:
             self._migration.finish(now_s)
             self._end_route(now_s)

@@ -54,6 +54,7 @@ class DeliverTokens:
     first: int
     tokens: tuple[int, ...]
     finish: FinishReason | None
+    logprobs: bytes = b""  # records of the tokens, if requested
 
 
 StreamEvent = (

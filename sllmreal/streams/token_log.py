@@ -12,6 +12,7 @@ class TokenLog:
         self._tokens = list(spec.output)
         self._max_tokens = spec.max_output_tokens
         self._stop_tokens = spec.stop_tokens
+        self._num_forced = len(spec.sampling.forced)  # none of these is a stop token
         self._num_first = 0  # length of the log after the first append
         self.first_at_s: float | None = None
         self.last_at_s: float | None = None
@@ -27,7 +28,7 @@ class TokenLog:
     @property
     def finish(self) -> FinishReason | None:
         """The finish reason that follows from the tokens alone; None if generation goes on."""
-        if self._tokens and self._tokens[-1] in self._stop_tokens:
+        if len(self._tokens) > self._num_forced and self._tokens[-1] in self._stop_tokens:
             return FinishReason.STOP
         return FinishReason.LENGTH if len(self._tokens) >= self._max_tokens else None
 

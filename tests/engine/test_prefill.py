@@ -9,6 +9,7 @@ import torch
 
 from experiments.campaigns.engine.driving import drained, whole_output
 from experiments.campaigns.engine.makers import VOCABULARY, TransformersMaker
+from sllmreal.engine.model import Chosen
 from sllmreal.engine.prefill import Prefill, passes
 from sllmreal.engine.protocol import SequenceSpec
 from sllmreal.engine.samples import FAMILIES
@@ -54,7 +55,7 @@ class Watched(TransformersModel):
         super().__init__(maker.model, ModelOptions(maker.name, 8, 128))
         self.rows: list[int] = []
 
-    def prefill(self, rows: Sequence[Prefill]) -> list[int | None]:
+    def prefill(self, rows: Sequence[Prefill]) -> list[Chosen | None]:
         self.rows.append(len(rows))
         return super().prefill(rows)
 

@@ -170,7 +170,8 @@ async def test_an_error_after_the_first_token_is_the_last_event() -> None:
     ("change", "param"),
     [
         ({"echo": "yes"}, "echo"),
-        ({"logprobs": 1}, "logprobs"),
+        ({"logprobs": 21}, "logprobs"),
+        ({"logprobs": True}, "logprobs"),
         ({"suffix": "x"}, "suffix"),
         ({"colour": "red"}, "colour"),
         ({"max_tokens": 0}, "max_tokens"),

@@ -259,11 +259,10 @@ async def test_variables_reach_the_template() -> None:
 @pytest.mark.parametrize(
     ("path", "fields", "param"),
     [
-        ("completions", {"logprobs": 1}, "logprobs"),
         ("completions", {"prompt_logprobs": 1}, "prompt_logprobs"),
         ("completions", {"best_of": 2}, "best_of"),
         ("chat/completions", {"response_format": {"type": "json_object"}}, "response_format"),
-        ("chat/completions", {"logprobs": True}, "logprobs"),
+        ("chat/completions", {"prompt_logprobs": 1}, "prompt_logprobs"),
         ("chat/completions", {"modalities": ["audio"]}, "modalities"),
     ],
 )

@@ -176,7 +176,7 @@ async def test_an_address_in_use_raises_a_usage_error() -> None:
 
 
 def test_a_gateway_needs_no_heavy_library() -> None:
-    code = "import sys, sllmreal.gateway, sllmreal.gateway.text_tokenizer; print(*sys.modules)"
+    code = "import sys, sllmreal.gateway.app, sllmreal.gateway.text_tokenizer; print(*sys.modules)"
     command = [sys.executable, "-c", code]
     root = Path(__file__).parents[2]
     done = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)

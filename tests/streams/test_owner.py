@@ -74,6 +74,16 @@ def test_repeated_tokens_are_delivered_once() -> None:
     assert owner.take_outputs() == [DeliverTokens(3, (13,), None)]
 
 
+def test_records_of_log_probabilities_are_delivered_with_their_tokens() -> None:
+    """Fails if a repeated token's record is delivered again."""
+    owner = running()
+    message = messages.Tokens("r", ONE, 1, (11, 12, 13), logprobs=b"aaaabbbbcccc")
+
+    owner.receive("a", message, 4.0)
+
+    assert owner.take_outputs() == [DeliverTokens(3, (13,), None, b"cccc")]
+
+
 def test_missing_tokens_are_polled_for_and_the_rest_is_not_delivered() -> None:
     owner = running()
 

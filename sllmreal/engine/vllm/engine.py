@@ -30,18 +30,26 @@ from sllmreal.engine.errors import (
     NoSlotError,
     UnknownSequenceError,
 )
+from sllmreal.engine.logprobs import absent_record, packed_entries
 from sllmreal.engine.protocol import (
     Capabilities,
     EngineStatistics,
     KVBlock,
     OutputToken,
     Progress,
+    Sampling,
     SequenceSpec,
 )
-from sllmreal.engine.sequence import RunningSequence, check_continuation, check_spec, finish_of
+from sllmreal.engine.sequence import (
+    RunningSequence,
+    check_continuation,
+    check_spec,
+    finish_of,
+    records_of,
+)
 from sllmreal.engine.vllm.kv_landing import SHELVES, Shelf
 from sllmreal.engine.vllm.kv_layout import joined, parted, read_positions
-from sllmreal.engine.vllm.sampling import FIRST_INDEX_KEY, SAMPLING_KEY
+from sllmreal.engine.vllm.sampling import FIRST_INDEX_KEY, SAMPLING_KEY, STOP_TOKENS_KEY
 
 
 @dataclass(slots=True, eq=False)
@@ -89,7 +97,7 @@ class VllmEngine:
         sequence.finish = finish_of(sequence, self.capabilities.context_tokens)
         self._sequences[spec.request_id] = _VllmSequence(sequence)
 
-    def extend(self, request_id: str, tokens: Sequence[int]) -> None:
+    def extend(self, request_id: str, tokens: Sequence[int], logprobs: bytes = b"") -> None:
         entry = self._entry(request_id)
         sequence = entry.sequence
         if not sequence.held:
@@ -97,9 +105,11 @@ class VllmEngine:
         if sequence.finish is not None and tokens:
             raise BadStateError(f"request {request_id} has ended")
         check_continuation(sequence.spec, sequence.num_output, tokens, self.capabilities)
+        records = records_of(sequence.spec, len(tokens), logprobs)
         if tokens and entry.paused and entry.fills is None:
             self._shelve(entry)  # vLLM's request would go on with its own tokens
         sequence.tokens.extend(tokens)
+        sequence.records.extend(records)
         sequence.finish = finish_of(sequence, self.capabilities.context_tokens)
 
     def hold(self, request_id: str) -> Progress:
@@ -167,6 +177,9 @@ class VllmEngine:
     def output(self, request_id: str) -> tuple[int, ...]:
         sequence = self._entry(request_id).sequence
         return tuple(sequence.tokens[sequence.num_prompt :])
+
+    def logprobs(self, request_id: str) -> bytes:
+        return b"".join(self._entry(request_id).sequence.records)
 
     def export_kv(self, request_id: str, begin: int, end: int) -> KVBlock:
         entry = self._entry(request_id)
@@ -254,12 +267,19 @@ class VllmEngine:
         spec = sequence.spec
         extra: dict[str, Any] | None = None
         if spec.sampling.temperature > 0 or spec.sampling.adjusts_logits:
-            extra = {SAMPLING_KEY: asdict(spec.sampling), FIRST_INDEX_KEY: sequence.num_output}
+            extra = {
+                SAMPLING_KEY: asdict(spec.sampling),
+                FIRST_INDEX_KEY: sequence.num_output,
+                STOP_TOKENS_KEY: list(spec.stop_tokens),
+            }
+        # A stop token among the forced ones is no end; `finish_of` finds those after them.
+        forced = sequence.num_output < len(spec.sampling.forced)
         return SamplingParams(
             max_tokens=spec.max_output_tokens - sequence.num_output,
             temperature=0.0,
             ignore_eos=True,
-            stop_token_ids=sorted(spec.stop_tokens),
+            stop_token_ids=[] if forced else sorted(spec.stop_tokens),
+            logprobs=spec.sampling.logprobs,
             detokenize=False,
             extra_args=extra,
         )
@@ -273,12 +293,15 @@ class VllmEngine:
             self._pause(entry)
             return []
         generated = []
-        for token in output.new_token_ids:
+        for place, token in enumerate(output.new_token_ids):
+            record = _record(output, place, sequence.spec.sampling)
             sequence.tokens.append(token)
+            sequence.records.append(record)
             self._generated_tokens += 1
             sequence.finish = finish_of(sequence, self.capabilities.context_tokens)
             index = sequence.num_output - 1
-            generated.append(OutputToken(sequence.spec.request_id, index, token, sequence.finish))
+            request_id = sequence.spec.request_id
+            generated.append(OutputToken(request_id, index, token, sequence.finish, record))
             if sequence.finish is not None:
                 break
         if sequence.finish is not None:
@@ -360,3 +383,18 @@ class VllmEngine:
                 f"a block of {block.num_bytes} bytes in {len(block.layers)} layers does not fit "
                 f"{capabilities.kv_layout}"
             )
+
+
+def _record(output: Any, place: int, sampling: Sampling) -> bytes:
+    """Return the record of an output token. vLLM lists the token itself first, then the likeliest.
+
+    Its log probabilities are those before logits processors, its default `raw_logprobs`.
+    """
+    if sampling.logprobs is None:
+        return b""
+    if output.new_logprobs is None:
+        return absent_record(sampling)
+    num_entries = 1 + sampling.logprobs
+    tokens = output.new_logprobs.logprob_token_ids[place][:num_entries]
+    values = output.new_logprobs.logprobs[place][:num_entries]
+    return packed_entries([int(token) for token in tokens], [float(value) for value in values])

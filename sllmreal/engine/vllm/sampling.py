@@ -20,6 +20,7 @@ from sllmreal.engine.sampling import chosen_tokens
 
 SAMPLING_KEY = "sllm_sampling"  # in SamplingParams.extra_args: a dict of Sampling's fields
 FIRST_INDEX_KEY = "sllm_first_index"  # the output index of the first token that vLLM generates
+STOP_TOKENS_KEY = "sllm_stop_tokens"  # a list
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +36,7 @@ class _Row:
     @property
     def draw(self) -> Draw:
         num_prompt = len(self.known) - self.first_index
-        index = self.first_index + len(self.output)
-        tokens = self.known + self.output if self.sampling.has_penalties else ()
-        return Draw(
-            sampling=self.sampling,
-            index=index,
-            tokens=tokens,
-            num_prompt=num_prompt,
-            stop_tokens=self.stop_tokens,
-        )
+        return Draw.of(self.sampling, self.known + self.output, num_prompt, self.stop_tokens)
 
 
 class SeededDraw(LogitsProcessor):  # type: ignore[misc]
@@ -90,7 +83,7 @@ def _row_of(params: SamplingParams, known: list[int], output: list[int]) -> _Row
     extra = params.extra_args or {}
     if SAMPLING_KEY not in extra:
         return None
-    stop_tokens = frozenset(params.stop_token_ids or ())
+    stop_tokens = frozenset(extra.get(STOP_TOKENS_KEY, ()))
     return _Row(
         sampling=Sampling(**extra[SAMPLING_KEY]),
         first_index=extra[FIRST_INDEX_KEY],
