@@ -6,6 +6,7 @@ from typing import Literal
 
 from traces.errors import TraceError
 from traces.formats import azure_functions_2021, azure_llm, burstgpt, mooncake, servegen
+from traces.tables import folded
 from traces.text_source import TextSource
 
 TraceFormat = Literal[
@@ -34,12 +35,13 @@ def detect_format(path: Path | str) -> TraceFormat:
     fields = source.cells(line)
     if servegen.is_raw_row(fields):
         return "servegen"
-    names = {field.strip() for field in fields}
-    best = max(_BY_COLUMNS, key=lambda known: len(known[1] & names) / len(known[1]))
-    if best[1] <= names:
+    names = {folded(field) for field in fields}
+    known = [(name, {folded(column): column for column in needed}) for name, needed in _BY_COLUMNS]
+    best = max(known, key=lambda each: len(each[1].keys() & names) / len(each[1]))
+    if best[1].keys() <= names:
         return best[0]
-    if len(best[1] & names) * 2 > len(best[1]):  # say what is missing rather than "unknown"
-        missing = ", ".join(sorted(best[1] - names))
+    if len(best[1].keys() & names) * 2 > len(best[1]):  # name what is missing, not just "unknown"
+        missing = ", ".join(sorted(best[1][each] for each in best[1].keys() - names))
         raise source.error(f"looks like {best[0]}, but lacks the columns {missing}")
     raise source.error("no known trace format has such a first line", None, line)
 

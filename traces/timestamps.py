@@ -1,8 +1,8 @@
 """Wall-clock stamps of the Azure LLM traces, as seconds since the first stamp.
 
 `2023-11-16 18:17:03.9799600` (2023: no zone, 7 decimals), `2024-05-10 00:00:00.009930+00:00` and
-`2024-05-10 00:00:01+00:00` (2024: UTC, 6 decimals or none) may be mixed in a file. A stamp without
-a zone is UTC. Whole seconds and fractions are summed separately, because a double of the seconds
+`2024-05-10 00:00:01+00:00` (2024: UTC, 6 decimals or none) may be mixed in a file, as may other
+offsets (`+02:00`, `+0200`, `+02`). A stamp without a zone is UTC. Whole seconds and fractions are summed separately, because a double of the seconds
 since 1970 cannot hold seven decimals.
 """
 
@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from itertools import islice
 
 _PREFIX = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d", re.ASCII)
-_TAIL = re.compile(r"(\.\d{1,9})?(Z|[+-]\d\d:\d\d)?", re.ASCII)
+_TAIL = re.compile(r"(\.\d{1,9})?(Z|[+-]\d\d(?::?\d\d)?)?", re.ASCII)
 _EXPECTED = "a time like 2024-05-10 00:00:00.009930+00:00"
 
 
@@ -77,4 +77,4 @@ def _offset_s(zone: str | None) -> int:
     if zone is None or zone == "Z":
         return 0
     sign = -1 if zone[0] == "-" else 1
-    return sign * (int(zone[1:3]) * 3600 + int(zone[4:6]) * 60)
+    return sign * (int(zone[1:3]) * 3600 + int(zone[3:].lstrip(":") or 0) * 60)

@@ -51,9 +51,8 @@ class _DayFile:
             raise TraceError("the file is empty", source.path)
         names = source.cells(first[0])
         self._header = TableHeader(source, names)
-        labels = (
-            ("HashApp", "HashFunction") if "HashApp" in self._header.names else ("HashFunction",)
-        )
+        has_app = self._header.has("HashApp")
+        labels = ("HashApp", "HashFunction") if has_app else ("HashFunction",)
         self._labels = [Column(label, name, name_column) for label in labels]
         self._label_places = [self._header.place(label) for label in labels]
         self._minutes = _minute_places(source, self._header)

@@ -22,7 +22,7 @@ from traces.cells import (
 )
 from traces.errors import TraceError
 from traces.rows import RowBatch, TraceRow
-from traces.tables import Column, table_batches
+from traces.tables import Column, TableHeader, table_batches
 from traces.text_source import TextSource
 
 COLUMNS = ("timestamp", "input_length", "output_length")
@@ -40,7 +40,7 @@ def batches(source: TextSource) -> Iterator[RowBatch]:
         Column("input_length", tokens, tokens_column),
         Column("output_length", tokens, tokens_column),
     ]
-    if "model" in source.cells(first.strip()):
+    if TableHeader(source, source.cells(first.strip())).has("model"):
         columns.append(Column("model", name, name_column))
     return table_batches(source, columns, _rows)
 
