@@ -21,10 +21,12 @@ from traces.export import export_requests
 from traces.fetch import fetch
 from traces.ordering import DEFAULT_TOLERANCE_S
 from traces.read import ReadOptions, read_trace
+from traces.report import TraceReport
 from traces.spec import Kind, WorkloadSpec
 from traces.spec_dict import spec_from_dict
 from traces.statistics import gathered
 from traces.summary import summary
+from traces.time_unit import TimeUnit
 from traces.validate import NUM_SEEDS, Check, all_checks
 from traces.workload import workload_requests
 
@@ -95,6 +97,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="seconds by which a row may be earlier than rows before it (default %(default)s)",
     )
+    describe.add_argument(
+        "--time-unit",
+        choices=get_args(TimeUnit),
+        help="unit of numeric times; default: that of the format, or of stamps since 1970",
+    )
     describe.add_argument("--json", action="store_true", help="print JSON, not a table")
     describe.set_defaults(run=_describe)
     _add_fetch(commands)
@@ -141,11 +148,16 @@ def _add_export(commands: Any) -> None:
 def _describe(options: argparse.Namespace) -> int:
     console = Console()
     reading = ReadOptions(
-        options.format, "keep" if options.keep_failed else "drop", options.tolerance_s
+        options.format,
+        "keep" if options.keep_failed else "drop",
+        options.tolerance_s,
+        time_unit=options.time_unit,
     )
+    report = TraceReport()
     with Console(stderr=True).status("reading"):
-        found = gathered(read_trace(options.paths, reading))
+        found = gathered(read_trace(options.paths, reading, None, report))
     numbers = summary(found)
+    _print_report(report)
     title = Path(options.paths[0]).name
     if options.json:
         print(json.dumps(asdict(numbers), indent=2))  # noqa: T201
@@ -158,6 +170,11 @@ def _describe(options: argparse.Namespace) -> int:
         for path in draw(title, found, options.out, stem):
             print(f"wrote {path}", file=sys.stderr)  # noqa: T201
     return OK
+
+
+def _print_report(report: TraceReport) -> None:
+    for line in report.lines():
+        print(line, file=sys.stderr)  # noqa: T201
 
 
 def _fetch(options: argparse.Namespace) -> int:
@@ -199,8 +216,11 @@ def _export(options: argparse.Namespace) -> int:
     names = options.models.split(",")
     if options.models.isdigit():
         names = [f"model-{index}" for index in range(int(options.models))]
+    report = TraceReport()
     with Console(stderr=True).status("writing"):
-        num = export_requests(workload_requests(spec, names, options.seed), options.out)
+        requests = workload_requests(spec, names, options.seed, None, report)
+        num = export_requests(requests, options.out)
+    _print_report(report)
     print(f"wrote {num} requests to {options.out}", file=sys.stderr)  # noqa: T201
     return OK
 

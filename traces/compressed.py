@@ -1,4 +1,4 @@
-"""The bytes of a trace file without its compression: gzip, bzip2, xz or zstd, by its first bytes."""
+"""The bytes of a trace file without its compression: gzip, bzip2, xz or zstd."""
 
 import bz2
 import gzip

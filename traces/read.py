@@ -8,7 +8,7 @@ clients of one workload, at the same time.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, assert_never
+from typing import Literal
 
 from traces.account import Account
 from traces.detect import TraceFormat, detect_format
@@ -22,8 +22,13 @@ from traces.formats import (
     servegen,
 )
 from traces.ordering import DEFAULT_TOLERANCE_S, TimeOrder
+from traces.record_formats import record_format
+from traces.records import RecordTimes, record_batches
+from traces.report import TraceReport
 from traces.rows import RowBatch, TraceRow
 from traces.text_source import TextSource
+from traces.time_reading import settled_unit
+from traces.time_unit import PER_SECOND, TimeUnit
 from traces.timestamps import TimestampClock
 from traces.windows import MinuteGaps, WindowCounts, window_rows
 
@@ -41,6 +46,7 @@ class ReadOptions:
         minute_gaps: Placement of the arrivals of a count inside its window (Functions 2019, and
             ServeGen windows without a gap law).
         seed: Seed of that placement.
+        time_unit: Unit of numeric times; None: that of the format, or of stamps since 1970.
     """
 
     format: TraceFormat | None = None
@@ -48,31 +54,83 @@ class ReadOptions:
     tolerance_s: float = DEFAULT_TOLERANCE_S
     minute_gaps: MinuteGaps = "uniform"
     seed: int = 0
+    time_unit: TimeUnit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the files of a trace are read: their format, and the unit of their numeric times."""
+
+    format: TraceFormat
+    unit: TimeUnit | None
 
 
 def read_trace(
-    paths: Sequence[Path | str], options: ReadOptions | None = None, account: Account | None = None
+    paths: Sequence[Path | str],
+    options: ReadOptions | None = None,
+    account: Account | None = None,
+    report: TraceReport | None = None,
 ) -> Iterator[TraceRow]:
-    """Yield all rows in order of time, and count them in `account`.
+    """Yield all rows in order of time, count them in `account` and describe them in `report`.
 
     Raises:
         TraceError: A file is missing, or has an unknown format or a wrong cell.
     """
     options, account = options or ReadOptions(), account or Account()
-    chosen = trace_format(paths, options.format)
-    counts = read_counts(paths, chosen)
+    reading = settled_reading(paths, options, report or TraceReport())
+    counts = read_counts(paths, reading.format)
     if counts is None:
-        yield from kept_rows(paths, chosen, options, account)
+        yield from kept_rows(paths, reading, options, account)
         return
     yield from window_rows(counts, options.minute_gaps, options.seed, account)
 
 
+def settled_reading(
+    paths: Sequence[Path | str], options: ReadOptions, report: TraceReport
+) -> Reading:
+    """Return how the files are read, after a look at their first rows.
+
+    Raises:
+        TraceError: There are no files, they differ in format, or `time_unit` does not apply.
+    """
+    chosen = trace_format(paths, options.format)
+    usual = _usual_unit(chosen)
+    if options.time_unit is not None and usual is None:
+        raise TraceError(
+            f"the times of format {chosen} are dates or windows, not numbers: remove time_unit",
+            paths[0],
+        )
+    unit = options.time_unit or usual
+    if options.time_unit is None and usual is not None:
+        raw = Reading(chosen, "s")
+        path = paths[0]
+        unit = settled_unit(
+            usual, lambda: _batches(TextSource(path), raw, TimestampClock()), path, report
+        )
+    report.format, report.time_unit = chosen, unit
+    return Reading(chosen, unit)
+
+
+def _usual_unit(chosen: TraceFormat) -> TimeUnit | None:
+    """Return the unit of a format's times; None for dates and for counts per window."""
+    described = record_format(chosen)
+    if described is not None:
+        return described.unit
+    match chosen:
+        case "mooncake":
+            return "ms"
+        case "burstgpt" | "azure_functions_2021":
+            return "s"
+        case _:
+            return None
+
+
 def kept_rows(
-    paths: Sequence[Path | str], chosen: TraceFormat, options: ReadOptions, account: Account
+    paths: Sequence[Path | str], reading: Reading, options: ReadOptions, account: Account
 ) -> Iterator[TraceRow]:
     """Yield the rows of a format with a line per request, without failures if so asked."""
-    drop_failed = chosen == "burstgpt" and options.failed_rows == "drop"
-    for row in _ordered_rows(paths, chosen, options):
+    drop_failed = reading.format == "burstgpt" and options.failed_rows == "drop"
+    for row in _ordered_rows(paths, reading, options):
         account.rows_read += 1
         if drop_failed and row.output_tokens == 0:
             account.failed_dropped += 1
@@ -108,26 +166,28 @@ def read_counts(paths: Sequence[Path | str], chosen: TraceFormat) -> WindowCount
 
 
 def _ordered_rows(
-    paths: Sequence[Path | str], chosen: TraceFormat, options: ReadOptions
+    paths: Sequence[Path | str], reading: Reading, options: ReadOptions
 ) -> Iterator[TraceRow]:
     order, clock = TimeOrder(options.tolerance_s), TimestampClock()
     for path in paths:
         source = TextSource(path)
-        yield from order.ordered(_batches(source, chosen, clock), source)
+        yield from order.ordered(_batches(source, reading, clock), source)
     yield from order.rest()
 
 
-def _batches(source: TextSource, chosen: TraceFormat, clock: TimestampClock) -> Iterator[RowBatch]:
-    match chosen:
+def _batches(source: TextSource, reading: Reading, clock: TimestampClock) -> Iterator[RowBatch]:
+    per_second = 1.0 if reading.unit is None else PER_SECOND[reading.unit]
+    described = record_format(reading.format)
+    if described is not None:
+        return record_batches(source, described, RecordTimes(per_second, clock))
+    match reading.format:
         case "azure_llm":
             return azure_llm.batches(source, clock)
         case "azure_functions_2021":
-            return azure_functions_2021.batches(source)
+            return azure_functions_2021.batches(source, per_second)
         case "burstgpt":
-            return burstgpt.batches(source)
+            return burstgpt.batches(source, per_second)
         case "mooncake":
-            return mooncake.batches(source)
-        case "azure_functions_2019" | "servegen":
-            raise AssertionError("these hold counts, not rows")
+            return mooncake.batches(source, per_second)
         case _:
-            assert_never(chosen)
+            raise AssertionError(f"{reading.format} holds counts, not rows")

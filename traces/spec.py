@@ -25,22 +25,11 @@ from traces.modulation import DiurnalProfile
 from traces.ordering import DEFAULT_TOLERANCE_S
 from traces.popularity import Popularity
 from traces.read import FailedRows
+from traces.time_unit import TimeUnit
 from traces.windows import MinuteGaps
 
 GeneratorKind = Literal["azure_like", "gamma", "poisson"]
-Kind = Literal[
-    "azure_like",
-    "gamma",
-    "poisson",
-    "azure_llm",
-    "azure_functions_2019",
-    "azure_functions_2021",
-    "burstgpt",
-    "mooncake",
-    "servegen",
-    "trace",
-    "jobs",
-]
+Kind = Literal[GeneratorKind, TraceFormat, "trace", "jobs"]
 Pattern = Literal["conv", "code", "functions"]
 CvReading = Literal["absolute", "fitted"]
 Scaling = Literal["rate", "time"]
@@ -78,6 +67,8 @@ class WorkloadSpec:
         context_limit_tokens, total_limit_tokens: See LengthLimits.
         failed_rows: Drop or keep BurstGPT's failed requests.
         tolerance_s: Seconds by which a row of a trace may be earlier than rows before it.
+        time_unit: Unit of a trace's numeric times; None: that of its format, or of stamps since
+            1970.
         patience_s: A client cancels a request that is not served so long after its arrival.
 
     Raises:
@@ -107,6 +98,7 @@ class WorkloadSpec:
     total_limit_tokens: int | None = None
     failed_rows: FailedRows = "drop"
     tolerance_s: float = DEFAULT_TOLERANCE_S
+    time_unit: TimeUnit | None = None
     patience_s: float | None = None
 
     def __post_init__(self) -> None:
@@ -172,7 +164,7 @@ def _check_generated(spec: WorkloadSpec) -> None:
         raise TraceError(f"kind {spec.kind} needs target_rps")
     if spec.duration_s is None and spec.max_requests is None:
         raise TraceError(f"kind {spec.kind} never ends: give duration_s or max_requests")
-    for name in ("rate_factor", "cv_reading"):
+    for name in ("rate_factor", "cv_reading", "time_unit"):
         if getattr(spec, name) is not None:
             raise TraceError(
                 f"{name} has no meaning for kind {spec.kind}, which reads no trace; remove it"

@@ -2,8 +2,8 @@
 
 `2023-11-16 18:17:03.9799600` (2023: no zone, 7 decimals), `2024-05-10 00:00:00.009930+00:00` and
 `2024-05-10 00:00:01+00:00` (2024: UTC, 6 decimals or none) may be mixed in a file, as may other
-offsets (`+02:00`, `+0200`, `+02`). A stamp without a zone is UTC. Whole seconds and fractions are summed separately, because a double of the seconds
-since 1970 cannot hold seven decimals.
+offsets (`+02:00`, `+0200`, `+02`). A stamp without a zone is UTC. Whole seconds and fractions are
+summed separately, because a double of the seconds since 1970 cannot hold seven decimals.
 """
 
 import re

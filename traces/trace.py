@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from traces.account import Account
-from traces.read import ReadOptions, kept_rows, read_counts, trace_format
+from traces.read import ReadOptions, kept_rows, read_counts, settled_reading
+from traces.report import TraceReport
 from traces.rows import TraceRow
 from traces.windows import window_rows
 
@@ -33,8 +34,11 @@ class Survey:
 class Trace:
     """The files of a trace. Formats with counts are loaded once, other formats are streamed."""
 
-    def __init__(self, paths: Sequence[Path | str], options: ReadOptions) -> None:
-        self.format = trace_format(paths, options.format)
+    def __init__(
+        self, paths: Sequence[Path | str], options: ReadOptions, report: TraceReport
+    ) -> None:
+        self._reading = settled_reading(paths, options, report)
+        self.format = self._reading.format
         self.counts = read_counts(paths, self.format)
         self._paths = tuple(paths)
         self._options = options
@@ -52,7 +56,7 @@ class Trace:
         """
         options = self._options
         if self.counts is None:
-            return kept_rows(self._paths, self.format, options, account)
+            return kept_rows(self._paths, self._reading, options, account)
         return window_rows(self.counts, options.minute_gaps, options.seed, account, keep)
 
     def survey(self, start_s: float, until_s: float | None) -> Survey:

@@ -22,6 +22,7 @@ from traces.generators import generated_rows
 from traces.lengths import LengthProfile, Lengths, length_profile, length_stream
 from traces.rate_scaling import at_rate, at_speed
 from traces.read import ReadOptions
+from traces.report import TraceReport
 from traces.resampling import (
     ABSOLUTE_WINDOW_S,
     DEFAULT_CV,
@@ -37,7 +38,11 @@ from traces.trace import Survey, Trace
 
 
 def workload_requests(
-    spec: WorkloadSpec, models: Sequence[str], seed: int, account: Account | None = None
+    spec: WorkloadSpec,
+    models: Sequence[str],
+    seed: int,
+    account: Account | None = None,
+    report: TraceReport | None = None,
 ) -> Iterator[WorkloadRequest]:
     """Yield requests in order of arrival, with ids r0, r1, ...; equal arguments, equal requests.
 
@@ -46,6 +51,7 @@ def workload_requests(
         models: Names of the deployed models, most popular first unless the spec shuffles them.
         seed: Seed of all random draws; 0 or more.
         account: Counters, filled while the requests are taken.
+        report: How a trace is read, filled while the requests are taken.
 
     Raises:
         TraceError: At once for a bad argument or file header, while iterating for a bad row.
@@ -56,7 +62,7 @@ def workload_requests(
     rows = (
         _counted(generated_rows(spec, models, seed), account)
         if spec.generated
-        else _trace_rows(spec, models, seed, account)
+        else _trace_rows(spec, models, seed, account, report or TraceReport())
     )
     profile = None if spec.lengths is None else length_profile(spec.lengths)
     return _with_lengths(spec, islice(rows, spec.max_requests), profile, seed, account)
@@ -117,11 +123,13 @@ class _LengthDraws:
 
 
 def _trace_rows(
-    spec: WorkloadSpec, models: Sequence[str], seed: int, account: Account
+    spec: WorkloadSpec, models: Sequence[str], seed: int, account: Account, report: TraceReport
 ) -> Iterator[TraceRow]:
     """Yield rows with their model as source and times from 0."""
-    options = ReadOptions(spec.format, spec.failed_rows, spec.tolerance_s, spec.minute_gaps, seed)
-    trace = Trace(spec.paths, options)
+    options = ReadOptions(
+        spec.format, spec.failed_rows, spec.tolerance_s, spec.minute_gaps, seed, spec.time_unit
+    )
+    trace = Trace(spec.paths, options, report)
     stretch_s = None if spec.scaling == "time" else spec.duration_s
     until_s = None if stretch_s is None else spec.start_s + stretch_s
     needs_survey = (

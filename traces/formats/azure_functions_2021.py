@@ -6,6 +6,7 @@ inside its app, so a source is `app/func` (AlpaServe keys by `func` alone).
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -17,7 +18,7 @@ from traces.text_source import TextSource
 COLUMNS = ("app", "func", "end_timestamp", "duration")
 
 
-def batches(source: TextSource) -> Iterator[RowBatch]:
+def batches(source: TextSource, per_second: float = 1.0) -> Iterator[RowBatch]:
     """Rows in file order, without lengths. Raises TraceError at a cell that cannot be read."""
     columns = (
         Column("app", name, name_column),
@@ -25,11 +26,13 @@ def batches(source: TextSource) -> Iterator[RowBatch]:
         Column("end_timestamp", seconds, seconds_column),
         Column("duration", seconds, seconds_column),
     )
-    return table_batches(source, columns, _rows)
+    return table_batches(source, columns, partial(_rows, per_second))
 
 
-def _rows(values: Sequence[Sequence[Any]]) -> list[TraceRow]:
+def _rows(per_second: float, values: Sequence[Sequence[Any]]) -> list[TraceRow]:
     apps, functions, ends, durations = values
     labels = [f"{app}/{function}" for app, function in zip(apps, functions, strict=True)]
-    starts = [max(0.0, end - spent) for end, spent in zip(ends, durations, strict=True)]
+    starts = [
+        max(0.0, end - spent) / per_second for end, spent in zip(ends, durations, strict=True)
+    ]
     return list(map(TraceRow, starts, labels, repeat(None), repeat(None)))

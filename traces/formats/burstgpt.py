@@ -6,6 +6,7 @@ source is the column Model (ChatGPT or GPT-4). A failed request has 0 response t
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from traces.cells import name, name_column, seconds, seconds_column, tokens, tokens_column
@@ -16,7 +17,7 @@ from traces.text_source import TextSource
 COLUMNS = ("Timestamp", "Model", "Request tokens", "Response tokens")
 
 
-def batches(source: TextSource) -> Iterator[RowBatch]:
+def batches(source: TextSource, per_second: float = 1.0) -> Iterator[RowBatch]:
     """Rows in file order, failed ones with `output_tokens` 0."""
     columns = (
         Column("Timestamp", seconds, seconds_column),
@@ -24,8 +25,9 @@ def batches(source: TextSource) -> Iterator[RowBatch]:
         Column("Request tokens", tokens, tokens_column),
         Column("Response tokens", tokens, tokens_column),
     )
-    return table_batches(source, columns, _rows)
+    return table_batches(source, columns, partial(_rows, per_second))
 
 
-def _rows(values: Sequence[Sequence[Any]]) -> list[TraceRow]:
-    return list(map(TraceRow, *values))
+def _rows(per_second: float, values: Sequence[Sequence[Any]]) -> list[TraceRow]:
+    times = [time / per_second for time in values[0]]
+    return list(map(TraceRow, times, *values[1:]))
