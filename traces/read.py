@@ -7,6 +7,7 @@ clients of one workload, at the same time.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +29,7 @@ from traces.report import TraceReport
 from traces.rows import RowBatch, TraceRow
 from traces.text_source import TextSource
 from traces.time_reading import settled_unit
-from traces.time_unit import PER_SECOND, TimeUnit
+from traces.time_unit import PER_SECOND, TimeUnit, epoch_unit
 from traces.timestamps import TimestampClock
 from traces.windows import MinuteGaps, WindowCounts, window_rows
 
@@ -47,6 +48,7 @@ class ReadOptions:
             ServeGen windows without a gap law).
         seed: Seed of that placement.
         time_unit: Unit of numeric times; None: that of the format, or of stamps since 1970.
+        keeps_clock: Keep times that are no stamps since 1970. Otherwise zero is the earliest row.
     """
 
     format: TraceFormat | None = None
@@ -55,6 +57,7 @@ class ReadOptions:
     minute_gaps: MinuteGaps = "uniform"
     seed: int = 0
     time_unit: TimeUnit | None = None
+    keeps_clock: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +80,11 @@ def read_trace(
         TraceError: A file is missing, or has an unknown format or a wrong cell.
     """
     options, account = options or ReadOptions(), account or Account()
-    reading = settled_reading(paths, options, report or TraceReport())
+    report = report or TraceReport()
+    reading = settled_reading(paths, options, report)
     counts = read_counts(paths, reading.format)
     if counts is None:
-        yield from kept_rows(paths, reading, options, account)
+        yield from kept_rows(paths, reading, options, account, report)
         return
     yield from window_rows(counts, options.minute_gaps, options.seed, account)
 
@@ -126,11 +130,16 @@ def _usual_unit(chosen: TraceFormat) -> TimeUnit | None:
 
 
 def kept_rows(
-    paths: Sequence[Path | str], reading: Reading, options: ReadOptions, account: Account
+    paths: Sequence[Path | str],
+    reading: Reading,
+    options: ReadOptions,
+    account: Account,
+    report: TraceReport,
 ) -> Iterator[TraceRow]:
     """Yield the rows of a format with a line per request, without failures if so asked."""
     drop_failed = reading.format == "burstgpt" and options.failed_rows == "drop"
-    for row in _ordered_rows(paths, reading, options):
+    ordered = _ordered_rows(paths, reading, options)
+    for row in _from_zero(ordered, options.keeps_clock, report):
         account.rows_read += 1
         if drop_failed and row.output_tokens == 0:
             account.failed_dropped += 1
@@ -163,6 +172,23 @@ def read_counts(paths: Sequence[Path | str], chosen: TraceFormat) -> WindowCount
     if chosen == "servegen":
         return servegen.read_counts(sources)
     return None
+
+
+def _from_zero(
+    rows: Iterator[TraceRow], keeps_clock: bool, report: TraceReport
+) -> Iterator[TraceRow]:
+    """Yield ordered rows with the time of the first one as zero, unless the clock is kept."""
+    first = next(rows, None)
+    if first is None:
+        return
+    report.begins_at_s = first.at_s
+    zero_s = 0.0 if keeps_clock and epoch_unit(first.at_s) is None else first.at_s
+    if zero_s == 0:
+        yield first
+        yield from rows
+        return
+    for row in chain((first,), rows):
+        yield TraceRow(row.at_s - zero_s, row.source, row.input_tokens, row.output_tokens)
 
 
 def _ordered_rows(

@@ -49,7 +49,7 @@ class RecordFormat:
 
     @property
     def num_needed(self) -> int:
-        """Number of fields that must be there; the format with the most of them is the right one."""
+        """Number of fields that must be there; of the formats that match, the one with the most."""
         return len(self.marks) + sum(bool(each) for each in (self.time, self.input, self.output))
 
     @property

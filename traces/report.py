@@ -14,8 +14,7 @@ class TraceReport:
         format: Format of the files.
         time_unit: Unit of the stamps; None for dates, and for counts per window.
         columns: Columns of a table, by their use: time, input, output, model.
-        begins_at: The earliest row on the clock of the files, in seconds; it is zero of the
-            workload.
+        begins_at_s: The earliest row on the clock of the files; it is zero of the workload.
         mapping: The rule that assigned rows to models.
         models: The models that each name in the trace was mapped to; empty for rows without names.
         notes: Sentences on what may be wrong, or was left out.
@@ -24,7 +23,7 @@ class TraceReport:
     format: str = ""
     time_unit: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
-    begins_at: float = 0.0
+    begins_at_s: float = 0.0
     mapping: str = ""
     models: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

@@ -49,7 +49,8 @@ class WorkloadSpec:
         rate_factor: Factor on the rate of a trace, instead of `target_rps`.
         scaling: `rate` drops rows at random, or copies them into the gap before them, so that the
             variation of the rate over time stays. `time` scales the times.
-        start_s: Start of the workload on the trace's clock. Earlier rows are dropped and counted.
+        start_s: Start of the workload, in seconds after the earliest row of the trace, or on the
+            clock of the file for `jobs`. Earlier rows are dropped and counted.
         duration_s: Length of the workload; later arrivals are dropped.
         max_requests: Limit on the number of requests; the first ones are kept.
         pattern: The service that azure_like resembles.

@@ -17,7 +17,8 @@ class Survey:
 
     Args:
         num_rows: Rows in the stretch, without dropped failures.
-        span_s: Seconds from the start of the stretch to its end or its last row, if earlier.
+        span_s: Seconds of the stretch that the trace covers: from the start of the stretch, or the
+            first row of the trace if later, to its end, or the last row of the trace if earlier.
         sources: Sources with a row in the stretch, in the order of their first rows.
     """
 
@@ -42,6 +43,7 @@ class Trace:
         self.counts = read_counts(paths, self.format)
         self._paths = tuple(paths)
         self._options = options
+        self._report = report
 
     def thins_counts(self, factor: float) -> bool:
         """Return True if `rows` can drop arrivals before it spreads the counts."""
@@ -56,7 +58,7 @@ class Trace:
         """
         options = self._options
         if self.counts is None:
-            return kept_rows(self._paths, self._reading, options, account)
+            return kept_rows(self._paths, self._reading, options, account, self._report)
         return window_rows(self.counts, options.minute_gaps, options.seed, account, keep)
 
     def survey(self, start_s: float, until_s: float | None) -> Survey:
@@ -67,9 +69,11 @@ class Trace:
         if self.counts is not None:
             cut = self.counts.cut(start_s, until_s)
             return Survey(cut.num_arrivals, cut.span_s, cut.called())
-        num, last_s = 0, start_s
+        num, first_s, last_s = 0, None, start_s
         sources: dict[str, None] = {}
         for row in self.rows(Account()):
+            if first_s is None:
+                first_s = max(start_s, row.at_s)
             if row.at_s < start_s:
                 continue
             if until_s is not None and row.at_s >= until_s:
@@ -77,4 +81,5 @@ class Trace:
                 break
             num, last_s = num + 1, row.at_s
             sources[row.source] = None
-        return Survey(num, last_s - start_s, tuple(sources))
+        span_s = 0.0 if first_s is None else last_s - first_s
+        return Survey(num, span_s, tuple(sources))

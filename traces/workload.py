@@ -36,6 +36,8 @@ from traces.seeding import generator
 from traces.spec import DEFAULT_LENGTHS, WorkloadSpec
 from traces.trace import Survey, Trace
 
+MAX_RATE_FACTOR = 1000.0  # copies of a row; more would be a trace of a single burst
+
 
 def workload_requests(
     spec: WorkloadSpec,
@@ -127,7 +129,13 @@ def _trace_rows(
 ) -> Iterator[TraceRow]:
     """Yield rows with their model as source and times from 0."""
     options = ReadOptions(
-        spec.format, spec.failed_rows, spec.tolerance_s, spec.minute_gaps, seed, spec.time_unit
+        spec.format,
+        spec.failed_rows,
+        spec.tolerance_s,
+        spec.minute_gaps,
+        seed,
+        spec.time_unit,
+        keeps_clock=spec.kind == "jobs",
     )
     trace = Trace(spec.paths, options, report)
     stretch_s = None if spec.scaling == "time" else spec.duration_s
@@ -162,7 +170,15 @@ def _rate_factor(spec: WorkloadSpec, survey: Survey | None) -> float | None:
             f"{survey.num_rows} rows in {survey.span_s:g} s",
             spec.paths[0],
         )
-    return spec.target_rps / survey.rate_rps
+    factor = spec.target_rps / survey.rate_rps
+    if factor > MAX_RATE_FACTOR and spec.scaling == "rate":
+        raise TraceError(
+            f"target_rps {spec.target_rps:g} would copy each row {factor:.0f} times, more than "
+            f"{MAX_RATE_FACTOR:g}: the trace has {survey.rate_rps:.3g} requests/s (check its "
+            "times, or use scaling=time)",
+            spec.paths[0],
+        )
+    return factor
 
 
 def _assignment(

@@ -4,7 +4,8 @@ Two encodings, Apache-2.0: the original `chunk-N-trace.csv`, one client per file
 (window start in s, rate in 1/s, CV, Gamma or Weibull, shape, scale), with `chunk-N-dataset.json`
 beside it for the lengths if there; and one table of all clients with the header `category, model,
 client, timestamp_s, rate_rps, cv, pattern, shape, scale`. A window of rate r has round(600 r)
-requests. A source is `model/client`. Windows of rate 0 may be left out.
+requests. A source is `model/client`. Windows of rate 0 may be left out. The earliest window of all
+files is the first of the trace, which may be a slice.
 """
 
 from collections.abc import Iterator, Sequence
@@ -105,8 +106,7 @@ def _window(
         raise
     if parsed_law is not GapLaw.AS_ASKED and parsed_shape <= 0 and count:
         raise source.error("expected a positive shape", "shape", shape)
-    if count:
-        yield _Window(client, index, count, parsed_law, parsed_shape)
+    yield _Window(client, index, count, parsed_law, parsed_shape)
 
 
 def _window_start(text: str) -> float:
@@ -135,6 +135,8 @@ _COLUMNS = (
 
 
 def _counts(windows: list[_Window], lengths: dict[str, LengthDraw]) -> WindowCounts:
+    first = min((each.index for each in windows), default=0)
+    windows = [each for each in windows if each.count]
     clients: dict[str, int] = {}
     for each in windows:
         clients.setdefault(each.client, len(clients))
@@ -151,4 +153,4 @@ def _counts(windows: list[_Window], lengths: dict[str, LengthDraw]) -> WindowCou
         law=np.array([each.law for each in windows], np.int8)[order],
         shape=np.array([each.shape for each in windows], np.float64)[order],
         lengths=lengths,
-    )
+    ).since(first)
