@@ -58,8 +58,8 @@ class WorkloadSpec:
         cv_reading: Re-sample a functions trace per model and window by a Gamma process.
             `absolute`: its CV is `cv`. `fitted`: its CV is that of the window times `cv`.
         window_s: Window of the re-sampling; None: 60 for absolute, 600 for fitted.
-        mapping: Mapping of functions to models. Rows that name no function, or all rows with
-            `popularity`, are assigned to models drawn by popularity.
+        mapping: Mapping of the names in a trace to models (traces/mapping.py). Rows that name
+            nothing are assigned to models drawn by popularity.
         num_functions: Number of functions of azure_like; None: each model is a function.
         minute_gaps: Placement of the arrivals of a count inside its minute.
         popularity: Shares of the models, also for rows of a trace that names no models.
@@ -88,7 +88,7 @@ class WorkloadSpec:
     cv: float | tuple[float, ...] | None = None
     cv_reading: CvReading | None = None
     window_s: float | None = None
-    mapping: Mapping = "stripe"
+    mapping: Mapping = "auto"
     num_functions: int | None = None
     minute_gaps: MinuteGaps = "uniform"
     popularity: Popularity = field(default_factory=Popularity)
@@ -177,10 +177,10 @@ def _check_generated(spec: WorkloadSpec) -> None:
         raise TraceError("a Poisson process has CV 1: use kind gamma for another cv")
     if spec.kind == "azure_like" and spec.pattern == "code" and spec.cv is not None:
         raise TraceError("pattern code takes no cv, since its bursts have a law of their own")
-    if spec.mapping == "popularity":
+    if spec.mapping in ("popularity", "names"):
         raise TraceError(
-            f"mapping popularity assigns the rows of a trace, and kind {spec.kind} reads none: use "
-            "stripe or blocks"
+            f"mapping {spec.mapping} assigns the rows of a trace, and kind {spec.kind} reads none: "
+            "use stripe or blocks"
         )
     if isinstance(spec.cv, tuple) and spec.num_functions is not None:
         raise TraceError("a cv per model excludes num_functions: give one cv for all functions")
@@ -200,7 +200,7 @@ def _check_read(spec: WorkloadSpec) -> None:
         raise TraceError("cv_reading needs scaling=rate, got time: it scales by rate, not by time")
     if spec.cv_reading is None and (spec.cv is not None or spec.window_s is not None):
         raise TraceError("cv and window_s of a trace need a cv_reading: absolute or fitted")
-    if spec.cv_reading is not None and spec.mapping == "popularity":
-        raise TraceError("cv_reading needs mapping stripe or blocks, got popularity")
+    if spec.cv_reading is not None and spec.mapping in ("popularity", "names"):
+        raise TraceError(f"cv_reading needs mapping stripe or blocks, got {spec.mapping}")
     if isinstance(spec.cv, tuple):
         raise TraceError("a cv per model is for generated kinds: give one cv for all models")

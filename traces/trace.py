@@ -45,6 +45,11 @@ class Trace:
         self._options = options
         self._report = report
 
+    @property
+    def names_models(self) -> bool:
+        """True if the names in the trace are those of models, not of functions or clients."""
+        return self.format not in ("azure_functions_2019", "azure_functions_2021", "servegen")
+
     def thins_counts(self, factor: float) -> bool:
         """Return True if `rows` can drop arrivals before it spreads the counts."""
         uniform = self.counts is not None and self.counts.uniform

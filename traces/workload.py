@@ -20,6 +20,8 @@ from traces.assignment import Assign, by_first_call, by_function, by_name, by_po
 from traces.errors import TraceError
 from traces.generators import generated_rows
 from traces.lengths import LengthProfile, Lengths, length_profile, length_stream
+from traces.mapping import function_mapping
+from traces.model_names import ModelNames
 from traces.rate_scaling import at_rate, at_speed
 from traces.read import ReadOptions
 from traces.report import TraceReport
@@ -145,7 +147,7 @@ def _trace_rows(
     )
     survey = trace.survey(spec.start_s, until_s) if needs_survey else None
     factor = _rate_factor(spec, survey)
-    assign = _assignment(spec, models, seed, survey)
+    assign = _assignment(spec, models, seed, survey, trace=trace, report=report)
     if spec.cv_reading is not None:
         return _resampled(spec, trace, assign, factor, seed, account)
     by_count = factor is not None and spec.scaling == "rate" and trace.thins_counts(factor)
@@ -182,18 +184,31 @@ def _rate_factor(spec: WorkloadSpec, survey: Survey | None) -> float | None:
 
 
 def _assignment(
-    spec: WorkloadSpec, models: Sequence[str], seed: int, survey: Survey | None
+    spec: WorkloadSpec,
+    models: Sequence[str],
+    seed: int,
+    survey: Survey | None,
+    *,
+    trace: Trace,
+    report: TraceReport,
 ) -> Assign:
     if spec.kind == "jobs":
+        report.mapping = "rows go to the model that they name"
         return by_name(models)
     drawn = by_popularity(spec.popularity, models, seed)
     if spec.mapping == "popularity":
+        report.mapping = f"drawn by popularity, of {len(models)}"
         return drawn
+    if spec.mapping == "names" or (spec.mapping == "auto" and trace.names_models):
+        services = trace.format == "burstgpt" and spec.mapping == "auto"
+        return ModelNames(models, drawn, report, names_services=services).assign
+    mapping = function_mapping(spec.mapping)
     named = (
-        by_first_call(models)
+        by_first_call(models, report)
         if survey is None
-        else by_function(survey.sources, models, spec.mapping)
+        else by_function(survey.sources, models, mapping, report)
     )
+    report.mapping = f"{mapping}, of {len(models)}"
     return lambda source: named(source) if source else drawn(source)
 
 

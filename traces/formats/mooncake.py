@@ -1,7 +1,8 @@
 """Mooncake FAST'25 (kvcache-ai/Mooncake, Apache-2.0): JSON lines, or the same fields as CSV.
 
 Fields timestamp (ms, or another unit on request), input_length, output_length; `hash_ids` is passed
-over. `model`, which `traces export` adds, becomes the source. The conversation trace ticks every 3 s.
+over. `model`, which `traces export` adds, becomes the source. The conversation trace ticks every
+3 s.
 """
 
 import json
