@@ -17,6 +17,7 @@ from sllmcore.types import Request
 from sllmcore.workload import WorkloadRequest
 from traces.account import Account
 from traces.assignment import Assign, by_first_call, by_function, by_name, by_popularity
+from traces.emptiness import why_empty
 from traces.errors import TraceError
 from traces.generators import generated_rows
 from traces.lengths import LengthProfile, Lengths, length_profile, length_stream
@@ -58,7 +59,8 @@ def workload_requests(
         report: How a trace is read, filled while the requests are taken.
 
     Raises:
-        TraceError: At once for a bad argument or file header, while iterating for a bad row.
+        TraceError: At once for a bad argument or file header, while iterating for a bad row, and
+            at the end if there was no request.
     """
     _check_models(models)
     generator(seed)  # checks the seed before any file is read
@@ -69,7 +71,17 @@ def workload_requests(
         else _trace_rows(spec, models, seed, account, report or TraceReport())
     )
     profile = None if spec.lengths is None else length_profile(spec.lengths)
-    return _with_lengths(spec, islice(rows, spec.max_requests), profile, seed, account)
+    requests = _with_lengths(spec, islice(rows, spec.max_requests), profile, seed, account)
+    return _at_least_one(spec, requests, account)
+
+
+def _at_least_one(
+    spec: WorkloadSpec, requests: Iterator[WorkloadRequest], account: Account
+) -> Iterator[WorkloadRequest]:
+    yield from requests
+    if not account.jobs:
+        path = spec.paths[0] if spec.paths else None
+        raise TraceError(f"the workload has no requests: {why_empty(spec, account)}", path)
 
 
 def _check_models(models: Sequence[str]) -> None:
