@@ -19,6 +19,7 @@ from traces.detect import TraceFormat
 from traces.errors import TraceError
 from traces.export import export_requests
 from traces.fetch import fetch
+from traces.formats.table import Columns
 from traces.ordering import DEFAULT_TOLERANCE_S
 from traces.read import ReadOptions, read_trace
 from traces.report import TraceReport
@@ -35,9 +36,11 @@ OK, FAILED, USAGE = 0, 1, 2  # FAILED: a download failed, or a statistic is outs
 _DESCRIPTION = """\
 Describe and download public request traces, and turn them into workloads.
 
-Formats: Azure LLM 2023 and 2024, Azure Functions 2019 and 2021, BurstGPT, Mooncake, ServeGen; the
-first line of a file identifies its format. Files may be plain or gzip, under any name. Times are in
-seconds, lengths in tokens, rates in requests per second."""
+Formats: Azure LLM 2023 and 2024, Azure Functions 2019 and 2021, BurstGPT, Mooncake, ServeGen,
+Qwen-Bailian, Vidur, splitwise-sim, LLMServingSim, Dynamo, AIBrix; the first line of a file
+identifies its format. Any other table with a request per row is read by its columns (--columns).
+Files may be CSV, JSON lines, a JSON array or Parquet, plain or under gzip, bzip2, xz or zstd; - is
+standard input. Times are in seconds, lengths in tokens, rates in requests per second."""
 
 _EXAMPLES = """\
 examples:
@@ -102,6 +105,11 @@ def _parser() -> argparse.ArgumentParser:
         choices=get_args(TimeUnit),
         help="unit of numeric times; default: that of the format, or of stamps since 1970",
     )
+    describe.add_argument(
+        "--columns",
+        metavar="USE=NAME,...",
+        help="columns of a table in no known format: time=NAME,input=NAME,output=NAME,model=NAME",
+    )
     describe.add_argument("--json", action="store_true", help="print JSON, not a table")
     describe.set_defaults(run=_describe)
     _add_fetch(commands)
@@ -152,6 +160,7 @@ def _describe(options: argparse.Namespace) -> int:
         "keep" if options.keep_failed else "drop",
         options.tolerance_s,
         time_unit=options.time_unit,
+        columns=None if options.columns is None else parsed_columns(options.columns),
     )
     report = TraceReport()
     with Console(stderr=True).status("reading"):
@@ -242,6 +251,21 @@ def parsed_spec(fields: Sequence[str]) -> WorkloadSpec:
             inner = inner.setdefault(part, {})
         inner[last] = text.split(",") if "," in text else text
     return spec_from_dict(values, from_text=True)
+
+
+def parsed_columns(text: str) -> Columns:
+    """Return the columns of `time=NAME,input=NAME,...`.
+
+    Raises:
+        TraceError: A use is unknown, or time is missing.
+    """
+    pairs = dict(part.partition("=")[::2] for part in text.split(","))
+    try:
+        return Columns(**pairs)
+    except TypeError:
+        raise TraceError(
+            f"columns need time=NAME, and may have input, output and model, got {text!r}"
+        ) from None
 
 
 def _validate(options: argparse.Namespace) -> int:

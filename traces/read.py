@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from traces.account import Account
-from traces.detect import TraceFormat, detect_format
+from traces.detect import TraceFormat, detect_format, first_names
 from traces.errors import TraceError
 from traces.formats import (
     azure_functions_2019,
@@ -22,7 +22,9 @@ from traces.formats import (
     mooncake,
     servegen,
 )
+from traces.formats.table import Columns, guessed_columns
 from traces.ordering import DEFAULT_TOLERANCE_S, TimeOrder
+from traces.record_format import RecordFormat
 from traces.record_formats import record_format
 from traces.records import RecordTimes, record_batches
 from traces.report import TraceReport
@@ -48,6 +50,7 @@ class ReadOptions:
             ServeGen windows without a gap law).
         seed: Seed of that placement.
         time_unit: Unit of numeric times; None: that of the format, or of stamps since 1970.
+        columns: Columns of a table of any other format.
         keeps_clock: Keep times that are no stamps since 1970. Otherwise zero is the earliest row.
     """
 
@@ -57,6 +60,7 @@ class ReadOptions:
     minute_gaps: MinuteGaps = "uniform"
     seed: int = 0
     time_unit: TimeUnit | None = None
+    columns: Columns | None = None
     keeps_clock: bool = False
 
 
@@ -66,6 +70,7 @@ class Reading:
 
     format: TraceFormat
     unit: TimeUnit | None
+    described: RecordFormat | None
 
 
 def read_trace(
@@ -97,8 +102,15 @@ def settled_reading(
     Raises:
         TraceError: There are no files, they differ in format, or `time_unit` does not apply.
     """
-    chosen = trace_format(paths, options.format)
-    usual = _usual_unit(chosen)
+    if not paths:
+        raise TraceError("no trace file is named; give at least one path")
+    chosen: TraceFormat
+    chosen = "table" if options.columns is not None else trace_format(paths, options.format)
+    described = record_format(chosen)
+    if chosen == "table":
+        columns = options.columns or _guessed_columns(paths[0])
+        described, report.columns = columns.format, columns.named
+    usual = _usual_unit(chosen) if described is None else described.unit
     if options.time_unit is not None and usual is None:
         raise TraceError(
             f"the times of format {chosen} are dates or windows, not numbers: remove time_unit",
@@ -106,20 +118,35 @@ def settled_reading(
         )
     unit = options.time_unit or usual
     if options.time_unit is None and usual is not None:
-        raw = Reading(chosen, "s")
-        path = paths[0]
-        unit = settled_unit(
-            usual, lambda: _batches(TextSource(path), raw, TimestampClock()), path, report
-        )
+        raw, path = Reading(chosen, "s", described), paths[0]
+        if described is None or not described.unit_is_named:
+            unit = settled_unit(
+                usual, lambda: _batches(TextSource(path), raw, TimestampClock()), path, report
+            )
     report.format, report.time_unit = chosen, unit
-    return Reading(chosen, unit)
+    if chosen == "table" and options.columns is None:
+        named = ", ".join(f"{use}: {column}" for use, column in report.columns.items())
+        report.note(f"{paths[0]}: read as a table with columns {{{named}}}, times in {unit}")
+    _note_prefixes(paths[0], report)
+    return Reading(chosen, unit, described)
+
+
+def _guessed_columns(path: Path | str) -> Columns:
+    columns = guessed_columns(first_names(path))
+    if columns is None:
+        raise TraceError("name the columns of the table: workload.columns={time: ..., ...}", path)
+    return columns
+
+
+def _note_prefixes(path: Path | str, report: TraceReport) -> None:
+    names = first_names(path)
+    for name in ("hash_ids", "input_tok_ids"):
+        if name in names:
+            report.note(f"{path}: {name} are passed over: the reuse of prefixes is not modelled")
 
 
 def _usual_unit(chosen: TraceFormat) -> TimeUnit | None:
     """Return the unit of a format's times; None for dates and for counts per window."""
-    described = record_format(chosen)
-    if described is not None:
-        return described.unit
     match chosen:
         case "mooncake":
             return "ms"
@@ -151,10 +178,8 @@ def trace_format(paths: Sequence[Path | str], override: TraceFormat | None = Non
     """Return the format of the files.
 
     Raises:
-        TraceError: There are no files, or they differ in format.
+        TraceError: The files differ in format.
     """
-    if not paths:
-        raise TraceError("no trace file is named; give at least one path")
     if override is not None:
         return override
     formats = [detect_format(path) for path in paths]
@@ -203,9 +228,8 @@ def _ordered_rows(
 
 def _batches(source: TextSource, reading: Reading, clock: TimestampClock) -> Iterator[RowBatch]:
     per_second = 1.0 if reading.unit is None else PER_SECOND[reading.unit]
-    described = record_format(reading.format)
-    if described is not None:
-        return record_batches(source, described, RecordTimes(per_second, clock))
+    if reading.described is not None:
+        return record_batches(source, reading.described, RecordTimes(per_second, clock))
     match reading.format:
         case "azure_llm":
             return azure_llm.batches(source, clock)

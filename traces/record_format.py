@@ -40,7 +40,8 @@ class RecordFormat:
     def matches(self, names: Iterable[str], are_lines: bool) -> bool:
         """Return True if a header, or the fields of the first object, are those of the format."""
         found = set(map(folded, names))
-        needed = [each for each in (self.time, self.input, self.output) if each]
+        lengths = () if self.unfold else (self.input, self.output)
+        needed = [each for each in (self.time, *lengths) if each]
         return (
             (are_lines or not self.lines)
             and found.issuperset(map(folded, self.marks))

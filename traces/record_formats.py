@@ -1,9 +1,16 @@
 """The formats that are described as data, see `RecordFormat`."""
 
-from traces.formats import bailian
+from traces.formats import aibrix, bailian, dynamo, llmservingsim, splitwise_sim, vidur
 from traces.record_format import RecordFormat
 
-RECORD_FORMATS: tuple[RecordFormat, ...] = (bailian.FORMAT,)
+RECORD_FORMATS: tuple[RecordFormat, ...] = (
+    bailian.FORMAT,
+    vidur.FORMAT,
+    splitwise_sim.FORMAT,
+    llmservingsim.FORMAT,
+    dynamo.FORMAT,
+    aibrix.FORMAT,
+)
 
 
 def record_format(name: str) -> RecordFormat | None:

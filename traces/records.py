@@ -135,7 +135,7 @@ class _LineReader:
         chosen = self._format
         place, at = self._found(record, chosen.time)
         if at is None:
-            self._refuse_follow_up(record)
+            refuse_follow_up(self._source, record)
         at_s = self._parsed(place, at, self._times.one)
         inputs, outputs = (
             self._parsed(*self._found(record, aliases), tokens) if aliases else None
@@ -166,7 +166,7 @@ class _LineReader:
 
     def _parsed(self, place: str, value: object, parse: Callable[[str], Any]) -> Any:
         if value is None:
-            raise self._source.error("the field is missing", place)
+            raise self._source.error("the field is missing or null", place)
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise self._source.error("expected a number", place, json.dumps(value))
         text = value if isinstance(value, str) else repr(value)
@@ -175,12 +175,14 @@ class _LineReader:
         except ValueError as error:
             raise self._source.error(f"expected {error}", place, text) from None
 
-    def _refuse_follow_up(self, record: Mapping[str, Any]) -> None:
-        place, delay = self._found(record, _FOLLOW_UPS)
-        if delay is not None:
-            raise self._source.error(
+
+def refuse_follow_up(source: TextSource, record: Mapping[str, Any]) -> None:
+    """Raise TraceError if a row without a time has a delay after an answer."""
+    for place in _FOLLOW_UPS:
+        if place in record:
+            raise source.error(
                 "the request follows the answer to another one after a delay, but the times of a "
                 "workload are fixed before the run: give each row a time",
                 place,
-                str(delay),
+                str(record[place]),
             )

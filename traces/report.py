@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 _SHOWN_MODELS = 12
+_SHOWN_COPIES = 4
 
 
 @dataclass(slots=True)
@@ -39,6 +40,7 @@ class TraceReport:
         if self.mapping:
             yield f"models: {self.mapping}"
         for name, models in list(self.models.items())[:_SHOWN_MODELS]:
-            yield f"  {name} -> {', '.join(models)}"
+            rest = f" and {len(models) - _SHOWN_COPIES} more" if len(models) > _SHOWN_COPIES else ""
+            yield f"  {name} -> {', '.join(models[:_SHOWN_COPIES])}{rest}"
         if len(self.models) > _SHOWN_MODELS:
             yield f"  and {len(self.models) - _SHOWN_MODELS} more names"

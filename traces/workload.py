@@ -8,6 +8,7 @@ Each row is a request, except the rows that `Account` counts elsewhere. A row wi
 generates at least one token. A row with 0 input tokens becomes a request with 1.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
@@ -20,6 +21,7 @@ from traces.assignment import Assign, by_first_call, by_function, by_name, by_po
 from traces.emptiness import why_empty
 from traces.errors import TraceError
 from traces.generators import generated_rows
+from traces.length_files import profile_of_file
 from traces.lengths import LengthProfile, Lengths, length_profile, length_stream
 from traces.mapping import function_mapping
 from traces.model_names import ModelNames
@@ -39,6 +41,7 @@ from traces.seeding import generator
 from traces.spec import DEFAULT_LENGTHS, WorkloadSpec
 from traces.trace import Survey, Trace
 
+MAX_LIKELY_TOKENS = 2_000_000  # the longest context of a model that is served in production
 MAX_RATE_FACTOR = 1000.0  # copies of a row; more would be a trace of a single burst
 
 
@@ -64,15 +67,38 @@ def workload_requests(
     """
     _check_models(models)
     generator(seed)  # checks the seed before any file is read
-    account = account or Account()
+    account, report = account or Account(), report or TraceReport()
     rows = (
         _counted(generated_rows(spec, models, seed), account)
         if spec.generated
-        else _trace_rows(spec, models, seed, account, report or TraceReport())
+        else _trace_rows(spec, models, seed, account, report)
     )
-    profile = None if spec.lengths is None else length_profile(spec.lengths)
+    profile = _profile(spec, report)
     requests = _with_lengths(spec, islice(rows, spec.max_requests), profile, seed, account)
-    return _at_least_one(spec, requests, account)
+    return _at_least_one(spec, _with_long_ones_noted(requests, report), account)
+
+
+def _profile(spec: WorkloadSpec, report: TraceReport) -> LengthProfile | None:
+    if spec.lengths is None:
+        return None
+    if spec.length_file is not None:
+        return profile_of_file(spec.length_file, report)
+    return length_profile(spec.lengths)
+
+
+def _with_long_ones_noted(
+    requests: Iterator[WorkloadRequest], report: TraceReport
+) -> Iterator[WorkloadRequest]:
+    longest: float = MAX_LIKELY_TOKENS
+    for item in requests:
+        num_tokens = item.request.input_tokens + item.output_tokens
+        if num_tokens > longest:
+            longest = math.inf
+            report.note(
+                f"request {item.request.id} has {num_tokens} tokens, more than the context of any "
+                "model: check the lengths, or cut them by workload.total_limit_tokens"
+            )
+        yield item
 
 
 def _at_least_one(
@@ -149,6 +175,7 @@ def _trace_rows(
         spec.minute_gaps,
         seed,
         spec.time_unit,
+        spec.columns,
         keeps_clock=spec.kind == "jobs",
     )
     trace = Trace(spec.paths, options, report)

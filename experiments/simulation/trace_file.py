@@ -15,8 +15,8 @@ from traces.spec import WorkloadSpec
 
 def write_report(folder: Path, workload: WorkloadSpec, report: TraceReport) -> None:
     """Write the report into the folder of a run, unless the workload is generated."""
-    if not workload.generated:
-        plain = {"files": workload.paths, **asdict(report)}
+    if workload.files:
+        plain = {"files": workload.files, **asdict(report)}
         (folder / TRACE).write_text(json.dumps(plain, indent=2) + "\n")
 
 

@@ -25,8 +25,7 @@ def written(folder: Path, text: str) -> Path:
 
 
 def arrivals(folder: Path) -> list[float]:
-    times: list[float] = pq.read_table(folder / REQUESTS)["arrived_at_s"].to_pylist()
-    return times
+    return list(pq.read_table(folder / REQUESTS)["arrived_at_s"].to_numpy())
 
 
 def test_the_reading_of_a_trace_is_printed_and_stored(

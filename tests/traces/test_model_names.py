@@ -139,3 +139,9 @@ def test_the_report_shows_a_dozen_names_and_counts_the_others() -> None:
 
     assert lines[:2] == ["models: stripe, of 2", "  f0 -> a"]
     assert lines[-1] == "  and 8 more names"
+
+
+def test_the_report_shows_four_copies_of_a_deployment() -> None:
+    report = TraceReport(models={"a": [f"a-{index}" for index in range(32)]})
+
+    assert list(report.lines()) == ["  a -> a-0, a-1, a-2, a-3 and 28 more"]

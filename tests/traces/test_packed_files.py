@@ -9,6 +9,7 @@ import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -85,7 +86,7 @@ def test_two_columns_that_differ_in_case_only_are_an_error(write_trace: WriteTra
 
 def test_a_parquet_file_is_read_as_the_table_that_it_holds(tmp_path: Path) -> None:
     path = tmp_path / "trace.parquet"
-    columns = {
+    columns: dict[str, list[Any]] = {
         "timestamp": [0, 1500],
         "input_length": [4808, 31],
         "output_length": [10, 1],
@@ -99,8 +100,9 @@ def test_a_parquet_file_is_read_as_the_table_that_it_holds(tmp_path: Path) -> No
 def test_instants_of_a_parquet_file_keep_their_nanoseconds(tmp_path: Path) -> None:
     path = tmp_path / "trace.parquet"
     stamps = pa.array([1_700_000_000_000_000_100, 1_700_000_001_000_000_350], pa.timestamp("ns"))
-    columns = {"TIMESTAMP": stamps, "ContextTokens": [1, 2], "GeneratedTokens": [1, 1]}
-    pq.write_table(pa.table(columns), path)
+    ones = pa.array([1, 1], pa.int64())
+    names = ["TIMESTAMP", "ContextTokens", "GeneratedTokens"]
+    pq.write_table(pa.Table.from_arrays([stamps, ones, ones], names), path)
 
     assert [row.at_s for row in read_trace([path])] == [0.0, pytest.approx(1.00000025, abs=1e-12)]
 

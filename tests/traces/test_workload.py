@@ -12,6 +12,7 @@ from tests.traces.conftest import WriteTrace
 from traces.account import Account
 from traces.errors import TraceError
 from traces.popularity import Popularity
+from traces.report import TraceReport
 from traces.spec import WorkloadSpec
 from traces.workload import workload_requests
 
@@ -331,3 +332,14 @@ def test_a_target_rate_for_a_trace_of_no_length_is_an_error(write_trace: WriteTr
 
     with pytest.raises(TraceError, match="target_rps needs a trace with a rate"):
         requests_of(kind="mooncake", path=path, target_rps=1.0)
+
+
+def test_a_request_beyond_any_context_is_noted_once(write_trace: WriteTrace) -> None:
+    path = write_trace("timestamp,input_length,output_length\n0,5,5\n1,3000000,9\n2,4000000,9\n")
+    report = TraceReport()
+
+    spec = WorkloadSpec(kind="mooncake", path=str(path), time_unit="s")
+    list(workload_requests(spec, MODELS, 0, None, report))
+
+    assert report.notes[0].startswith("request r1 has 3000009 tokens, more than the context")
+    assert len(report.notes) == 1

@@ -23,6 +23,7 @@ from traces.cells import (
     tokens_column,
 )
 from traces.errors import TraceError
+from traces.records import refuse_follow_up
 from traces.rows import RowBatch, TraceRow
 from traces.tables import Column, TableHeader, table_batches
 from traces.text_source import TextSource
@@ -103,6 +104,8 @@ def _checked_row(source: TextSource, line: str, per_second: float) -> TraceRow:
     model = record.get("model", "")
     if not isinstance(model, str):
         raise source.error("expected a string", "model", json.dumps(model))
+    if "timestamp" not in record:
+        refuse_follow_up(source, record)
     at_s = seconds(_number(source, record, "timestamp")) / per_second
     lengths = [tokens(_number(source, record, key)) for key in ("input_length", "output_length")]
     return TraceRow(at_s, model, lengths[0], lengths[1])

@@ -1,0 +1,11 @@
+"""Vidur's trace replay, also written by Sarathi-Serve: a table, times in seconds."""
+
+from traces.record_format import RecordFormat
+
+FORMAT = RecordFormat(
+    name="vidur",
+    unit="s",
+    time=("arrived_at",),
+    input=("num_prefill_tokens",),
+    output=("num_decode_tokens",),
+)
