@@ -5,12 +5,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from traces.cells import seconds
 from traces.errors import TraceError
 from traces.formats import azure_functions_2021, azure_llm, burstgpt, mooncake, servegen
 from traces.formats.table import guessed_columns, guessed_lengths
 from traces.record_formats import RECORD_FORMATS
 from traces.refused import refusal
-from traces.tables import folded
+from traces.tables import TableHeader, folded
 from traces.text_source import TextSource
 
 TraceFormat = Literal[
@@ -56,7 +57,10 @@ def detect_format(path: Path | str) -> TraceFormat:
     fields = source.cells(line)
     if servegen.is_raw_row(fields):
         return "servegen"
-    known = _known(fields, are_lines=False) or _guessed(source, fields)
+    known = _known(fields, are_lines=False)
+    if known in ("azure_llm", "mooncake") and _has_other_times(path, known):
+        known = None
+    known = known or _guessed(source, fields)
     if known is not None:
         return known
     names = set(map(folded, fields))
@@ -66,6 +70,25 @@ def detect_format(path: Path | str) -> TraceFormat:
         missing = ", ".join(sorted(best[1][each] for each in best[1].keys() - names))
         raise source.error(f"looks like {best[0]}, but lacks the columns {missing}")
     raise _unknown(source, fields, line)
+
+
+def _has_other_times(path: Path | str, known: TraceFormat) -> bool:
+    """Return True for Azure's columns with numbers, and Mooncake's with dates."""
+    source = TextSource(path)
+    rows = source.csv_rows()
+    place = TableHeader(source, next(rows)).place("timestamp")
+    first = next(rows, [])
+    text = first[place] if place < len(first) else ""
+    is_date = ":" in text
+    return bool(text) and is_date != (known == "azure_llm") and (is_date or _is_number(text))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        seconds(text)
+    except ValueError:
+        return False
+    return True
 
 
 def first_names(path: Path | str) -> list[str]:
@@ -111,6 +134,8 @@ def _unknown(source: TextSource, names: Iterable[str], line: str) -> TraceError:
 
 def _format_of_lines(source: TextSource, line: str) -> TraceFormat:
     record = _first_record(source, line)
+    if _is_mooncake(record) and isinstance(record["timestamp"], str):
+        return "dynamo"  # reads dates too
     known = _known(record, are_lines=True) or _guessed(source, record)
     if known is not None:
         return known
@@ -128,6 +153,11 @@ def _first_record(source: TextSource, line: str) -> dict[str, Any]:
     return record
 
 
+def _is_mooncake(names: Iterable[str]) -> bool:
+    found = set(names)
+    return found.issuperset(mooncake.COLUMNS) and not _SESSIONS & found
+
+
 def _known(names: Iterable[str], *, are_lines: bool) -> TraceFormat | None:
     """Return the format that needs the most of these columns or fields, and no other; or None."""
     names = list(names)
@@ -139,7 +169,7 @@ def _known(names: Iterable[str], *, are_lines: bool) -> TraceFormat | None:
             for name, needed in _BY_COLUMNS
             if found.issuperset(map(folded, needed))
         ]
-    elif set(mooncake.COLUMNS) <= set(names) and not _SESSIONS & set(names):
+    elif _is_mooncake(names):
         fits.append((len(mooncake.COLUMNS), "mooncake"))
     fits += [
         (each.num_needed, cast("TraceFormat", each.name))

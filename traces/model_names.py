@@ -1,7 +1,7 @@
 """The assignment of rows to the models that they name.
 
-A name is that of a model (`opt-6.7b-3`), or of a deployment (`opt-6.7b`), whose copies are then
-called in turn. Case and punctuation do not matter: `llama3-8b` is the deployment `llama3_8b`.
+A name is that of a model (`opt-6.7b-3`) or of a deployment (`opt-6.7b`). The copies of a deployment
+are called in turn. Case and punctuation do not matter: `llama3-8b` is the deployment `llama3_8b`.
 """
 
 from collections.abc import Iterator, Sequence

@@ -66,7 +66,7 @@ class ReadOptions:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How the files of a trace are read: their format, and the unit of their numeric times."""
+    """The format of the files of a trace, and the unit of their numeric times (None: dates)."""
 
     format: TraceFormat
     unit: TimeUnit | None
@@ -165,7 +165,7 @@ def kept_rows(
 ) -> Iterator[TraceRow]:
     """Yield the rows of a format with a line per request, without failures if so asked."""
     drop_failed = reading.format == "burstgpt" and options.failed_rows == "drop"
-    ordered = _ordered_rows(paths, reading, options)
+    ordered = _ordered_rows(paths, reading, options, report)
     for row in _from_zero(ordered, options.keeps_clock, report):
         account.rows_read += 1
         if drop_failed and row.output_tokens == 0:
@@ -217,12 +217,14 @@ def _from_zero(
 
 
 def _ordered_rows(
-    paths: Sequence[Path | str], reading: Reading, options: ReadOptions
+    paths: Sequence[Path | str], reading: Reading, options: ReadOptions, report: TraceReport
 ) -> Iterator[TraceRow]:
     order, clock = TimeOrder(options.tolerance_s), TimestampClock()
     for path in paths:
         source = TextSource(path)
         yield from order.ordered(_batches(source, reading, clock), source)
+    if clock.mixes_zones:
+        report.note(f"{paths[0]}: some times have a zone and others none; those are read as UTC")
     yield from order.rest()
 
 

@@ -1,4 +1,4 @@
-"""Formats with a request per row whose columns or fields have fixed names: described as data.
+"""Formats with a request per row and fixed names of columns or fields: described as data.
 
 One reader (`traces.records`) reads all of them, from a table with a header or from JSON lines.
 """
@@ -22,7 +22,7 @@ class RecordFormat:
         unit: Unit of the times, unless the name of their field has one.
         time, input, output: Arrival, tokens of the prompt, tokens of the answer.
         model: Name of the called model; () if the format names none.
-        marks: Further fields that tell the format apart.
+        marks: Further fields that only this format has.
         lines: JSON lines, and no table.
         unfold: Makes several requests of a JSON object; None: an object is a request.
     """

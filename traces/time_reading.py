@@ -13,7 +13,9 @@ from traces.time_unit import PER_SECOND, TimeUnit, epoch_unit
 
 # No LLM service in a public trace has more; the busiest (Azure 2024) has 45/s in the mean.
 MAX_LIKELY_RPS = 100.0
-MAX_LIKELY_GAP_S = 500.0
+# Stamps in whole seconds; those with fractions may be sparser (Bailian's smallest trace: 38 s).
+MAX_LIKELY_GAP_S = 30.0
+MAX_LIKELY_FRACTION_GAP_S = 300.0
 _SAMPLE_ROWS = 2048
 
 
@@ -40,7 +42,7 @@ class _Sample:
 def settled_unit(
     usual: TimeUnit, batches: Callable[[], Iterator[RowBatch]], path: object, report: TraceReport
 ) -> TimeUnit:
-    """Return the unit of a trace whose format has the unit `usual`, and note what is unusual.
+    """Return the unit of a trace in a format with the unit `usual`, and note what is unusual.
 
     Args:
         batches: Reads the first file with its stamps as they are.
@@ -76,15 +78,26 @@ def _sample(batches: Iterator[RowBatch]) -> _Sample:
 
 def _doubt(unit: TimeUnit, sample: _Sample) -> str | None:
     """Return why the stamps are perhaps in another unit; None if nothing suggests it."""
-    per_second = PER_SECOND[unit]
-    gap_s = None if sample.mean_gap is None else sample.mean_gap / per_second
-    other = "ms" if unit == "s" else "s"
+    gap_s = None if sample.mean_gap is None else sample.mean_gap / PER_SECOND[unit]
+    most_s = MAX_LIKELY_FRACTION_GAP_S if sample.has_fractions else MAX_LIKELY_GAP_S
+    other = _likelier_unit(unit, sample.mean_gap)
     remedy = f"if they are in {other}, set workload.time_unit={other}"
     if gap_s and gap_s < 1 / MAX_LIKELY_RPS and unit != "s":
         return f"that makes {1 / gap_s:.4g} requests/s: {remedy}"
-    if gap_s and gap_s > MAX_LIKELY_GAP_S and unit == "s" and not sample.has_fractions:
+    if gap_s and gap_s > most_s and unit == "s":
         return f"that makes a request every {gap_s:.4g} s: {remedy}"
     # Exported workloads have fractions too, and name their models.
     if unit != "s" and sample.has_fractions and not sample.names_models:
-        return f"they have fractions: {remedy}"
+        return "they have fractions: if they are in s, set workload.time_unit=s"
     return None
+
+
+def _likelier_unit(unit: TimeUnit, gap: float | None) -> TimeUnit:
+    """Return another unit, if possible one in which the gap is likely."""
+    others: list[TimeUnit] = [each for each in PER_SECOND if each != unit]
+    likely = (
+        each
+        for each in others
+        if gap and 1 / MAX_LIKELY_RPS <= gap / PER_SECOND[each] <= MAX_LIKELY_GAP_S
+    )
+    return next(likely, others[0])

@@ -13,6 +13,7 @@ from itertools import islice
 
 _PREFIX = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d", re.ASCII)
 _TAIL = re.compile(r"(\.\d{1,9})?(Z|[+-]\d\d(?::?\d\d)?)?", re.ASCII)
+_OFFSET = re.compile(r"[+-]\d\d:?(\d\d)?$", re.ASCII)
 _EXPECTED = "a time like 2024-05-10 00:00:00.009930+00:00"
 
 
@@ -25,6 +26,13 @@ class TimestampClock:
         self._whole_s = 0  # from the zero to the prefix
         self._zero_s: int | None = None
         self._zero_fraction_s = 0.0
+        self._has_offset = False
+        self._has_naive = False
+
+    @property
+    def mixes_zones(self) -> bool:
+        """True if some stamps had an offset from UTC and others had no zone at all."""
+        return self._has_offset and self._has_naive
 
     def seconds(self, stamp: str) -> float:
         """Return a stamp as seconds since the first one.
@@ -39,12 +47,16 @@ class TimestampClock:
             self._whole_s = self._prefix_s - (self._zero_s or 0)
         if tail.endswith("+00:00"):
             tail = tail[:-6]
+        elif tail[-1:] != "Z" and not _OFFSET.search(tail):
+            self._has_naive = True
         whole_s = self._prefix_s
         if tail and not (tail[0] == "." and tail[1:].isdigit()):
             match = _TAIL.fullmatch(tail)
             if match is None:
                 raise ValueError(_EXPECTED)
-            whole_s -= _offset_s(match[2])
+            offset_s = _offset_s(match[2])
+            self._has_offset = self._has_offset or offset_s != 0
+            whole_s -= offset_s
             tail = match[1]
         fraction_s = float(tail) if tail else 0.0
         if self._zero_s is None:

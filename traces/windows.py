@@ -122,7 +122,7 @@ class WindowCounts:
 
 
 def _later(draw: LengthDraw, since_s: float) -> LengthDraw:
-    """Return a draw whose clock starts `since_s` after that of `draw`."""
+    """Return a draw with a clock that starts `since_s` after that of `draw`."""
     return lambda rng, at_s, num: draw(rng, at_s + since_s, num)
 
 

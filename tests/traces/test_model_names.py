@@ -20,7 +20,7 @@ def called(
     report: TraceReport | None = None,
     **fields: Any,
 ) -> list[str]:
-    """Return the model of each row of a trace whose rows have these names."""
+    """Return the model of each row of a trace, given the name in each row."""
     rows = "".join(f"{1000 * place},5,5,{name}\n" for place, name in enumerate(names))
     path = write_trace("timestamp,input_length,output_length,model\n" + rows)
     spec = WorkloadSpec(kind="trace", path=str(path), **fields)

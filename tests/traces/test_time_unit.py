@@ -153,3 +153,66 @@ def test_describe_prints_doubts_and_takes_a_unit(
     assert "note: " in doubtful.err
     assert json.loads(doubtful.out)["span_s"] == pytest.approx(0.0025)
     assert (json.loads(sure.out)["span_s"], sure.err) == (2.5, "")
+
+
+@pytest.mark.parametrize(
+    ("stamps", "unit"),
+    [
+        (["0", "500", "1000", "1400"], "ms"),
+        (["0", "500000", "1000000", "1400000"], "us"),
+        (["0", "500000000", "1000000000", "1400000000"], "ns"),
+        (["0.5", "488.25", "1502.75"], "ms"),
+    ],
+)
+def test_a_table_in_small_units_without_a_name_for_it_is_noted(
+    write_trace: WriteTrace, stamps: list[str], unit: str
+) -> None:
+    text = "arrival,prompt_len,gen_len\n" + "".join(f"{at},5,6\n" for at in stamps)
+
+    _, report = read(write_trace, text)
+
+    assert f"if they are in {unit}, set workload.time_unit={unit}" in report.notes[0]
+
+
+@pytest.mark.parametrize("stamps", [["0", "12", "25", "31"], ["0.1", "140.7", "260.9"]])
+def test_likely_seconds_of_a_table_are_not_doubted(
+    write_trace: WriteTrace, stamps: list[str]
+) -> None:
+    text = "arrival,prompt_len,gen_len\n" + "".join(f"{at},5,6\n" for at in stamps)
+
+    _, report = read(write_trace, text)
+
+    assert not any("set workload.time_unit" in note for note in report.notes)
+
+
+def test_azure_columns_with_numbers_are_a_table(write_trace: WriteTrace) -> None:
+    rows = "1777142838.25,5,6\n1777142839.5,5,6\n"
+
+    times, report = read(write_trace, "TIMESTAMP,ContextTokens,GeneratedTokens\n" + rows)
+
+    assert times == pytest.approx([0.0, 1.25])
+    assert (report.format, report.time_unit) == ("table", "s")
+
+
+def test_mooncake_fields_with_dates_are_read(write_trace: WriteTrace) -> None:
+    stamps = ["2024-05-10 00:00:01.5", "2024-05-10 00:00:03"]
+    table = "timestamp,input_length,output_length\n" + "".join(f"{at},7,3\n" for at in stamps)
+
+    from_lines, _ = read(write_trace, lines(stamps))
+    from_table, _ = read(write_trace, table)
+
+    assert from_lines == from_table == [0.0, 1.5]
+
+
+@pytest.mark.parametrize(("zone", "noted"), [("+02:00", True), ("+00:00", False), ("Z", False)])
+def test_stamps_with_and_without_a_zone_are_noted(
+    write_trace: WriteTrace, zone: str, noted: bool
+) -> None:
+    stamps = ["2024-05-10 12:00:01", f"2024-05-10 12:00:02{zone}"]
+    rows = "".join(f"{at},5,6\n" for at in stamps)
+
+    _, report = read(
+        write_trace, "TIMESTAMP,ContextTokens,GeneratedTokens\n" + rows, tolerance_s=9000.0
+    )
+
+    assert bool(report.notes) == noted
