@@ -19,7 +19,7 @@ from traces.detect import TraceFormat
 from traces.errors import TraceError
 from traces.export import export_requests
 from traces.fetch import fetch
-from traces.formats.table import Columns
+from traces.formats.table import columns_from_text
 from traces.ordering import DEFAULT_TOLERANCE_S
 from traces.read import ReadOptions, read_trace
 from traces.report import TraceReport
@@ -160,7 +160,7 @@ def _describe(options: argparse.Namespace) -> int:
         "keep" if options.keep_failed else "drop",
         options.tolerance_s,
         time_unit=options.time_unit,
-        columns=None if options.columns is None else parsed_columns(options.columns),
+        columns=None if options.columns is None else columns_from_text(options.columns),
     )
     report = TraceReport()
     with Console(stderr=True).status("reading"):
@@ -251,21 +251,6 @@ def parsed_spec(fields: Sequence[str]) -> WorkloadSpec:
             inner = inner.setdefault(part, {})
         inner[last] = text.split(",") if "," in text else text
     return spec_from_dict(values, from_text=True)
-
-
-def parsed_columns(text: str) -> Columns:
-    """Return the columns of `time=NAME,input=NAME,...`.
-
-    Raises:
-        TraceError: A use is unknown, or time is missing.
-    """
-    pairs = dict(part.partition("=")[::2] for part in text.split(","))
-    try:
-        return Columns(**pairs)
-    except TypeError:
-        raise TraceError(
-            f"columns need time=NAME, and may have input, output and model, got {text!r}"
-        ) from None
 
 
 def _validate(options: argparse.Namespace) -> int:

@@ -35,6 +35,7 @@ from traces.time_unit import PER_SECOND, TimeUnit, epoch_unit
 from traces.timestamps import TimestampClock
 from traces.windows import MinuteGaps, WindowCounts, window_rows
 
+_NUM_COMMON_FIELDS = len(mooncake.COLUMNS)
 FailedRows = Literal["drop", "keep"]
 
 
@@ -121,7 +122,12 @@ def settled_reading(
         raw, path = Reading(chosen, "s", described), paths[0]
         if described is None or not described.unit_is_named:
             unit = settled_unit(
-                usual, lambda: _batches(TextSource(path), raw, TimestampClock()), path, report
+                usual,
+                lambda: _batches(TextSource(path), raw, TimestampClock()),
+                path,
+                report,
+                # Mooncake's own files have hash_ids, exported ones a model; guidellm's are in s.
+                is_common=chosen == "mooncake" and len(first_names(path)) == _NUM_COMMON_FIELDS,
             )
     report.format, report.time_unit = chosen, unit
     if chosen == "table" and options.columns is None:

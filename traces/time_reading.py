@@ -40,13 +40,19 @@ class _Sample:
 
 
 def settled_unit(
-    usual: TimeUnit, batches: Callable[[], Iterator[RowBatch]], path: object, report: TraceReport
+    usual: TimeUnit,
+    batches: Callable[[], Iterator[RowBatch]],
+    path: object,
+    report: TraceReport,
+    *,
+    is_common: bool,
 ) -> TimeUnit:
     """Return the unit of a trace in a format with the unit `usual`, and note what is unusual.
 
     Args:
         batches: Reads the first file with its stamps as they are.
         path: Name of that file, for notes.
+        is_common: Other formats have the same fields in another unit.
     """
     sample = _sample(batches())
     if not sample.stamps:
@@ -62,6 +68,12 @@ def settled_unit(
     doubt = _doubt(usual, sample)
     if doubt is not None:
         report.note(f"{path}: times are read as {usual}, but {doubt}")
+    elif is_common:
+        other = "ms" if usual == "s" else "s"
+        report.note(
+            f"{path}: times are read as {usual}; other tools write the same fields in {other} "
+            f"(workload.time_unit={other})"
+        )
     return usual
 
 

@@ -8,7 +8,6 @@ Each row is a request, except the rows that `Account` counts elsewhere. A row wi
 generates at least one token. A row with 0 input tokens becomes a request with 1.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
@@ -18,7 +17,6 @@ from sllmcore.types import Request
 from sllmcore.workload import WorkloadRequest
 from traces.account import Account
 from traces.assignment import Assign, by_first_call, by_function, by_name, by_popularity
-from traces.emptiness import why_empty
 from traces.errors import TraceError
 from traces.generators import generated_rows
 from traces.length_files import profile_of_file
@@ -28,6 +26,7 @@ from traces.model_names import ModelNames
 from traces.rate_scaling import at_rate, at_speed
 from traces.read import ReadOptions
 from traces.report import TraceReport
+from traces.request_checks import at_least_one, with_long_ones_noted
 from traces.resampling import (
     ABSOLUTE_WINDOW_S,
     DEFAULT_CV,
@@ -41,7 +40,6 @@ from traces.seeding import generator
 from traces.spec import DEFAULT_LENGTHS, WorkloadSpec
 from traces.trace import Survey, Trace
 
-MAX_LIKELY_TOKENS = 2_000_000  # the longest context of a model that is served in production
 MAX_RATE_FACTOR = 1000.0  # copies of a row; more would be a trace of a single burst
 
 
@@ -75,7 +73,7 @@ def workload_requests(
     )
     profile = _profile(spec, report)
     requests = _with_lengths(spec, islice(rows, spec.max_requests), profile, seed, account)
-    return _at_least_one(spec, _with_long_ones_noted(requests, report), account)
+    return at_least_one(spec, with_long_ones_noted(requests, report), account)
 
 
 def _profile(spec: WorkloadSpec, report: TraceReport) -> LengthProfile | None:
@@ -84,30 +82,6 @@ def _profile(spec: WorkloadSpec, report: TraceReport) -> LengthProfile | None:
     if spec.length_file is not None:
         return profile_of_file(spec.length_file, report)
     return length_profile(spec.lengths)
-
-
-def _with_long_ones_noted(
-    requests: Iterator[WorkloadRequest], report: TraceReport
-) -> Iterator[WorkloadRequest]:
-    longest: float = MAX_LIKELY_TOKENS
-    for item in requests:
-        num_tokens = item.request.input_tokens + item.output_tokens
-        if num_tokens > longest:
-            longest = math.inf
-            report.note(
-                f"request {item.request.id} has {num_tokens} tokens, more than the context of any "
-                "model: check the lengths, or cut them by workload.total_limit_tokens"
-            )
-        yield item
-
-
-def _at_least_one(
-    spec: WorkloadSpec, requests: Iterator[WorkloadRequest], account: Account
-) -> Iterator[WorkloadRequest]:
-    yield from requests
-    if not account.jobs:
-        path = spec.paths[0] if spec.paths else None
-        raise TraceError(f"the workload has no requests: {why_empty(spec, account)}", path)
 
 
 def _check_models(models: Sequence[str]) -> None:

@@ -68,6 +68,14 @@ def test_fractions_of_a_millisecond_are_noted(write_trace: WriteTrace, stamps: l
     assert "workload.time_unit=s" in note
 
 
+def test_three_fields_that_other_tools_write_in_seconds_are_noted(write_trace: WriteTrace) -> None:
+    _, alone = read(write_trace, lines([0, 60, 120]))
+    _, chosen = read(write_trace, lines([0, 60, 120]), time_unit="ms")
+
+    assert "read as ms; other tools write the same fields in s" in alone.notes[0]
+    assert chosen.notes == []
+
+
 def test_a_rate_that_no_service_has_is_noted(write_trace: WriteTrace) -> None:
     _, report = read(write_trace, lines([0, 1, 2, 5]))
 

@@ -76,6 +76,21 @@ class Columns:
         return unit_in_name(self.time) or "s"
 
 
+def columns_from_text(text: str) -> Columns:
+    """Return the columns of `time=NAME,input=NAME,...`.
+
+    Raises:
+        TraceError: A use is unknown, or time is missing.
+    """
+    pairs = dict(part.partition("=")[::2] for part in text.split(","))
+    try:
+        return Columns(**pairs)
+    except TypeError:
+        raise TraceError(
+            f"columns need time=NAME, and may have input, output and model, got {text!r}"
+        ) from None
+
+
 def guessed_columns(names: Iterable[str]) -> Columns | None:
     """Return the columns with usual names; None if time, input or output has none.
 
