@@ -28,6 +28,7 @@ def _compare(invocation: "Invocation") -> int:
     from experiments.command import FAILED, OK, USAGE
     from experiments.comparison.publish import publish
     from experiments.config.compare_config import compare_config
+    from experiments.simulation.trace_file import print_reports
 
     config = compare_config(invocation.plain)
     cells = _cells(config, invocation)
@@ -41,6 +42,7 @@ def _compare(invocation: "Invocation") -> int:
         print(f"error: {cell.label}, seed {cell.config.seed}: {outcome.problem}", file=sys.stderr)
     if failed:
         return USAGE if all(outcome.usage for outcome in failed) else FAILED
+    print_reports(cell.folder for cell in cells[:1])
     publish(invocation.folder, cells, sys.stdout, as_json=config.json)
     print(invocation.folder)
     return OK
@@ -57,9 +59,27 @@ def _cells(config: "CompareConfig", invocation: "Invocation") -> "list[Compariso
     cells: list[ComparisonCell] = []
     for policy in config.policies:
         run = composed_run([*invocation.overrides, f"policy={policy}"])
+        _refuse_pipes(run.workload.paths)
         for seed in config.seeds or (run.seed,):
             cells += _cells_of_run(policy, replace(run, seed=seed), invocation)
     return cells
+
+
+def _refuse_pipes(paths: "Sequence[str]") -> None:
+    """Refuse a trace that can be read only once.
+
+    Raises:
+        UsageError: A path is that of a pipe.
+    """
+    from sllmcore.errors import UsageError
+    from traces.pipe import is_pipe
+
+    for path in paths:
+        if is_pipe(path):
+            raise UsageError(
+                f"workload.path: each run of a comparison reads the trace again, which {path} does "
+                "not allow: write it to a file first"
+            )
 
 
 def _cells_of_run(

@@ -6,6 +6,7 @@ from experiments.command import OK, Invocation, run_command
 from experiments.config.compare_config import without_compare_keys
 from experiments.config.run_config import run_config
 from experiments.execution import execute
+from experiments.simulation.trace_file import print_reports
 
 
 def main() -> int:
@@ -16,6 +17,7 @@ def main() -> int:
 def _run(invocation: Invocation) -> int:
     config = run_config(without_compare_keys(invocation.plain))
     execute(invocation.folder, config)
+    print_reports([invocation.folder])
     print(invocation.folder)
     return OK
 

@@ -13,8 +13,10 @@ Each model has random streams of its own, so another model does not change them.
 from traces.account import Account
 from traces.errors import FetchError, TraceError
 from traces.export import export_requests
+from traces.formats.table import Columns
 from traces.popularity import Popularity
 from traces.read import ReadOptions, read_trace
+from traces.report import TraceReport
 from traces.rows import TraceRow
 from traces.spec import WorkloadSpec
 from traces.spec_dict import spec_from_dict
@@ -22,10 +24,12 @@ from traces.workload import workload_requests
 
 __all__ = [
     "Account",
+    "Columns",
     "FetchError",
     "Popularity",
     "ReadOptions",
     "TraceError",
+    "TraceReport",
     "TraceRow",
     "WorkloadSpec",
     "export_requests",

@@ -9,11 +9,13 @@ from numpy.random import Generator
 from traces.errors import TraceError
 from traces.mapping import FunctionMapping, model_of_function, stripe
 from traces.popularity import Popularity, shares
+from traces.report import TraceReport
 from traces.seeding import generator
 
 Assign = Callable[[str], str]  # the source that a row names -> the model
 
 _CHUNK = 1024
+_SHOWN_NAMES = 12
 
 
 def by_name(models: Sequence[str]) -> Assign:
@@ -27,21 +29,31 @@ def by_name(models: Sequence[str]) -> Assign:
     def assign(source: str) -> str:
         if source not in known:
             raise TraceError(
-                f"the trace calls model {source!r}, which is not among the models; deploy it"
+                f"the trace calls model {source!r}, which is not among the models; deploy it "
+                f"(deployed are {some_names(models)})"
             )
         return source
 
     return assign
 
 
+def some_names(names: Sequence[str]) -> str:
+    """Return a list of names for an error, cut off after a dozen."""
+    shown = ", ".join(names[:_SHOWN_NAMES])
+    rest = len(names) - _SHOWN_NAMES
+    return f"{shown} and {rest} more" if rest > 0 else shown
+
+
 def by_function(
-    functions: Sequence[str], models: Sequence[str], mapping: FunctionMapping
+    functions: Sequence[str], models: Sequence[str], mapping: FunctionMapping, report: TraceReport
 ) -> Assign:
     """Return the mapping of functions that are known beforehand, numbered in the given order."""
-    return model_of_function(functions, models, mapping).__getitem__
+    mapped = model_of_function(functions, models, mapping)
+    report.models = {name: [model] for name, model in mapped.items() if name}
+    return mapped.__getitem__
 
 
-def by_first_call(models: Sequence[str]) -> Assign:
+def by_first_call(models: Sequence[str], report: TraceReport) -> Assign:
     """Return the mapping `stripe`, with functions numbered in the order of their first calls."""
     seen: dict[str, str] = {}
 
@@ -49,6 +61,7 @@ def by_first_call(models: Sequence[str]) -> Assign:
         model = seen.get(source)
         if model is None:
             model = seen[source] = models[stripe(len(seen), len(models))]
+            report.models[source] = [model]
         return model
 
     return assign

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
@@ -19,13 +19,16 @@ from traces.describe import shown, summary_table
 from traces.errors import TraceError
 from traces.export import export_requests
 from traces.fetch import fetch
+from traces.formats.table import columns_from_text
 from traces.ordering import DEFAULT_TOLERANCE_S
 from traces.read import ReadOptions, read_trace
 from traces.registry import FORMATS
+from traces.report import TraceReport
 from traces.spec import WorkloadSpec, kinds
 from traces.spec_dict import spec_from_dict
 from traces.statistics import gathered
 from traces.summary import summary
+from traces.time_unit import TimeUnit
 from traces.validate import NUM_SEEDS, Check, all_checks
 from traces.workload import workload_requests
 
@@ -34,9 +37,11 @@ OK, FAILED, USAGE = 0, 1, 2  # FAILED: a download failed, or a statistic is outs
 _DESCRIPTION = """\
 Describe and download public request traces, and turn them into workloads.
 
-Formats: Azure LLM 2023 and 2024, Azure Functions 2019 and 2021, BurstGPT, Mooncake, ServeGen; the
-first line of a file identifies its format. Files may be plain or gzip, under any name. Times are in
-seconds, lengths in tokens, rates in requests per second."""
+Formats: Azure LLM 2023 and 2024, Azure Functions 2019 and 2021, BurstGPT, Mooncake, ServeGen,
+Qwen-Bailian, Vidur, splitwise-sim, LLMServingSim, Dynamo, AIBrix; the first line of a file
+identifies its format. Any other table with a request per row is read by its columns (--columns).
+Files may be CSV, JSON lines, a JSON array or Parquet, plain or under gzip, bzip2, xz or zstd; - is
+standard input. Times are in seconds, lengths in tokens, rates in requests per second."""
 
 _EXAMPLES = """\
 examples:
@@ -98,6 +103,16 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="seconds by which a row may be earlier than rows before it (default %(default)s)",
     )
+    describe.add_argument(
+        "--time-unit",
+        choices=get_args(TimeUnit),
+        help="unit of numeric times; default: that of the format, or of stamps since 1970",
+    )
+    describe.add_argument(
+        "--columns",
+        metavar="USE=NAME,...",
+        help="columns of a table in no known format: time=NAME,input=NAME,output=NAME,model=NAME",
+    )
     describe.add_argument("--json", action="store_true", help="print JSON, not a table")
     describe.set_defaults(run=_describe)
     _add_fetch(commands)
@@ -147,11 +162,17 @@ def _describe(options: argparse.Namespace) -> int:
         PLUGINS.allow([options.format])
         FORMATS[options.format]  # refuses an unknown name before anything is read
     reading = ReadOptions(
-        options.format, "keep" if options.keep_failed else "drop", options.tolerance_s
+        options.format,
+        "keep" if options.keep_failed else "drop",
+        options.tolerance_s,
+        time_unit=options.time_unit,
+        columns=None if options.columns is None else columns_from_text(options.columns),
     )
+    report = TraceReport()
     with Console(stderr=True).status("reading"):
-        found = gathered(read_trace(options.paths, reading))
+        found = gathered(read_trace(options.paths, reading, None, report))
     numbers = summary(found)
+    _print_report(report)
     title = Path(options.paths[0]).name
     if options.json:
         print(json.dumps(asdict(numbers), indent=2))  # noqa: T201
@@ -164,6 +185,11 @@ def _describe(options: argparse.Namespace) -> int:
         for path in draw(title, found, options.out, stem):
             print(f"wrote {path}", file=sys.stderr)  # noqa: T201
     return OK
+
+
+def _print_report(report: TraceReport) -> None:
+    for line in report.lines():
+        print(line, file=sys.stderr)  # noqa: T201
 
 
 def _fetch(options: argparse.Namespace) -> int:
@@ -206,8 +232,11 @@ def _export(options: argparse.Namespace) -> int:
     names = options.models.split(",")
     if options.models.isdigit():
         names = [f"model-{index}" for index in range(int(options.models))]
+    report = TraceReport()
     with Console(stderr=True).status("writing"):
-        num = export_requests(workload_requests(spec, names, options.seed), options.out)
+        requests = workload_requests(spec, names, options.seed, None, report)
+        num = export_requests(requests, options.out)
+    _print_report(report)
     print(f"wrote {num} requests to {options.out}", file=sys.stderr)  # noqa: T201
     return OK
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from traces.bursts import burst_arrivals
 from traces.errors import TraceError
 from traces.function_cvs import PublishedCvs
-from traces.mapping import model_of_function
+from traces.mapping import function_mapping, model_of_function
 from traces.modulation import Modulation, OrnsteinUhlenbeck, week_profile
 from traces.popularity import FUNCTIONS_SIGMA, Popularity, shares
 from traces.renewal import gamma_arrivals, scaled_times
@@ -72,7 +72,6 @@ def workload_entities(spec: WorkloadSpec, models: Sequence[str], seed: int) -> l
         TraceError: The spec has a CV per model, and not as many as there are models.
     """
     assert spec.target_rps is not None
-    assert spec.mapping != "popularity"
     if isinstance(spec.cv, tuple) and len(spec.cv) != len(models):
         raise TraceError(f"{len(spec.cv)} values of cv for {len(models)} models: give one for each")
     if spec.num_functions is None:
@@ -80,7 +79,7 @@ def workload_entities(spec: WorkloadSpec, models: Sequence[str], seed: int) -> l
         popularity = spec.popularity
     else:
         names = [f"function-{index}" for index in range(spec.num_functions)]
-        model_of = model_of_function(names, models, spec.mapping)
+        model_of = model_of_function(names, models, function_mapping(spec.mapping))
         popularity = _of_functions(spec.popularity)
     cvs = spec.cv if isinstance(spec.cv, tuple) else (spec.cv,) * len(names)
     if spec.kind == "azure_like" and spec.pattern == "functions":

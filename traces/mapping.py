@@ -2,6 +2,10 @@
 
 stripe   function i goes to models[i % M]       (the AlpaServe paper; true round robin)
 blocks   function i goes to models[M * i // F]  (AlpaServe's code, Clockwork, HydraServe)
+
+Other mappings: `names`, rows go to the model that they name; `popularity`, models are drawn;
+`auto`, names for traces that name models, stripe for traces of functions and clients, popularity
+for rows without a name.
 """
 
 from collections.abc import Sequence
@@ -9,8 +13,13 @@ from typing import Literal, assert_never
 
 from traces.errors import TraceError
 
-Mapping = Literal["stripe", "blocks", "popularity"]
+Mapping = Literal["auto", "names", "stripe", "blocks", "popularity"]
 FunctionMapping = Literal["stripe", "blocks"]
+
+
+def function_mapping(mapping: Mapping) -> FunctionMapping:
+    """Return the mapping of functions to models that a choice stands for."""
+    return "blocks" if mapping == "blocks" else "stripe"
 
 
 def stripe(function: int, num_models: int) -> int:

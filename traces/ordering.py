@@ -6,6 +6,7 @@ it. Rows of the same time keep the order of the file.
 """
 
 import bisect
+import math
 from collections.abc import Iterator
 from operator import attrgetter
 
@@ -32,7 +33,7 @@ class TimeOrder:
             raise TraceError(f"tolerance_s must be 0 or more, got {tolerance_s}")
         self._tolerance_s = tolerance_s
         self._held: list[TraceRow] = []
-        self._latest_s = 0.0
+        self._latest_s = -math.inf
 
     def ordered(self, batches: Iterator[RowBatch], source: TextSource) -> Iterator[TraceRow]:
         """Yield the rows of a file in order; keep those of the last `tolerance_s` for `rest`.

@@ -3,12 +3,19 @@
 from sllmcore.plugins import PLUGINS
 from sllmcore.registry import Registry
 from traces.formats import (
+    aibrix,
     azure_functions_2019,
     azure_functions_2021,
     azure_llm,
+    bailian,
     burstgpt,
+    dynamo,
+    llmservingsim,
     mooncake,
     servegen,
+    splitwise_sim,
+    table,
+    vidur,
 )
 from traces.trace_format import TraceFormat
 
@@ -23,6 +30,13 @@ FORMATS = Registry(
         "burstgpt": burstgpt.FORMAT,
         "mooncake": mooncake.FORMAT,
         "servegen": servegen.FORMAT,
+        "bailian": bailian.FORMAT,
+        "vidur": vidur.FORMAT,
+        "splitwise_sim": splitwise_sim.FORMAT,
+        "llmservingsim": llmservingsim.FORMAT,
+        "dynamo": dynamo.FORMAT,
+        "aibrix": aibrix.FORMAT,
+        table.NAME: table.FORMAT,
     },
     PLUGINS,
 )

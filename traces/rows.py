@@ -12,7 +12,8 @@ class TraceRow(msgspec.Struct, frozen=True, gc=False):
     """A request of a trace.
 
     Args:
-        at_s: Arrival in seconds on the trace's clock; its zero is defined by the reader.
+        at_s: Arrival in seconds; the reader of a format has the clock of the file, and `read_trace`
+            makes the earliest row zero.
         source: The function, app, model or client that was called; "" if the trace names none.
         input_tokens: Prompt length; None if the trace has no lengths.
         output_tokens: Answer length, 0 for a failed request or an empty answer; None as above.

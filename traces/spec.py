@@ -8,17 +8,19 @@ Generated kinds need `target_rps`, and `duration_s` or `max_requests`:
                 CV for each function). `diurnal` adds the load of a week. `num_functions` draws
                 that many functions, which are mapped to the models.
 
-Kinds that read files need `path` (a file, or the parts of a trace in order): azure_llm,
-azure_functions_2019, azure_functions_2021, burstgpt, mooncake, servegen, `trace` (the first line
-identifies the format), and `jobs` (written by `traces export`; the models keep their names).
+Kinds that read files need `path` (a file, or the parts of a trace in order): the formats of
+`traces.detect`, `trace` (the first line identifies the format; with `columns`, any table), and
+`jobs` (written by `traces export`; the models keep their names and the times their clock).
 """
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, get_args
 
 from sllmcore.registry import UnknownNameError
 from traces.errors import TraceError
+from traces.formats.table import Columns
 from traces.lengths import LengthLimits, profile_names
 from traces.mapping import Mapping
 from traces.modulation import DiurnalProfile
@@ -26,6 +28,7 @@ from traces.ordering import DEFAULT_TOLERANCE_S
 from traces.popularity import Popularity
 from traces.read import FailedRows
 from traces.registry import FORMATS
+from traces.time_unit import TimeUnit
 from traces.windows import MinuteGaps
 
 GeneratorKind = Literal["azure_like", "gamma", "poisson"]
@@ -50,7 +53,8 @@ class WorkloadSpec:
         rate_factor: Factor on the rate of a trace, instead of `target_rps`.
         scaling: `rate` drops rows at random, or copies them into the gap before them, so that the
             variation of the rate over time stays. `time` scales the times.
-        start_s: Start of the workload on the trace's clock. Earlier rows are dropped and counted.
+        start_s: Start of the workload, in seconds after the earliest row of the trace, or on the
+            clock of the file for `jobs`. Earlier rows are dropped and counted.
         duration_s: Length of the workload; later arrivals are dropped.
         max_requests: Limit on the number of requests; the first ones are kept.
         pattern: The service that azure_like resembles.
@@ -58,16 +62,21 @@ class WorkloadSpec:
         cv_reading: Re-sample a functions trace per model and window by a Gamma process.
             `absolute`: its CV is `cv`. `fitted`: its CV is that of the window times `cv`.
         window_s: Window of the re-sampling; None: 60 for absolute, 600 for fitted.
-        mapping: Mapping of functions to models. Rows that name no function, or all rows with
-            `popularity`, are assigned to models drawn by popularity.
+        mapping: Mapping of the names in a trace to models (traces/mapping.py). Rows that name
+            nothing are assigned to models drawn by popularity.
         num_functions: Number of functions of azure_like; None: each model is a function.
         minute_gaps: Placement of the arrivals of a count inside its minute.
         popularity: Shares of the models, also for rows of a trace that names no models.
         diurnal: Load over the week for azure_like, from hour `start_hour` of the week on.
-        lengths: A length profile. None: the lengths of the trace, or `DEFAULT_LENGTHS`.
+        lengths: A length profile, or a file with lengths (traces/length_files.py). None: the
+            lengths of the trace, or `DEFAULT_LENGTHS`.
         context_limit_tokens, total_limit_tokens: See LengthLimits.
         failed_rows: Drop or keep BurstGPT's failed requests.
         tolerance_s: Seconds by which a row of a trace may be earlier than rows before it.
+        time_unit: Unit of a trace's numeric times; None: that of its format, or of stamps since
+            1970.
+        columns: Columns of a table that is in none of the formats: {time: NAME, input: NAME,
+            output: NAME, model: NAME}, of which only time must be given. For `trace` and `table`.
         patience_s: A client cancels a request that is not served so long after its arrival.
 
     Raises:
@@ -86,7 +95,7 @@ class WorkloadSpec:
     cv: float | tuple[float, ...] | None = None
     cv_reading: CvReading | None = None
     window_s: float | None = None
-    mapping: Mapping = "stripe"
+    mapping: Mapping = "auto"
     num_functions: int | None = None
     minute_gaps: MinuteGaps = "uniform"
     popularity: Popularity = field(default_factory=Popularity)
@@ -97,6 +106,8 @@ class WorkloadSpec:
     total_limit_tokens: int | None = None
     failed_rows: FailedRows = "drop"
     tolerance_s: float = DEFAULT_TOLERANCE_S
+    time_unit: TimeUnit | None = None
+    columns: Columns | None = None
     patience_s: float | None = None
 
     def __post_init__(self) -> None:
@@ -106,9 +117,25 @@ class WorkloadSpec:
             _check_generated(self)
         else:
             _check_read(self)
-        if self.lengths is not None and self.lengths not in profile_names():
+        if self.lengths is not None and not self._known_lengths:
             known = ", ".join(profile_names())
-            raise TraceError(f"no length profile {self.lengths!r}; there are {known}")
+            raise TraceError(
+                f"no length profile {self.lengths!r} and no such file; there are {known}"
+            )
+
+    @property
+    def length_file(self) -> str | None:
+        """The file that lengths are drawn from; None for a profile of the package."""
+        return None if self.lengths in (None, *profile_names()) else self.lengths
+
+    @property
+    def _known_lengths(self) -> bool:
+        return self.length_file is None or Path(self.length_file).is_file()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files that the workload reads."""
+        return self.paths if self.length_file is None else (*self.paths, self.length_file)
 
     @property
     def generated(self) -> bool:
@@ -175,7 +202,7 @@ def _check_generated(spec: WorkloadSpec) -> None:
         raise TraceError(f"kind {spec.kind} needs target_rps")
     if spec.duration_s is None and spec.max_requests is None:
         raise TraceError(f"kind {spec.kind} never ends: give duration_s or max_requests")
-    for name in ("rate_factor", "cv_reading"):
+    for name in ("rate_factor", "cv_reading", "time_unit", "columns"):
         if getattr(spec, name) is not None:
             raise TraceError(
                 f"{name} has no meaning for kind {spec.kind}, which reads no trace; remove it"
@@ -187,10 +214,10 @@ def _check_generated(spec: WorkloadSpec) -> None:
         raise TraceError("a Poisson process has CV 1: use kind gamma for another cv")
     if spec.kind == "azure_like" and spec.pattern == "code" and spec.cv is not None:
         raise TraceError("pattern code takes no cv, since its bursts have a law of their own")
-    if spec.mapping == "popularity":
+    if spec.mapping in ("popularity", "names"):
         raise TraceError(
-            f"mapping popularity assigns the rows of a trace, and kind {spec.kind} reads none: use "
-            "stripe or blocks"
+            f"mapping {spec.mapping} assigns the rows of a trace, and kind {spec.kind} reads none: "
+            "use stripe or blocks"
         )
     if isinstance(spec.cv, tuple) and spec.num_functions is not None:
         raise TraceError("a cv per model excludes num_functions: give one cv for all functions")
@@ -210,7 +237,9 @@ def _check_read(spec: WorkloadSpec) -> None:
         raise TraceError("cv_reading needs scaling=rate, got time: it scales by rate, not by time")
     if spec.cv_reading is None and (spec.cv is not None or spec.window_s is not None):
         raise TraceError("cv and window_s of a trace need a cv_reading: absolute or fitted")
-    if spec.cv_reading is not None and spec.mapping == "popularity":
-        raise TraceError("cv_reading needs mapping stripe or blocks, got popularity")
+    if spec.cv_reading is not None and spec.mapping in ("popularity", "names"):
+        raise TraceError(f"cv_reading needs mapping stripe or blocks, got {spec.mapping}")
+    if spec.columns is not None and spec.kind not in ("trace", "table"):
+        raise TraceError(f"columns belong to kind trace, not {spec.kind}, which has its own")
     if isinstance(spec.cv, tuple):
         raise TraceError("a cv per model is for generated kinds: give one cv for all models")

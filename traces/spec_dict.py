@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from traces.errors import TraceError
+from traces.formats.table import Columns
 from traces.popularity import Popularity
 from traces.spec import WorkloadSpec
 
@@ -25,9 +26,10 @@ def spec_from_dict(values: Mapping[str, Any], *, from_text: bool = False) -> Wor
         TraceError: A field is unknown, or has a wrong value.
     """
     _check_names(values, WorkloadSpec, "")
-    popularity = values.get("popularity")
-    if isinstance(popularity, Mapping):
-        _check_names(popularity, Popularity, "popularity.")
+    for field, kind in (("popularity", Popularity), ("columns", Columns)):
+        nested = values.get(field)
+        if isinstance(nested, Mapping):
+            _check_names(nested, kind, f"{field}.")
     try:
         return msgspec.convert(dict(values), WorkloadSpec, strict=not from_text)
     except msgspec.ValidationError as error:
@@ -35,7 +37,7 @@ def spec_from_dict(values: Mapping[str, Any], *, from_text: bool = False) -> Wor
 
 
 def _check_names(
-    values: Mapping[str, Any], into: type[WorkloadSpec] | type[Popularity], prefix: str
+    values: Mapping[str, Any], into: type[WorkloadSpec | Popularity | Columns], prefix: str
 ) -> None:
     known = [field.name for field in fields(into)]
     for name in values:

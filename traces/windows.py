@@ -103,10 +103,27 @@ class WindowCounts:
             shape=self.shape[low:high],
         )
 
+    def since(self, first: int) -> "WindowCounts":
+        """Return the counts with window `first` as window 0; none may be before it."""
+        if first == 0:
+            return self
+        since_s = first * self.window_s
+        return replace(
+            self,
+            num_windows=self.num_windows - first,
+            window=self.window - np.int32(first),
+            lengths={name: _later(draw, since_s) for name, draw in self.lengths.items()},
+        )
+
     def entries(self, window: int) -> slice:
         """Return the slice of the arrays with the entries of a window."""
         low, high = np.searchsorted(self.window, [window, window + 1])
         return slice(int(low), int(high))
+
+
+def _later(draw: LengthDraw, since_s: float) -> LengthDraw:
+    """Return a draw with a clock that starts `since_s` after that of `draw`."""
+    return lambda rng, at_s, num: draw(rng, at_s + since_s, num)
 
 
 def window_rows(

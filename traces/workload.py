@@ -19,9 +19,14 @@ from traces.account import Account
 from traces.assignment import Assign, by_first_call, by_function, by_name, by_popularity
 from traces.errors import TraceError
 from traces.generators import generated_rows
+from traces.length_files import profile_of_file
 from traces.lengths import LengthProfile, Lengths, length_profile, length_stream
+from traces.mapping import function_mapping
+from traces.model_names import ModelNames
 from traces.rate_scaling import at_rate, at_speed
 from traces.read import ReadOptions
+from traces.report import TraceReport
+from traces.request_checks import at_least_one, with_long_ones_noted
 from traces.resampling import (
     ABSOLUTE_WINDOW_S,
     DEFAULT_CV,
@@ -35,9 +40,15 @@ from traces.seeding import generator
 from traces.spec import DEFAULT_LENGTHS, WorkloadSpec
 from traces.trace import Survey, Trace
 
+MAX_RATE_FACTOR = 1000.0  # copies of a row; more would be a trace of a single burst
+
 
 def workload_requests(
-    spec: WorkloadSpec, models: Sequence[str], seed: int, account: Account | None = None
+    spec: WorkloadSpec,
+    models: Sequence[str],
+    seed: int,
+    account: Account | None = None,
+    report: TraceReport | None = None,
 ) -> Iterator[WorkloadRequest]:
     """Yield requests in order of arrival, with ids r0, r1, ...; equal arguments, equal requests.
 
@@ -46,20 +57,31 @@ def workload_requests(
         models: Names of the deployed models, most popular first unless the spec shuffles them.
         seed: Seed of all random draws; 0 or more.
         account: Counters, filled while the requests are taken.
+        report: How a trace is read, filled while the requests are taken.
 
     Raises:
-        TraceError: At once for a bad argument or file header, while iterating for a bad row.
+        TraceError: At once for a bad argument or file header, while iterating for a bad row, and
+            at the end if there was no request.
     """
     _check_models(models)
     generator(seed)  # checks the seed before any file is read
-    account = account or Account()
+    account, report = account or Account(), report or TraceReport()
     rows = (
         _counted(generated_rows(spec, models, seed), account)
         if spec.generated
-        else _trace_rows(spec, models, seed, account)
+        else _trace_rows(spec, models, seed, account, report)
     )
-    profile = None if spec.lengths is None else length_profile(spec.lengths)
-    return _with_lengths(spec, islice(rows, spec.max_requests), profile, seed, account)
+    profile = _profile(spec, report)
+    requests = _with_lengths(spec, islice(rows, spec.max_requests), profile, seed, account)
+    return at_least_one(spec, with_long_ones_noted(requests, report), account)
+
+
+def _profile(spec: WorkloadSpec, report: TraceReport) -> LengthProfile | None:
+    if spec.lengths is None:
+        return None
+    if spec.length_file is not None:
+        return profile_of_file(spec.length_file, report)
+    return length_profile(spec.lengths)
 
 
 def _check_models(models: Sequence[str]) -> None:
@@ -117,11 +139,20 @@ class _LengthDraws:
 
 
 def _trace_rows(
-    spec: WorkloadSpec, models: Sequence[str], seed: int, account: Account
+    spec: WorkloadSpec, models: Sequence[str], seed: int, account: Account, report: TraceReport
 ) -> Iterator[TraceRow]:
     """Yield rows with their model as source and times from 0."""
-    options = ReadOptions(spec.format, spec.failed_rows, spec.tolerance_s, spec.minute_gaps, seed)
-    trace = Trace(spec.paths, options)
+    options = ReadOptions(
+        spec.format,
+        spec.failed_rows,
+        spec.tolerance_s,
+        spec.minute_gaps,
+        seed,
+        spec.time_unit,
+        spec.columns,
+        keeps_clock=spec.kind == "jobs",
+    )
+    trace = Trace(spec.paths, options, report)
     stretch_s = None if spec.scaling == "time" else spec.duration_s
     until_s = None if stretch_s is None else spec.start_s + stretch_s
     needs_survey = (
@@ -129,7 +160,7 @@ def _trace_rows(
     )
     survey = trace.survey(spec.start_s, until_s) if needs_survey else None
     factor = _rate_factor(spec, survey)
-    assign = _assignment(spec, models, seed, survey)
+    assign = _assignment(spec, models, seed, survey, trace=trace, report=report)
     if spec.cv_reading is not None:
         return _resampled(spec, trace, assign, factor, seed, account)
     by_count = factor is not None and spec.scaling == "rate" and trace.thins_counts(factor)
@@ -154,22 +185,43 @@ def _rate_factor(spec: WorkloadSpec, survey: Survey | None) -> float | None:
             f"{survey.num_rows} rows in {survey.span_s:g} s",
             spec.paths[0],
         )
-    return spec.target_rps / survey.rate_rps
+    factor = spec.target_rps / survey.rate_rps
+    if factor > MAX_RATE_FACTOR and spec.scaling == "rate":
+        raise TraceError(
+            f"target_rps {spec.target_rps:g} would copy each row {factor:.0f} times, more than "
+            f"{MAX_RATE_FACTOR:g}: the trace has {survey.rate_rps:.3g} requests/s (check its "
+            "times, or use scaling=time)",
+            spec.paths[0],
+        )
+    return factor
 
 
 def _assignment(
-    spec: WorkloadSpec, models: Sequence[str], seed: int, survey: Survey | None
+    spec: WorkloadSpec,
+    models: Sequence[str],
+    seed: int,
+    survey: Survey | None,
+    *,
+    trace: Trace,
+    report: TraceReport,
 ) -> Assign:
     if spec.kind == "jobs":
+        report.mapping = "rows go to the model that they name"
         return by_name(models)
     drawn = by_popularity(spec.popularity, models, seed)
     if spec.mapping == "popularity":
+        report.mapping = f"drawn by popularity, of {len(models)}"
         return drawn
+    if spec.mapping == "names" or (spec.mapping == "auto" and trace.names_models):
+        services = trace.names_services and spec.mapping == "auto"
+        return ModelNames(models, drawn, report, names_services=services).assign
+    mapping = function_mapping(spec.mapping)
     named = (
-        by_first_call(models)
+        by_first_call(models, report)
         if survey is None
-        else by_function(survey.sources, models, spec.mapping)
+        else by_function(survey.sources, models, mapping, report)
     )
+    report.mapping = f"{mapping}, of {len(models)}"
     return lambda source: named(source) if source else drawn(source)
 
 

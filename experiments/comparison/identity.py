@@ -30,7 +30,7 @@ def digest(config: RunConfig) -> str:
     if config.driver.kind == "real":
         sources += SYSTEM_SOURCES[config.driver.system]
     parts = [json.dumps(plain, sort_keys=True), source_digest(sources)]
-    parts += [_file_digest(Path(path)) for path in config.workload.paths]
+    parts += [_file_digest(Path(path)) for path in config.workload.files]
     return sha256("\n".join(parts).encode()).hexdigest()[:_DIGEST_LETTERS]
 
 

@@ -12,6 +12,7 @@ from experiments.config.models import ModelsConfig
 from experiments.config.reading import read_config
 from sllmcore.build import PolicySettings, check_settings
 from sllmcore.errors import UsageError
+from traces.pipe import is_pipe
 from traces.spec import WorkloadSpec
 
 
@@ -61,7 +62,7 @@ def run_config(plain: object) -> RunConfig:
     """
     config = read_config(RunConfig, _with_scheduler_as_name(plain))
     for path in config.workload.paths:
-        if not Path(path).is_file():
+        if not (Path(path).is_file() or is_pipe(path)):
             raise UsageError(f"workload.path: there is no file {path!r}")
     return config
 

@@ -28,7 +28,9 @@ from experiments.simulation.run_folder import (
     published_folder,
 )
 from experiments.simulation.summary_file import measured_summary
+from experiments.simulation.trace_file import write_report
 from traces.account import Account
+from traces.report import TraceReport
 from traces.workload import workload_requests
 
 
@@ -50,15 +52,16 @@ def run_into(
     """
     settings = real_settings(config)
     check_free(folder)
-    stopwatch, account = Stopwatch(), Account()
+    stopwatch, account, report = Stopwatch(), Account(), TraceReport()
     with published_folder(folder) as new, tempfile.TemporaryDirectory() as weights:
-        workload = _workload(config, settings, account, Path(weights))
+        workload = _workload(config, settings, account, Path(weights), report)
         served = (system or _system(config, settings)).replay(workload, new)
         held_s = _held_gpu_s(new, served.ended_at_s)
         summary = measured_summary(
             config=config, summary=served, account=account, held_s=held_s, lags_s=_lags_s(new)
         )
         (new / CONFIG).write_text(yaml.safe_dump(plain_config(config), sort_keys=False))
+        write_report(new, config.workload, report)
         summary["wall_s"] = stopwatch.wall_s()
         (new / SUMMARY).write_text(json_text(summary))
         (new / ENV).write_text(json_text(environment(stopwatch, command)))
@@ -74,9 +77,14 @@ def _system(config: RunConfig, settings: RealSettings) -> System:
 
 
 def _workload(
-    config: RunConfig, settings: RealSettings, account: Account, weights: Path
+    config: RunConfig,
+    settings: RealSettings,
+    account: Account,
+    weights: Path,
+    report: TraceReport,
 ) -> Workload:
-    jobs = tuple(workload_requests(config.workload, config.models.names, config.seed, account))
+    names, seed = config.models.names, config.seed
+    jobs = tuple(workload_requests(config.workload, names, seed, account, report))
     models = served_models(config, settings, weights)
     check_lengths(jobs, models)
     return Workload(models, jobs, settings.max_send_lag_s)

@@ -23,8 +23,10 @@ from experiments.simulation.run_folder import (
 )
 from experiments.simulation.setup import policy_settings, sim_setup
 from experiments.simulation.summary_file import simulated_summary
+from experiments.simulation.trace_file import write_report
 from sllmsim.simulate import SimResult, simulate
 from traces.account import Account
+from traces.report import TraceReport
 from traces.workload import workload_requests
 
 
@@ -40,23 +42,25 @@ def run_into(folder: Path, config: RunConfig, command: Sequence[str] = ()) -> di
     """
     stopwatch = Stopwatch()
     with published_folder(folder) as new:
-        account = Account()
-        result = _simulated(new, config, account)
+        account, report = Account(), TraceReport()
+        result = _simulated(new, config, account, report)
         summary = simulated_summary(config, result, account)
         recorder = result.recorder
         write_table(recorder.requests, new / REQUESTS, order_of_arrival(recorder.requests))
         write_table(recorder.instances, new / INSTANCES, order_of_launch(recorder.instances))
         (new / CONFIG).write_text(yaml.safe_dump(plain_config(config), sort_keys=False))
+        write_report(new, config.workload, report)
         summary["wall_s"] = stopwatch.wall_s()
         (new / SUMMARY).write_text(json_text(summary))
         (new / ENV).write_text(json_text(environment(stopwatch, command)))
     return summary
 
 
-def _simulated(folder: Path, config: RunConfig, account: Account) -> SimResult:
+def _simulated(folder: Path, config: RunConfig, account: Account, report: TraceReport) -> SimResult:
     setup = sim_setup(config)
     policy = policy_settings(config, setup)
-    requests = workload_requests(config.workload, config.models.names, config.seed, account)
+    names, seed = config.models.names, config.seed
+    requests = workload_requests(config.workload, names, seed, account, report)
     with ExitStack() as stack:
         sinks = []
         if config.driver.journal:

@@ -9,6 +9,7 @@ from pathlib import Path
 from sllmcore.errors import UsageError
 
 CONFIG, ENV, SUMMARY = "config.yaml", "env.json", "summary.json"
+TRACE = "trace.json"  # of a workload that is read from files
 REQUESTS, INSTANCES, JOURNAL = "requests.parquet", "instances.parquet", "journal.jsonl.zst"
 
 

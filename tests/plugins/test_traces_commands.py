@@ -27,7 +27,7 @@ def test_a_workload_reads_an_installed_format(toys_here: Path) -> None:
     (toys_here / "trace.txt").write_text(ROWS)
     out = toys_here / "out.jsonl"
 
-    fields = ("kind=toy", f"path={toys_here / 'trace.txt'}")
+    fields = ("kind=toy", f"path={toys_here / 'trace.txt'}", "mapping=stripe")
     assert cli.main(["export", str(out), "--set", *fields, "--models", "2"]) == 0
     assert [json.loads(line)["input_length"] for line in out.read_text().splitlines()] == [
         10,

@@ -56,7 +56,7 @@ def test_all_parts_of_burstgpt_are_read_by_column_name(write_trace: WriteTrace) 
 
     rows = list(read_trace([first, third]))
 
-    assert rows == [TraceRow(5.0, "ChatGPT", 472, 18), TraceRow(9.0, "GPT-4", 100, 20)]
+    assert rows == [TraceRow(0.0, "ChatGPT", 472, 18), TraceRow(4.0, "GPT-4", 100, 20)]
 
 
 def test_failed_burstgpt_rows_are_dropped_and_counted_or_kept(write_trace: WriteTrace) -> None:
@@ -66,7 +66,7 @@ def test_failed_burstgpt_rows_are_dropped_and_counted_or_kept(write_trace: Write
     dropped = list(read_trace([path], account=dropping))
     kept = list(read_trace([path], ReadOptions(failed_rows="keep"), keeping))
 
-    assert dropped == [TraceRow(6.0, "ChatGPT", 4, 1)]
+    assert dropped == [TraceRow(1.0, "ChatGPT", 4, 1)]
     assert (dropping.rows_read, dropping.failed_dropped) == (2, 1)
     assert [row.output_tokens for row in kept] == [0, 1]
     assert (keeping.rows_read, keeping.failed_dropped) == (2, 0)

@@ -6,6 +6,7 @@ from traces.assignment import by_first_call, by_function, by_name, by_popularity
 from traces.errors import TraceError
 from traces.mapping import blocks, model_of_function, stripe
 from traces.popularity import Popularity, shares
+from traces.report import TraceReport
 
 
 def test_stripe_assigns_functions_in_turn() -> None:
@@ -30,11 +31,11 @@ def test_both_mappings_give_every_model_its_fair_number_of_functions(
 
 def test_functions_numbered_by_first_call_are_striped_like_known_functions() -> None:
     functions, models = ["f", "g", "h"], ["a", "b"]
-    met = by_first_call(models)
+    met = by_first_call(models, TraceReport())
 
     calls = [met(function) for function in ("f", "g", "f", "h", "g")]
 
-    known = by_function(functions, models, "stripe")
+    known = by_function(functions, models, "stripe", TraceReport())
     assert calls == [known(function) for function in ("f", "g", "f", "h", "g")]
     assert calls == ["a", "b", "a", "a", "b"]
 

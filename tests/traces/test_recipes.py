@@ -9,6 +9,7 @@ import pytest
 from sllmcore.workload import WorkloadRequest
 from tests.traces.conftest import WriteTrace
 from traces.account import Account
+from traces.errors import TraceError
 from traces.spec import WorkloadSpec
 from traces.workload import workload_requests
 
@@ -83,12 +84,12 @@ def test_a_window_with_two_calls_yields_no_arrivals_under_the_fit(write_trace: W
     text = "app,func,end_timestamp,duration\nx,f,1.0,0\nx,f,2.0,0\n"
     account = Account()
 
-    requests = requests_of(
-        kind="azure_functions_2021",
-        path=str(write_trace(text)),
-        cv_reading="fitted",
-        account=account,
-    )
+    with pytest.raises(TraceError, match="Gamma processes in place of 2 rows have no arrival"):
+        requests_of(
+            kind="azure_functions_2021",
+            path=str(write_trace(text)),
+            cv_reading="fitted",
+            account=account,
+        )
 
-    assert requests == []
     assert (account.rows_read, account.replaced) == (2, 2)

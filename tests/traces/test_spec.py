@@ -92,7 +92,9 @@ def test_an_unknown_choice_is_refused_by_the_conversion(fields: dict[str, Any]) 
 
 
 def test_a_misspelt_field_is_refused() -> None:
-    with pytest.raises(UsageError, match="no field target_rsp; there are context_limit_tokens"):
+    with pytest.raises(
+        UsageError, match="no field target_rsp; there are columns, context_limit_tokens"
+    ):
         spec_from_dict({**GENERATE, "target_rsp": 2.0})
     with pytest.raises(UsageError, match=r"no field popularity\.exponent"):
         spec_from_dict({**GENERATE, "popularity": {"exponent": 2.0}})

@@ -12,6 +12,7 @@ from tests.traces.conftest import WriteTrace
 from traces.account import Account
 from traces.errors import TraceError
 from traces.popularity import Popularity
+from traces.report import TraceReport
 from traces.spec import WorkloadSpec
 from traces.workload import workload_requests
 
@@ -124,15 +125,19 @@ def test_every_row_is_accounted_for_under_any_settings(
     path.write_text(text)
     account = Account()
 
-    requests = requests_of(
-        seed,
-        account,
-        path=str(path),
-        start_s=start_s,
-        duration_s=duration_s,
-        max_requests=limit,
-        **fields,
-    )
+    try:
+        requests = requests_of(
+            seed,
+            account,
+            path=str(path),
+            start_s=start_s,
+            duration_s=duration_s,
+            max_requests=limit,
+            **fields,
+        )
+    except TraceError as error:
+        assert "the workload has no requests" in str(error)
+        requests = []
 
     assert balanced(account)
     assert account.jobs == len(requests) <= (limit or len(requests))
@@ -200,12 +205,39 @@ def test_a_request_of_one_model_keeps_its_lengths_when_a_model_is_added() -> Non
 
 
 @pytest.mark.parametrize("fields", [{"rate_factor": 0.5}, {"cv_reading": "fitted"}, {}])
-def test_a_trace_without_calls_is_a_workload_without_requests(
-    write_trace: WriteTrace, fields: dict[str, Any]
-) -> None:
+def test_a_trace_without_calls_is_an_error(write_trace: WriteTrace, fields: dict[str, Any]) -> None:
     path = str(write_trace("HashFunction,1,2\nf,0,0\n"))
 
-    assert requests_of(kind="azure_functions_2019", path=path, **fields) == []
+    with pytest.raises(TraceError, match="the workload has no requests"):
+        requests_of(kind="azure_functions_2019", path=path, **fields)
+
+
+@pytest.mark.parametrize(
+    ("rows", "fields", "reason"),
+    [
+        ("", {}, "the trace has no rows"),
+        ("0,a,5,0\n4,a,5,0\n", {}, "all 2 rows are failures"),
+        ("0,a,5,1\n4,a,5,1\n", {"start_s": 50.0}, "no row is at start_s=50 s or later"),
+        (
+            "0,a,5,1\n9,a,5,1\n",
+            {"start_s": 3.0, "duration_s": 2.0},
+            "no row is between 3 s and 5 s",
+        ),
+        ("0,a,5,1\n9,a,5,1\n", {"rate_factor": 1e-9}, "no row was kept at this rate"),
+    ],
+)
+def test_a_workload_without_requests_is_an_error_with_its_reason(
+    write_trace: WriteTrace, rows: str, fields: dict[str, Any], reason: str
+) -> None:
+    path = str(write_trace("Timestamp,Model,Request tokens,Response tokens\n" + rows))
+
+    with pytest.raises(TraceError, match=f"the workload has no requests: {reason}"):
+        requests_of(kind="burstgpt", path=path, **fields)
+
+
+def test_a_generator_that_has_no_arrival_is_an_error() -> None:
+    with pytest.raises(TraceError, match="no arrival in 1 s at 1e-09 requests/s"):
+        requests_of(kind="poisson", target_rps=1e-9, duration_s=1.0)
 
 
 def test_patience_is_counted_from_the_arrival() -> None:
@@ -300,3 +332,14 @@ def test_a_target_rate_for_a_trace_of_no_length_is_an_error(write_trace: WriteTr
 
     with pytest.raises(TraceError, match="target_rps needs a trace with a rate"):
         requests_of(kind="mooncake", path=path, target_rps=1.0)
+
+
+def test_a_request_beyond_any_context_is_noted_once(write_trace: WriteTrace) -> None:
+    path = write_trace("timestamp,input_length,output_length\n0,5,5\n1,3000000,9\n2,4000000,9\n")
+    report = TraceReport()
+
+    spec = WorkloadSpec(kind="mooncake", path=str(path), time_unit="s")
+    list(workload_requests(spec, MODELS, 0, None, report))
+
+    assert report.notes[0].startswith("request r1 has 3000009 tokens, more than the context")
+    assert len(report.notes) == 1

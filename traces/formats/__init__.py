@@ -1,1 +1,1 @@
-"""One file per format family: from a `TextSource` to `TraceRow`s, or to counts per window."""
+"""Formats, a file per family: from a `TextSource` to `TraceRow`s, or to counts per window."""

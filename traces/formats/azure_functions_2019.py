@@ -42,7 +42,7 @@ def read_counts(sources: Sequence[TextSource]) -> WindowCounts:
 
 
 class _DayFile:
-    """One file: its minute columns in order, and its functions."""
+    """Return the minute columns of a file in order, and its functions."""
 
     def __init__(self, source: TextSource) -> None:
         self._source = source
@@ -52,9 +52,8 @@ class _DayFile:
             raise TraceError("the file is empty", source.path)
         names = source.cells(first[0])
         self._header = TableHeader(source, names)
-        labels = (
-            ("HashApp", "HashFunction") if "HashApp" in self._header.names else ("HashFunction",)
-        )
+        has_app = self._header.has("HashApp")
+        labels = ("HashApp", "HashFunction") if has_app else ("HashFunction",)
         self._labels = [Column(label, name, name_column) for label in labels]
         self._label_places = [self._header.place(label) for label in labels]
         self._minutes = _minute_places(source, self._header)

@@ -6,6 +6,7 @@ inside its app, so a source is `app/func` (AlpaServe keys by `func` alone).
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -27,14 +28,16 @@ def batches(source: TextSource, clock: TimestampClock) -> Iterator[RowBatch]:
         Column("end_timestamp", seconds, seconds_column),
         Column("duration", seconds, seconds_column),
     )
-    return table_batches(source, columns, _rows)
+    return table_batches(source, columns, partial(_rows, clock.per_second))
 
 
-def _rows(values: Sequence[Sequence[Any]]) -> list[TraceRow]:
+def _rows(per_second: float, values: Sequence[Sequence[Any]]) -> list[TraceRow]:
     apps, functions, ends, durations = values
     labels = [f"{app}/{function}" for app, function in zip(apps, functions, strict=True)]
-    starts = [max(0.0, end - spent) for end, spent in zip(ends, durations, strict=True)]
+    starts = [
+        max(0.0, end - spent) / per_second for end, spent in zip(ends, durations, strict=True)
+    ]
     return list(map(TraceRow, starts, labels, repeat(None), repeat(None)))
 
 
-FORMAT = TraceFormat(frozenset(COLUMNS), batches, names_functions=True)
+FORMAT = TraceFormat(frozenset(COLUMNS), batches, names_functions=True, unit="s")

@@ -33,4 +33,4 @@ def _rows(values: Sequence[Sequence[Any]]) -> list[TraceRow]:
     return list(map(TraceRow, times, repeat(""), inputs, outputs))
 
 
-FORMAT = TraceFormat(frozenset(COLUMNS), batches)
+FORMAT = TraceFormat(frozenset(COLUMNS), batches, shares_columns=True)

@@ -6,6 +6,7 @@ source is the column Model (ChatGPT or GPT-4). A failed request has 0 response t
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from traces.cells import name, name_column, seconds, seconds_column, tokens, tokens_column
@@ -26,11 +27,14 @@ def batches(source: TextSource, clock: TimestampClock) -> Iterator[RowBatch]:
         Column("Request tokens", tokens, tokens_column),
         Column("Response tokens", tokens, tokens_column),
     )
-    return table_batches(source, columns, _rows)
+    return table_batches(source, columns, partial(_rows, clock.per_second))
 
 
-def _rows(values: Sequence[Sequence[Any]]) -> list[TraceRow]:
-    return list(map(TraceRow, *values))
+def _rows(per_second: float, values: Sequence[Sequence[Any]]) -> list[TraceRow]:
+    times = [time / per_second for time in values[0]]
+    return list(map(TraceRow, times, *values[1:]))
 
 
-FORMAT = TraceFormat(frozenset(COLUMNS), batches, marks_failures=True)
+FORMAT = TraceFormat(
+    frozenset(COLUMNS), batches, marks_failures=True, names_services=True, unit="s"
+)

@@ -4,7 +4,8 @@ Two encodings, Apache-2.0: the original `chunk-N-trace.csv`, one client per file
 (window start in s, rate in 1/s, CV, Gamma or Weibull, shape, scale), with `chunk-N-dataset.json`
 beside it for the lengths if there; and one table of all clients with the header `category, model,
 client, timestamp_s, rate_rps, cv, pattern, shape, scale`. A window of rate r has round(600 r)
-requests. A source is `model/client`. Windows of rate 0 may be left out.
+requests. A source is `model/client`. Windows of rate 0 may be left out. The earliest window of all
+files is the first of the trace, which may be a slice.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,7 +37,7 @@ class _Window:
 
 
 def is_raw_row(fields: Sequence[str]) -> bool:
-    """Whether line 1 is already data: six cells, the first two numbers."""
+    """Return True if line 1 is already data: six cells, the first two numbers."""
     try:
         seconds(fields[0])
         seconds(fields[1])
@@ -106,8 +107,7 @@ def _window(
         raise
     if parsed_law is not GapLaw.AS_ASKED and parsed_shape <= 0 and count:
         raise source.error("expected a positive shape", "shape", shape)
-    if count:
-        yield _Window(client, index, count, parsed_law, parsed_shape)
+    yield _Window(client, index, count, parsed_law, parsed_shape)
 
 
 def _window_start(text: str) -> float:
@@ -136,6 +136,8 @@ _COLUMNS = (
 
 
 def _counts(windows: list[_Window], lengths: dict[str, LengthDraw]) -> WindowCounts:
+    first = min((each.index for each in windows), default=0)
+    windows = [each for each in windows if each.count]
     clients: dict[str, int] = {}
     for each in windows:
         clients.setdefault(each.client, len(clients))
@@ -152,7 +154,7 @@ def _counts(windows: list[_Window], lengths: dict[str, LengthDraw]) -> WindowCou
         law=np.array([each.law for each in windows], np.int8)[order],
         shape=np.array([each.shape for each in windows], np.float64)[order],
         lengths=lengths,
-    )
+    ).since(first)
 
 
 def _is_raw_line(source: TextSource, line: str) -> bool:
