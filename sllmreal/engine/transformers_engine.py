@@ -27,8 +27,8 @@ def _check_architecture(model: DeployedDirectory, settings: TransformersSettings
     kind = model.config.get("model_type")
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise UsageError(
-            f"{model.directory}: model_type {json.dumps(kind)} is no causal language model that the "
-            "installed transformers knows"
+            f"{model.directory}: model_type {json.dumps(kind)} is no causal language model of the "
+            "installed transformers"
         )
 
 
