@@ -97,7 +97,7 @@ def routes(engine: str, directory: Path, dtype: torch.dtype) -> list[Route]:
     Args:
         engine: "transformers", "vllm", or "both": from one to the other and back.
         directory: Sample models are written here.
-        dtype: Of the weights.
+        dtype: The weights' dtype.
     """
     if engine == "transformers":
         makers = [TransformersMaker(directory, f"{family}-tiny", dtype) for family in FAMILIES]
