@@ -128,8 +128,8 @@ def vllm_plan(directory: Path, source: Path | None) -> KillPlan:
         models.append(described(folder, f"m{number}", time.time(), choices))
     gpu_gb = max(_SMALLEST_GPU_GB, _GPU_ROOM * models[0].size_bytes / 1e9)
     worker = ("--gpus", "2", "--gpu-memory-gb", f"{gpu_gb:.3f}", "--dram-gb", f"{3 * gpu_gb:.3f}")
-    cluster = ClusterOptions(
-        (worker, worker), tuple(models), leader=("--policy", migrating_policy.REFERENCE)
-    )
+    # Kills hit instances that start, too; a request is to survive any number of failed loads.
+    policy = ("--policy", migrating_policy.REFERENCE, "--set", "controller.max_load_failures=1000")
+    cluster = ClusterOptions((worker, worker), tuple(models), leader=policy)
     kinds = (*["engine"] * 10, "worker", "leader")
     return KillPlan(KnownRequests(), cluster, kinds, (1.0, 4.0), 240.0, answers=3)

@@ -218,10 +218,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         with etcd as nodes:
             store = "sqlite" if nodes is None else "etcd:" + ",".join(nodes.addresses)
             home = Path(directory) / "home"
-            plan = timed_plan()
-            if arguments.engine == "vllm":
-                plan = vllm_plan(Path(directory), arguments.model)
-            results = asyncio.run(run(arguments.kills, arguments.seed, store, home, plan=plan))
+            plan, clients = timed_plan(), 8
+            if arguments.engine == "vllm":  # five clients leave a GPU free to migrate to
+                plan, clients = vllm_plan(Path(directory), arguments.model), 5
+            results = asyncio.run(run(arguments.kills, arguments.seed, store, home, clients, plan))
     _report(results)
     return 1 if results.failures else 0
 

@@ -84,15 +84,15 @@ DEFAULT_SIZE = PointSize()
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class EnginePair:
     """Makers of the engine that a sequence leaves, and of the engine that it migrates to."""
 
     source: EngineMaker
     destination: EngineMaker
 
 
-def routes(engine: str, directory: Path, dtype: torch.dtype) -> list[Route]:
-    """Return the routes that the points of a cell are spread over.
+def engine_pairs(engine: str, directory: Path, dtype: torch.dtype) -> list[EnginePair]:
+    """Return the pairs of engines that the points of a cell are spread over.
 
     Args:
         engine: "transformers", "vllm", or "both": from one to the other and back.
@@ -101,17 +101,17 @@ def routes(engine: str, directory: Path, dtype: torch.dtype) -> list[Route]:
     """
     if engine == "transformers":
         makers = [TransformersMaker(directory, f"{family}-tiny", dtype) for family in FAMILIES]
-        return [Route(maker, maker) for maker in makers]
+        return [EnginePair(maker, maker) for maker in makers]
     from experiments.campaigns.engine.vllm_maker import VllmMaker  # vLLM's environment has it
 
     found = []
     for family in VLLM_FAMILIES:
         vllm = VllmMaker(directory, f"{family}-mini", dtype)
         if engine == "vllm":
-            found.append(Route(vllm, vllm))
+            found.append(EnginePair(vllm, vllm))
         else:
             other = TransformersMaker(directory, f"{family}-mini", dtype)
-            found += [Route(vllm, other), Route(other, vllm)]
+            found += [EnginePair(vllm, other), EnginePair(other, vllm)]
     return found
 
 
@@ -127,8 +127,8 @@ def cells(
     same_engine = engine != "both"
     for dtype in dtypes:
         pairs = [
-            [make(num_slots=2, chunk_tokens=32) for make in (route.source, route.destination)]
-            for route in routes(engine, directory, DTYPES[dtype])
+            [make(num_slots=2, chunk_tokens=32) for make in (pair.source, pair.destination)]
+            for pair in engine_pairs(engine, directory, DTYPES[dtype])
         ]
         for sampling in SAMPLINGS:
             cases = list(_cases(random.Random(seed), sampling, num_points, size))
