@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from sllmcore.errors import UsageError
 from sllmreal.engine.kind import EngineKind
+from sllmreal.engine.model import Chosen
 from sllmreal.engine.protocol import Capabilities
 from sllmreal.engine.slots import SlotEngine
 
@@ -39,8 +40,8 @@ class ToyModel:
 
     def admit(self, sequence): pass
     def forget(self, sequence): pass
-    def prefill(self, rows): return [self.token if row.sample else None for row in rows]
-    def decode(self, sequences): return [self.token for _ in sequences]
+    def prefill(self, rows): return [Chosen(self.token) if row.sample else None for row in rows]
+    def decode(self, sequences): return [Chosen(self.token) for _ in sequences]
     def close(self): pass
 
 
