@@ -112,7 +112,7 @@ class SmallController:
     def _start(self, model: str, cache_in: tuple[StorageTier, ...]) -> Start | None:
         coming = any(load.filling and load.model == model for load in self.loads.values())
         free = [gpu for gpu in range(self.num_gpus) if gpu not in self.occupants]
-        if not free or coming:
+        if not free or coming or self._reads_three_tiers(model):
             return None
         self.num_started += 1
         instance_id = f"i{self.num_started}"
@@ -130,6 +130,14 @@ class SmallController:
         self.loads[instance_id] = _Load(model, source, pinned, filling)
         self.occupants[free[0]] = instance_id
         return Start(instance_id, model, free[0], filling, after)
+
+    def _reads_three_tiers(self, model: str) -> bool:
+        """Return True if a load reads from all tiers: the drivers disagree on its duration.
+
+        Its bytes share the link to the GPU in the simulator; a paced storage does not model that.
+        """
+        resident = [self.caches[tier].resident_bytes(model) for tier in CACHE_TIERS]
+        return all(resident) and self._source(model) is REMOTE
 
     def _source(self, model: str) -> StorageTier:
         from_dram = self.caches[DRAM].resident_bytes(model)
