@@ -82,6 +82,23 @@ def records_of(spec: SequenceSpec, num_tokens: int, records: bytes) -> list[byte
     return split_records(records, num_tokens) or [absent_record(spec.sampling)] * num_tokens
 
 
+def check_continued(
+    sequence: RunningSequence, tokens: Sequence[int], capabilities: Capabilities
+) -> None:
+    """Raise unless output of another engine may be appended to the sequence.
+
+    Raises:
+        BadStateError: The sequence is not held, or has ended, or would continue after its end.
+        BadTokenError, ContextTooLongError: The tokens are no continuation.
+    """
+    request_id = sequence.spec.request_id
+    if not sequence.held:
+        raise BadStateError(f"request {request_id} is not held")
+    if sequence.finish is not None and tokens:
+        raise BadStateError(f"request {request_id} has ended")
+    check_continuation(sequence.spec, sequence.num_output, tokens, capabilities)
+
+
 def check_spec(spec: SequenceSpec, capabilities: Capabilities) -> None:
     """Raise ContextTooLongError, BadTokenError or BadStateError unless an engine can take it."""
     context = capabilities.context_tokens

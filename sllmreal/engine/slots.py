@@ -24,7 +24,7 @@ from sllmreal.engine.protocol import (
 )
 from sllmreal.engine.sequence import (
     RunningSequence,
-    check_continuation,
+    check_continued,
     check_spec,
     finish_of,
     records_of,
@@ -69,11 +69,7 @@ class SlotEngine:
 
     def extend(self, request_id: str, tokens: Sequence[int], logprobs: bytes = b"") -> None:
         sequence = self._sequence(request_id)
-        if not sequence.held:
-            raise BadStateError(f"request {request_id} is not held")
-        if sequence.finish is not None and tokens:
-            raise BadStateError(f"request {request_id} has ended")
-        check_continuation(sequence.spec, sequence.num_output, tokens, self.capabilities)
+        check_continued(sequence, tokens, self.capabilities)
         records = records_of(sequence.spec, len(tokens), logprobs)
         sequence.tokens.extend(tokens)
         sequence.records.extend(records)

@@ -42,7 +42,7 @@ from sllmreal.engine.protocol import (
 )
 from sllmreal.engine.sequence import (
     RunningSequence,
-    check_continuation,
+    check_continued,
     check_spec,
     finish_of,
     records_of,
@@ -100,11 +100,7 @@ class VllmEngine:
     def extend(self, request_id: str, tokens: Sequence[int], logprobs: bytes = b"") -> None:
         entry = self._entry(request_id)
         sequence = entry.sequence
-        if not sequence.held:
-            raise BadStateError(f"request {request_id} is not held")
-        if sequence.finish is not None and tokens:
-            raise BadStateError(f"request {request_id} has ended")
-        check_continuation(sequence.spec, sequence.num_output, tokens, self.capabilities)
+        check_continued(sequence, tokens, self.capabilities)
         records = records_of(sequence.spec, len(tokens), logprobs)
         if tokens and entry.paused and entry.fills is None:
             self._shelve(entry)  # vLLM's request would go on with its own tokens
